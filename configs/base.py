@@ -1,0 +1,107 @@
+"""Every key of a run with its default. Other configs start from these and override; nothing else reads this file."""
+
+from ml_collections import ConfigDict
+
+
+def dataset(name: str, root: str = "", weight: float = 1.0, **options) -> ConfigDict:
+    """One entry of `data.mixture`: a source, the folder of its raw data, its share of the samples, its own options."""
+    return ConfigDict({"name": name, "root": root, "weight": weight, "options": options})
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.name = "base"  # names the default workdir, runs/<name>
+    config.title = "Rig3R"  # heading of the report
+    config.notes = ()  # sentences that the report shows above its tables
+    config.seed = 0  # of parameters and data; sample n of a run is a function of (seed, n)
+
+    data = config.data = ConfigDict()
+    data.mixture = [dataset("procedural")]
+    data.records = ""  # folder of the built records; "" is <workdir>/records
+    data.split = "train"
+    data.threads = 8  # of the loader
+    data.prefetch = 16  # batches
+
+    sampling = config.sampling = ConfigDict()  # data.pipeline.PipelineOptions
+    sampling.num_views = 24  # images per sample
+    sampling.image_size = 512  # pixels; images are padded to a square
+    sampling.grids = ()  # allowed (time steps, cameras) per sample; () draws any that covers num_views
+    sampling.min_cameras = 1
+    sampling.max_cameras = 8
+    sampling.max_stride = 4  # largest distance between drawn time steps, in steps of the recording
+    sampling.aspect_range = (0.5, 2.0)  # width / height of a centred crop over that of the image, drawn log-uniformly
+    sampling.crop_scale_range = (0.7, 1.0)  # side of the crop over the largest crop of its aspect
+    sampling.brightness = 0.2  # largest relative change
+    sampling.contrast = 0.2
+    sampling.saturation = 0.2
+    sampling.hue = 0.1  # radians
+    sampling.blur_probability = 0.1  # per frame
+    sampling.blur_sigma_range = (0.3, 1.5)  # pixels of the finished view
+    sampling.metadata_dropout = 0.5  # per sample and field
+    sampling.frame_index_pool = 100  # frame indices are drawn from 1..pool; the reference has 0
+    sampling.camera_id_range = 1000  # camera IDs are drawn from 0..range-1
+    sampling.max_bad_fraction = 0.05  # share of unusable draws above which the run stops
+
+    model = config.model = ConfigDict()
+    model.variant = "large"  # a key of models.rig3r.VARIANTS; the keys below override it where they name the same field
+    model.patch = 16
+    model.position = "sincos"  # "rope" for weights from DUSt3R
+    model.point_head = "dpt"  # "linear": one layer per token
+    model.points_per_patch = 16  # linear head: side of the grid of points of one patch
+    model.rays_per_patch = 16  # side of the grid of rays of one patch
+    model.dpt_features = 256
+    model.dpt_last = 128
+    model.dpt_chunk = 4  # images that pass the DPT head at a time
+    model.time_unit = 0.1  # seconds that count as one position of the time code
+    model.qk_norm = False
+    model.attention = "auto"  # cudnn on GPU in bfloat16, else chunked
+    model.remat = "attention"  # what the backward pass keeps: none (all), dots, attention, full
+    model.unroll = False  # unroll the scan over layers
+    model.dtype = "bfloat16"  # of activations; parameters, losses and geometry are float32
+
+    loss = config.loss = ConfigDict()
+    loss.alpha = 0.2
+    loss.beta = 1.0
+    loss.lambda_pose = 1.0
+    loss.lambda_rig = 1.0
+    loss.reduction = "mean"  # "sum" is the paper's formula to the letter
+
+    optimizer = config.optimizer = ConfigDict()
+    optimizer.learning_rate = 1e-4
+    optimizer.end_learning_rate = 1e-6
+    optimizer.warmup_steps = 5_000
+    optimizer.b1 = 0.9
+    optimizer.b2 = 0.95
+    optimizer.eps = 1e-8
+    optimizer.weight_decay = 0.05  # not on biases, norms and null vectors
+    optimizer.clip_norm = 1.0  # global gradient norm
+    optimizer.ema_decay = 0.0  # 0: no average of the parameters is kept
+
+    train = config.train = ConfigDict()
+    train.steps = 250_000
+    train.batch_size = 128  # samples, over all devices
+    train.accumulate = 1  # micro-batches per step
+    train.log_every = 50  # steps
+    train.checkpoint_every = 1_000  # steps
+    train.keep_checkpoints = 3
+    train.evaluate_every = 0  # steps; 0 evaluates at the end only
+    train.max_bad_steps = 10  # non-finite steps in a row after which the run stops
+    train.profile_at = 0  # step at which a profile of profile_steps steps is taken; 0 for none
+    train.profile_steps = 5
+    train.peak_tflops = 0.0  # of one device, for MFU; 0 looks the device up or measures a matrix product
+
+    mesh = config.mesh = ConfigDict()
+    mesh.data = 1  # devices that hold whole copies of the state
+    mesh.fsdp = 1  # devices that one copy of parameters and optimizer state is cut over; the batch is cut over both
+
+    evaluation = config.evaluation = ConfigDict()
+    evaluation.enabled = True
+    evaluation.sets = ("val",)  # splits of the sources
+    evaluation.samples = 128  # per set
+    evaluation.batch_size = 32
+    evaluation.known_intrinsics = False  # recover cameras with the true intrinsics, else estimate the focal length
+    evaluation.min_baseline = 0.1  # metres; a nearer pair has no direction of translation
+    evaluation.near_baseline = 3.0  # metres of baseline that divide near from far pairs
+    evaluation.baselines = True  # add the untrained, blank-image and no-network rows
+    evaluation.seed = 1
+    return config

@@ -1,0 +1,93 @@
+#!/bin/sh
+# Makes .venv and installs rig3r_jax in it:          sh launch/setup.sh train,dev
+# Only prints the interpreter that it would take:    sh launch/setup.sh --find
+# PYTHON=/path/to/python takes that interpreter and no other. A mark .venv/.have-EXTRA tells make what is there.
+set -eu
+
+say() { echo "$*" >&2; }
+
+# An interpreter counts when it really runs: a pyenv shim is on the PATH for versions that do not.
+runs() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; }
+makes_venvs() { "$1" -c 'import venv, ensurepip' >/dev/null 2>&1; }
+version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+
+find_uv() { command -v uv || command -v "${HOME:-}/.local/bin/uv"; }
+
+find_interpreter() {
+    without_venv=
+    for candidate in ${PYTHON:-python3.12 python3.11 python3.13 python3}; do
+        runs "$candidate" || continue
+        if makes_venvs "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+        without_venv=${without_venv:-$candidate}
+    done
+    if [ -n "${PYTHON:-}" ] || ! find_uv; then
+        say "$(remedy)"
+        return 1
+    fi
+}
+
+# One line that says what is missing and the command that brings it.
+remedy() {
+    sudo="sudo "
+    [ "$(id -u 2>/dev/null)" != 0 ] || sudo=
+    if [ -n "$without_venv" ]; then
+        echo "$without_venv has no venv module: ${sudo}apt-get install -y python$(version "$without_venv")-venv"
+        return
+    elif [ -n "${PYTHON:-}" ]; then
+        echo "PYTHON=$PYTHON is no Python 3.11, 3.12 or 3.13 that runs: name another, or leave PYTHON out"
+        return
+    fi
+    none="No Python 3.11, 3.12 or 3.13 runs here:"
+    for number in 3.12 3.11 3.13; do
+        if apt-cache show "python$number" >/dev/null 2>&1; then
+            echo "$none ${sudo}apt-get install -y python$number python$number-venv"
+            return
+        fi
+    done
+    if command -v brew >/dev/null; then
+        echo "$none brew install python@3.12"
+    elif command -v dnf >/dev/null; then
+        echo "$none ${sudo}dnf install -y python3.12"
+    elif command -v apt-get >/dev/null && ! command -v python3 >/dev/null; then
+        echo "$none ${sudo}apt-get update && ${sudo}apt-get install -y python3 python3-venv"
+    else
+        echo "$none python3 -m pip install --user uv   (make then lets uv fetch Python 3.12)"
+    fi
+}
+
+make_venv() {
+    interpreter=$(find_interpreter)
+    rm -rf .venv
+    case $interpreter in
+        *uv) "$interpreter" venv --quiet --seed --python 3.12 .venv ;;
+        *) "$interpreter" -m venv .venv ;;
+    esac
+}
+
+if [ "$1" = --find ]; then
+    find_interpreter
+    exit
+fi
+
+cd "$(dirname "$0")/.."
+extras=$1
+if ! runs .venv/bin/python || ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+    make_venv
+elif [ -n "${PYTHON:-}" ] && [ "$(version "$PYTHON" 2>/dev/null)" != "$(version .venv/bin/python)" ]; then
+    make_venv
+fi
+
+case $extras in
+    torch) size="200 MB where the CPU build is at hand, else several GB" ;;
+    *) size="about 620 MB (2.7 GB on disk)" ;;
+esac
+say "Installing rig3r_jax[$extras] in .venv with Python $(version .venv/bin/python): downloads $size, takes some minutes."
+[ -t 1 ] && quiet= || quiet=--quiet
+.venv/bin/python -m pip install --disable-pip-version-check $quiet --constraint constraints.txt --editable ".[$extras]"
+[ -z "${PYTHON:-}" ] || echo "$PYTHON" > .venv/.interpreter
+for extra in $(echo "$extras" | tr , ' '); do
+    touch ".venv/.have-$extra"
+done

@@ -1,0 +1,56 @@
+"""Trains, evaluates and reports: python main.py --config=configs/demo.py [--workdir=W] [--config.a.b=value ...]"""
+
+import logging as stdlib_logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags, logging
+from ml_collections import ConfigDict, config_flags
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only writes the metrics here:
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its start-up notes help nobody
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config(), such as configs/demo.py.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<config name> by default.")
+
+
+def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path]:
+    """Config and workdir of a command line; exits with code 2 and a short message when they cannot be read."""
+    from rig3r_jax.training.config import unknown_overrides
+
+    problems = unknown_overrides(arguments[1:])
+    if not problems:
+        try:
+            rest = flags.FLAGS(arguments)[1:]
+            problems = [f"{word!r} is no flag; a value follows its flag after =" for word in rest]
+            if _CONFIG.value is None:
+                problems.append("--config is missing; for example --config=configs/demo.py")
+        except Exception as error:  # absl and ml_collections raise a dozen kinds for one mistyped flag
+            problems = [str(error).strip().splitlines()[0]]
+    if problems:
+        print("main.py: " + "\n         ".join(problems[:9]), file=sys.stderr)
+        raise SystemExit(2)
+    return _CONFIG.value, Path(_WORKDIR.value or f"runs/{_CONFIG.value.name}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one config to its report; returns the exit code."""
+    config, workdir = parse(arguments)
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.WARNING)  # of the libraries
+    stdlib_logging.getLogger("rig3r_jax").setLevel(stdlib_logging.INFO)
+
+    from rig3r_jax.training import loop
+
+    try:
+        with loop.prepare(config, workdir) as prepared:
+            return loop.run(prepared)
+    except loop.UserError as error:
+        print(f"main.py: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,316 @@
+"""From a source's scenes to ArrayRecord files on disk, once, and from there by random access.
+
+A folder of records:
+    build.json                      what was asked for (source, root, options, versions) and what came out
+    quarantine.json                 scenes left out, each with its reason
+    rig_scenes/1.0.0/               a TFDS data set: `tfds.data_source("rig_scenes", split=..., data_dir=folder)`
+The folder appears under its name when it is whole, not before.
+"""
+
+import ast
+import dataclasses
+import difflib
+import inspect
+import json
+import os
+import shutil
+import socket
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
+from pathlib import Path
+from types import ModuleType
+from typing import Any, SupportsIndex
+
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from rig3r_jax.data import records
+from rig3r_jax.data.scene import BadRecord, Scene
+from rig3r_jax.data.sources import SOURCES
+
+_DATASET, _VERSION = "rig_scenes", "1.0.0"
+_SCENES_PER_FILE = 64
+_BAD_SCENES_SHOWN = 20
+
+Loaders = dict[str, list[tuple[str, Callable[[], Scene]]]]  # by split
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildReport:
+    """What a folder of records holds."""
+
+    path: Path
+    splits: dict[str, int]  # scenes written
+    skipped: list[tuple[str, str]]  # ("split/scene", reason)
+    reused: bool  # true where the folder was complete already
+
+    def summary(self) -> str:
+        """Some lines for the reader of a terminal."""
+        counts = ", ".join(f"{split} {count}" for split, count in self.splits.items())
+        lines = [f"{self.path}: {'reused, ' if self.reused else ''}scenes per split: {counts}"]
+        if self.skipped:
+            lines.append(f"{len(self.skipped)} scenes left out, see {self.path / 'quarantine.json'}:")
+            lines += _listing(self.skipped)
+        return "\n".join(lines)
+
+
+def build_data(source: str, root: str, out: str, settings: Iterable[str] = ()) -> str:
+    """The work of `rig3r build-data SOURCE --root IN --out OUT key=value ...`; returns the text to print.
+
+    Values of `settings` are Python literals or else text. Raises ValueError (BadRecord for data) with the remedy.
+    """
+    options = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not (equals and key.isidentifier()):
+            raise ValueError(f"source option {setting!r} must be key=value, such as window=16")
+        try:
+            options[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            options[key] = value
+    return build_records(source, root, out, options).summary()
+
+
+def build_records(
+    source: str,
+    root: str,
+    out: str | Path,
+    options: Mapping[str, Any],
+    max_bad_fraction: float = 0.1,
+    progress: bool = True,
+) -> BuildReport:
+    """Writes all scenes of a source as records into the folder `out`, or takes what is there if it is the same.
+
+    Args:
+        source: a name of SOURCES.
+        root: the source's data folder ("" for a source that makes its own).
+        out: folder to make; an existing one must be empty or hold the records of the same options.
+        options: keywords of the source; JSON values.
+        max_bad_fraction: scenes that may be left out before the whole build fails.
+        progress: shows a bar on stderr.
+
+    Raises:
+        ValueError: unknown source or option, or an `out` that holds something else.
+        BadRecord: no scenes, or too many bad ones.
+    """
+    out = Path(out)
+    module, stamp = _stamp(source, root, options)
+    found = _find_built(out, stamp)
+    if found:
+        return found
+    loaders = {split: module.scene_loaders(root, split, **options) for split in module.splits(root, **options)}
+    if not any(loaders.values()):
+        raise BadRecord(f"source {source!r} finds no scenes in {root!r}; give the folder that holds its data")
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(out)
+    partial = out.with_name(f"{_partial_prefix(out)}{os.getpid()}")
+    partial.mkdir()
+    try:
+        report = _write(partial, source, loaders, max_bad_fraction, progress)
+        sizes = {path.name: path.stat().st_size for path in sorted(_dataset_folder(partial).iterdir())}
+        _write_json(partial / "quarantine.json", [{"scene": name, "reason": reason} for name, reason in report.skipped])
+        _write_json(partial / "build.json", {"asked": stamp, "splits": report.splits, "bytes": sizes})
+        try:
+            os.rename(partial, out)  # atomic; replaces an empty folder
+        except OSError:
+            found = _find_built(out, stamp)  # another process may have been first
+            if not found:
+                raise
+            return found
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return dataclasses.replace(report, path=out)
+
+
+class RecordSource:
+    """The scenes of one split by number; images stay encoded. For grain: random access, threads, pickling."""
+
+    def __init__(self, path: str | Path, split: str) -> None:
+        """Opens a folder of records. BadRecord where it is incomplete or a file is not as it was written."""
+        self.path, self.split = Path(path), split
+        build = _read_build(self.path)
+        if build is None:
+            raise BadRecord(f"{path}: holds no records (no build.json); run `rig3r build-data` first")
+        if not build["splits"].get(split):
+            raise BadRecord(f"{path}: split {split!r} has no records; splits: {build['splits']}")
+        folder = _dataset_folder(self.path)
+        for name, size in build["bytes"].items():
+            found = (folder / name).stat().st_size if (folder / name).exists() else None
+            if found != size:
+                state = "is missing" if found is None else f"has {found} bytes"
+                raise BadRecord(f"{folder / name}: {state}, was written with {size}; delete {path} and build it again")
+        builder = tfds.builder_from_directory(str(folder))
+        self._records = builder.as_data_source(split)
+        shards = builder.info.splits[split]
+        self._files = [str(path) for path in shards.filepaths]
+        self._file_ends = list(accumulate(shards.shard_lengths))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: SupportsIndex) -> Scene:
+        """Scene number `index`. BadRecord, naming the file, where its bytes are damaged."""
+        number = index.__index__()
+        number += len(self) if number < 0 else 0
+        if not 0 <= number < len(self):
+            raise IndexError(f"{self.path}: scene {index} of {len(self)} in split {self.split!r}")
+        try:
+            return records.example_to_scene(self._records[number])
+        except Exception as error:  # array_record, protobuf and TFDS each raise their own kinds
+            file = self._files[bisect_right(self._file_ends, number)]
+            raise BadRecord(f"{file}: record {number} does not read ({error}); delete and build it again") from error
+
+    def __getstate__(self) -> tuple[Path, str]:
+        return self.path, self.split
+
+    def __setstate__(self, state: tuple[Path, str]) -> None:
+        self.__init__(*state)
+
+
+def _write(folder: Path, source: str, loaders: Loaders, max_bad_fraction: float, progress: bool) -> BuildReport:
+    """Writes records and their metadata into `folder`; raises once too many scenes are bad."""
+    writer = _writer(_dataset_folder(folder), source)
+    total = sum(map(len, loaders.values()))
+    allowed = max_bad_fraction * total
+    counts, skipped, images = {}, [], 0
+    bar = tqdm(total=total, desc=f"records of {source}", unit="scene", file=sys.stderr, disable=not progress)
+    # One scene is compressed and written while the next one is loaded.
+    with bar, ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(int)
+        for split, split_loaders in loaders.items():
+            counts[split] = 0
+            names: set[str] = set()
+            for name, load in split_loaders:
+                try:
+                    if name in names:
+                        raise BadRecord(f"scene {name}: is in the split {split!r} twice; names must be unique")
+                    names.add(name)
+                    scene = load()
+                    records.check_scene(scene)
+                except BadRecord as error:
+                    skipped.append((f"{split}/{name}", str(error)))
+                    if len(skipped) > max(allowed, _BAD_SCENES_SHOWN):
+                        break
+                else:
+                    writing.result()
+                    if not counts[split]:
+                        writer.initialize_splits([split])
+                    writing = pool.submit(writer.add_examples, {split: [records.scene_to_example(scene)]})
+                    counts[split] += 1
+                    images += len(scene.frames)
+                bar.set_postfix(images=images, skipped=len(skipped), refresh=False)
+                bar.update()
+            if len(skipped) > max(allowed, _BAD_SCENES_SHOWN):
+                break  # no use in reading the rest
+        writing.result()
+        writer.close_all()
+    if len(skipped) > allowed or not images:
+        raise BadRecord(
+            f"source {source!r}: {len(skipped)} of {total} scenes are bad, allowed are {allowed:g} "
+            f"(max_bad_fraction {max_bad_fraction}):\n" + "\n".join(_listing(skipped))
+        )
+    return BuildReport(path=folder, splits=counts, skipped=skipped, reused=False)
+
+
+def _writer(folder: Path, source: str) -> tfds.core.SequentialWriter:
+    """TFDS's writer in the order given; a GeneratorBasedBuilder would shuffle, and write everything twice."""
+    folder.mkdir(parents=True)
+    identity = tfds.core.DatasetIdentity(
+        name=_DATASET, version=tfds.core.Version(_VERSION), data_dir=str(folder), module_name=__name__
+    )
+    info = tfds.core.DatasetInfo(
+        builder=identity, features=records.features(), description=f"Rig scenes of the source {source!r}."
+    )
+    return tfds.core.SequentialWriter(info, max_examples_per_shard=_SCENES_PER_FILE, file_format="array_record")
+
+
+def _stamp(source: str, root: str, options: Mapping[str, Any]) -> tuple[ModuleType, dict[str, Any]]:
+    """The source's module and all that decides what its records hold, as JSON gives it back."""
+    if source not in SOURCES:
+        near = difflib.get_close_matches(source, SOURCES, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown source {source!r}; sources: {', '.join(SOURCES)}{hint}")
+    module = SOURCES[source]
+    parameters = inspect.signature(module.scene_loaders).parameters
+    known = [name for name in parameters if name not in ("root", "split")]
+    unknown = sorted(set(options) - set(known))
+    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        raise ValueError(f"source {source!r} has no option {', '.join(unknown)}; options: {', '.join(known)}")
+    asked = {
+        "format": records.FORMAT_VERSION,
+        "source": source,
+        "source_version": getattr(module, "VERSION", 1),
+        "root": os.path.abspath(root) if root else "",
+        "options": dict(sorted(options.items())),
+    }
+    try:
+        return module, json.loads(json.dumps(asked))
+    except TypeError as error:
+        raise ValueError(f"options {dict(options)} of source {source!r} must be JSON values ({error})") from error
+
+
+def _find_built(out: Path, stamp: dict[str, Any]) -> BuildReport | None:
+    """The report of complete records with this stamp; None where there is nothing; else ValueError."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    build = _read_build(out) if out.is_dir() else None
+    if build is None:
+        raise ValueError(f"{out}: exists and holds no records; give a new folder, or delete it first")
+    asked = build["asked"]
+    if asked != stamp:
+        keys = [key for key in stamp if asked.get(key) != stamp[key]]
+        differing = "; ".join(f"{key}: {asked.get(key)!r} there, {stamp[key]!r} asked" for key in keys)
+        raise ValueError(f"{out}: holds other records ({differing}); give a new folder, or delete it first")
+    skipped = [(entry["scene"], entry["reason"]) for entry in json.loads((out / "quarantine.json").read_text())]
+    return BuildReport(path=out, splits=build["splits"], skipped=skipped, reused=True)
+
+
+def _read_build(folder: Path) -> dict[str, Any] | None:
+    file = folder / "build.json"
+    try:
+        build = json.loads(file.read_text())
+        return {key: build[key] for key in ("asked", "splits", "bytes")}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadRecord(f"{file}: does not read ({error!r}); delete {folder} and build it again") from error
+
+
+def _partial_prefix(out: Path) -> str:
+    return f".{out.name}.building-{socket.gethostname()}-"
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Removes what builds of this folder left that were killed on this machine."""
+    prefix = _partial_prefix(out)
+    for folder in out.parent.glob(".*"):
+        number = folder.name.removeprefix(prefix)
+        if folder.name.startswith(prefix) and number.isdigit() and not _is_running(int(number)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return process != os.getpid()  # our own number, found before we made the folder, is of an earlier process
+
+
+def _dataset_folder(folder: Path) -> Path:
+    return folder / _DATASET / _VERSION
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def _listing(skipped: list[tuple[str, str]]) -> list[str]:
+    lines = [f"  {name}: {reason}" for name, reason in skipped[:_BAD_SCENES_SHOWN]]
+    return lines + ([f"  and {len(skipped) - len(lines)} more"] if len(skipped) > len(lines) else [])

@@ -1,0 +1,292 @@
+"""Records -> batches. The n-th sample of a run is a pure function of (seed, n).
+
+Sample n is row n mod B of global batch n div B, whatever the number of processes and threads, so a run resumes from
+its sample index alone. A record that cannot be used is replaced by the next draw of (seed, n, attempt), counted and
+named in the quarantine; it is never filtered, which would shift all later samples.
+"""
+
+import collections
+import dataclasses
+import sys
+import threading
+import typing
+from collections.abc import Sequence
+
+import cv2
+import grain
+import jax
+import numpy as np
+
+from rig3r_jax.data.augment import ViewOptions, draw_placement, prepare_view
+from rig3r_jax.data.sampling import draw_frames
+from rig3r_jax.data.scene import BadRecord, Scene
+from rig3r_jax.schema import Batch, RigMetadata, Targets, Views
+
+_ATTEMPTS = 100  # draws for one sample before the run stops, whatever the budget
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineOptions(ViewOptions):
+    """Every choice between records and batches; ValueError naming all values that cannot be used."""
+
+    num_views: int = 24  # images per sample
+    grids: Sequence[Sequence[int]] = ()  # (times, cameras) drawn from; empty: a random number of cameras
+    min_cameras: int = 1  # without `grids`
+    max_cameras: int = 8  # without `grids`
+    min_stride: int = 1  # time steps of the rig between two images of one camera
+    max_stride: int = 4
+    metadata_dropout: float = 0.5  # probability that a field is hidden, per sample and field
+    frame_index_pool: int = 100  # images beside the reference draw distinct indices of 1..pool
+    camera_id_range: int = 1000  # cameras of a sample draw distinct ids of 0..range-1
+    max_bad_fraction: float = 0.05  # of draws that cannot be used before the run stops
+    min_draws: int = 100  # draws before that fraction is looked at
+    ordered: bool = False  # sample n comes from record n mod the number of records
+
+    def __post_init__(self):
+        problems = self.problems()
+        rules = [
+            ("num_views", 1 <= self.num_views <= self.frame_index_pool + 1, "at least 1, at most frame_index_pool + 1"),
+            ("min_cameras", 1 <= self.min_cameras <= self.max_cameras, "at least 1, at most max_cameras"),
+            ("max_cameras", self.max_cameras <= self.camera_id_range, "at most camera_id_range"),
+            ("min_stride", 1 <= self.min_stride <= self.max_stride, "at least 1, at most max_stride"),
+            ("metadata_dropout", 0 <= self.metadata_dropout <= 1, "in [0, 1]"),
+            ("max_bad_fraction", 0 <= self.max_bad_fraction <= 1, "in [0, 1]"),
+            ("grids", all(t * c >= self.num_views and c >= 1 for t, c in self.grids), "times x cameras >= num_views"),
+        ]
+        problems += [f"{key}={getattr(self, key)!r} must be {rule}" for key, holds, rule in rules if not holds]
+        if problems:
+            raise ValueError("pipeline options: " + "; ".join(problems) + "; change these keys")
+
+    def for_evaluation(self) -> "PipelineOptions":
+        """The same without augmentation, with all metadata, records in order."""
+        plain = {"aspect_range": (1.0, 1.0), "crop_scale_range": (1.0, 1.0), "metadata_dropout": 0.0, "ordered": True}
+        plain |= dict.fromkeys(("brightness", "contrast", "saturation", "hue", "blur_probability"), 0.0)
+        return dataclasses.replace(self, **plain)
+
+
+@typing.runtime_checkable
+class SceneSource(typing.Protocol):
+    """Random access to scenes, such as `data.builders.RecordSource`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Scene: ...
+
+
+class Quarantine:
+    """Counts draws and names the records that could not be used. Safe to share between threads."""
+
+    def __init__(self, max_bad_fraction: float, min_draws: int):
+        self._max_bad_fraction, self._min_draws = max_bad_fraction, min_draws
+        self._lock = threading.Lock()
+        self.draws = 0
+        self.counts: collections.Counter[str] = collections.Counter()  # record -> draws that failed
+        self.reasons: dict[str, str] = {}  # record -> what was wrong the first time
+
+    @property
+    def bad_draws(self) -> int:
+        """Draws that could not be used so far."""
+        with self._lock:
+            return self.counts.total()
+
+    def add(self, record: str, error: BadRecord | None) -> None:
+        """One draw, bad where there is an `error`; BadRecord when more than the budget were bad."""
+        with self._lock:
+            self.draws += 1
+            if error is None:
+                return
+            self.counts[record] += 1
+            self.reasons.setdefault(record, str(error))
+            bad = self.counts.total()
+            if self.draws < self._min_draws or bad <= self._max_bad_fraction * self.draws:
+                return
+            worst = "; ".join(f"{name} ({self.reasons[name]})" for name, _ in self.counts.most_common(3))
+        raise BadRecord(
+            f"{bad} of {self.draws} draws could not be used, from {len(self.counts)} records, over the budget of "
+            f"max_bad_fraction={self._max_bad_fraction}: {worst}; repair or leave out these, or raise the budget"
+        )
+
+
+class SampleStream:
+    """The endless sequence of samples: `stream[n]` is a numpy Batch without the b dimension."""
+
+    def __init__(self, sources: Sequence[tuple[str, SceneSource, float]], options: PipelineOptions, seed: int):
+        """`sources` are (name, source, weight); ValueError when one is empty or a weight is not positive."""
+        problems = [f"{name}: weight {w} must be positive" for name, _, w in sources if not 0 < w < np.inf]
+        problems += [f"{name}: no records; build them or take it out" for name, source, _ in sources if not len(source)]
+        if not sources:
+            problems = ["no sources; name at least one"]
+        if seed < 0:
+            problems.append(f"seed {seed} must not be negative")
+        if problems:
+            raise ValueError("data mixture: " + "; ".join(problems))
+        self.sources, self.options, self.seed = list(sources), options, seed
+        weights = np.array([weight for _, _, weight in sources], dtype=np.float64)
+        self._cumulative_weights = np.cumsum(weights / weights.sum())
+        self._offsets = np.cumsum([0] + [len(source) for _, source, _ in sources])  # for `ordered`
+        self.quarantine = Quarantine(options.max_bad_fraction, options.min_draws)
+
+    @property
+    def num_records(self) -> int:
+        """Records of all sources together: one pass of an ordered stream."""
+        return int(self._offsets[-1])
+
+    def __getitem__(self, n: int) -> Batch:
+        """Sample n; BadRecord when the budget of bad records is spent."""
+        for attempt in range(_ATTEMPTS):
+            rng = np.random.default_rng([self.seed, n, attempt])
+            source, index = self._draw_record(n + attempt, rng)
+            record = f"{self.sources[source][0]}[{index}]"
+            try:
+                sample = draw_sample(self.sources[source][1][index], self.options, rng)
+            except BadRecord as error:
+                self.quarantine.add(record, error)
+                reason = error
+                continue
+            self.quarantine.add(record, None)
+            return sample
+        raise BadRecord(f"sample {n}: none of {_ATTEMPTS} draws could be used, the last: {reason}; repair the records")
+
+    def _draw_record(self, position: int, rng: np.random.Generator) -> tuple[int, int]:
+        """Number of the source, and of the record in it."""
+        if self.options.ordered:
+            flat = position % self.num_records
+            source = int(np.searchsorted(self._offsets, flat, side="right")) - 1
+            return source, flat - int(self._offsets[source])
+        source = int(np.searchsorted(self._cumulative_weights, rng.random(), side="right"))
+        source = min(source, len(self.sources) - 1)  # the last sum may round to just below 1
+        return source, int(rng.integers(len(self.sources[source][1])))
+
+
+def draw_sample(scene: Scene, options: PipelineOptions, rng: np.random.Generator) -> Batch:
+    """One sample of `scene`, numpy without the b dimension; BadRecord naming the scene.
+
+    Frames and metadata are drawn before the augmentation, so that other augmentation options leave them as they are.
+    """
+    chosen = draw_frames(
+        scene,
+        rng,
+        options.num_views,
+        max_cameras=options.max_cameras,
+        min_cameras=options.min_cameras,
+        max_stride=options.max_stride,
+        min_stride=options.min_stride,
+        grids=options.grids,
+    )
+    frames = [scene.frames[index] for index in chosen]
+    camera_index = np.array([frame.camera for frame in frames], np.int32)
+    rig_from_camera = np.stack([scene.cameras[c].rig_from_camera for c in camera_index]).astype(np.float32)
+    time = np.array([frame.time - frames[0].time for frame in frames]).astype(np.float32)
+    frame_index, camera_id, shown = _draw_metadata(camera_index, options, rng)
+    images, image_mask, depth, valid, intrinsics = _prepare_views(scene, frames, options, rng)
+    has_camera_id, has_time, has_rig = (np.full(len(frames), value) for value in shown)
+    metadata = RigMetadata(
+        frame_index=frame_index,
+        camera_id=np.where(has_camera_id, camera_id, 0).astype(np.int32),
+        time=np.where(has_time, time, 0).astype(np.float32),
+        rig_from_camera=np.where(has_rig[:, None, None], rig_from_camera, np.eye(4, dtype=np.float32)),
+        intrinsics=np.where(has_rig[:, None, None], intrinsics, np.eye(3, dtype=np.float32)),
+        has_camera_id=has_camera_id,
+        has_time=has_time,
+        has_rig=has_rig,
+    )
+    targets = Targets(
+        depth=depth,
+        valid=valid,
+        reference_from_camera=_to_reference(np.stack([frame.world_from_camera for frame in frames])),
+        rig_from_camera=rig_from_camera,
+        intrinsics=intrinsics,
+        camera_index=camera_index,
+        time=time,
+    )
+    return Batch(views=Views(images=images, image_mask=image_mask, metadata=metadata), targets=targets)
+
+
+def _draw_metadata(
+    camera_index: np.ndarray, options: PipelineOptions, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frame indices (v), camera ids (v), and whether camera id, time and rig are shown (3)."""
+    frame_index = np.zeros(len(camera_index), np.int32)
+    frame_index[1:] = 1 + rng.choice(options.frame_index_pool, size=len(camera_index) - 1, replace=False)
+    cameras, which = np.unique(camera_index, return_inverse=True)
+    ids = rng.choice(options.camera_id_range, size=len(cameras), replace=False)
+    return frame_index, ids[which], rng.random(3) >= options.metadata_dropout
+
+
+def _prepare_views(
+    scene: Scene, frames: list, options: PipelineOptions, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Images, image masks, depths, valid masks and intrinsics of the views."""
+    cameras = sorted({frame.camera for frame in frames})
+    placements = {c: draw_placement(scene.cameras[c].size, options, rng) for c in cameras}
+    try:
+        views = [prepare_view(f, scene.cameras[f.camera], placements[f.camera], options, rng) for f in frames]
+    except BadRecord as error:
+        raise BadRecord(f"scene {scene.name}, {error}") from error
+    images, image_mask, depth, valid, intrinsics = (np.stack(column) for column in zip(*views, strict=True))
+    return images, image_mask, depth, valid, intrinsics.astype(np.float32)
+
+
+def _to_reference(world_from_camera: np.ndarray) -> np.ndarray:
+    """reference_from_camera (v 4 4) in float32; computed in float64, since world coordinates may be large."""
+    world_from_camera = world_from_camera.astype(np.float64)
+    reference_from_world = np.eye(4)
+    reference_from_world[:3, :3] = world_from_camera[0, :3, :3].T
+    offset = world_from_camera[:, :3, 3] - world_from_camera[0, :3, 3]
+    reference_from_camera = reference_from_world @ world_from_camera
+    reference_from_camera[:, :3, 3] = offset @ world_from_camera[0, :3, :3]
+    reference_from_camera[0] = np.eye(4)
+    return reference_from_camera.astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Positions:
+    """Sample indices of one process: of every global batch, a contiguous slice of its rows."""
+
+    start: int
+    global_batch: int
+    process_index: int
+    process_count: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> int:
+        rows = self.global_batch // self.process_count
+        batch, row = divmod(index, rows)
+        return self.start + batch * self.global_batch + self.process_index * rows + row
+
+
+def make_loader(
+    stream: SampleStream,
+    global_batch: int,
+    start_sample: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    num_threads: int = 2,
+    prefetch: int = 4,
+    num_batches: int | None = None,
+) -> grain.DatasetIterator:
+    """Iterator of this process' rows of global batches: numpy Batch of global_batch / process_count samples.
+
+    The k-th batch holds samples `start_sample + k * global_batch` onwards. Threads prepare whole batches, `prefetch` of
+    them ahead; with 0 threads all happens in `next`. Errors of the threads are raised by `next`. Endless unless
+    `num_batches` is given; `close()` ends the threads early.
+    """
+    if global_batch < 1 or process_count < 1 or global_batch % process_count:
+        raise ValueError(f"global_batch={global_batch} must be a positive multiple of the {process_count} processes")
+    if not 0 <= process_index < process_count or start_sample < 0:
+        raise ValueError(f"process_index={process_index} of {process_count}, start_sample={start_sample}: out of range")
+    cv2.setNumThreads(1)  # the loader's own threads are the parallelism; OpenCV's would fight with them
+    rows = global_batch // process_count
+    length = sys.maxsize // global_batch * rows if num_batches is None else num_batches * rows
+    positions = _Positions(start_sample, global_batch, process_index, process_count, length)
+    dataset = grain.MapDataset.source(positions).map(stream.__getitem__).batch(rows, batch_fn=_stack)
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch if num_threads else 0)
+    return iter(dataset.to_iter_dataset(options))
+
+
+def _stack(samples: Sequence[Batch]) -> Batch:
+    """Adds the b dimension. Host arrays only: nothing here touches a device."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *samples)

@@ -1,0 +1,196 @@
+"""Scene <-> one TFDS record, and the rules that a scene must keep to be written.
+
+A record holds a whole scene as flat arrays with a leading dimension of cameras or frames. Images and depths are
+byte strings as the source gave them: TFDS's Image feature would decode them and needs TensorFlow to write.
+"""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image, UnidentifiedImageError
+
+from rig3r_jax.data.scene import BadRecord, DenseDepth, Frame, RigCamera, Scene, decode_depth
+
+FORMAT_VERSION = 1  # of the record's fields; counts among the options under which records are reused
+_ROTATION_TOLERANCE = 1e-4
+_END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # a file cut short still has a good header, but no end
+_END_WINDOW = 1024  # bytes at the end of a file among which the marker must be (writers may pad)
+
+
+def features() -> tfds.features.FeaturesDict:
+    """Fields of a record. float64 needs `encoding="bytes"`: a tf.Example has float32 only, and is slower."""
+
+    def array(dtype: type, *shape: int) -> tfds.features.Tensor:
+        return tfds.features.Tensor(shape=(None, *shape), dtype=dtype, encoding="bytes")
+
+    return tfds.features.FeaturesDict(
+        {
+            "name": tfds.features.Text(),
+            "front_camera": tfds.features.Scalar(np.int64),
+            "camera_name": tfds.features.Sequence(tfds.features.Text()),
+            "camera_intrinsics": array(np.float64, 3, 3),
+            "camera_size": array(np.int32, 2),
+            "camera_rig_from_camera": array(np.float64, 4, 4),
+            "frame_camera": array(np.int32),
+            "frame_time": array(np.float64),
+            "frame_step": array(np.int32),
+            "frame_world_from_camera": array(np.float64, 4, 4),
+            "frame_image": tfds.features.Sequence(tfds.features.Text()),
+            "frame_depth": tfds.features.Sequence(tfds.features.Text()),
+        }
+    )
+
+
+def scene_to_example(scene: Scene) -> dict[str, Any]:
+    """The record of a scene, as `features` wants it."""
+    cameras, frames = scene.cameras, scene.frames
+    return {
+        "name": scene.name,
+        "front_camera": scene.front_camera,
+        "camera_name": [camera.name for camera in cameras],
+        "camera_intrinsics": np.array([camera.intrinsics for camera in cameras], np.float64),
+        "camera_size": np.array([camera.size for camera in cameras], np.int32),
+        "camera_rig_from_camera": np.array([camera.rig_from_camera for camera in cameras], np.float64),
+        "frame_camera": np.array([frame.camera for frame in frames], np.int32),
+        "frame_time": np.array([frame.time for frame in frames], np.float64),
+        "frame_step": np.array([frame.step for frame in frames], np.int32),
+        "frame_world_from_camera": np.array([frame.world_from_camera for frame in frames], np.float64),
+        "frame_image": [frame.image for frame in frames],
+        "frame_depth": [frame.depth for frame in frames],
+    }
+
+
+def example_to_scene(example: Mapping[str, Any]) -> Scene:
+    """Inverse of `scene_to_example`, from what TFDS gives back."""
+    cameras = tuple(
+        RigCamera(name.decode(), intrinsics, (int(size[0]), int(size[1])), rig_from_camera)
+        for name, intrinsics, size, rig_from_camera in zip(
+            example["camera_name"],
+            example["camera_intrinsics"],
+            example["camera_size"],
+            example["camera_rig_from_camera"],
+            strict=True,
+        )
+    )
+    frames = tuple(
+        Frame(*fields)
+        for fields in zip(
+            example["frame_camera"].tolist(),
+            example["frame_time"].tolist(),
+            example["frame_step"].tolist(),
+            example["frame_world_from_camera"],
+            example["frame_image"],
+            example["frame_depth"],
+            strict=True,
+        )
+    )
+    name = example["name"]
+    name = name.decode() if isinstance(name, bytes) else name
+    return Scene(name=name, cameras=cameras, front_camera=int(example["front_camera"]), frames=frames)
+
+
+def check_scene(scene: Scene) -> None:
+    """BadRecord, naming the scene and the first rule that it breaks, unless the scene can be trained on."""
+    _check_cameras(scene)
+    _check_order(scene)
+    for frame in scene.frames:
+        where = _name(scene, frame)
+        _check_rigid(frame.world_from_camera, f"{where}: world_from_camera")
+        _check_image(frame.image, scene.cameras[frame.camera].size, where)
+    if not sum(_count_valid(frame, scene) for frame in scene.frames):
+        raise BadRecord(f"scene {scene.name}: no frame has a pixel of known depth; it needs depth or LiDAR points")
+
+
+def _name(scene: Scene, frame: Frame) -> str:
+    return f"scene {scene.name}, camera {scene.cameras[frame.camera].name}, step {frame.step}"
+
+
+def _check_cameras(scene: Scene) -> None:
+    names = [camera.name for camera in scene.cameras]
+    if not names or len(set(names)) < len(names):
+        raise BadRecord(f"scene {scene.name}: cameras are {names}; there must be some, each name once")
+    if not 0 <= scene.front_camera < len(names):
+        raise BadRecord(f"scene {scene.name}: front camera is number {scene.front_camera} of {len(names)} cameras")
+    for camera in scene.cameras:
+        where = f"scene {scene.name}, camera {camera.name}"
+        intrinsics = np.asarray(camera.intrinsics)
+        if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
+            raise BadRecord(f"{where}: intrinsics {intrinsics.tolist()} must be a finite 3x3 matrix")
+        if not (intrinsics[0, 0] > 0 and intrinsics[1, 1] > 0):
+            raise BadRecord(f"{where}: focal lengths {intrinsics[0, 0]}, {intrinsics[1, 1]} must be positive pixels")
+        if np.any(intrinsics[1:, 0]) or np.any(intrinsics[2] != [0, 0, 1]):
+            raise BadRecord(f"{where}: intrinsics {intrinsics.tolist()} must be upper triangular with a 1 at the end")
+        if min(camera.size) < 1:
+            raise BadRecord(f"{where}: image size {camera.size} must be positive")
+        _check_rigid(camera.rig_from_camera, f"{where}: rig_from_camera")
+    front = scene.cameras[scene.front_camera]
+    if not np.allclose(front.rig_from_camera, np.eye(4), atol=_ROTATION_TOLERANCE):
+        raise BadRecord(f"scene {scene.name}: rig_from_camera of front camera {front.name} must be the identity")
+
+
+def _check_rigid(a_from_b: np.ndarray, where: str) -> None:
+    """A finite 4x4 rigid transform: a rotation (orthonormal, determinant +1), a translation, the row 0 0 0 1."""
+    matrix = np.asarray(a_from_b)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or np.any(matrix[3] != [0, 0, 0, 1]):
+        raise BadRecord(f"{where} {matrix.tolist()} must be a finite 4x4 matrix that ends in 0 0 0 1")
+    rotation = matrix[:3, :3]
+    error = np.abs(rotation.T @ rotation - np.eye(3)).max()
+    determinant = np.linalg.det(rotation)
+    if error > _ROTATION_TOLERANCE or determinant < 0:
+        raise BadRecord(
+            f"{where} is no rotation: determinant {determinant:.6g} (must be +1), columns off orthonormal by "
+            f"{error:.3g} (must be under {_ROTATION_TOLERANCE}); correct the calibration"
+        )
+
+
+def _check_order(scene: Scene) -> None:
+    """Frames ascend by (step, camera) without repeats, and each camera's times ascend with the steps."""
+    if not scene.frames:
+        raise BadRecord(f"scene {scene.name}: has no frames")
+    last_time: dict[int, float] = {}
+    last_key = (-1, -1)
+    for frame in scene.frames:
+        if not 0 <= frame.camera < len(scene.cameras):
+            raise BadRecord(f"scene {scene.name}: a frame is of camera number {frame.camera} of {len(scene.cameras)}")
+        where = _name(scene, frame)
+        if (frame.step, frame.camera) <= last_key or frame.step < 0:
+            raise BadRecord(f"{where}: comes after (step, camera) {last_key}; frames must ascend, each once")
+        last_key = (frame.step, frame.camera)
+        before = last_time.get(frame.camera, -np.inf)
+        if not (np.isfinite(frame.time) and frame.time > before):
+            raise BadRecord(f"{where}: time {frame.time} s comes after {before} s of the same camera; must ascend")
+        last_time[frame.camera] = frame.time
+
+
+def _check_image(data: bytes, size: tuple[int, int], where: str) -> None:
+    """The header decodes, the size is the camera's and the end is there; pixels are decoded when drawn."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            marker = _END_MARKERS.get(image.format or "")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise BadRecord(f"{where}: image of {len(data)} bytes does not decode; restore the file") from error
+    if (height, width) != tuple(size):
+        raise BadRecord(f"{where}: image is {height} x {width} pixels, calibration is for {size[0]} x {size[1]}")
+    if marker is None:
+        raise BadRecord(f"{where}: image is neither JPEG nor PNG; convert it")
+    if marker not in data[-_END_WINDOW:]:
+        raise BadRecord(f"{where}: image of {len(data)} bytes is cut short (no end marker); restore the file")
+
+
+def _count_valid(frame: Frame, scene: Scene) -> int:
+    try:
+        depth = decode_depth(frame.depth)
+    except BadRecord as error:
+        raise BadRecord(f"{_name(scene, frame)}: {error}") from error
+    height, width = scene.cameras[frame.camera].size
+    if isinstance(depth, DenseDepth):
+        if depth.values.shape != (height, width):
+            raise BadRecord(f"{_name(scene, frame)}: depth is {depth.values.shape}, image is {(height, width)}")
+        return int(np.count_nonzero(np.isfinite(depth.values) & (depth.values > 0)))
+    if not ((depth.pixels >= 0) & (depth.pixels <= [width, height])).all():
+        raise BadRecord(f"{_name(scene, frame)}: depth points lie outside the image of {height} x {width}")
+    return int(np.count_nonzero(np.isfinite(depth.depths) & (depth.depths > 0)))

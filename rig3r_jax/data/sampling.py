@@ -1,0 +1,85 @@
+"""Which frames of a scene make one sample: a grid of times x cameras, shuffled."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rig3r_jax.data.scene import BadRecord, Scene
+
+_ATTEMPTS = 20  # windows tried in a scene with missing frames before it is called bad
+
+
+def draw_frames(
+    scene: Scene,
+    rng: np.random.Generator,
+    num_views: int,
+    max_cameras: int,
+    min_cameras: int = 1,
+    max_stride: int = 1,
+    min_stride: int = 1,
+    grids: Sequence[Sequence[int]] = (),
+) -> list[int]:
+    """Indices into `scene.frames` of `num_views` frames in random order; the first is the sample's reference.
+
+    The number of cameras is uniform over the counts that the scene allows, the number of time steps the smallest that
+    covers `num_views`; or both come from `grids`, pairs (times, cameras). Time steps are evenly spaced by a random
+    stride (in steps of the rig), cameras a random subset that always holds the front camera. A grid with more than
+    `num_views` frames loses random ones, the front camera's last. BadRecord when the scene is too small.
+    """
+    table: dict[int, dict[int, int]] = {}  # step -> camera -> frame
+    for index, frame in enumerate(scene.frames):
+        table.setdefault(frame.step, {})[frame.camera] = index
+    # Steps without the front camera are of no use: it is always in.
+    moments = [table[step] for step in sorted(table) if scene.front_camera in table[step]]
+    cameras = len(set().union(*moments)) if moments else 0
+    fitting = _fitting_grids(len(moments), cameras, num_views, (min_cameras, max_cameras), min_stride, grids)
+    for _ in range(_ATTEMPTS if fitting else 0):
+        times, count = fitting[rng.integers(len(fitting))]
+        window = _draw_window(moments, rng, times, min_stride, max_stride)
+        complete = [c for c in window[0] if c != scene.front_camera and all(c in moment for moment in window)]
+        if len(complete) >= count - 1:
+            others = rng.permutation(np.array(complete, dtype=np.int64))[: count - 1]
+            return _fill(window, scene.front_camera, others.tolist(), num_views, rng)
+    rule = f"grids {[tuple(grid) for grid in grids]}" if grids else f"{min_cameras} to {max_cameras} cameras"
+    raise BadRecord(
+        f"scene {scene.name}: {len(scene.frames)} frames, {len(moments)} steps with the front camera, "
+        f"{cameras} cameras are too few for {num_views} views ({rule}, stride of at least {min_stride}); "
+        "lower num_views or min_stride, widen the camera counts or grids, or leave this scene out"
+    )
+
+
+def _fitting_grids(
+    steps: int,
+    cameras: int,
+    num_views: int,
+    camera_range: tuple[int, int],
+    min_stride: int,
+    grids: Sequence[Sequence[int]],
+) -> list[tuple[int, int]]:
+    """The pairs (times, cameras) that cover `num_views` and that `steps` and `cameras` can fill."""
+    low, high = camera_range
+    wanted = grids or [(-(-num_views // count), count) for count in range(low, min(high, num_views) + 1)]
+    return [
+        (times, count)
+        for times, count in wanted
+        if count <= cameras and times * count >= num_views and (times - 1) * min_stride < steps
+    ]
+
+
+def _draw_window(
+    moments: list[dict[int, int]], rng: np.random.Generator, times: int, min_stride: int, max_stride: int
+) -> list[dict[int, int]]:
+    """`times` evenly spaced elements of `moments`."""
+    longest = (len(moments) - 1) // (times - 1) if times > 1 else 1
+    stride = int(rng.integers(min_stride, max(min_stride, min(max_stride, longest)) + 1))
+    start = int(rng.integers(len(moments) - (times - 1) * stride))
+    return moments[start : start + (times - 1) * stride + 1 : stride]
+
+
+def _fill(
+    window: list[dict[int, int]], front: int, others: list[int], num_views: int, rng: np.random.Generator
+) -> list[int]:
+    """`num_views` frames of the grid in random order; the front camera's are the last to be left out."""
+    fronts = rng.permutation([moment[front] for moment in window])
+    rest = rng.permutation(np.array([moment[camera] for moment in window for camera in others], dtype=np.int64))
+    return rng.permutation(np.concatenate([fronts, rest])[:num_views]).tolist()

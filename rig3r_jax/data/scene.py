@@ -1,0 +1,85 @@
+"""Scene: the one noun that every data source yields, the records keep and the sampler draws from."""
+
+import dataclasses
+import struct
+
+import numpy as np
+
+
+class BadRecord(ValueError):
+    """Input data that cannot be used. The message names the file or record, the value, the rule and the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RigCamera:
+    """One physical camera of the rig: a pinhole whose calibration holds for the whole scene."""
+
+    name: str
+    intrinsics: np.ndarray  # (3, 3) float64, pixels of the stored image
+    size: tuple[int, int]  # height, width of the stored image
+    rig_from_camera: np.ndarray  # (4, 4) float64, metres; identity for the front camera
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseDepth:
+    """A depth per pixel: metres along the camera's z axis, 0 where unknown (sky)."""
+
+    values: np.ndarray  # (h, w) float16 or float32
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseDepth:
+    """Depths of single points, as LiDAR gives them: sub-pixel positions (u, v) with pixel centres at +0.5."""
+
+    pixels: np.ndarray  # (n, 2) float32
+    depths: np.ndarray  # (n,) float32, metres along the camera's z axis
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """One image taken by one camera at one time."""
+
+    camera: int  # index into Scene.cameras
+    time: float  # seconds, the source's own clock
+    step: int  # index of the rig's time step (images of one step were taken together)
+    world_from_camera: np.ndarray  # (4, 4) float64, metres, re-based near the origin
+    image: bytes  # encoded, the source's own JPEG or PNG
+    depth: bytes  # encode_depth
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """A rig moving through one place."""
+
+    name: str
+    cameras: tuple[RigCamera, ...]
+    front_camera: int  # index into cameras
+    frames: tuple[Frame, ...]  # ordered by (step, camera)
+
+
+_DENSE, _SPARSE = b"D", b"S"
+
+
+def encode_depth(depth: DenseDepth | SparseDepth) -> bytes:
+    """Bytes that `decode_depth` turns back: a tag, the shape, then the raw little-endian values."""
+    if isinstance(depth, DenseDepth):
+        bits = {"float16": 16, "float32": 32}[depth.values.dtype.name]
+        return _DENSE + struct.pack("<BHH", bits, *depth.values.shape) + np.ascontiguousarray(depth.values).tobytes()
+    points = np.concatenate([depth.pixels, depth.depths[:, None]], axis=1).astype("<f4")
+    return _SPARSE + struct.pack("<I", len(points)) + points.tobytes()
+
+
+def decode_depth(data: bytes) -> DenseDepth | SparseDepth:
+    """Inverse of `encode_depth`; BadRecord when the bytes are cut short or of another kind."""
+    try:
+        if data[:1] == _DENSE:
+            bits, height, width = struct.unpack_from("<BHH", data, 1)
+            values = np.frombuffer(data, dtype={16: "<f2", 32: "<f4"}[bits], offset=6)
+            return DenseDepth(values.reshape(height, width))
+        if data[:1] == _SPARSE:
+            (count,) = struct.unpack_from("<I", data, 1)
+            points = np.frombuffer(data, dtype="<f4", offset=5).reshape(count, 3)
+            return SparseDepth(points[:, :2], points[:, 2])
+    except (struct.error, KeyError, ValueError) as error:
+        raise BadRecord(f"depth of {len(data)} bytes does not decode ({error}); build the records again") from error
+    raise BadRecord(f"depth begins with {data[:1]!r}, not with {_DENSE!r} or {_SPARSE!r}; build the records again")

@@ -1,0 +1,154 @@
+"""Random camera rigs: one to eight pinhole cameras on a vehicle, in layouts that real vehicles use.
+
+The vehicle frame has its origin on the ground under the vehicle's centre and the axes of a level camera that looks
+ahead (x right, y down, z forward). The rig frame is the front camera's frame. Yaw turns to the right.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial.transform import Rotation
+
+from rig3r_jax.data.scene import RigCamera
+
+MAX_CAMERAS = 8
+_FIELD_OF_VIEW_DEG = (60.0, 100.0)
+_RADIUS = (0.6, 1.6)  # metres from the vehicle's centre, seen from above
+_HEIGHT = (1.3, 1.9)  # metres above the ground
+_SECTORS = ("front", "front_right", "right", "rear_right", "rear", "rear_left", "left", "front_left")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rig:
+    """Cameras, the front one first, and where the front camera sits on the vehicle."""
+
+    layout: str
+    cameras: tuple[RigCamera, ...]
+    vehicle_from_rig: np.ndarray  # (4, 4) float64, metres
+
+
+@dataclasses.dataclass(frozen=True)
+class _Mount:
+    """Where a layout wants a camera: its yaw, and its place on the vehicle as a bearing and a distance."""
+
+    yaw_deg: float
+    bearing_deg: float
+    radius: float
+
+
+def _ring(rng: np.random.Generator, yaws_deg: list[float]) -> list[_Mount]:
+    """Each camera sits on the side of the vehicle to which it looks."""
+    radius = rng.uniform(*_RADIUS)
+    return [_Mount(yaw, yaw + rng.normal(0, 6), float(np.clip(radius * rng.uniform(0.85, 1.15), *_RADIUS)))
+            for yaw in yaws_deg]  # fmt: skip
+
+
+def _single(rng: np.random.Generator, count: int) -> list[_Mount]:
+    return _ring(rng, [0.0])
+
+
+def _stereo(rng: np.random.Generator, count: int) -> list[_Mount]:
+    """Two parallel cameras, the left one first."""
+    baseline, ahead = rng.uniform(0.3, 1.2), rng.uniform(0.7, 1.4)
+    bearing, radius = math.degrees(math.atan2(baseline / 2, ahead)), math.hypot(baseline / 2, ahead)
+    return [_Mount(0.0, -bearing, radius), _Mount(0.0, bearing, radius)]
+
+
+def _front_rear(rng: np.random.Generator, count: int) -> list[_Mount]:
+    return _ring(rng, [0.0, 180.0])
+
+
+def _side_pairs(rng: np.random.Generator, count: int) -> list[_Mount]:
+    """A front camera and mirrored pairs, from half ahead to half behind."""
+    pairs = (count - 1) // 2
+    yaws = np.sort(rng.uniform(40, 140, pairs)) if pairs > 1 else rng.uniform(45, 115, 1)
+    return _ring(rng, [0.0] + [side * float(yaw) for yaw in yaws for side in (-1, 1)])
+
+
+def _fan(rng: np.random.Generator, count: int) -> list[_Mount]:
+    """Cameras in a row above the windscreen, looking ahead and outwards; neighbours overlap."""
+    step = rng.uniform(20, 50)
+    yaws = [step * (i - (count - 1) // 2) for i in range(count)]
+    yaws.sort(key=abs)
+    return [_Mount(yaw, 0.8 * yaw, rng.uniform(0.6, 1.1)) for yaw in yaws]
+
+
+def _surround(rng: np.random.Generator, count: int) -> list[_Mount]:
+    return _ring(rng, [360.0 * i / count for i in range(count)])
+
+
+def _stereo_surround(rng: np.random.Generator, count: int) -> list[_Mount]:
+    """A stereo pair ahead, the other cameras around the rest of the vehicle."""
+    others = count - 2
+    return _stereo(rng, 2) + _ring(rng, [360.0 * (i + 1) / (others + 1) for i in range(others)])
+
+
+_LAYOUTS: dict[str, tuple[Callable, range]] = {  # with the camera counts that each layout takes
+    "single": (_single, range(1, 2)),
+    "stereo": (_stereo, range(2, 3)),
+    "front_rear": (_front_rear, range(2, 3)),
+    "side_pairs": (_side_pairs, range(3, 8, 2)),
+    "fan": (_fan, range(3, 6)),
+    "surround": (_surround, range(3, 9)),
+    "stereo_surround": (_stereo_surround, range(4, 9)),
+}
+
+
+def _vehicle_from_camera(rng: np.random.Generator, mount: _Mount, height: float, pitch_deg: float) -> np.ndarray:
+    """The mount as a transform, with the small errors of a real installation."""
+    bearing = math.radians(mount.bearing_deg)
+    angles = mount.yaw_deg + rng.normal(0, 1.5), pitch_deg + rng.normal(0, 1.0), rng.normal(0, 0.7)
+    vehicle_from_camera = np.eye(4)
+    vehicle_from_camera[:3, :3] = Rotation.from_euler("YXZ", angles, degrees=True).as_matrix()
+    vehicle_from_camera[:3, 3] = (
+        mount.radius * math.sin(bearing),
+        -height - rng.uniform(-0.15, 0.15),
+        mount.radius * math.cos(bearing),
+    )
+    return vehicle_from_camera
+
+
+def pinhole(field_of_view_deg: float, image_size: int) -> Float[np.ndarray, "3 3"]:
+    """Intrinsics of a square image with square pixels and a centred principal point."""
+    focal = image_size / 2 / math.tan(math.radians(field_of_view_deg) / 2)
+    return np.array([[focal, 0, image_size / 2], [0, focal, image_size / 2], [0, 0, 1]])
+
+
+def _names(mounts: list[_Mount]) -> list[str]:
+    """A name per camera by the sector to which it looks; a number is added where a sector has several."""
+    names: list[str] = []
+    for mount in mounts:
+        sector = _SECTORS[round(mount.yaw_deg / 45) % 8]
+        taken = sum(name == sector or name.startswith(f"{sector}_at_") for name in names)
+        names.append(f"{sector}_at_{taken + 1}" if taken else sector)
+    return names
+
+
+def draw_rig(rng: np.random.Generator, count: int, image_size: int) -> Rig:
+    """A random rig of `count` cameras (1 to 8); the front camera is the first."""
+    if not 1 <= count <= MAX_CAMERAS:
+        raise ValueError(f"a rig of {count} cameras: there must be 1 to {MAX_CAMERAS}")
+    layout = str(rng.choice([name for name, (_, counts) in _LAYOUTS.items() if count in counts]))
+    mounts = _LAYOUTS[layout][0](rng, count)
+    height, pitch_deg, field_of_view = rng.uniform(*_HEIGHT), rng.uniform(-4, 3), rng.uniform(*_FIELD_OF_VIEW_DEG)
+    vehicle_from_cameras = [_vehicle_from_camera(rng, mount, height, pitch_deg) for mount in mounts]
+    rig_from_vehicle = np.linalg.inv(vehicle_from_cameras[0])
+    cameras = []
+    for i, (name, vehicle_from_camera) in enumerate(zip(_names(mounts), vehicle_from_cameras, strict=True)):
+        own_lens = rng.uniform() < 0.25
+        degrees = rng.uniform(*_FIELD_OF_VIEW_DEG) if own_lens else field_of_view
+        rig_from_camera = np.eye(4) if i == 0 else rig_from_vehicle @ vehicle_from_camera
+        cameras.append(RigCamera(name, pinhole(degrees, image_size), (image_size, image_size), rig_from_camera))
+    return Rig(layout, tuple(cameras), vehicle_from_cameras[0])
+
+
+def draw_rig_pool(
+    rng: np.random.Generator, size: int, min_cameras: int, max_cameras: int, image_size: int
+) -> tuple[Rig, ...]:
+    """Rigs whose camera counts are spread evenly over min_cameras..max_cameras."""
+    counts = np.arange(min_cameras, max_cameras + 1)
+    rounds = [rng.permutation(counts) for _ in range(-(-size // len(counts)))]
+    return tuple(draw_rig(rng, int(count), image_size) for count in np.concatenate(rounds)[:size])

@@ -1,0 +1,153 @@
+"""Rig discovery: which images come from one physical camera, and how the cameras sit in the rig; host float64."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import squareform
+
+from rig3r_jax.evaluation import pose
+
+ANGLE_SCALE_DEG = 20.0  # rotations this far apart are two cameras
+CENTER_SCALE = 0.1  # so are centres this far apart, in the unit of the centres (mean depths for predictions)
+
+
+class RigScores(NamedTuple):
+    """Scores of one sample, to be pooled by the caller."""
+
+    matched_images: int  # images whose cluster is assigned to their true camera
+    images: int
+    ari: float
+    camera_count_error: int  # absolute
+    pairs: pose.PairErrors  # between discovered cameras, in the rig
+
+
+def camera_distance(
+    rig_from_camera: Float[np.ndarray, "v 4 4"], angle_scale_deg: float, center_scale: float
+) -> Float[np.ndarray, "v v"]:
+    """Root of (geodesic angle / angle scale)^2 + (centre distance / centre scale)^2; 1 is one camera's worth."""
+    rig_from_camera = np.where(np.isfinite(rig_from_camera), rig_from_camera, np.nan)
+    rotation, center = rig_from_camera[:, :3, :3], rig_from_camera[:, :3, 3].astype(np.float64)
+    shape = (len(rotation), len(rotation), 3, 3)
+    angle = pose.rotation_angle_deg(np.broadcast_to(rotation[:, None], shape), np.broadcast_to(rotation[None], shape))
+    return np.hypot(angle / angle_scale_deg, np.linalg.norm(center[:, None] - center[None], axis=-1) / center_scale)
+
+
+def discover_rig(
+    rig_from_camera: Float[np.ndarray, "v 4 4"],
+    angle_scale_deg: float = ANGLE_SCALE_DEG,
+    center_scale: float = CENTER_SCALE,
+    method: str = "average",
+) -> Int[np.ndarray, "v"]:
+    """Camera number of each image, 0.. in order of first appearance; the number of cameras is not given.
+
+    Agglomerative clustering (`method` as in scipy.cluster.hierarchy.linkage) of `camera_distance`, cut at distance 1.
+    An image whose rig camera is not finite is a camera of its own.
+    """
+    if len(rig_from_camera) < 2:
+        return np.zeros(len(rig_from_camera), np.int64)
+    distance = camera_distance(rig_from_camera, angle_scale_deg, center_scale)
+    distance = np.nan_to_num(distance, nan=1e9, posinf=1e9)
+    np.fill_diagonal(distance, 0.0)
+    tree = linkage(squareform((distance + distance.T) / 2, checks=False), method=method)
+    labels = fcluster(tree, t=1.0, criterion="distance")
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
+def match_cameras(
+    labels: Int[np.ndarray, "v"], camera_index: Int[np.ndarray, "v"]
+) -> tuple[dict[int, int], Int[np.ndarray, "k m"]]:
+    """One-to-one assignment {true camera: cluster} with most images in agreement (Hungarian); the table of counts."""
+    clusters, rows = np.unique(labels, return_inverse=True)
+    cameras, columns = np.unique(camera_index, return_inverse=True)
+    table = np.zeros((len(clusters), len(cameras)), np.int64)
+    np.add.at(table, (rows, columns), 1)
+    chosen = linear_sum_assignment(table, maximize=True)
+    # An assignment that no image supports is no match.
+    return {int(cameras[c]): int(clusters[r]) for r, c in zip(*chosen, strict=True) if table[r, c] > 0}, table
+
+
+def rig_id_accuracy(labels: Int[np.ndarray, "v"], camera_index: Int[np.ndarray, "v"]) -> float:
+    """Fraction 0..1 of images whose cluster is assigned to their true camera; NaN for no images."""
+    if not len(labels):
+        return float("nan")
+    return _matched_images(labels, camera_index, match_cameras(labels, camera_index)[0]) / len(labels)
+
+
+def adjusted_rand_index(labels: Int[np.ndarray, "v"], camera_index: Int[np.ndarray, "v"]) -> float:
+    """Agreement of two partitions over pairs: 0 chance, 1 equal (Hubert and Arabie 1985); NaN under two images."""
+    if len(labels) < 2:
+        return float("nan")
+    table = match_cameras(labels, camera_index)[1].astype(np.float64)
+
+    def pairs(counts: np.ndarray) -> float:
+        return float(np.sum(counts * (counts - 1)) / 2)
+
+    both, rows, columns = pairs(table), pairs(table.sum(axis=1)), pairs(table.sum(axis=0))
+    chance = rows * columns / (len(labels) * (len(labels) - 1) / 2)
+    largest = (rows + columns) / 2
+    return 1.0 if largest == chance else (both - chance) / (largest - chance)  # equal only for two trivial partitions
+
+
+def mean_camera(rig_from_camera: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "4 4"]:
+    """Chordal mean of the rotations (nearest rotation to their sum) and mean of the centres."""
+    u, _, vt = np.linalg.svd(rig_from_camera[:, :3, :3].astype(np.float64).sum(axis=0))
+    mean = np.eye(4)
+    mean[:3, :3] = u * np.array([1.0, 1.0, np.linalg.det(u) * np.linalg.det(vt)]) @ vt
+    mean[:3, 3] = rig_from_camera[:, :3, 3].astype(np.float64).mean(axis=0)
+    return mean
+
+
+def rig_pair_errors(
+    rig_from_camera_predicted: Float[np.ndarray, "v 4 4"],
+    labels: Int[np.ndarray, "v"],
+    rig_from_camera_true: Float[np.ndarray, "v 4 4"],
+    camera_index: Int[np.ndarray, "v"],
+) -> pose.PairErrors:
+    """Pose errors between mean cameras of the matched clusters, over all pairs of true cameras in the sample.
+
+    A pair with a camera that no cluster was assigned to is charged 180 degrees of rotation and 90 of direction.
+    """
+    match, _ = match_cameras(labels, camera_index)
+    cameras = [int(c) for c in np.unique(camera_index)]
+    predicted = np.broadcast_to(np.eye(4), (len(cameras), 4, 4)).copy()
+    true = np.stack([rig_from_camera_true[np.argmax(camera_index == c)] for c in cameras]).astype(np.float64)
+    for n, camera in enumerate(cameras):
+        if camera in match:
+            members = rig_from_camera_predicted[labels == match[camera]]
+            predicted[n] = mean_camera(members) if np.isfinite(members).all() else np.nan
+    errors = pose.relative_pose_errors(predicted, true)
+    found = np.array([c in match for c in cameras])
+    missing = ~(found[errors.i] & found[errors.j])
+    return pose.PairErrors(
+        errors.i,
+        errors.j,
+        np.where(missing, 180.0, errors.rotation_deg),
+        np.where(missing, pose.NO_DIRECTION_DEG, errors.direction_deg),
+        errors.baseline,
+    )
+
+
+def score_rig(
+    rig_from_camera_predicted: Float[np.ndarray, "v 4 4"],
+    rig_from_camera_true: Float[np.ndarray, "v 4 4"],
+    camera_index: Int[np.ndarray, "v"],
+    angle_scale_deg: float = ANGLE_SCALE_DEG,
+    center_scale: float = CENTER_SCALE,
+) -> RigScores:
+    """Discovers the rig of one sample and compares it with the true one."""
+    labels = discover_rig(rig_from_camera_predicted, angle_scale_deg, center_scale)
+    return RigScores(
+        matched_images=_matched_images(labels, camera_index, match_cameras(labels, camera_index)[0]),
+        images=len(labels),
+        ari=adjusted_rand_index(labels, camera_index),
+        camera_count_error=abs(len(np.unique(labels)) - len(np.unique(camera_index))),
+        pairs=rig_pair_errors(rig_from_camera_predicted, labels, rig_from_camera_true, camera_index),
+    )
+
+
+def _matched_images(labels: np.ndarray, camera_index: np.ndarray, match: dict[int, int]) -> int:
+    return sum(match.get(int(c)) == int(label) for label, c in zip(labels, camera_index, strict=True))

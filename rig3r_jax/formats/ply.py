@@ -1,0 +1,161 @@
+"""Coloured point clouds as PLY files, for CloudCompare, MeshLab, Open3D and Blender."""
+
+import dataclasses
+import typing
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from rig3r_jax.formats.atomic import write_atomically
+
+_MAX_HEADER_BYTES = 64 * 1024
+_SCALARS = {
+    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4",
+    "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
+    "float": "f4", "double": "f8", "float32": "f4", "float64": "f8",
+}  # fmt: skip
+
+
+@typing.no_type_check
+@dataclasses.dataclass(frozen=True)
+class PointCloud:
+    """What a PLY file holds; `colors` and `confidence` are None where the file has none."""
+
+    points_world: Float[np.ndarray, "n 3"]
+    colors: UInt8[np.ndarray, "n 3"] | None
+    confidence: Float[np.ndarray, "n"] | None
+
+
+def write_ply(
+    path: str | Path,
+    points_world: Float[np.ndarray, "n 3"],
+    colors: UInt8[np.ndarray, "n 3"],
+    confidence: Float[np.ndarray, "n"] | None = None,
+) -> None:
+    """Writes a binary little-endian PLY: float x y z, uchar red green blue, and float confidence where given.
+
+    Raises:
+      ValueError: no points, arrays of different lengths, or a value that float32 cannot hold (NaN, infinity, overflow).
+    """
+    _check_points(path, points_world, colors, confidence)
+    fields = [(axis, "<f4") for axis in "xyz"] + [(name, "u1") for name in ("red", "green", "blue")]
+    if confidence is not None:
+        fields.append(("confidence", "<f4"))
+    vertices = np.empty(len(points_world), dtype=fields)
+    for index, axis in enumerate("xyz"):
+        vertices[axis] = points_world[:, index]
+    for index, name in enumerate(("red", "green", "blue")):
+        vertices[name] = colors[:, index]
+    if confidence is not None:
+        vertices["confidence"] = confidence
+    properties = [f"property {'uchar' if kind == 'u1' else 'float'} {name}" for name, kind in fields]
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        "comment OpenCV axes: x right, y down, z forward",
+        f"element vertex {len(vertices)}",
+        *properties,
+        "end_header",
+    ]
+    write_atomically(path, ("\n".join(header) + "\n").encode("ascii") + vertices.tobytes())
+
+
+def read_ply(path: str | Path) -> PointCloud:
+    """Reads points, colours and confidence of a PLY file, binary (either byte order) or ascii; the rest is left out.
+
+    Raises:
+      ValueError: the file is no PLY, is cut short, or its first element is not a vertex with scalar x, y and z.
+    """
+    data = Path(path).read_bytes()
+    byte_order, count, fields, start = _parse_header(path, data)
+    if byte_order == "ascii":
+        vertices = _parse_ascii(path, data[start:], count, fields)
+    else:
+        dtype = np.dtype([(name, byte_order + kind) for name, kind in fields])
+        if len(data) - start < count * dtype.itemsize:
+            raise ValueError(
+                f"{path}: holds {len(data) - start} bytes of vertices, the header promises {count * dtype.itemsize}; "
+                "the file is cut short, export it again"
+            )
+        vertices = np.frombuffer(data, dtype=dtype, count=count, offset=start)
+    names = [name for name, _ in fields]
+    points_world = np.stack([vertices[axis] for axis in "xyz"], axis=-1)
+    colors = None
+    if all(name in names and vertices.dtype[name] == np.uint8 for name in ("red", "green", "blue")):
+        colors = np.stack([vertices[name] for name in ("red", "green", "blue")], axis=-1)
+    confidence = vertices["confidence"] if "confidence" in names else None
+    return PointCloud(_native_float(points_world), colors, None if confidence is None else _native_float(confidence))
+
+
+def _native_float(values):
+    """The same numbers in this machine's byte order, float64 when they were no float32."""
+    return values.astype(np.float32 if values.dtype.itemsize == 4 and values.dtype.kind == "f" else np.float64)
+
+
+def _check_points(path, points_world, colors, confidence):
+    """Every rule on what `write_ply` takes."""
+    count = len(points_world)
+    if count == 0:
+        raise ValueError(f"{path}: no points to write; lower the confidence threshold or check the depth masks")
+    lengths = {"colors": len(colors), **({} if confidence is None else {"confidence": len(confidence)})}
+    for name, length in lengths.items():
+        if length != count:
+            raise ValueError(f"{path}: {length} {name} for {count} points; give one per point")
+    columns = {"points_world": points_world, **({} if confidence is None else {"confidence": confidence})}
+    for name, values in columns.items():
+        bad = ~(np.abs(values) <= np.finfo(np.float32).max)  # NaN compares false
+        if bad.any():
+            row = int(np.argwhere(bad)[0][0])
+            raise ValueError(
+                f"{path}: {name}[{row}] = {values[row]} is not a finite float32 ({int(bad.sum())} such values); "
+                "mask out invalid pixels before writing"
+            )
+
+
+def _parse_header(path, data):
+    """(byte order or "ascii", vertex count, [(property, numpy kind)], offset of the body)."""
+    end = data.find(b"end_header", 0, _MAX_HEADER_BYTES)
+    newline = data.find(b"\n", end)
+    if not data.startswith((b"ply\n", b"ply\r\n")) or end < 0 or newline < 0:
+        raise ValueError(f"{path}: begins with {data[:12]!r}, not with a PLY header; give a .ply file")
+    order, count, fields, elements = None, None, [], 0
+    for line in data[:end].decode("latin-1").splitlines()[1:]:
+        words = line.split()
+        if not words or words[0] in ("comment", "obj_info"):
+            continue
+        known = False
+        if words[0] == "format" and len(words) == 3:
+            order = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "ascii"}.get(words[1])
+            known = order is not None
+        elif words[0] == "element" and len(words) == 3 and words[2].isdigit():
+            elements += 1
+            known = elements > 1 or words[1] == "vertex"
+            count = int(words[2]) if elements == 1 else count
+        elif words[0] == "property" and elements > 1:
+            known = True
+        elif words[0] == "property" and len(words) == 3 and words[1] in _SCALARS and elements == 1:
+            known = words[2] not in [name for name, _ in fields]
+            fields.append((words[2], _SCALARS[words[1]]))
+        if not known:
+            raise ValueError(
+                f"{path}: header line {line!r} is not understood; vertices come first, with distinct scalar properties"
+            )
+    missing = {"x", "y", "z"} - {name for name, _ in fields}
+    if order is None or count is None or missing:
+        raise ValueError(f"{path}: the header lacks its format, its vertices or x, y, z; export the file again")
+    return order, count, fields, newline + 1
+
+
+def _parse_ascii(path, body, count, fields):
+    """Structured array of the first `count` lines of an ascii body."""
+    vertices = np.empty(count, dtype=fields)
+    lines = body.decode("latin-1").splitlines()
+    if len(lines) < count:
+        raise ValueError(f"{path}: holds {len(lines)} vertices, the header promises {count}; export the file again")
+    for row, line in enumerate(lines[:count]):
+        try:
+            vertices[row] = tuple(float(word) for word in line.split())
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{path}: vertex {row} reads {line[:80]!r} ({error}); export the file again") from error
+    return vertices

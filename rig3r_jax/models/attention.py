@@ -1,0 +1,57 @@
+"""Scaled dot-product attention in interchangeable implementations; the model takes one as an attribute."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
+
+Attention = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+def dense_attention(q: Float[Array, "b n k d"], k: Float[Array, "b m k d"], v: Float[Array, "b m k d"]) -> Float[Array, "b n k d"]:
+    """softmax(q k^T / sqrt(d)) v with the whole matrix in memory; the reference for the others."""
+    logits = jnp.einsum("bnkd,bmkd->bknm", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    return jnp.einsum("bknm,bmkd->bnkd", jax.nn.softmax(logits, axis=-1).astype(v.dtype), v)
+
+
+def chunked_attention(
+    q: Float[Array, "b n k d"], k: Float[Array, "b m k d"], v: Float[Array, "b m k d"], *, chunk: int = 256
+) -> Float[Array, "b n k d"]:
+    """`dense_attention` over slices of `chunk` queries, recomputed in the backward pass: memory linear in n."""
+    queries = q.shape[1]
+    if queries <= chunk:
+        return dense_attention(q, k, v)
+    padding = -queries % chunk
+    slices = jnp.pad(q, ((0, 0), (0, padding), (0, 0), (0, 0))).reshape(q.shape[0], -1, chunk, *q.shape[2:])
+    attend = jax.checkpoint(lambda part: dense_attention(part, k, v))
+    out = jax.lax.map(attend, jnp.moveaxis(slices, 1, 0))
+    return jnp.moveaxis(out, 0, 1).reshape(q.shape[0], -1, *q.shape[2:])[:, :queries]
+
+
+def cudnn_attention(q: Float[Array, "b n k d"], k: Float[Array, "b m k d"], v: Float[Array, "b m k d"]) -> Float[Array, "b n k d"]:
+    """cuDNN's fused attention; NVIDIA GPUs and 16-bit inputs only."""
+    return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+
+
+IMPLEMENTATIONS: dict[str, Attention] = {"dense": dense_attention, "chunked": chunked_attention, "cudnn": cudnn_attention}
+
+
+def select_attention(name: str, *, backend: str, dtype: jnp.dtype) -> Attention:
+    """The implementation called `name`; `auto` is cuDNN for 16-bit types on a GPU and chunked elsewhere.
+
+    The output carries the checkpoint name `attention`, so that a remat policy can keep it.
+    """
+    if name == "auto":
+        name = "cudnn" if backend == "gpu" and jnp.dtype(dtype).itemsize == 2 else "chunked"
+    if name not in IMPLEMENTATIONS:
+        raise ValueError(f"model.attention is {name!r}; it must be one of auto, {', '.join(IMPLEMENTATIONS)}")
+    implementation = IMPLEMENTATIONS[name]
+
+    @functools.wraps(implementation)
+    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return checkpoint_name(implementation(q, k, v), "attention")
+
+    return attend

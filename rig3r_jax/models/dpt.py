@@ -1,0 +1,112 @@
+"""Dense prediction head (Ranftl et al. 2021) in DUSt3R's form, channels last."""
+
+import typing
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def upsample_aligned(x: Float[Array, "b h w c"], height: int, width: int) -> Float[Array, "b {height} {width} c"]:
+    """Bilinear interpolation with aligned corners (torch `align_corners=True`), one axis after the other."""
+    for axis, size in ((1, height), (2, width)):
+        position = np.linspace(0.0, x.shape[axis] - 1.0, size)
+        low = np.clip(position.astype(np.int32), 0, max(x.shape[axis] - 2, 0))
+        high = np.minimum(low + 1, x.shape[axis] - 1)
+        weight = jnp.asarray((position - low).reshape([-1 if a == axis else 1 for a in range(4)]), x.dtype)
+        x = jnp.take(x, low, axis=axis) * (1 - weight) + jnp.take(x, high, axis=axis) * weight
+    return x
+
+
+class ResidualUnit(nn.Module):
+    """x + conv(relu(conv(relu x)))."""
+
+    features: int
+    dtype: typing.Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        out = nn.Conv(self.features, (3, 3), padding=1, dtype=self.dtype, name="conv1")(nn.relu(x))
+        return x + nn.Conv(self.features, (3, 3), padding=1, dtype=self.dtype, name="conv2")(nn.relu(out))
+
+
+class Fusion(nn.Module):
+    """Adds the finer level to the coarser one, refines, doubles the resolution."""
+
+    features: int
+    dtype: typing.Any
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], skip: Float[Array, "b h w c"] | None = None
+    ) -> Float[Array, "b h2 w2 c"]:
+        if skip is not None:
+            x = x + ResidualUnit(self.features, self.dtype, name="unit1")(skip)
+        x = ResidualUnit(self.features, self.dtype, name="unit2")(x)
+        x = upsample_aligned(x, 2 * x.shape[1], 2 * x.shape[2])
+        return nn.Conv(self.features, (1, 1), dtype=self.dtype, name="out_conv")(x)
+
+
+class DPTHead(nn.Module):
+    """Four token levels (decoder input, L/2, 3L/4, L) to one raw value vector per pixel."""
+
+    patch: int
+    channels: int = 4
+    features: int = 256
+    last: int = 128
+    level_widths: tuple[int, int, int, int] = (96, 192, 384, 768)
+    dtype: typing.Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, levels: list[Float[Array, "b n _"]], rows: int, columns: int) -> Float[Array, "b h w c"]:
+        """Raw maps of rows*patch x columns*patch pixels."""
+        maps = [self._resample(index, tokens.reshape(tokens.shape[0], rows, columns, -1)) for index, tokens in enumerate(levels)]
+        maps = [
+            nn.Conv(self.features, (3, 3), padding=1, use_bias=False, dtype=self.dtype, name=f"layer{index + 1}_rn")(x)
+            for index, x in enumerate(maps)
+        ]
+        x = Fusion(self.features, self.dtype, name="fusion4")(maps[3])
+        for index in (2, 1, 0):
+            skip = maps[index]
+            x = x[:, : skip.shape[1], : skip.shape[2]]  # an odd grid comes back one row or column too large
+            x = Fusion(self.features, self.dtype, name=f"fusion{index + 1}")(x, skip)
+        x = nn.Conv(self.features // 2, (3, 3), padding=1, dtype=self.dtype, name="head1")(x)
+        x = upsample_aligned(x, rows * self.patch, columns * self.patch)
+        x = nn.relu(nn.Conv(self.last, (3, 3), padding=1, dtype=self.dtype, name="head2")(x))
+        return nn.Conv(self.channels, (1, 1), dtype=self.dtype, name="head3")(x)
+
+    def _resample(self, level: int, x: Float[Array, "b h w _"]) -> Float[Array, "b h2 w2 _"]:
+        """Levels 0..3 at 4, 2, 1 and 1/2 times the patch grid."""
+        width, prefix = self.level_widths[level], f"level{level + 1}"
+        x = nn.Conv(width, (1, 1), dtype=self.dtype, name=f"{prefix}_project")(x)
+        if level < 2:
+            factor = 4 >> level
+            return nn.ConvTranspose(
+                width, (factor, factor), (factor, factor), padding="VALID", dtype=self.dtype, name=f"{prefix}_resize"
+            )(x)
+        if level == 3:
+            return nn.Conv(width, (3, 3), (2, 2), padding=1, dtype=self.dtype, name=f"{prefix}_resize")(x)
+        return x
+
+
+class ChunkedDPTHead(nn.Module):
+    """A DPTHead over `chunk` images at a time, recomputed in the backward pass: the memory of one chunk, not of all images."""
+
+    chunk: int
+    head: dict[str, typing.Any]  # fields of DPTHead
+
+    @nn.compact
+    def __call__(self, levels: list[Float[Array, "b n _"]], rows: int, columns: int) -> Float[Array, "b h w c"]:
+        images = levels[0].shape[0]
+        chunk = max(size for size in range(1, min(self.chunk, images) + 1) if images % size == 0)
+        slices = [level.reshape(images // chunk, chunk, *level.shape[1:]) for level in levels]
+        dpt = nn.remat(DPTHead, static_argnums=(2, 3), prevent_cse=False)(**self.head, name="dpt")
+        scan = nn.scan(
+            lambda module, _, part: (None, module(part, rows, columns)),
+            variable_broadcast="params",
+            split_rngs={"params": False},
+        )
+        out = scan(dpt, None, slices)[1]
+        return jax.tree.map(lambda x: x.reshape(images, *x.shape[2:]), out)

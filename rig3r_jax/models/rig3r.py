@@ -1,0 +1,123 @@
+"""Rig3R: images of a rig, with or without metadata, to points, pose rays and rig rays."""
+
+import typing
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from rig3r_jax.models.attention import Attention, select_attention
+from rig3r_jax.models.decoder import Decoder
+from rig3r_jax.models.dpt import ChunkedDPTHead
+from rig3r_jax.models.heads import LinearPointHead, RayHead, points_and_confidence
+from rig3r_jax.models.layers import REMAT_POLICIES
+from rig3r_jax.models.positions import grid_positions
+from rig3r_jax.models.rig_embedding import RigEmbedding
+from rig3r_jax.models.vit import Encoder
+from rig3r_jax.schema import Predictions, Views
+
+
+def to_unit_range(images: Float[Array, "*b"] | UInt8[Array, "*b"]) -> Float[Array, "*b"]:
+    """Images as float32 in [0, 1]; bytes are divided by 255."""
+    return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images.astype(jnp.float32)
+
+
+class Rig3R(nn.Module):
+    """Encoder per image -> rig embedding -> joint decoder -> point head, pose ray head, rig ray head."""
+
+    width: int
+    heads: int
+    encoder_depth: int
+    decoder_depth: int  # at least 4: the DPT head reads the depths L/2, 3L/4 and L
+    patch: int = 16
+    decoder_width: int = 0  # 0: as the encoder
+    position: str = "sincos"
+    point_head: str = "dpt"  # "dpt": a point per pixel; "linear": a grid of points_per_patch squared per patch
+    points_per_patch: int = 16  # linear head only
+    rays_per_patch: int = 16  # side of the ray grid of one patch; `patch` gives a ray per pixel
+    ray_hidden: int = 1024  # hidden width of the ray heads
+    dpt_features: int = 256
+    dpt_last: int = 128
+    dpt_chunk: int = 4  # images that pass the DPT head at a time
+    time_unit: float = 0.1  # seconds
+    attend: Attention = select_attention("chunked", backend="cpu", dtype=jnp.float32)
+    qk_norm: bool = False
+    remat: str = "none"
+    unroll: bool = False
+    dtype: typing.Any = jnp.float32  # of the activations; parameters and outputs are float32
+
+    @nn.compact
+    def __call__(self, views: Views) -> Predictions:
+        """Predictions for every view; shapes in `schema.Predictions`."""
+        batch, count, height, width = views.images.shape[:4]
+        rows, columns = height // self.patch, width // self.patch
+        images = (to_unit_range(views.images) - 0.5) / 0.5
+        layers = {"attend": self.attend, "remat": self.remat, "unroll": self.unroll, "dtype": self.dtype}
+
+        tokens = Encoder(
+            self.width, self.encoder_depth, self.heads, self.patch, self.position, **layers, name="encoder"
+        )(images.reshape(batch * count, height, width, 3))
+        decoder_width = self.decoder_width or self.width
+        if decoder_width != self.width:
+            tokens = nn.Dense(decoder_width, dtype=self.dtype, name="decoder_embed")(tokens)
+        embedding = RigEmbedding(decoder_width, time_unit=self.time_unit, dtype=self.dtype, name="rig_embedding")
+        tokens = tokens.reshape(batch, count, rows * columns, -1)
+        tokens = tokens + embedding(views.metadata, rows, columns, height, width)
+
+        rotary = np.tile(grid_positions(rows, columns), (count, 1)) if self.position == "rope" else None
+        decoder = Decoder(
+            self.decoder_depth, self.heads, qk_norm=self.qk_norm, positions=rotary, **layers, name="decoder"
+        )
+        levels = decoder(tokens.reshape(batch, count * rows * columns, -1))
+        levels = [level.reshape(batch * count, rows * columns, -1) for level in levels]
+
+        points, confidence = points_and_confidence(self._point_head(levels, rows, columns))
+        rays = {
+            name: RayHead(self.ray_hidden, self.rays_per_patch, self.dtype, name=f"{name}_head")(levels[-1], rows, columns)
+            for name in ("pose", "rig")
+        }
+        fields = (points, confidence, *rays["pose"], *rays["rig"])
+        return Predictions(*(field.reshape(batch, count, *field.shape[1:]) for field in fields))
+
+    def _point_head(self, levels: list[Float[Array, "b n d"]], rows: int, columns: int) -> Float[Array, "b h w 4"]:
+        if self.point_head == "linear":
+            return LinearPointHead(self.points_per_patch, self.dtype, name="point_head")(levels[-1], rows, columns)
+        dpt = {"patch": self.patch, "features": self.dpt_features, "last": self.dpt_last, "dtype": self.dtype}
+        return ChunkedDPTHead(self.dpt_chunk, dpt, name="point_head")(levels, rows, columns)
+
+
+VARIANTS: dict[str, dict[str, int]] = {
+    "tiny": {"width": 64, "heads": 4, "encoder_depth": 2, "decoder_depth": 4, "ray_hidden": 64},
+    "small": {"width": 384, "heads": 6, "encoder_depth": 6, "decoder_depth": 8, "ray_hidden": 384},
+    "base": {"width": 768, "heads": 12, "encoder_depth": 12, "decoder_depth": 12, "ray_hidden": 768},
+    "large": {"width": 1024, "heads": 16, "encoder_depth": 24, "decoder_depth": 24, "ray_hidden": 1024},
+}
+
+
+def build(*, variant: str, attention: str = "auto", dtype: str = "float32", backend: str | None = None, **fields) -> Rig3R:
+    """The model of a variant; further fields override it.
+
+    Raises:
+        ValueError: for an unknown variant, attention, remat policy, position, head or dtype.
+    """
+    choices = {
+        "variant": (variant, VARIANTS),
+        "remat": (fields.get("remat", "none"), REMAT_POLICIES),
+        "position": (fields.get("position", "sincos"), ("sincos", "rope")),
+        "point_head": (fields.get("point_head", "dpt"), ("dpt", "linear")),
+        "dtype": (dtype, ("float32", "bfloat16", "float64")),
+    }
+    for name, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise ValueError(f"model.{name} is {value!r}; it must be one of {', '.join(allowed)}")
+    attend = select_attention(attention, backend=backend or jax.default_backend(), dtype=jnp.dtype(dtype))
+    return Rig3R(**{**VARIANTS[variant], **fields}, attend=attend, dtype=jnp.dtype(dtype))
+
+
+def output_grids(model: Rig3R, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(rows, columns) of the points and of the rays that `model` predicts for height x width images."""
+    per_patch = model.points_per_patch if model.point_head == "linear" else model.patch
+    rows, columns = height // model.patch, width // model.patch
+    return (rows * per_patch, columns * per_patch), (rows * model.rays_per_patch, columns * model.rays_per_patch)

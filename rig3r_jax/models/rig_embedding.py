@@ -1,0 +1,45 @@
+"""What is known about the rig, as a vector per token."""
+
+import typing
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from rig3r_jax.geometry.raymap import raymap
+from rig3r_jax.models.positions import sincos
+from rig3r_jax.schema import RigMetadata
+
+
+class RigEmbedding(nn.Module):
+    """Sum of one projection per metadata field; a field that is absent for an image gives its learned null vector.
+
+    The sum equals one linear layer over the concatenated fields (paper: "concatenated and added").
+    """
+
+    width: int
+    code_width: int = 64  # sine-cosine channels per scalar field
+    time_unit: float = 0.1  # seconds that count as one position of the code
+    dtype: typing.Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, metadata: RigMetadata, rows: int, columns: int, height: int, width: int
+    ) -> Float[Array, "b v n d"]:
+        """Embedding of the rows x columns patches of height x width images; the rig ray map is taken at patch centres."""
+        rays, center = raymap(metadata.rig_from_camera, metadata.intrinsics, height, width, rows, columns)
+        rig = jnp.concatenate([rays, jnp.broadcast_to(center[..., None, None, :], rays.shape)], axis=-1)
+        rig = rig.reshape(*rig.shape[:2], rows * columns, 6)
+        embedding = self._project("frame_index", sincos(metadata.frame_index, self.code_width))[:, :, None]
+        for name, value, known in (
+            ("camera_id", sincos(metadata.camera_id, self.code_width)[:, :, None], metadata.has_camera_id),
+            ("time", sincos(metadata.time / self.time_unit, self.code_width)[:, :, None], metadata.has_time),
+            ("rig", rig, metadata.has_rig),
+        ):
+            null = self.param(f"{name}_null", nn.initializers.normal(0.02), (self.width,)).astype(self.dtype)
+            embedding = embedding + jnp.where(known[:, :, None, None], self._project(name, value), null)
+        return embedding
+
+    def _project(self, name: str, value: Float[Array, "b v *n c"]) -> Float[Array, "b v *n d"]:
+        init = nn.initializers.xavier_uniform()
+        return nn.Dense(self.width, kernel_init=init, dtype=self.dtype, name=name)(value.astype(self.dtype))

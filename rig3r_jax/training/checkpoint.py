@@ -1,0 +1,88 @@
+"""Checkpoints: state and data position saved together, asynchronously, and restored onto any mesh."""
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+from rig3r_jax.training.optimizer import path_string
+from rig3r_jax.training.state import TrainState
+
+
+class Checkpoints:
+    """The checkpoints of one workdir. `save` returns as soon as the arrays are copied off the devices."""
+
+    def __init__(self, workdir: Path, keep: int):
+        self.folder = Path(workdir).resolve() / "checkpoints"
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True)
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "position"))
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest complete checkpoint; None without one."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: TrainState, position: dict[str, int]) -> None:
+        """Saves once per step; a step that is there already is left alone."""
+        if step == self.latest_step:
+            return
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position))
+        self._manager.save(step, args=items)
+
+    def restore(self, abstract_state: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, int]]:
+        """State and position of the checkpoint of `step` (the newest by default).
+
+        Args:
+            abstract_state: ShapeDtypeStructs with the shardings that the state shall have.
+
+        Raises:
+            FileNotFoundError: when there is no checkpoint.
+            ValueError: when the checkpoint is of another model; names the leaves that differ.
+        """
+        step = self.latest_step if step is None else step
+        if step is None:
+            raise FileNotFoundError(f"{self.folder} holds no checkpoint; train first: python main.py --config=... --workdir=...")
+        self._check_shapes(step, abstract_state)
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state), position=ocp.args.JsonRestore())
+        restored = self._manager.restore(step, args=items)
+        return restored.state, restored.position
+
+    def _check_shapes(self, step: int, abstract_state: TrainState) -> None:
+        saved = self._manager.item_metadata(step).state
+        saved = {path_string(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(dict(saved.tree))}
+        wanted = {
+            path_string(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_state)
+        }
+        differing = [
+            f"{name}: {saved.get(name, 'absent')} in the checkpoint, {wanted.get(name, 'absent')} in this model"
+            for name in sorted(saved.keys() | wanted.keys())
+            if saved.get(name) != wanted.get(name)
+        ]
+        if differing:
+            shown = "\n  ".join(differing[:8] + ([f"... and {len(differing) - 8} more"] if len(differing) > 8 else []))
+            raise ValueError(
+                f"{self.folder} holds step {step} of another model; {len(differing)} arrays differ:\n  {shown}\n"
+                "give another --workdir, or the config that this workdir was trained with (its config.json)"
+            )
+
+    def wait(self) -> None:
+        """Blocks until every save is on disk; raises what a save failed with."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+@contextlib.contextmanager
+def only_writer(workdir: Path) -> Iterator[None]:
+    """Holds the lock of a workdir; ValueError when another process trains in it."""
+    path = Path(workdir) / "lock"
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process is training in {workdir}; stop it or give another --workdir") from None
+        yield

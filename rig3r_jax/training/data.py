@@ -1,0 +1,69 @@
+"""The data of a run: records are built once, then streamed from any sample on."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from rig3r_jax.data.builders import BuildReport, RecordSource, build_records
+from rig3r_jax.data.pipeline import PipelineOptions, SampleStream, make_loader
+from rig3r_jax.schema import Batch
+from rig3r_jax.training.sharding import batch_sharding
+
+Records = list[tuple[ConfigDict, BuildReport]]
+
+
+def build_mixture(config: ConfigDict, folder: Path, *, progress: bool) -> Records:
+    """Builds the records of every entry with weight, or finds them built; one subfolder per source and options."""
+    built = []
+    for entry in config.data.mixture:
+        if entry.weight > 0:
+            options = entry.options.to_dict()
+            key = json.dumps([str(entry.root), options], sort_keys=True)
+            out = folder / f"{entry.name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
+            built.append((entry, build_records(entry.name, entry.root, out, options, progress=progress)))
+    return built
+
+
+def training_stream(config: ConfigDict, records: Records) -> SampleStream:
+    """The samples of training: a function of (config.seed, n)."""
+    return _stream(records, config.data.split, PipelineOptions(**config.sampling.to_dict()), config.seed)
+
+
+def evaluation_batches(config: ConfigDict, records: Records, split: str) -> Iterator[Batch]:
+    """The same config.evaluation.samples samples of a split on every call: no augmentation, all metadata present."""
+    options = PipelineOptions(**config.sampling.to_dict()).for_evaluation()
+    stream = _stream(records, split, options, config.evaluation.seed)
+    batches = config.evaluation.samples // config.evaluation.batch_size
+    return make_loader(stream, config.evaluation.batch_size, num_threads=config.data.threads, num_batches=batches)
+
+
+def _stream(records: Records, split: str, options: PipelineOptions, seed: int) -> SampleStream:
+    sources = [(entry.name, RecordSource(report.path, split), entry.weight) for entry, report in records if split in report.splits]
+    if not sources:
+        splits = sorted({name for _, report in records for name in report.splits})
+        raise ValueError(f"no source of data.mixture has a split {split!r}; they have {', '.join(splits)}")
+    return SampleStream(sources, options, seed)
+
+
+def to_device(batch: Batch, mesh: Mesh) -> Batch:
+    """Rows of this process as part of the global batch."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """Where a run stands in its data; with the seed it names every sample that is still to come."""
+
+    seed: int
+    next_sample: int
+
+    def to_json(self) -> dict[str, int]:
+        return dataclasses.asdict(self)

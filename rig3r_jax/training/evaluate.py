@@ -1,0 +1,77 @@
+"""Evaluation of a run's parameters on held-out scenes, and its files."""
+
+import json
+import math
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from rig3r_jax.evaluation.evaluator import SETTINGS, EvaluationOptions, evaluate
+from rig3r_jax.evaluation.table import format_markdown, format_table
+from rig3r_jax.schema import Predictions, Views
+from rig3r_jax.training.data import Records, evaluation_batches, to_device
+from rig3r_jax.training.setup import Run
+
+UNTRAINED = "untrained"
+
+
+def predictor(run: Run, params: PyTree):
+    """predict_fn of the evaluators: numpy views in, numpy predictions out."""
+
+    def predict(views: Views) -> Predictions:
+        return jax.tree.map(np.asarray, run.predict(params, to_device(views, run.mesh)))
+
+    return predict
+
+
+def options_of(run: Run) -> EvaluationOptions:
+    """config.evaluation as the evaluator's options."""
+    section = run.config.evaluation
+    return EvaluationOptions(section.known_intrinsics, section.min_baseline, section.near_baseline)
+
+
+def full_evaluation(run: Run, params: PyTree, records: Records) -> dict[str, dict]:
+    """{set: {row: scores}}: every metadata setting, blank images, the untrained network and the no-network rows."""
+    section, result = run.config.evaluation, {}
+    for split in section.sets:
+        batches = list(evaluation_batches(run.config, records, split))
+        blank = ("none", "all") if section.baselines else ()
+        rows = evaluate(
+            predictor(run, params), batches, tuple(SETTINGS), blank, section.baselines, options_of(run)
+        )
+        if section.baselines:
+            untrained = evaluate(predictor(run, run.init().params), batches, ("all",), (), False, options_of(run))
+            rows[UNTRAINED] = untrained["all"]
+        result[split] = rows
+    return result
+
+
+def short_evaluation(run: Run, params: PyTree, records: Records) -> dict[str, float]:
+    """The headline numbers of the settings none and all, as scalars for the metrics."""
+    scalars = {}
+    for split in run.config.evaluation.sets:
+        batches = evaluation_batches(run.config, records, split)
+        rows = evaluate(predictor(run, params), batches, ("none", "all"), (), False, options_of(run))
+        for setting, scores in rows.items():
+            for key in ("mAA30", "RRA15", "RTA15", "chamfer_relative"):
+                scalars[f"evaluation/{split}/{setting}/{key}"] = scores[key]
+    return scalars
+
+
+def save_evaluation(sets: dict[str, dict], workdir: Path, *, step: int) -> None:
+    """Writes evaluation.json and evaluation.md and prints the table."""
+    evaluation = {"step": step, "sets": sets}
+    (Path(workdir) / "evaluation.json").write_text(json.dumps(_without_nan(evaluation), indent=1) + "\n")
+    (Path(workdir) / "evaluation.md").write_text(format_markdown(evaluation))
+    print(format_table(evaluation))
+
+
+def _without_nan(value):
+    """NaN, which JSON has no word for, as null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+

@@ -1,0 +1,68 @@
+"""Metrics on their way out: CLU writers (TensorBoard and log) and metrics.jsonl. The only file that imports TensorFlow."""
+
+import json
+import math
+import os
+import typing
+from pathlib import Path
+
+from rig3r_jax.losses.mean import Mean
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: its start-up notes are not ours
+from clu import metric_writers, parameter_overview  # noqa: E402
+
+
+class MetricsWriter:
+    """Writes one row of scalars per logged step to every sink."""
+
+    def __init__(self, workdir: Path, *, resume_step: int = 0, only_log: bool = False):
+        """Rows of metrics.jsonl beyond `resume_step` are dropped: the resumed run writes them again."""
+        self._clu = metric_writers.create_default_writer(str(workdir), just_logging=only_log, asynchronous=True)
+        self._file = None
+        if not only_log:
+            path = Path(workdir) / "metrics.jsonl"
+            kept = [row for row in read_metrics(path) if row["step"] <= resume_step] if path.exists() else []
+            self._file = path.open("w", buffering=1)
+            for row in kept:
+                self._file.write(json.dumps(row) + "\n")
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """One row; a value that is not finite is written as null to metrics.jsonl."""
+        self._clu.write_scalars(step, scalars)
+        if self._file:
+            row = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
+            self._file.write(json.dumps({"step": step, **row}) + "\n")
+
+    def close(self) -> None:
+        self._clu.flush()
+        self._clu.close()
+        if self._file:
+            self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, typing.Any]]:
+    """Rows of a metrics.jsonl; a last line that was cut short by a kill is left out."""
+    rows = []
+    lines = Path(path).read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise ValueError(f"{path}:{number}: not JSON ({error}); delete the line") from error
+    return rows
+
+
+def merge_window(window: list[dict[str, Mean]]) -> dict[str, float]:
+    """Host scalars of several steps' metrics: sums and counts are added, then divided; NaN over nothing."""
+    return {
+        name: float(sum(step[name].total for step in window)) / count
+        if (count := float(sum(step[name].count for step in window)))
+        else math.nan
+        for name in window[0]
+    }
+
+
+def log_parameters(params: typing.Any) -> None:
+    """clu's table of parameters in the log."""
+    parameter_overview.log_parameter_overview(params, msg="Parameters")

@@ -1,0 +1,35 @@
+"""The training state: all that a checkpoint holds beside the data position."""
+
+import typing
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Float, Int, PyTree
+
+from rig3r_jax.schema import Views
+
+
+@typing.no_type_check
+@struct.dataclass
+class TrainState:
+    """Crosses jit whole; donated to every step."""
+
+    step: Int[Array, ""]  # steps taken, skipped ones included
+    params: PyTree[Float[Array, "..."]]
+    opt_state: PyTree
+    ema: PyTree[Float[Array, "..."]]  # average of the parameters; {} when none is kept
+    bad_steps: Int[Array, ""]  # non-finite steps in a row up to now
+    skipped_steps: Int[Array, ""]  # non-finite steps in all
+
+
+def init_state(
+    model: nn.Module, optimizer: optax.GradientTransformation, views: Views, seed: int, *, keep_ema: bool
+) -> TrainState:
+    """A fresh state; `views` gives the shapes only. Pure: wrap it in jit with shardings, or in eval_shape."""
+    params = model.init(jax.random.key(seed), views)["params"]
+    zero = jnp.zeros((), jnp.int32)
+    ema = jax.tree.map(jnp.copy, params) if keep_ema else {}
+    return TrainState(zero, params, optimizer.init(params), ema, zero, zero)

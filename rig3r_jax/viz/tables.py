@@ -1,0 +1,178 @@
+"""The evaluation as tables, and what its rows say about vision, in numbers taken from those rows."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rig3r_jax.viz.charts import dot_plot
+from rig3r_jax.viz.svg import DASH, escape, format_number, tag
+
+HEADINGS = {
+    "mAA30": "mAA@30",
+    "mAA30_unfolded": "mAA@30 unfolded",
+    "RRA5": "RRA@5",
+    "RRA15": "RRA@15",
+    "RTA5": "RTA@5",
+    "RTA5_unfolded": "RTA@5 unfolded",
+    "RTA15": "RTA@15",
+    "RTA15_unfolded": "RTA@15 unfolded",
+    "rig_id_accuracy": "rig ID accuracy",
+    "rig_mAA30": "rig mAA@30",
+    "pairs": "pairs",
+    "pairs_without_direction": "pairs without direction",
+}
+ROWS = {
+    "none": "images alone",
+    "camera": "images and camera IDs",
+    "time": "images and times",
+    "rig": "images and rig calibration",
+    "all": "images, camera IDs, times, rig calibration",
+    "untrained": "random weights",
+}
+SPLITS = {
+    "same_time": "Same time",
+    "across_times": "Across times",
+    "near": "Near",
+    "far": "Far",
+}
+IDENTITY = "no network: identity, forward motion"
+CLOSED_FORM = "no network: rig + time closed form"
+_BLANKED = ", images blanked"
+_MAX_SWITCHES = 8  # as many as the page's style knows
+_HIGHER = ("mAA", "RRA", "RTA", "rig_id_accuracy", "rig_mAA", "fscore", "ari", "ARI")
+_LOWER = ("chamfer", "accuracy", "completeness")
+
+Row = Mapping[str, Any]
+
+
+def is_control(row: str) -> bool:
+    """Whether the row is no use of the trained network on real images: no network, no training, or blank images."""
+    return row.startswith("no network") or row.startswith("untrained") or row.endswith(_BLANKED)
+
+
+def evaluation_tables(name: str, rows: Mapping[str, Row], identity: str) -> str:
+    """One set's rows over all pairs, and over each split behind a switch; `identity` tells two sets' switches apart."""
+    views = [("All pairs", dict(rows))]
+    splits = [key for row in rows.values() for key, value in row.items() if isinstance(value, Mapping)]
+    known = [key for key in SPLITS if key in splits]
+    for split in known + [key for key in dict.fromkeys(splits) if key not in SPLITS]:
+        views.append((SPLITS.get(split, _words(split)), {row: values.get(split) or {} for row, values in rows.items()}))
+    tables = [tag("div", _table(shown, f"{_words(name)}, {label.lower()}"), class_="split") for label, shown in views]
+    if len(views) == 1 or len(views) > _MAX_SWITCHES:
+        return "".join(tables)
+    switches = ""
+    for index, (label, _) in enumerate(views):
+        chosen = {"checked": ""} if index == 0 else {}
+        box = tag("input", type="radio", name=identity, id=f"{identity}-{index}", **chosen)
+        switches += box.removesuffix("</input>") + tag("label", escape(label), for_=f"{identity}-{index}")
+    legend = tag("legend", escape(f"Pairs of {_words(name)}"), class_="hidden")
+    return tag("fieldset", legend + switches + "".join(tables), class_="splits")
+
+
+def overview(sets: Mapping[str, Mapping[str, Row]]) -> str:
+    """Dot plot of mAA@30 of every row, one colour per set; empty where no row has it."""
+    names = list(dict.fromkeys(row for rows in sets.values() for row in rows))
+    plotted = []
+    for row in [name for name in names if not is_control(name)] + [name for name in names if is_control(name)]:
+        found = {_words(name): rows.get(row, {}).get("mAA30") for name, rows in sets.items()}
+        values = {name: value for name, value in found.items() if _number(value)}
+        if values:
+            plotted.append((row, is_control(row), values))
+    if not plotted:
+        return ""
+    return dot_plot(
+        plotted, title="Every row at a glance", x_label="mAA@30, folded, all pairs, percent · hollow: controls"
+    )
+
+
+def comparisons(sets: Mapping[str, Mapping[str, Row]]) -> str:
+    """Table of the questions that two rows answer together, each as difference of this run's own numbers."""
+    rows = {row for values in sets.values() for row in values}
+    questions = [
+        (f"What do the images add to <b>{escape(row)}</b>?", "mAA30", row, row + _BLANKED)
+        for row in [*ROWS, *sorted(rows - set(ROWS))]
+        if {row, row + _BLANKED} <= rows
+    ]
+    fixed = [
+        ("What do images alone add to <b>assuming forward motion</b>?", "mAA30", "none", IDENTITY),
+        ("Do times tell <b>the direction of travel</b>?", "RTA15_unfolded", "time", "none"),
+        ("Does the calibration tell <b>rotations</b>?", "RRA15", "rig", "none"),
+        ("Is <b>all</b> better than <b>no network at all</b>?", "mAA30", "all", CLOSED_FORM),
+    ]
+    body = []
+    for question, metric, first, second in questions + [entry for entry in fixed if {entry[2], entry[3]} <= rows]:
+        cells = []
+        for values in sets.values():
+            a, b = values.get(first, {}).get(metric), values.get(second, {}).get(metric)
+            if not (_number(a) and _number(b)):
+                cells.append(f"<td>{DASH}</td>")
+                continue
+            difference = ("+" if a >= b else "") + _percent(a - b)
+            cells.append(f"<td><b>{difference}</b> <small>{_percent(a)} against {_percent(b)}</small></td>")
+        what = f"<small>{HEADINGS[metric]}, {escape(first)} against {escape(second)}</small>"
+        body.append(f'<tr><th scope="row">{question}{what}</th>{"".join(cells)}</tr>')
+    if not body:
+        return ""
+    head = "".join(f'<th scope="col">{escape(_words(name))}</th>' for name in sets)
+    head = tag("thead", tag("tr", tag("th", "Question", scope="col") + head))
+    caption = tag("caption", "Differences between two rows, in percentage points", class_="hidden")
+    table = tag("table", caption + head + tag("tbody", "".join(body)), class_="questions")
+    return tag("div", table, class_="scroll", tabindex=0, role="group", aria_label="questions")
+
+
+def _table(rows, caption):
+    """HTML table; the network's best values bold, control values that reach them marked."""
+    columns = [column for column in HEADINGS if any(column in row for row in rows.values())]
+    others = dict.fromkeys(key for row in rows.values() for key, value in row.items() if not isinstance(value, Mapping))
+    columns += [key for key in others if key not in HEADINGS]
+    best = {column: _best(rows, column) for column in columns}
+    groups = ((False, "The network, by what it is told beside the images"), (True, "Controls"))
+    body = []
+    for control, heading in groups:
+        chosen = [name for name in rows if is_control(name) == control]
+        if chosen:
+            body.append(f'<tr class="group"><th colspan="{len(columns) + 1}" scope="colgroup">{heading}</th></tr>')
+        for name in chosen:
+            cells = "".join(_cell(column, rows[name].get(column), best[column], control) for column in columns)
+            told = f"<small>{escape(ROWS[name])}</small>" if name in ROWS else ""
+            body.append(f'<tr><th scope="row">{escape(name)}{told}</th>{cells}</tr>')
+    names = ["Row", *(HEADINGS.get(column, _words(column)) for column in columns)]
+    head = tag("thead", tag("tr", "".join(tag("th", escape(name), scope="col") for name in names)))
+    table = tag("table", tag("caption", escape(caption), class_="hidden") + head + tag("tbody", "".join(body)))
+    return tag("div", table, class_="scroll", tabindex=0, role="group", aria_label=caption)
+
+
+def _cell(column, value, best, control):
+    if isinstance(value, str):
+        return f"<td>{escape(value)}</td>"
+    if not _number(value):
+        return f'<td class="missing">{DASH}</td>'
+    text = _percent(value) if _sign(column) > 0 else format_number(value)
+    if best is None or (value - best) * _sign(column) < -1e-9:
+        return tag("td", text)
+    if control:
+        return tag("td", text + tag("span", " (no worse than the network)", class_="hidden"), class_="reaches")
+    return tag("td", tag("strong", text), class_="best")
+
+
+def _best(rows, column):
+    """Best value of the network's rows, None where none is a number or the column has no better side."""
+    values = [row[column] for name, row in rows.items() if not is_control(name) and _number(row.get(column))]
+    return None if not values or not _sign(column) else (max(values) if _sign(column) > 0 else min(values))
+
+
+def _sign(column):
+    """1 where more is better, -1 where less is, 0 where the name does not tell."""
+    return 1 if column.startswith(_HIGHER) else -1 if column in _LOWER else 0
+
+
+def _number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _percent(value):
+    return f"{value:.1f}".replace("-", "−")
+
+
+def _words(name):
+    return str(name).replace("_", " ")

@@ -1,0 +1,132 @@
+"""A scene survives its record to the byte; every broken rule is named."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rig3r_jax.data import records
+from rig3r_jax.data.scene import BadRecord, DenseDepth, SparseDepth, encode_depth
+from tests.data.scenes import encode, make_scene
+
+HEIGHT, WIDTH = 24, 32
+NOISE = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+def street():
+    scene = make_scene(steps=3, cameras=2, size=(HEIGHT, WIDTH), front_camera=1, encoding=".jpg")
+    return dataclasses.replace(scene, name="street")
+
+
+def change_frame(scene, index, **fields):
+    frames = list(scene.frames)
+    frames[index] = dataclasses.replace(frames[index], **fields)
+    return dataclasses.replace(scene, frames=tuple(frames))
+
+
+def change_camera(scene, index, **fields):
+    cameras = list(scene.cameras)
+    cameras[index] = dataclasses.replace(cameras[index], **fields)
+    return dataclasses.replace(scene, cameras=tuple(cameras))
+
+
+def assert_same(scene, other):
+    assert (scene.name, scene.front_camera) == (other.name, other.front_camera)
+    for ours, theirs in [
+        *zip(scene.cameras, other.cameras, strict=True),
+        *zip(scene.frames, other.frames, strict=True),
+    ]:
+        for field in dataclasses.fields(ours):
+            a, b = getattr(ours, field.name), getattr(theirs, field.name)
+            assert type(a) is type(b), field.name
+            np.testing.assert_array_equal(a, b, err_msg=field.name)
+            assert getattr(a, "dtype", None) == getattr(b, "dtype", None)
+
+
+def test_record_returns_the_scene_exactly():
+    # Zeros at the end and bytes that are no text must survive.
+    scene = change_frame(
+        dataclasses.replace(street(), name="Straße"),
+        2,
+        image=b"\xff\xd8\x80" + bytes(range(256)) + b"\0\0",
+        depth=b"D\0\0\0",
+    )
+    features = records.features()
+    data = features.serialize_example(records.scene_to_example(scene))
+    assert_same(scene, records.example_to_scene(features.deserialize_example_np(data)))
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+def test_good_scene_passes(kind):
+    records.check_scene(change_frame(street(), 0, image=encode(NOISE, kind)))
+    records.check_scene(make_scene(sparse=True))
+
+
+def gif():
+    buffer = io.BytesIO()
+    Image.fromarray(NOISE).save(buffer, "GIF")
+    return buffer.getvalue()
+
+
+MIRROR = np.diag([1.0, 1.0, -1.0, 1.0])
+STRETCH = np.diag([1.0, 1.001, 1.0, 1.0])
+NOT_FINITE = np.where(np.eye(4) == 1, 1.0, np.nan)
+BAD_FRAMES = {
+    "empty image": (dict(image=b""), "0 bytes does not decode"),
+    "no image": (dict(image=b"certainly not a picture"), "does not decode"),
+    "image cut short": (dict(image=encode(NOISE, ".jpg")[:-40]), "cut short"),
+    "PNG cut short": (dict(image=encode(NOISE, ".png")[:-12]), "cut short"),
+    "GIF": (dict(image=gif()), "neither JPEG nor PNG"),
+    "mirrored": (dict(world_from_camera=MIRROR), "determinant -1"),
+    "stretched": (dict(world_from_camera=STRETCH), "no rotation"),
+    "not finite": (dict(world_from_camera=NOT_FINITE), "finite"),
+    "depth cut short": (dict(depth=encode_depth(DenseDepth(np.ones((4, 4), np.float32)))[:-3]), "does not decode"),
+    "depth of another size": (dict(depth=encode_depth(DenseDepth(np.ones((4, 4), np.float32)))), "depth is \\(4, 4\\)"),
+    "point outside": (dict(depth=encode_depth(SparseDepth(np.float32([[40, 3]]), np.float32([1])))), "outside"),
+    "camera of no rig": (dict(camera=2), "camera number 2 of 2"),
+    "frame twice": (dict(step=0), "must ascend"),
+    "frames out of order": (dict(step=5), "must ascend"),
+    "same time twice": (dict(time=1e6), "must ascend"),
+    "no time": (dict(time=np.nan), "must ascend"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FRAMES)
+def test_bad_frame_is_named(case):
+    fields, message = BAD_FRAMES[case]
+    with pytest.raises(BadRecord, match=f"street.*{message}"):
+        records.check_scene(change_frame(street(), 2, **fields))
+
+
+BAD_CAMERAS = {
+    "focal zero": (dict(intrinsics=np.diag([0.0, 30, 1])), "focal lengths 0.0, 30.0 must be positive"),
+    "focal negative": (dict(intrinsics=np.diag([30.0, -30, 1])), "must be positive"),
+    "focal missing": (dict(intrinsics=np.diag([np.nan, 30, 1])), "finite 3x3"),
+    "row order": (dict(intrinsics=np.array([[30.0, 0, 0], [0, 30, 0], [16, 12, 1]])), "upper triangular"),
+    "mirrored": (dict(rig_from_camera=MIRROR), "determinant -1"),
+    "image of another size": (dict(size=(48, 64)), "calibration is for 48 x 64"),
+    "name twice": (dict(name="camera_1"), "each name once"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CAMERAS)
+def test_bad_camera_is_named(case):
+    fields, message = BAD_CAMERAS[case]
+    with pytest.raises(BadRecord, match=f"street.*{message}"):
+        records.check_scene(change_camera(street(), 0, **fields))
+
+
+def test_bad_scene_is_named():
+    scene = street()
+    no_depth = encode_depth(SparseDepth(np.zeros((0, 2), np.float32), np.zeros(0, np.float32)))
+    blind = dataclasses.replace(scene, frames=tuple(dataclasses.replace(f, depth=no_depth) for f in scene.frames))
+    for bad, message in [
+        (blind, "known depth"),
+        (dataclasses.replace(scene, frames=()), "no frames"),
+        (dataclasses.replace(scene, front_camera=2), "number 2 of 2"),
+        (dataclasses.replace(scene, front_camera=0), "must be the identity"),
+    ]:
+        with pytest.raises(BadRecord, match=f"street.*{message}"):
+            records.check_scene(bad)

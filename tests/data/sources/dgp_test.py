@@ -1,0 +1,311 @@
+"""The DGP reader on real photographs and LiDAR, and on copies of them with one thing broken."""
+
+import json
+import os
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from rig3r_jax.data import builders, records
+from rig3r_jax.data.scene import BadRecord, decode_depth
+from rig3r_jax.data.sources import dgp
+
+RIG = "realdata/ddad_dgp_rig"
+
+
+def load(root, name="scene_02", split="train", **options):
+    return dict(dgp.scene_loaders(str(root), split, **options))[name]()
+
+
+def matrix(fields):
+    rotation, translation = fields["rotation"], fields["translation"]
+    transform = np.eye(4)
+    transform[:3, :3] = Rotation.from_quat([rotation[key] for key in ("qx", "qy", "qz", "qw")]).as_matrix()
+    transform[:3, 3] = [translation[key] for key in "xyz"]
+    return transform
+
+
+@pytest.fixture
+def root(shared, tmp_path):
+    """A copy of the data that a test may break: links, and real files for the JSON."""
+    copy = shutil.copytree(shared / RIG, tmp_path / "ddad", copy_function=os.symlink)
+    for path in copy.rglob("*.json"):
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+    return copy
+
+
+def edit(path: Path, change):
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def scene_file(root):
+    return next((root / "scene_02").glob("scene_*.json"))
+
+
+def calibration_file(root):
+    return next((root / "scene_02/calibration").glob("*.json"))
+
+
+def test_scenes_are_read_and_good(shared):
+    root = str(shared / RIG)
+    assert dgp.splits(root) == ("train", "val")
+    loaders = dgp.scene_loaders(root, "train")
+    assert [name for name, _ in loaders] == ["scene_01", "scene_02"]
+    for (_, loader), cameras in zip(loaders, (3, 6), strict=True):
+        scene = loader()
+        records.check_scene(scene)
+        assert scene.front_camera == 0 and scene.cameras[0].name == "CAMERA_01"
+        assert [(f.step, f.camera) for f in scene.frames] == [(s, c) for s in range(3) for c in range(cameras)]
+        times = [frame.time for frame in scene.frames if frame.camera == 0]
+        np.testing.assert_allclose(np.diff(times), 1.0, atol=1e-3)
+
+
+def test_images_are_untouched_and_transforms_are_the_files(shared):
+    root = shared / RIG
+    scene = load(root)
+    document = json.loads(scene_file(root).read_text())
+    datums = {(d["id"]["name"], d["datum"]["image"]["filename"]): d for d in document["data"] if "image" in d["datum"]}
+    calibration = json.loads(calibration_file(root).read_text())
+    world_from_front = None
+    for frame in scene.frames:
+        name = scene.cameras[frame.camera].name
+        files = sorted((root / "scene_02/rgb" / name).glob("*.jpg"))
+        assert frame.image == files[frame.step].read_bytes()
+        world_from_camera = matrix(datums[name, f"rgb/{name}/{files[frame.step].name}"]["datum"]["image"]["pose"])
+        world_from_front = world_from_camera if world_from_front is None else world_from_front
+        expected = np.linalg.inv(world_from_front) @ world_from_camera
+        np.testing.assert_allclose(frame.world_from_camera, expected, atol=1e-9)
+    assert np.abs([frame.world_from_camera[:3, 3] for frame in scene.frames]).max() < 10  # re-based: 2 km before
+    vehicle_from = dict(zip(calibration["names"], map(matrix, calibration["extrinsics"]), strict=True))
+    for camera in scene.cameras:
+        expected = np.linalg.inv(vehicle_from["CAMERA_01"]) @ vehicle_from[camera.name]
+        np.testing.assert_allclose(camera.rig_from_camera, expected, atol=1e-12)
+    # Left cameras are at the left, the rear camera looks back.
+    by_name = {camera.name: camera.rig_from_camera for camera in scene.cameras}
+    assert by_name["CAMERA_05"][0, 3] < -0.1 < 0.1 < by_name["CAMERA_06"][0, 3]
+    assert by_name["CAMERA_09"][2, 2] < -0.9
+
+
+def test_rig_and_world_agree(shared):
+    # The vehicle moves as one: rig_from_camera follows from the world transforms of one step, to the data's 9 mm.
+    scene = load(shared / RIG)
+    for step in range(3):
+        frames = [frame for frame in scene.frames if frame.step == step]
+        for frame in frames:
+            rig_from_camera = np.linalg.inv(frames[0].world_from_camera) @ frame.world_from_camera
+            np.testing.assert_allclose(rig_from_camera, scene.cameras[frame.camera].rig_from_camera, atol=0.02)
+
+
+def sample(image, pixels):
+    columns, rows = (pixels - 0.5).astype(np.float32).T
+    return cv2.remap(image, columns[None], rows[None], cv2.INTER_LINEAR)[0].astype(np.float64)
+
+
+def test_lidar_reprojects_into_the_next_frame(shared):
+    """Grey values at LiDAR points agree better with the next frame when they are moved by the loaded transforms."""
+    scene = load(shared / RIG)
+    moved, unmoved = [], []
+    for index, camera in enumerate(scene.cameras):
+        frames = [frame for frame in scene.frames if frame.camera == index]
+        grey = [cv2.imdecode(np.frombuffer(frame.image, np.uint8), cv2.IMREAD_GRAYSCALE) for frame in frames]
+        for (now, image_now), (then, image_then) in pairwise(zip(frames, grey, strict=True)):
+            depth = decode_depth(now.depth)
+            ahead = np.concatenate([depth.pixels, np.ones((len(depth.pixels), 1))], axis=1)
+            points_now = ahead @ np.linalg.inv(camera.intrinsics).T * depth.depths[:, None]
+            then_from_now = np.linalg.inv(then.world_from_camera) @ now.world_from_camera
+            points_then = points_now @ then_from_now[:3, :3].T + then_from_now[:3, 3]
+            projected = points_then @ camera.intrinsics.T
+            pixels_then = projected[:, :2] / projected[:, 2:]
+            height, width = camera.size
+            inside = (projected[:, 2] > 0.1) & ((pixels_then > 1) & (pixels_then < [width - 1, height - 1])).all(axis=1)
+            before = sample(image_now, depth.pixels[inside])
+            moved.append(np.abs(sample(image_then, pixels_then[inside]) - before))
+            unmoved.append(np.abs(sample(image_then, depth.pixels[inside]) - before))
+    moved, unmoved = np.concatenate(moved), np.concatenate(unmoved)
+    assert len(moved) > 50_000
+    assert np.median(moved) < 0.5 * np.median(unmoved), (np.median(moved), np.median(unmoved))
+
+
+def test_lidar_depth_is_along_the_axis_and_dense_enough(shared):
+    for frame in (scene := load(shared / RIG)).frames:
+        depth = decode_depth(frame.depth)
+        assert 3000 < len(depth.depths) < 13000
+        assert len(np.unique(depth.pixels.astype(int), axis=0)) == len(depth.pixels)  # one point per pixel
+        assert (depth.pixels < scene.cameras[frame.camera].size[::-1]).all() and depth.depths.min() > 0.5
+
+
+def test_project_points_keeps_what_is_seen():
+    intrinsics = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]])
+    world_from_camera = np.eye(4)
+    world_from_camera[:3, :3] = Rotation.from_euler("y", 90, degrees=True).as_matrix()
+    world_from_camera[:3, 3] = [1000, 2, 3]
+    points_camera = np.array(
+        [
+            [0, 0, 10],  # seen at (50, 40)
+            [0.01, 0.01, 12],  # the same pixel, farther
+            [0.3, 0, 30],  # another pixel close by, three times as far: hidden
+            [6, 6, 30],  # farther away in the image: seen at (70, 60)
+            [0, 0, -10],  # behind
+            [5.01, 0, 10],  # right of the image
+            [0, -4.01, 10],  # above it
+        ]
+    )
+    points_world = points_camera @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]
+    depth = dgp.project_points(points_world, world_from_camera, intrinsics, (80, 100))
+    np.testing.assert_allclose(depth.pixels, [[50, 40], [70, 60]], rtol=1e-6)
+    np.testing.assert_allclose(depth.depths, [10, 30], rtol=1e-6)
+    nothing = dgp.project_points(points_world[4:], world_from_camera, intrinsics, (80, 100))
+    assert nothing.pixels.shape == (0, 2) and nothing.depths.shape == (0,)
+
+
+def test_options_choose_cameras_and_cut_drives(shared):
+    root = shared / RIG
+    scene = load(root, cameras=["CAMERA_09", "CAMERA_01"], front="CAMERA_01")
+    assert [camera.name for camera in scene.cameras] == ["CAMERA_09", "CAMERA_01"] and scene.front_camera == 1
+    records.check_scene(scene)
+    loaders = dgp.scene_loaders(str(root), "val", window=2)
+    assert [name for name, _ in loaders] == ["scene_01", "scene_01_00002", "scene_02", "scene_02_00002"]
+    last = loaders[-1][1]()
+    records.check_scene(last)
+    assert [frame.step for frame in last.frames] == [0] * 6
+    np.testing.assert_allclose(last.frames[0].world_from_camera, np.eye(4), atol=1e-12)
+    with pytest.raises(ValueError, match="must hold the front camera 'CAMERA_01'"):
+        dgp.scene_loaders(str(root), "train", cameras=["CAMERA_05"])
+    with pytest.raises(ValueError, match="window=0"):
+        dgp.scene_loaders(str(root), "train", window=0)
+    with pytest.raises(BadRecord, match="CAMERA_07"):  # scene_01 has three cameras
+        load(root, "scene_01", cameras=["CAMERA_01", "CAMERA_07"])
+    with pytest.raises(BadRecord, match="no split 'nights'; it has train, val"):
+        dgp.scene_loaders(str(root), "nights")
+
+
+def test_records_of_real_data(shared, tmp_path):
+    report = builders.build_records("ddad", str(shared / RIG), tmp_path / "records", {"window": 2}, progress=False)
+    assert report.splits == {"train": 4, "val": 4} and not report.skipped
+    train = builders.RecordSource(report.path, "train")
+    scene = load(shared / RIG, window=2)
+    assert train[2].name == "scene_02"
+    for ours, theirs in zip(train[2].frames, scene.frames, strict=True):
+        assert ours.image == theirs.image and ours.depth == theirs.depth and ours.time == theirs.time
+        np.testing.assert_array_equal(ours.world_from_camera, theirs.world_from_camera)
+
+
+def test_missing_image_is_a_counted_skip(root, tmp_path):
+    image = next((root / "scene_02/rgb/CAMERA_07").glob("*.jpg"))
+    image.unlink()
+    out = tmp_path / "records"
+    with pytest.raises(BadRecord, match=f"2 of 4 scenes are bad(.|\n)*train/scene_02.*{image.name}: cannot be read"):
+        builders.build_records("ddad", str(root), out, {}, progress=False)
+    report = builders.build_records("ddad", str(root), out, {}, max_bad_fraction=0.5, progress=False)
+    assert report.splits == {"train": 1, "val": 1}
+    assert [name for name, _ in report.skipped] == ["train/scene_02", "val/scene_02"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 then nothing"])
+def test_corrupt_image_is_named(root, content):
+    image = next((root / "scene_02/rgb/CAMERA_07").glob("*.jpg"))
+    image.unlink()
+    image.write_bytes(content)
+    with pytest.raises(BadRecord, match="scene_02, camera CAMERA_07, step .: image of .* does not decode"):
+        records.check_scene(load(root))
+
+
+CALIBRATION = {
+    "no rotation": (lambda c: c["extrinsics"][2]["rotation"].update(qw=2.0), "CAMERA_05: quaternion.*no rotation"),
+    "all zero": (
+        lambda c: c["extrinsics"][2].update(rotation=dict.fromkeys(("qw", "qx", "qy", "qz"), 0)),
+        "no rotation",
+    ),
+    "distortion": (lambda c: c["intrinsics"][2].update(k1=-0.3), "CAMERA_05: {'k1': -0.3} must be zero"),
+    "skew": (lambda c: c["intrinsics"][2].update(skew=0.1), "skew"),
+    "fisheye": (lambda c: c["intrinsics"][2].update(fisheye=True), "fisheye"),
+    "no focal length": (lambda c: c["intrinsics"][2].pop("fx"), "lacks.*fx"),
+    "no names": (lambda c: c.pop("names"), "lacks.*names"),
+    "a name too many": (lambda c: c["names"].append("CAMERA_11"), "names, intrinsics and extrinsics"),
+    "focal length zero": (lambda c: c["intrinsics"][2].update(fx=0.0), "focal lengths 0.0"),
+    "focal length negative": (lambda c: c["intrinsics"][2].update(fy=-1000.0), "must be positive"),
+}
+
+
+@pytest.mark.parametrize("case", CALIBRATION)
+def test_bad_calibration_is_named(root, case):
+    change, message = CALIBRATION[case]
+    edit(calibration_file(root), change)
+    with pytest.raises(BadRecord, match=message):
+        records.check_scene(load(root))
+
+
+def swap_times(document):
+    first, second = (d for d in document["data"][:14] if d["id"]["name"] == "CAMERA_06")
+    first["id"], second["id"] = second["id"], first["id"]
+
+
+def repeat_times(document):
+    first, second = (d for d in document["data"][:14] if d["id"]["name"] == "CAMERA_06")
+    second["id"] = first["id"]
+
+
+SCENES = {
+    "times out of order": (swap_times, "CAMERA_06, step 1: time .* must ascend"),
+    "times repeated": (repeat_times, "CAMERA_06, step 1: time .* must ascend"),
+    "no time": (lambda s: s["data"][1]["id"].update(timestamp="yesterday"), "'yesterday'"),
+    "no data": (lambda s: s.pop("data"), "lacks.*data"),
+    "no samples": (lambda s: s.update(samples=[]), "no samples"),
+    "no lidar": (lambda s: [x["datum_keys"].pop(0) for x in s["samples"]], "known depth"),
+    "two calibrations": (lambda s: s["samples"][1].update(calibration_key="0"), "2 calibrations"),
+}
+
+
+@pytest.mark.parametrize("case", SCENES)
+def test_bad_scene_file_is_named(root, case):
+    change, message = SCENES[case]
+    edit(scene_file(root), change)
+    with pytest.raises(BadRecord, match=message):
+        records.check_scene(load(root))
+
+
+def test_bad_lidar_file_is_named(root):
+    sweep = next((root / "scene_02/point_cloud/LIDAR").glob("*.npz"))
+    for content in (b"", b"PK no sweep"):
+        sweep.unlink()
+        sweep.write_bytes(content)
+        with pytest.raises(BadRecord, match=f"{sweep.name}: is no LiDAR sweep"):
+            load(root)
+
+
+def test_dropped_image_of_one_camera_is_left_out(root):
+    def drop(document):
+        sample = document["samples"][1]
+        names = {datum["key"]: datum["id"]["name"] for datum in document["data"]}
+        sample["datum_keys"] = [key for key in sample["datum_keys"] if names[key] != "CAMERA_07"]
+
+    edit(scene_file(root), drop)
+    scene = load(root)
+    records.check_scene(scene)
+    assert len(scene.frames) == 17 and len(scene.cameras) == 6
+
+
+def test_folder_without_data_is_one_error(tmp_path):
+    with pytest.raises(BadRecord, match="does not exist"):
+        dgp.splits(str(tmp_path / "nowhere"))
+    with pytest.raises(BadRecord, match="holds no scene_dataset"):
+        builders.build_records("ddad", str(tmp_path), tmp_path / "records", {})
+    (tmp_path / "scene_dataset_v1.json").write_text('{"scene_splits": {}}')
+    with pytest.raises(BadRecord, match="lists no scenes"):
+        dgp.splits(str(tmp_path))
+    (tmp_path / "scene_dataset_v1.json").write_text("[")
+    with pytest.raises(BadRecord, match="no DGP data set listing"):
+        dgp.splits(str(tmp_path))
+    (tmp_path / "scene_dataset_v1.json").write_text('{"scene_splits": {"0": {"filenames": ["a/scene_b.json"]}}}')
+    ((name, loader),) = dgp.scene_loaders(str(tmp_path), "train")
+    with pytest.raises(BadRecord, match="scene_b.json: cannot be read"):
+        loader()

@@ -1,0 +1,284 @@
+import math
+import time
+
+import jax
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from rig3r_jax.evaluation import baselines, evaluator
+from rig3r_jax.schema import Batch, Predictions, RigMetadata, Targets, Views
+
+SIZE, GRID, POINTS = 32, 4, 8
+
+
+def rig_of(rng, cameras):
+    rig_from_camera = np.broadcast_to(np.eye(4), (cameras, 4, 4)).copy()
+    yaw = np.arange(cameras) * 2 * np.pi / cameras
+    rig_from_camera[:, :3, :3] = Rotation.from_euler("y", yaw[:, None]).as_matrix()
+    rig_from_camera[1:, :3, 3] = rig_from_camera[1:, :3, 2] * rng.uniform(0.8, 1.5, (cameras - 1, 1))
+    return rig_from_camera
+
+
+def make_batch(rng, samples=2, cameras=3, times=2, turn=0.1, padding=0):
+    """A batch of turning rigs with every metadata field; image columns under `padding` are padding."""
+    views, shape = cameras * times, (samples, cameras * times)
+    order = np.stack([rng.permutation(views) for _ in range(samples)])
+    camera_index, step = order % cameras, order // cameras
+    rig_from_camera = np.stack([rig_of(rng, cameras)[c] for c in camera_index])
+    world_from_rig = np.broadcast_to(np.eye(4), (*shape, 4, 4)).copy()
+    world_from_rig[..., :3, :3] = (
+        Rotation.from_euler("y", (turn * step).ravel()[:, None]).as_matrix().reshape(*shape, 3, 3)
+    )
+    world_from_rig[..., 2, 3], world_from_rig[..., 0, 3] = 6.0 * step, 0.3 * step
+    world_from_camera = world_from_rig @ rig_from_camera
+    intrinsics = np.broadcast_to(np.eye(3), (*shape, 3, 3)).copy()
+    intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = rng.uniform(16, 30, shape)
+    intrinsics[..., :2, 2] = SIZE / 2
+    mask = np.ones((*shape, SIZE, SIZE), bool)
+    mask[..., :padding] = False
+    valid = mask & (rng.random(mask.shape) < 0.7)
+    depth = np.where(valid, rng.uniform(5, 25, mask.shape), np.nan)
+    seconds = (step - step[:, :1]) * 0.8
+    metadata = RigMetadata(
+        frame_index=np.broadcast_to(np.arange(views), shape),
+        camera_id=camera_index + 11,
+        time=seconds.astype(np.float32),
+        rig_from_camera=rig_from_camera.astype(np.float32),
+        intrinsics=intrinsics.astype(np.float32),
+        has_camera_id=np.ones(shape, bool),
+        has_time=np.ones(shape, bool),
+        has_rig=np.ones(shape, bool),
+    )
+    targets = Targets(
+        depth=depth.astype(np.float32),
+        valid=valid,
+        reference_from_camera=np.linalg.inv(world_from_camera[:, :1]) @ world_from_camera,
+        rig_from_camera=rig_from_camera,
+        intrinsics=intrinsics,
+        camera_index=camera_index,
+        time=seconds,
+    )
+    return Batch(Views(rng.random((*mask.shape, 3)).astype(np.float32), mask, metadata), targets)
+
+
+def rays(a_from_camera, intrinsics):
+    """Directions through the centres of GRID x GRID cells, not normalised (float64, written apart from the package)."""
+    centers = (np.arange(GRID) + 0.5) * SIZE / GRID
+    u, v = np.meshgrid(centers, centers)
+    pixels = np.stack([u, v, np.ones_like(u)], axis=-1)
+    matrix = a_from_camera[..., :3, :3] @ np.linalg.inv(intrinsics)
+    return 1.7 * np.einsum("bvij,hwj->bvhwi", matrix, pixels)
+
+
+def exact(targets, image_mask, scale=None):
+    """Predictions that are right up to each sample's scale (its mean depth, or `scale`)."""
+    valid = targets.valid & image_mask
+    scale = np.array([np.mean(d[m]) for d, m in zip(targets.depth, valid, strict=True)]) if scale is None else scale
+    units = scale[:, None, None]
+    index = np.arange(POINTS) * (SIZE // POINTS) + SIZE // POINTS // 2
+    u, v = np.meshgrid(index + 0.5, index + 0.5)
+    pixels = np.stack([u, v, np.ones_like(u)], axis=-1)
+    depth = np.nan_to_num(targets.depth, nan=99.0)[..., index[:, None], index]
+    points_camera = depth[..., None] * np.einsum("bvij,hwj->bvhwi", np.linalg.inv(targets.intrinsics), pixels)
+    transform = targets.reference_from_camera
+    points = np.einsum("bvij,bvhwj->bvhwi", transform[..., :3, :3], points_camera) + transform[:, :, None, None, :3, 3]
+    predictions = Predictions(
+        points=points / units[..., None, None],
+        confidence=np.ones(points.shape[:-1]),
+        pose_directions=rays(transform, targets.intrinsics),
+        pose_center=transform[..., :3, 3] / units,
+        rig_directions=rays(targets.rig_from_camera, targets.intrinsics),
+        rig_center=targets.rig_from_camera[..., :3, 3] / units,
+    )
+    return jax.tree.map(lambda a: a.astype(np.float32), predictions)
+
+
+def perfect_fn(batches, scale=None):
+    """A predict_fn that knows the answers, by the images."""
+
+    def predict(views):
+        batch = next(b for b in batches if np.array_equal(b.views.images, views.images))
+        return exact(batch.targets, views.image_mask, scale)
+
+    return predict
+
+
+@pytest.mark.parametrize("known_intrinsics", [True, False])
+def test_perfect_predictions_score_100_in_every_row(known_intrinsics):
+    rng = np.random.default_rng(0)
+    batches = [make_batch(rng), make_batch(rng, samples=1, cameras=4)]
+    options = evaluator.EvaluationOptions(known_intrinsics=known_intrinsics)
+    result = evaluator.evaluate(perfect_fn(batches), iter(batches), options=options)
+    assert set(result) == {*evaluator.SETTINGS, *baselines.BASELINES}
+    pairs = 2 * 15 + 28
+    for name in evaluator.SETTINGS:
+        row = result[name]
+        for scores in (row, *(row[subset] for subset in evaluator.SUBSETS)):
+            rates = {k: v for k, v in scores.items() if k[:3] in ("RRA", "RTA", "mAA")}
+            assert len(rates) == 8 and set(rates.values()) == {100.0}
+        assert (row["pairs"], row["samples"]) == (pairs, 3)
+        assert row["same_time"]["pairs"] + row["across_times"]["pairs"] == pairs
+        assert row["near"]["pairs"] + row["far"]["pairs"] == pairs
+        assert row["rig_id_accuracy"] == row["rig_mAA30_unfolded"] == row["rig_ari"] * 100 == 100.0
+        assert row["camera_count_error"] == 0
+        assert row["chamfer_m"] < 1e-3 and row["focal_error_percent"] < 1e-2
+    same_time = 2 * 2 * 3 + 2 * 6
+    assert result["none"]["same_time"]["pairs"] == same_time
+
+
+def test_scale_and_frame_of_predictions_do_not_matter():
+    rng = np.random.default_rng(1)
+    batch = make_batch(rng)
+    turn, shift = Rotation.random(random_state=rng).as_matrix().astype(np.float32), np.array([1, 2, 3], np.float32)
+
+    def spoiled(views):
+        predictions = exact(batch.targets, views.image_mask)
+        noise = np.random.default_rng(2)
+        return predictions.replace(
+            pose_center=predictions.pose_center + noise.normal(scale=0.1, size=predictions.pose_center.shape),
+            points=predictions.points + noise.normal(scale=0.02, size=predictions.points.shape),
+        )
+
+    def moved(views):
+        predictions = spoiled(views)
+        return predictions.replace(
+            pose_directions=predictions.pose_directions @ turn.T,
+            pose_center=3 * predictions.pose_center @ turn.T + shift,
+            points=3 * predictions.points @ turn.T + shift,
+        )
+
+    first, second = (evaluator.evaluate(f, [batch], ["none"], with_baselines=False)["none"] for f in (spoiled, moved))
+    assert 0 < first["mAA30_unfolded"] < 100 and first["chamfer_m"] > 0.01
+    for key in ("RRA15", "RTA15", "mAA30", "mAA30_unfolded", "chamfer_m", "chamfer_relative", "rig_mAA30"):
+        assert first[key] == pytest.approx(second[key], rel=1e-4)
+
+
+@pytest.mark.parametrize("setting", list(evaluator.SETTINGS))
+@pytest.mark.parametrize("blank", [False, True])
+def test_hidden_values_do_not_reach_predict_fn(setting, blank):
+    rng = np.random.default_rng(3)
+    batch, other = make_batch(rng), make_batch(rng)
+    shown = evaluator.SETTINGS[setting]
+    told, others = batch.views.metadata, other.views.metadata
+    fields = {"camera_id": ["camera_id"], "time": ["time"], "rig": ["rig_from_camera", "intrinsics"]}
+    hidden = {f: getattr(others, f) for group in fields if group not in shown for f in fields[group]}
+    # Two worlds that differ in the hidden fields (and, where blank, the images) alone must look the same.
+    twin = batch.views.replace(
+        metadata=told.replace(**hidden), images=other.views.images if blank else batch.views.images
+    )
+    seen = []
+
+    def predict(views):
+        seen.append(views)
+        return exact(batch.targets, views.image_mask)
+
+    for views in (batch.views, twin):
+        settings = dict(settings=[], blank_settings=[setting]) if blank else dict(settings=[setting])
+        evaluator.evaluate(predict, [batch.replace(views=views)], with_baselines=False, **settings)
+    jax.tree.map(np.testing.assert_array_equal, *seen)
+    masks = {
+        "camera_id": seen[0].metadata.has_camera_id,
+        "time": seen[0].metadata.has_time,
+        "rig": seen[0].metadata.has_rig,
+    }
+    for group, mask in masks.items():
+        assert mask.all() if group in shown else not mask.any()
+        for field in fields[group] if group in shown else ():
+            np.testing.assert_array_equal(getattr(seen[0].metadata, field), getattr(told, field))
+    np.testing.assert_array_equal(seen[0].metadata.frame_index, told.frame_index)
+
+
+def test_blank_images_are_mid_grey_and_absent_metadata_stays_absent():
+    views = make_batch(np.random.default_rng(4)).views
+    assert set(np.unique(evaluator.apply_setting(views, "all", True).images)) == {np.float32(0.5)}
+    as_bytes = views.replace(images=(255 * views.images).astype(np.uint8))
+    blank = evaluator.apply_setting(as_bytes, "all", True).images
+    assert blank.dtype == np.uint8 and set(np.unique(blank)) == {128}
+    absent = views.metadata.has_time.copy()
+    absent[0, 2] = False
+    shown = evaluator.apply_setting(views.replace(metadata=views.metadata.replace(has_time=absent)), "time").metadata
+    np.testing.assert_array_equal(shown.has_time, absent)
+    assert shown.time[0, 2] == 0
+
+
+def test_rays_and_points_of_padding_count_for_nothing():
+    rng = np.random.default_rng(5)
+    batch = make_batch(rng, padding=SIZE // GRID)
+
+    def predict(views):
+        predictions = exact(batch.targets, views.image_mask)
+        for field in ("pose_directions", "rig_directions", "points"):
+            values = getattr(predictions, field).copy()
+            values[..., : values.shape[-2] // GRID, :] = rng.normal(
+                size=values[..., : values.shape[-2] // GRID, :].shape
+            )
+            predictions = predictions.replace(**{field: values})
+        return predictions
+
+    row = evaluator.evaluate(predict, [batch], ["none"], with_baselines=False)["none"]
+    assert row["mAA30_unfolded"] == row["rig_mAA30_unfolded"] == 100 and row["chamfer_m"] < 1e-3
+
+
+def test_point_errors_are_in_metres():
+    batch = make_batch(np.random.default_rng(6), samples=1)
+    mean_depth = np.mean(batch.targets.depth[batch.targets.valid])
+
+    def predict(views):
+        predictions = exact(batch.targets, views.image_mask)
+        noise = np.random.default_rng(7).normal(size=predictions.points.shape)
+        noise *= 0.01 / np.linalg.norm(noise, axis=-1, keepdims=True)
+        return predictions.replace(points=predictions.points + noise / mean_depth)
+
+    row = evaluator.evaluate(predict, [batch], ["none"], with_baselines=False)["none"]
+    for key in ("accuracy", "completeness", "chamfer"):
+        assert row[f"{key}_m"] == pytest.approx(0.01, rel=0.05)
+        assert row[f"{key}_relative"] == pytest.approx(row[f"{key}_m"] / mean_depth, rel=1e-4)
+
+
+def test_baseline_rows_pool_like_the_others_and_have_poses_only():
+    rng = np.random.default_rng(8)
+    batches = [make_batch(rng, turn=0.0), make_batch(rng, samples=1, turn=0.0)]
+    result = evaluator.evaluate(perfect_fn(batches), batches, [])
+    assert set(result) == set(baselines.BASELINES)
+    straight = result["no network: rig + time closed form"]
+    assert straight["RTA15_unfolded"] == 100.0 and straight["same_time"]["mAA30"] == 100.0
+    assert result["no network: identity, forward motion"]["mAA30"] < 50
+    assert straight["pairs"] == 45 and math.isnan(straight["chamfer_m"]) and math.isnan(straight["rig_id_accuracy"])
+
+
+def test_broken_predictions_are_wrong_not_right():
+    batch = make_batch(np.random.default_rng(9))
+
+    def predict(views):
+        return jax.tree.map(lambda a: np.full_like(a, np.nan), exact(batch.targets, views.image_mask))
+
+    row = evaluator.evaluate(predict, [batch], ["none"], with_baselines=False)["none"]
+    assert row["RRA15"] == row["RTA15"] == row["mAA30"] == row["rig_mAA30"] == 0
+    assert math.isnan(row["chamfer_m"])
+
+
+def test_nothing_evaluated_is_nan_and_unknown_settings_are_refused():
+    row = evaluator.evaluate(lambda views: None, [], ["none"])["none"]
+    numbers = {k: v for k, v in row.items() if isinstance(v, float)}
+    assert len(numbers) > 15 and all(math.isnan(v) for v in numbers.values())
+    with pytest.raises(ValueError, match="everything.*choose from none"):
+        evaluator.evaluate(lambda views: None, [], ["everything"])
+
+
+def test_a_hundred_samples_in_two_rows_take_seconds():
+    batches = [make_batch(np.random.default_rng(10), samples=20) for _ in range(5)]
+    answers = [exact(b.targets, b.views.image_mask) for b in batches]
+    lookup = {b.views.images.tobytes(): a for b, a in zip(batches, answers, strict=True)}
+    evaluator.evaluate(lambda v: lookup[v.images.tobytes()], batches[:1], ["none"])
+    start = time.perf_counter()
+    result = evaluator.evaluate(lambda v: lookup[v.images.tobytes()], batches, ["none", "all"])
+    assert time.perf_counter() - start < 10
+    assert result["none"]["samples"] == 100
+
+
+def test_rig_thresholds_reach_the_clustering():
+    batch = make_batch(np.random.default_rng(11))
+    loose = evaluator.EvaluationOptions(rig_angle_scale_deg=1e6, rig_center_scale=1e6)
+    row = evaluator.evaluate(perfect_fn([batch]), [batch], ["none"], options=loose, with_baselines=False)["none"]
+    assert row["camera_count_error"] == 2 and row["rig_id_accuracy"] == pytest.approx(100 / 3)

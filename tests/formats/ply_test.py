@@ -1,0 +1,115 @@
+"""PLY files: their bytes by an independent parser, the way back, and what is refused."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from rig3r_jax.formats.ply import read_ply, write_ply
+
+POINTS = np.random.default_rng(0).normal(size=(7, 3)) * 100
+COLORS = np.random.default_rng(1).integers(0, 256, (7, 3)).astype(np.uint8)
+CONFIDENCE = np.linspace(1.0, 4.0, 7)
+
+
+def _parse(path):
+    """Header lines and rows of a binary little-endian PLY of floats and uchars, by `struct` alone."""
+    data = path.read_bytes()
+    header, body = data.split(b"end_header\n", 1)
+    lines = header.decode("ascii").splitlines()
+    kinds = [line.split()[1] for line in lines if line.startswith("property")]
+    row = struct.Struct("<" + "".join({"float": "f", "uchar": "B"}[kind] for kind in kinds))
+    count = int(next(line for line in lines if line.startswith("element vertex")).split()[2])
+    assert len(body) == count * row.size
+    return lines, list(row.iter_unpack(body))
+
+
+@pytest.mark.parametrize("confidence", [None, CONFIDENCE])
+def test_bytes_hold_what_was_given(tmp_path, confidence):
+    write_ply(tmp_path / "points.ply", POINTS, COLORS, confidence)
+    lines, rows = _parse(tmp_path / "points.ply")
+    assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
+    names = [line.split()[2] for line in lines if line.startswith("property")]
+    assert names == ["x", "y", "z", "red", "green", "blue"] + ([] if confidence is None else ["confidence"])
+    table = np.array(rows)
+    np.testing.assert_array_equal(table[:, :3], POINTS.astype(np.float32))
+    np.testing.assert_array_equal(table[:, 3:6], COLORS)
+    if confidence is not None:
+        np.testing.assert_array_equal(table[:, 6], CONFIDENCE.astype(np.float32))
+
+
+def test_read_inverts_write(tmp_path):
+    write_ply(tmp_path / "points.ply", POINTS.astype(np.float32), COLORS, CONFIDENCE)
+    cloud = read_ply(tmp_path / "points.ply")
+    np.testing.assert_array_equal(cloud.points_world, POINTS.astype(np.float32))
+    np.testing.assert_array_equal(cloud.colors, COLORS)
+    np.testing.assert_array_equal(cloud.confidence, CONFIDENCE.astype(np.float32))
+    write_ply(tmp_path / "plain.ply", POINTS, COLORS)
+    assert read_ply(tmp_path / "plain.ply").confidence is None
+
+
+@pytest.mark.parametrize("order, word", [("<", "binary_little_endian"), (">", "binary_big_endian"), ("", "ascii")])
+def test_read_understands_files_of_others(tmp_path, order, word):
+    header = (
+        f"ply\nformat {word} 1.0\nobj_info other\nelement vertex 2\nproperty double x\nproperty double y\n"
+        "property double z\nproperty short label\nelement face 0\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    rows = [(1.5, -2.0, 3.0, 7), (0.25, 0.0, -8.0, 9)]
+    body = "".join(" ".join(map(str, row)) + "\n" for row in rows).encode()
+    if order:
+        body = b"".join(struct.pack(order + "dddh", *row) for row in rows)
+    (tmp_path / "other.ply").write_bytes(header.encode() + body)
+    cloud = read_ply(tmp_path / "other.ply")
+    np.testing.assert_array_equal(cloud.points_world, [[1.5, -2.0, 3.0], [0.25, 0.0, -8.0]])
+    assert cloud.colors is None and cloud.confidence is None
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
+def test_values_that_float32_cannot_hold_are_named(tmp_path, bad):
+    points = POINTS.copy()
+    points[3, 1] = bad
+    with pytest.raises(ValueError, match=r"points_world\[3\].*mask out"):
+        write_ply(tmp_path / "points.ply", points, COLORS)
+    with pytest.raises(ValueError, match=r"confidence\[0\]"):
+        write_ply(tmp_path / "points.ply", POINTS, COLORS, np.full(7, bad))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_and_uneven_arrays_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no points"):
+        write_ply(tmp_path / "points.ply", POINTS[:0], COLORS[:0])
+    with pytest.raises(ValueError, match="6 colors for 7 points"):
+        write_ply.__wrapped__(tmp_path / "points.ply", POINTS, COLORS[:6]) if hasattr(
+            write_ply, "__wrapped__"
+        ) else write_ply(tmp_path / "points.ply", POINTS, COLORS[:6])
+
+
+def test_cut_and_foreign_files_are_named(tmp_path):
+    path = tmp_path / "points.ply"
+    write_ply(path, POINTS, COLORS)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="cut short"):
+        read_ply(path)
+    path.write_bytes(b"\x89PNG not a cloud")
+    with pytest.raises(ValueError, match="not with a PLY header"):
+        read_ply(path)
+    path.write_bytes(b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n")
+    with pytest.raises(ValueError, match="lacks"):
+        read_ply(path)
+    path.write_bytes(b"ply\nformat ascii 1.0\nelement face 1\nproperty float x\nend_header\n1\n")
+    with pytest.raises(ValueError, match="element face"):
+        read_ply(path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "points.ply"
+    write_ply(path, POINTS, COLORS)
+    before = path.read_bytes()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_ply(path, POINTS * 2, COLORS)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
