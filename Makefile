@@ -9,10 +9,6 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
-# XLA on a CPU hands its temporaries back to the kernel after every step and gets them anew: glibc is told to keep them,
-# which takes a training step from 53 to 33 ms. To be set before Python starts.
-KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=67108864
-
 help:
 	@echo "make demo    set up, then train, evaluate and report on embedded data (DEMO_ARGS='--workdir=...' adds flags)"
 	@echo "make test    set up, then run the tests (PYTEST_ARGS='tests/geometry -k golden' picks some, WORKERS=2)"
@@ -22,7 +18,7 @@ help:
 	@echo "             PYTHON=/path/to/python picks the interpreter"
 
 demo: .venv/.have-train
-	$(KEEP_MEMORY) .venv/bin/python main.py --config=configs/demo.py $(DEMO_ARGS)
+	.venv/bin/python main.py --config=configs/demo.py $(DEMO_ARGS)
 
 test: .venv/.have-dev $(if $(filter 1,$(RIG3R_TORCH)),.venv/.have-torch)
 	.venv/bin/python -m pytest -n $(WORKERS) --dist=loadfile --durations=10 $(PYTEST_ARGS)

@@ -12,7 +12,9 @@ from ml_collections import ConfigDict, config_flags
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only writes the metrics here:
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its start-up notes help nobody
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "File with get_config(), such as configs/demo.py.", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "File with get_config(), such as configs/demo.py.", lock_config=True
+)
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<config name> by default.")
 
 

@@ -21,6 +21,7 @@ def get_config() -> ConfigDict:
     data.split = "train"
     data.threads = 8  # of the loader
     data.prefetch = 16  # batches
+    data.cache_gigabytes = 0.0  # memory per source for scenes kept after their first reading; for small data sets
 
     sampling = config.sampling = ConfigDict()  # data.pipeline.PipelineOptions
     sampling.num_views = 24  # images per sample
@@ -51,7 +52,7 @@ def get_config() -> ConfigDict:
     model.rays_per_patch = 16  # side of the grid of rays of one patch
     model.dpt_features = 256
     model.dpt_last = 128
-    model.dpt_chunk = 4  # images that pass the DPT head at a time
+    model.dpt_chunk = 4  # views of a sample that pass the DPT head at a time
     model.time_unit = 0.1  # seconds that count as one position of the time code
     model.qk_norm = False
     model.attention = "auto"  # cudnn on GPU in bfloat16, else chunked

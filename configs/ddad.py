@@ -22,11 +22,13 @@ def get_config():
     config.title = "A small Rig3R on real rig data (DGP format)"
     config.notes = (
         "Overfitting on purpose: the network is evaluated on the very scenes that it was trained on. "
-        "The page proves that real calibration, LiDAR and photographs pass through the whole road; it says nothing about new places.",
+        "The page proves that real calibration, LiDAR and photographs pass through the whole road; "
+        "it says nothing about new places.",
     )
     config.data.root = ""  # the folder of the data set
     config.data.mixture = [base.dataset("ddad", root=config.data.get_ref("root"))]
     config.data.threads = 2
+    config.data.cache_gigabytes = 2.0
     config.data.prefetch = 8
 
     config.sampling.num_views = 6

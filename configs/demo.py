@@ -40,6 +40,7 @@ def get_config():
     for change in ("brightness", "contrast", "saturation", "hue", "blur_probability"):
         config.sampling[change] = 0.0
     config.data.threads = 2
+    config.data.cache_gigabytes = 2.0
 
     config.model.variant = "tiny"
     config.model.point_head = "linear"

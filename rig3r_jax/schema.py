@@ -23,7 +23,9 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 class RigMetadata:
     """What is told about each image beside its pixels. A field counts only where its `has_` mask is true."""
 
-    frame_index: Int[Array, "b v"]  # 0 for the reference image, distinct numbers of 1..pool for the others; never absent
+    frame_index: Int[
+        Array, "b v"
+    ]  # 0 for the reference image, distinct numbers of 1..pool for the others; never absent
     camera_id: Int[Array, "b v"]  # equal for the images of one physical camera, drawn anew for every sample
     time: Float[Array, "b v"]  # seconds since the reference image
     rig_from_camera: Float[Array, "b v 4 4"]  # rig calibration, metres
@@ -71,8 +73,7 @@ class Batch:
 class Predictions:
     """The model's output, float32. Lengths are in units of the sample's mean depth (z-bar).
 
-    Points lie on a grid of `points_per_patch` squared per patch, at the pixels that `geometry.camera.stride_pixels` names;
-    rays on a grid of `rays_per_patch` squared per patch, through the centres of equal cells of the image.
+    Points lie on a grid of `points_per_patch` squared per patch, at the pixels of `geometry.camera.stride_pixels`; rays on a grid of `rays_per_patch` squared per patch, through the centres of equal cells of the image.
     """
 
     points: Float[Array, "b v hp wp 3"]  # reference frame

@@ -150,16 +150,18 @@ def project_fisheye(
 
 
 def crop_intrinsics(
-    intrinsics: Float[Array, "*b 3 3"], left: float | Float[Array, "*b"], top: float | Float[Array, "*b"]
+    intrinsics: Float[Array, "*b 3 3"], left: float | int | Float[Array, "*b"], top: float | int | Float[Array, "*b"]
 ) -> Float[Array, "*b 3 3"]:
     """Intrinsics after the first `left` columns and `top` rows of pixels are cut away (negative: padding added)."""
     return intrinsics.at[..., 0, 2].add(-left).at[..., 1, 2].add(-top)
 
 
 def resize_intrinsics(
-    intrinsics: Float[Array, "*b 3 3"], scale_u: float | Float[Array, "*b"], scale_v: float | Float[Array, "*b"]
+    intrinsics: Float[Array, "*b 3 3"],
+    scale_u: float | int | Float[Array, "*b"],
+    scale_v: float | int | Float[Array, "*b"],
 ) -> Float[Array, "*b 3 3"]:
-    """Intrinsics after the image's width is multiplied by scale_u, its height by scale_v (centres at +0.5: no shift)."""
+    """Intrinsics after the width is multiplied by scale_u, the height by scale_v (centres at +0.5: no shift)."""
     scale_u, scale_v = (jnp.asarray(scale, intrinsics.dtype)[..., None] for scale in (scale_u, scale_v))
     return intrinsics.at[..., 0, :].multiply(scale_u).at[..., 1, :].multiply(scale_v)
 

@@ -183,7 +183,7 @@ def _camera_rays(
 
 
 def _kabsch(directions: Array, directions_camera: Array, weights: Array) -> Float[Array, "*b 3 3"]:
-    flat = (*directions.shape[:-3], -1, 3)
+    flat = (*directions.shape[:-3], directions.shape[-3] * directions.shape[-2], 3)
     weighted = (weights[..., None] * directions).reshape(flat)
     return so3.nearest_rotation(matmul(jnp.swapaxes(weighted, -1, -2), directions_camera.reshape(flat)))
 

@@ -52,7 +52,9 @@ def ground_truth(
     valid = targets.valid & image_mask
     scale, has_scale = mean_depth(targets.depth, valid)
     depth = jnp.where(valid, targets.depth, 1.0)  # NaN must not reach the arithmetic: 0 * NaN is NaN in the gradient
-    points = points_from_depth(depth, targets.intrinsics, targets.reference_from_camera) / scale[:, None, None, None, None]
+    points = (
+        points_from_depth(depth, targets.intrinsics, targets.reference_from_camera) / scale[:, None, None, None, None]
+    )
     at_rows, at_columns = stride_pixels(height, points_grid[0]), stride_pixels(width, points_grid[1])
 
     def at_points(x):

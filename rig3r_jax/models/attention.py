@@ -11,7 +11,9 @@ from jaxtyping import Array, Float
 Attention = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
-def dense_attention(q: Float[Array, "b n k d"], k: Float[Array, "b m k d"], v: Float[Array, "b m k d"]) -> Float[Array, "b n k d"]:
+def dense_attention(
+    q: Float[Array, "b n k d"], k: Float[Array, "b m k d"], v: Float[Array, "b m k d"]
+) -> Float[Array, "b n k d"]:
     """softmax(q k^T / sqrt(d)) v with the whole matrix in memory; the reference for the others."""
     logits = jnp.einsum("bnkd,bmkd->bknm", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
     return jnp.einsum("bknm,bmkd->bnkd", jax.nn.softmax(logits, axis=-1).astype(v.dtype), v)
@@ -31,15 +33,21 @@ def chunked_attention(
     return jnp.moveaxis(out, 0, 1).reshape(q.shape[0], -1, *q.shape[2:])[:, :queries]
 
 
-def cudnn_attention(q: Float[Array, "b n k d"], k: Float[Array, "b m k d"], v: Float[Array, "b m k d"]) -> Float[Array, "b n k d"]:
+def cudnn_attention(
+    q: Float[Array, "b n k d"], k: Float[Array, "b m k d"], v: Float[Array, "b m k d"]
+) -> Float[Array, "b n k d"]:
     """cuDNN's fused attention; NVIDIA GPUs and 16-bit inputs only."""
     return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
 
 
-IMPLEMENTATIONS: dict[str, Attention] = {"dense": dense_attention, "chunked": chunked_attention, "cudnn": cudnn_attention}
+IMPLEMENTATIONS: dict[str, Attention] = {
+    "dense": dense_attention,
+    "chunked": chunked_attention,
+    "cudnn": cudnn_attention,
+}
 
 
-def select_attention(name: str, *, backend: str, dtype: jnp.dtype) -> Attention:
+def select_attention(name: str, *, backend: str, dtype: jax.typing.DTypeLike) -> Attention:
     """The implementation called `name`; `auto` is cuDNN for 16-bit types on a GPU and chunked elsewhere.
 
     The output carries the checkpoint name `attention`, so that a remat policy can keep it.

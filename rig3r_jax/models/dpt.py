@@ -3,7 +3,6 @@
 import typing
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -62,7 +61,10 @@ class DPTHead(nn.Module):
     @nn.compact
     def __call__(self, levels: list[Float[Array, "b n _"]], rows: int, columns: int) -> Float[Array, "b h w c"]:
         """Raw maps of rows*patch x columns*patch pixels."""
-        maps = [self._resample(index, tokens.reshape(tokens.shape[0], rows, columns, -1)) for index, tokens in enumerate(levels)]
+        maps = [
+            self._resample(index, tokens.reshape(tokens.shape[0], rows, columns, -1))
+            for index, tokens in enumerate(levels)
+        ]
         maps = [
             nn.Conv(self.features, (3, 3), padding=1, use_bias=False, dtype=self.dtype, name=f"layer{index + 1}_rn")(x)
             for index, x in enumerate(maps)
@@ -92,21 +94,29 @@ class DPTHead(nn.Module):
 
 
 class ChunkedDPTHead(nn.Module):
-    """A DPTHead over `chunk` images at a time, recomputed in the backward pass: the memory of one chunk, not of all images."""
+    """A DPTHead over `chunk` views at a time, recomputed in the backward pass: it needs the memory of one chunk.
+
+    The batch axis stays whole in every chunk, so that it can be cut over devices.
+    """
 
     chunk: int
     head: dict[str, typing.Any]  # fields of DPTHead
 
     @nn.compact
-    def __call__(self, levels: list[Float[Array, "b n _"]], rows: int, columns: int) -> Float[Array, "b h w c"]:
-        images = levels[0].shape[0]
-        chunk = max(size for size in range(1, min(self.chunk, images) + 1) if images % size == 0)
-        slices = [level.reshape(images // chunk, chunk, *level.shape[1:]) for level in levels]
+    def __call__(self, levels: list[Float[Array, "b v n _"]], rows: int, columns: int) -> Float[Array, "b v h w c"]:
+        batch, views = levels[0].shape[:2]
+        chunk = max(size for size in range(1, min(self.chunk, views) + 1) if views % size == 0)
         dpt = nn.remat(DPTHead, static_argnums=(2, 3), prevent_cse=False)(**self.head, name="dpt")
+
+        def slices(level):  # (b, v, ...) -> (v / chunk, b * chunk, ...)
+            parts = level.reshape(batch, views // chunk, chunk, *level.shape[2:]).swapaxes(0, 1)
+            return parts.reshape(views // chunk, batch * chunk, *level.shape[2:])
+
         scan = nn.scan(
             lambda module, _, part: (None, module(part, rows, columns)),
             variable_broadcast="params",
             split_rngs={"params": False},
         )
-        out = scan(dpt, None, slices)[1]
-        return jax.tree.map(lambda x: x.reshape(images, *x.shape[2:]), out)
+        out = scan(dpt, None, [slices(level) for level in levels])[1]
+        out = out.reshape(views // chunk, batch, chunk, *out.shape[2:]).swapaxes(0, 1)
+        return out.reshape(batch, views, *out.shape[3:])

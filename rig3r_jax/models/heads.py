@@ -27,7 +27,7 @@ class LinearPointHead(nn.Module):
     dtype: typing.Any = jnp.float32
 
     @nn.compact
-    def __call__(self, tokens: Float[Array, "b n d"], rows: int, columns: int) -> Float[Array, "b h w 4"]:
+    def __call__(self, tokens: Float[Array, "*b n d"], rows: int, columns: int) -> Float[Array, "*b h w 4"]:
         init = nn.initializers.normal(0.02)
         raw = nn.Dense(4 * self.points_per_patch**2, kernel_init=init, dtype=self.dtype, name="proj")(tokens)
         return unpatchify(raw, rows, columns, 4)
@@ -42,9 +42,9 @@ class RayHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Float[Array, "b n d"], rows: int, columns: int
-    ) -> tuple[Float[Array, "b h w 3"], Float[Array, "b 3"]]:
-        """Directions (not normalised) on a rows*rays_per_patch x columns*rays_per_patch grid, and one centre; float32."""
+        self, tokens: Float[Array, "*b n d"], rows: int, columns: int
+    ) -> tuple[Float[Array, "*b h w 3"], Float[Array, "*b 3"]]:
+        """Directions (not normalised), rays_per_patch squared for each of rows x columns patches, and one centre."""
         raw = Mlp(self.hidden, 3 * self.rays_per_patch**2, self.dtype, name="directions")(tokens)
-        center = Mlp(self.hidden, 3, self.dtype, name="center")(tokens.mean(axis=1))
+        center = Mlp(self.hidden, 3, self.dtype, name="center")(tokens.mean(axis=-2))
         return unpatchify(raw, rows, columns, 3).astype(jnp.float32), center.astype(jnp.float32)

@@ -6,14 +6,14 @@ from jaxtyping import Array, Float, Int, Num
 
 
 def sincos(values: Num[Array, "*b"], width: int, max_period: float = 10_000.0) -> Float[Array, "*b {width}"]:
-    """Sine-cosine code (Vaswani et al. 2017): width/2 sines, then width/2 cosines, of periods 2 pi .. 2 pi max_period."""
+    """Sine-cosine code (Vaswani et al. 2017): width/2 sines, then as many cosines, of periods 2 pi .. 2 pi max_period."""
     frequencies = jnp.asarray(max_period ** (-np.arange(width // 2) / (width // 2)), jnp.float32)
     angles = values.astype(jnp.float32)[..., None] * frequencies
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
 def grid_sincos(rows: int, columns: int, width: int) -> Float[Array, "{rows}*{columns} {width}"]:
-    """2-D code of a patch grid, row-major: the first half of the channels codes the column, the second the row (MAE)."""
+    """2-D code of a patch grid, row-major: half of the channels codes the column, the other half the row (as MAE)."""
     row, column = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
     code = [sincos(jnp.asarray(axis.ravel(), jnp.float32), width // 2) for axis in (column, row)]
     return jnp.concatenate(code, axis=-1)

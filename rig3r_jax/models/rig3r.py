@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from rig3r_jax.models.attention import Attention, select_attention
+from rig3r_jax.models.attention import Attention, chunked_attention, select_attention
 from rig3r_jax.models.decoder import Decoder
 from rig3r_jax.models.dpt import ChunkedDPTHead
 from rig3r_jax.models.heads import LinearPointHead, RayHead, points_and_confidence
@@ -40,9 +40,9 @@ class Rig3R(nn.Module):
     ray_hidden: int = 1024  # hidden width of the ray heads
     dpt_features: int = 256
     dpt_last: int = 128
-    dpt_chunk: int = 4  # images that pass the DPT head at a time
+    dpt_chunk: int = 4  # views of a sample that pass the DPT head at a time
     time_unit: float = 0.1  # seconds
-    attend: Attention = select_attention("chunked", backend="cpu", dtype=jnp.float32)
+    attend: Attention = chunked_attention
     qk_norm: bool = False
     remat: str = "none"
     unroll: bool = False
@@ -71,17 +71,16 @@ class Rig3R(nn.Module):
             self.decoder_depth, self.heads, qk_norm=self.qk_norm, positions=rotary, **layers, name="decoder"
         )
         levels = decoder(tokens.reshape(batch, count * rows * columns, -1))
-        levels = [level.reshape(batch * count, rows * columns, -1) for level in levels]
+        levels = [level.reshape(batch, count, rows * columns, -1) for level in levels]
 
         points, confidence = points_and_confidence(self._point_head(levels, rows, columns))
-        rays = {
-            name: RayHead(self.ray_hidden, self.rays_per_patch, self.dtype, name=f"{name}_head")(levels[-1], rows, columns)
+        rays = [
+            RayHead(self.ray_hidden, self.rays_per_patch, self.dtype, name=f"{name}_head")(levels[-1], rows, columns)
             for name in ("pose", "rig")
-        }
-        fields = (points, confidence, *rays["pose"], *rays["rig"])
-        return Predictions(*(field.reshape(batch, count, *field.shape[1:]) for field in fields))
+        ]
+        return Predictions(points, confidence, *rays[0], *rays[1])
 
-    def _point_head(self, levels: list[Float[Array, "b n d"]], rows: int, columns: int) -> Float[Array, "b h w 4"]:
+    def _point_head(self, levels: list[Float[Array, "b v n d"]], rows: int, columns: int) -> Float[Array, "b v h w 4"]:
         if self.point_head == "linear":
             return LinearPointHead(self.points_per_patch, self.dtype, name="point_head")(levels[-1], rows, columns)
         dpt = {"patch": self.patch, "features": self.dpt_features, "last": self.dpt_last, "dtype": self.dtype}
@@ -96,7 +95,9 @@ VARIANTS: dict[str, dict[str, int]] = {
 }
 
 
-def build(*, variant: str, attention: str = "auto", dtype: str = "float32", backend: str | None = None, **fields) -> Rig3R:
+def build(
+    *, variant: str, attention: str = "auto", dtype: str = "float32", backend: str | None = None, **fields
+) -> Rig3R:
     """The model of a variant; further fields override it.
 
     Raises:

@@ -26,7 +26,7 @@ class RigEmbedding(nn.Module):
     def __call__(
         self, metadata: RigMetadata, rows: int, columns: int, height: int, width: int
     ) -> Float[Array, "b v n d"]:
-        """Embedding of the rows x columns patches of height x width images; the rig ray map is taken at patch centres."""
+        """Embedding of the rows x columns patches of height x width images, with the rig rays of their centres."""
         rays, center = raymap(metadata.rig_from_camera, metadata.intrinsics, height, width, rows, columns)
         rig = jnp.concatenate([rays, jnp.broadcast_to(center[..., None, None, :], rays.shape)], axis=-1)
         rig = rig.reshape(*rig.shape[:2], rows * columns, 6)

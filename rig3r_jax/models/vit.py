@@ -18,11 +18,11 @@ def patchify(images: Float[Array, "b h w c"], patch: int) -> Float[Array, "b n p
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, patch * patch * channels)
 
 
-def unpatchify(tokens: Float[Array, "b n p"], rows: int, columns: int, channels: int) -> Float[Array, "b h w c"]:
-    """Inverse of `patchify` for a grid of rows x columns patches."""
+def unpatchify(tokens: Float[Array, "*b n p"], rows: int, columns: int, channels: int) -> Float[Array, "*b h w c"]:
+    """Inverse of `patchify` for a grid of rows x columns patches; any leading axes."""
     side = round((tokens.shape[-1] // channels) ** 0.5)
-    x = tokens.reshape(tokens.shape[0], rows, columns, side, side, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(tokens.shape[0], rows * side, columns * side, channels)
+    x = tokens.reshape(*tokens.shape[:-2], rows, columns, side, side, channels)
+    return jnp.swapaxes(x, -4, -3).reshape(*tokens.shape[:-2], rows * side, columns * side, channels)
 
 
 class Encoder(nn.Module):
@@ -43,7 +43,9 @@ class Encoder(nn.Module):
         """Tokens of images in [-1, 1]."""
         rows, columns = images.shape[1] // self.patch, images.shape[2] // self.patch
         patches = patchify(images.astype(self.dtype), self.patch)
-        x = nn.Dense(self.width, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name="patch_embed")(patches)
+        x = nn.Dense(self.width, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name="patch_embed")(
+            patches
+        )
         rotary = self.position == "rope"
         if not rotary:
             x = x + grid_sincos(rows, columns, self.width).astype(self.dtype)

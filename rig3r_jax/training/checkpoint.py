@@ -18,7 +18,8 @@ class Checkpoints:
     def __init__(self, workdir: Path, keep: int):
         self.folder = Path(workdir).resolve() / "checkpoints"
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True)
-        self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=("state", "position"))
+        handlers = {"state": ocp.StandardCheckpointHandler(), "position": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     @property
     def latest_step(self) -> int | None:
@@ -44,7 +45,9 @@ class Checkpoints:
         """
         step = self.latest_step if step is None else step
         if step is None:
-            raise FileNotFoundError(f"{self.folder} holds no checkpoint; train first: python main.py --config=... --workdir=...")
+            raise FileNotFoundError(
+                f"{self.folder} holds no checkpoint; train first: python main.py --config=... --workdir=..."
+            )
         self._check_shapes(step, abstract_state)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state), position=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=items)
@@ -52,7 +55,9 @@ class Checkpoints:
 
     def _check_shapes(self, step: int, abstract_state: TrainState) -> None:
         saved = self._manager.item_metadata(step).state
-        saved = {path_string(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(dict(saved.tree))}
+        saved = {
+            path_string(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(dict(saved.tree))
+        }
         wanted = {
             path_string(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_state)
         }

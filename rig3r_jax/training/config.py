@@ -135,7 +135,10 @@ def _training_problems(config: ConfigDict) -> Iterator[str]:
     if unknown:
         yield f"loss has the unknown keys {', '.join(unknown)}"
     for section, keys in (
-        ("train", ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps")),
+        (
+            "train",
+            ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps"),
+        ),
         ("evaluation", ("samples", "batch_size")),
         ("mesh", ("data", "fsdp")),
     ):
@@ -164,7 +167,9 @@ def _mesh_problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
             f"train.accumulate = {rows}"
         )
     if devices is not None and wanted != devices:
-        remedy = f"--config.mesh.data={devices}" if config.mesh.fsdp == 1 else "--config.mesh.data and --config.mesh.fsdp"
+        remedy = (
+            f"--config.mesh.data={devices}" if config.mesh.fsdp == 1 else "--config.mesh.data and --config.mesh.fsdp"
+        )
         yield f"mesh wants {wanted} devices, found {devices}: {remedy}"
 
 
@@ -188,5 +193,3 @@ def _plain(value):
     if isinstance(value, ConfigDict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from rig3r_jax.data.builders import BuildReport, RecordSource, build_records
+from rig3r_jax.data.cache import CachedSource
 from rig3r_jax.data.pipeline import PipelineOptions, SampleStream, make_loader
 from rig3r_jax.schema import Batch
 from rig3r_jax.training.sharding import batch_sharding
@@ -33,7 +34,8 @@ def build_mixture(config: ConfigDict, folder: Path, *, progress: bool) -> Record
 
 def training_stream(config: ConfigDict, records: Records) -> SampleStream:
     """The samples of training: a function of (config.seed, n)."""
-    return _stream(records, config.data.split, PipelineOptions(**config.sampling.to_dict()), config.seed)
+    options = PipelineOptions(**config.sampling.to_dict())
+    return _stream(records, config.data.split, options, config.seed, cache_gigabytes=config.data.cache_gigabytes)
 
 
 def evaluation_batches(config: ConfigDict, records: Records, split: str) -> Iterator[Batch]:
@@ -44,8 +46,15 @@ def evaluation_batches(config: ConfigDict, records: Records, split: str) -> Iter
     return make_loader(stream, config.evaluation.batch_size, num_threads=config.data.threads, num_batches=batches)
 
 
-def _stream(records: Records, split: str, options: PipelineOptions, seed: int) -> SampleStream:
-    sources = [(entry.name, RecordSource(report.path, split), entry.weight) for entry, report in records if split in report.splits]
+def _stream(
+    records: Records, split: str, options: PipelineOptions, seed: int, *, cache_gigabytes: float = 0.0
+) -> SampleStream:
+    sources = []
+    for entry, report in records:
+        if split in report.splits:
+            source = RecordSource(report.path, split)
+            source = CachedSource(source, cache_gigabytes) if cache_gigabytes else source
+            sources.append((entry.name, source, entry.weight))
     if not sources:
         splits = sorted({name for _, report in records for name in report.splits})
         raise ValueError(f"no source of data.mixture has a split {split!r}; they have {', '.join(splits)}")
@@ -55,6 +64,8 @@ def _stream(records: Records, split: str, options: PipelineOptions, seed: int) -
 def to_device(batch: Batch, mesh: Mesh) -> Batch:
     """Rows of this process as part of the global batch."""
     sharding = batch_sharding(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(batch, sharding)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
 
 

@@ -38,9 +38,7 @@ def full_evaluation(run: Run, params: PyTree, records: Records) -> dict[str, dic
     for split in section.sets:
         batches = list(evaluation_batches(run.config, records, split))
         blank = ("none", "all") if section.baselines else ()
-        rows = evaluate(
-            predictor(run, params), batches, tuple(SETTINGS), blank, section.baselines, options_of(run)
-        )
+        rows = evaluate(predictor(run, params), batches, tuple(SETTINGS), blank, section.baselines, options_of(run))
         if section.baselines:
             untrained = evaluate(predictor(run, run.init().params), batches, ("all",), (), False, options_of(run))
             rows[UNTRAINED] = untrained["all"]
@@ -73,5 +71,3 @@ def _without_nan(value):
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-

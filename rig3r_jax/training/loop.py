@@ -19,7 +19,7 @@ from rig3r_jax.training.checkpoint import Checkpoints, only_writer
 from rig3r_jax.training.config import save_config, validate
 from rig3r_jax.training.data import Position, Records, build_mixture, make_loader, to_device, training_stream
 from rig3r_jax.training.flops import peak_flops, train_flops
-from rig3r_jax.training.host import keep_freed_memory
+from rig3r_jax.training.host import keep_freed_memory, share_interpreter_quickly
 from rig3r_jax.training.metrics import MetricsWriter, log_parameters, merge_window
 from rig3r_jax.training.setup import Run, build_run, records_folder
 from rig3r_jax.training.state import TrainState
@@ -57,6 +57,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
             # 1. The config, before any device work.
             validate(config, devices=jax.device_count())
             keep_freed_memory()
+            share_interpreter_quickly()
             workdir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(only_writer(workdir))
 
@@ -93,9 +94,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
 
 def run(prepared: Prepared) -> int:
     """Trains to the last step, evaluates and reports; returns the exit code."""
-    writer = MetricsWriter(
-        prepared.workdir, resume_step=int(prepared.state.step), only_log=jax.process_index() > 0
-    )
+    writer = MetricsWriter(prepared.workdir, resume_step=int(prepared.state.step), only_log=jax.process_index() > 0)
     try:
         code = train(prepared, writer)
         if code == EXIT_DONE and prepared.run.config.evaluation.enabled:
@@ -127,7 +126,13 @@ def train(prepared: Prepared, writer: MetricsWriter) -> int:
         num_threads=work.config.data.threads,
         prefetch=work.config.data.prefetch,
     )
-    bar = tqdm(total=config.steps, initial=first, unit="step", mininterval=0.5 if sys.stderr.isatty() else 15, dynamic_ncols=True)
+    bar = tqdm(
+        total=config.steps,
+        initial=first,
+        unit="step",
+        mininterval=0.5 if sys.stderr.isatty() else 15,
+        dynamic_ncols=True,
+    )
     window, pending, waited, since = [], None, 0.0, time.perf_counter()
     code, last_bad = EXIT_DONE, 0
     with stop, bar:
@@ -184,8 +189,10 @@ def train(prepared: Prepared, writer: MetricsWriter) -> int:
     return code
 
 
-def _rates(steps: int, seconds: float, waited: float, images_per_step: int, peak_seconds_per_step: float) -> dict[str, float]:
-    """Speed over a window of steps. MFU: the share of the devices' peak that the analytic operations of the step use."""
+def _rates(
+    steps: int, seconds: float, waited: float, images_per_step: int, peak_seconds_per_step: float
+) -> dict[str, float]:
+    """Speed over a window of steps. MFU: the share of the devices' peak that the operations of the step use."""
     return {
         "speed/steps_per_second": steps / seconds,
         "speed/images_per_second": steps * images_per_step / seconds,

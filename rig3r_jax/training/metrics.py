@@ -1,4 +1,4 @@
-"""Metrics on their way out: CLU writers (TensorBoard and log) and metrics.jsonl. The only file that imports TensorFlow."""
+"""Metrics on their way out: CLU writers (TensorBoard, log) and metrics.jsonl. Only this file imports TensorFlow."""
 
 import json
 import math

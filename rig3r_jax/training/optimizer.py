@@ -55,6 +55,11 @@ def make_optimizer(
     return optax.chain(
         optax.clip_by_global_norm(clip_norm),
         optax.adamw(
-            schedule, b1, b2, eps, weight_decay=weight_decay, mask=lambda params: first_match(WEIGHT_DECAY_RULES, params)
+            schedule,
+            b1,
+            b2,
+            eps,
+            weight_decay=weight_decay,
+            mask=lambda params: first_match(WEIGHT_DECAY_RULES, params),
         ),
     )

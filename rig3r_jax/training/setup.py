@@ -78,10 +78,14 @@ def build_run(config: ConfigDict, devices: list[jax.Device] | None = None) -> Ru
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
         ),
         train_step=_on(
-            mesh, jax.jit(train_step, in_shardings=(shardings, rows), out_shardings=(shardings, whole), donate_argnums=0)
+            mesh,
+            jax.jit(train_step, in_shardings=(shardings, rows), out_shardings=(shardings, whole), donate_argnums=0),
         ),
         predict=_on(
-            mesh, jax.jit(lambda params, views: model.apply({"params": params}, views), in_shardings=(shardings.params, rows))
+            mesh,
+            jax.jit(
+                lambda params, views: model.apply({"params": params}, views), in_shardings=(shardings.params, rows)
+            ),
         ),
     )
 

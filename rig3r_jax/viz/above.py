@@ -1,6 +1,5 @@
 """A scene from above: coloured points as an embedded picture, true and predicted cameras as frusta over it."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -94,12 +93,12 @@ def _section(cameras, points):
 
 def _size(matrices, scale):
     """Depth of the frusta in drawing units: small where cameras stand close together."""
-    centers = matrices[:, [0, 2], 3]
+    centers = matrices[np.isfinite(matrices).all((1, 2))][:, [0, 2], 3]
     if len(centers) < 2:
         return 30.0
     distance = np.linalg.norm(centers[:, None] - centers[None], axis=-1) + np.where(np.eye(len(centers)), np.inf, 0.0)
-    spacing = float(np.nanmedian(distance.min(0))) * scale
-    return min(30.0, max(16.0, spacing)) if math.isfinite(spacing) else 30.0
+    spacing = float(np.median(distance.min(0))) * scale
+    return min(30.0, max(16.0, spacing))
 
 
 def _frustum(kind, world_from_camera, to_page, depth, view, label):

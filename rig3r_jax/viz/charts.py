@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import math
+import typing
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from rig3r_jax.viz.svg import escape, format_number, log_ticks, nice_ticks, path_data, tag
 
@@ -14,13 +16,14 @@ _MAX_POINTS = 500  # drawn per line; more cannot be told apart
 _SMOOTH_FROM = 60  # lines with fewer points are drawn as they are
 
 
+@typing.no_type_check
 @dataclasses.dataclass(frozen=True)
 class Series:
     """One line: `y` over `x` in increasing order; NaN leaves a gap."""
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Float[np.ndarray, "n"]
+    y: Float[np.ndarray, "n"]
 
 
 def line_chart(
@@ -128,9 +131,8 @@ def figure_caption(title: str, keys: Sequence[tuple[str, str, str]]) -> str:
     return tag("figcaption", tag("strong", escape(title)) + tag("span", legend, class_="legend"))
 
 
-def smooth(values: Sequence[float], window: int) -> np.ndarray:
+def smooth(values: Float[np.ndarray, "n"], window: int) -> Float[np.ndarray, "n"]:
     """Centred running mean over `window` values (odd), NaN left out; narrower at both ends, so that nothing shifts."""
-    values = np.asarray(values, np.float64)
     finite = np.isfinite(values)
     sums = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
     counts = np.concatenate([[0], np.cumsum(finite)])

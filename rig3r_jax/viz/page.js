@@ -18,7 +18,7 @@ for (const svg of document.querySelectorAll('svg[data-chart]')) {
     cursor.setAttribute('x1', at);
     cursor.setAttribute('x2', at);
     cursor.classList.add('on');
-    readout.textContent = 'step ' + show(nearest) + ' · ' + words.join(' · ');
+    readout.textContent = 'step ' + (nearest === null ? '–' : nearest.toLocaleString('en')) + ' · ' + words.join(' · ');
   });
   svg.addEventListener('pointerleave', () => { cursor.classList.remove('on'); readout.textContent = '\u00a0'; });
 }

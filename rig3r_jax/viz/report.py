@@ -160,7 +160,7 @@ def _curves(path, metrics):
     for name in names:
         known = [step for step in steps if _is_number(rows[step].get(name))]
         if known:
-            curves[name] = ([float(step) for step in known], [float(rows[step][name]) for step in known])
+            curves[name] = (np.array(known, np.float64), np.array([rows[step][name] for step in known], np.float64))
     if not curves:
         raise ValueError(f"{path}: no metrics row holds a number beside its step; check metrics.jsonl")
     return curves
@@ -183,7 +183,7 @@ def _training(curves):
             title = (
                 " · ".join(word for word in (prefix.replace("_", " "), part[0].name if alone else "") if word) or "run"
             )
-            values = np.abs(np.concatenate([np.asarray(one.y) for one in part]))
+            values = np.abs(np.concatenate([one.y for one in part]))
             positive = all(np.nanmin(np.where(np.isfinite(one.y), one.y, np.inf)) > 0 for one in part)
             finite = values[np.isfinite(values) & (values > 0)]
             span = finite.max() / finite.min() if len(finite) else 1.0
@@ -197,7 +197,7 @@ def _of_like_size(series):
     """Lists of at most `MAX_SERIES` whose typical magnitudes lie within `_GROUP_RATIO`, the largest first."""
 
     def typical(one):
-        values = np.abs(np.asarray(one.y))
+        values = np.abs(one.y)
         values = values[np.isfinite(values) & (values > 0)]
         return float(np.median(values)) if len(values) else 0.0
 

@@ -83,14 +83,13 @@ def test_rays_of_distorted_pixels_meet_the_points(dtype, tolerance):
     with jax.enable_x64(dtype == "float64"):
         k, brown, fisheye = (jnp.asarray(a.astype(dtype)) for a in (INTRINSICS, BROWN, FISHEYE))
         front = jnp.asarray(points_in_front(field=0.7).astype(dtype))
-        pairs = [(front, camera.rays_brown(camera.project_brown(front, k, brown), k, brown))]
+        pairs = [(front, jax.jit(camera.rays_brown)(camera.project_brown(front, k, brown), k, brown))]
         around = jnp.asarray(np.random.default_rng(1).normal(size=(300, 3)).astype(dtype))
         around = around[around[:, 2] > -0.2 * jnp.linalg.norm(around, axis=-1)]  # a field of 200 degrees
-        pairs += [(around, camera.rays_fisheye(camera.project_fisheye(around, k, fisheye), k, fisheye))]
+        pairs += [(around, jax.jit(camera.rays_fisheye)(camera.project_fisheye(around, k, fisheye), k, fisheye))]
         for points, directions in pairs:
             assert directions.dtype == dtype
-            exact = np.asarray(points, np.float64)
-            exact /= np.linalg.norm(exact, axis=-1, keepdims=True)
+            exact = np.asarray(points, np.float64) / np.linalg.norm(points, axis=-1, keepdims=True)
             np.testing.assert_allclose(directions, exact, atol=tolerance)
 
 
@@ -109,6 +108,7 @@ def test_zero_distortion_is_the_pinhole():
 def test_undistortion_is_differentiable_by_the_implicit_function(distort, undistort, coefficients, value):
     with jax.enable_x64(True):
         value, coefficients = jnp.asarray(value), jnp.asarray(coefficients)
+        distort, undistort = jax.jit(distort), jax.jit(undistort)
         by_value = jax.jacfwd(distort, 0)(undistort(value, coefficients), coefficients)
         np.testing.assert_allclose(
             jnp.atleast_2d(by_value) @ jnp.atleast_2d(jax.jacrev(undistort)(value, coefficients)),
@@ -128,12 +128,14 @@ def test_lens_models_batch_over_cameras_and_stay_finite_at_the_axis():
     for rays, coefficients in ((camera.rays_brown, brown), (camera.rays_fisheye, fisheye)):
         batched = jax.jit(rays)(pixels, k, coefficients)
         assert batched.shape == (2, 4, 5, 3)
-        np.testing.assert_allclose(batched[1], rays(pixels[0], k[1], coefficients[1]), atol=1e-6)
+        np.testing.assert_allclose(batched[1], jax.jit(rays)(pixels[0], k[1], coefficients[1]), atol=1e-6)
     axis = single(INTRINSICS[:2, 2])
     for function in (camera.rays_brown, camera.rays_fisheye):
         coefficients = single(BROWN if function is camera.rays_brown else FISHEYE)
-        assert np.isfinite(jax.jacrev(function)(axis, single(INTRINSICS), coefficients)).all()
-    assert np.isfinite(jax.jacrev(camera.project_fisheye)(single([0, 0, 1]), single(INTRINSICS), single(FISHEYE))).all()
+        assert np.isfinite(jax.jit(jax.jacrev(function))(axis, single(INTRINSICS), coefficients)).all()
+    assert np.isfinite(
+        jax.jit(jax.jacrev(camera.project_fisheye))(single([0, 0, 1]), single(INTRINSICS), single(FISHEYE))
+    ).all()
 
 
 def test_intrinsics_follow_crop_and_resize():

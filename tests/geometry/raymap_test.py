@@ -7,6 +7,8 @@ import pytest
 
 from rig3r_jax.geometry import camera, raymap, se3
 
+make_raymap = jax.jit(raymap.raymap, static_argnums=(2, 3, 4, 5))
+
 
 def test_raymap_golden(shared):
     golden = np.load(shared / "golden/pose_metrics/rays.npz")
@@ -22,7 +24,7 @@ def test_raymap_golden(shared):
                 np.testing.assert_allclose(ours, golden[key], atol=1e-12)
 
 
-@pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
+@pytest.mark.parametrize("batch", [(), (2, 3)])
 def test_rays_pass_through_the_points_of_their_pixels(batch):
     rng = np.random.default_rng(0)
     height, width = 6, 9
@@ -31,7 +33,7 @@ def test_rays_pass_through_the_points_of_their_pixels(batch):
     intrinsics = jnp.asarray(np.broadcast_to(intrinsics, (*batch, 3, 3)))
     depth = jnp.asarray(rng.uniform(1, 20, (*batch, height, width)).astype(np.float32))
     points = jax.jit(raymap.points_from_depth)(depth, intrinsics, world_from_camera)
-    directions, center = raymap.raymap(world_from_camera, intrinsics, height, width, height, width)
+    directions, center = make_raymap(world_from_camera, intrinsics, height, width, height, width)
     across = np.cross(points - center[..., None, None, :], directions)
     np.testing.assert_allclose(across, 0.0, atol=2e-5)
     # Depth is along the camera's axis, and the pixels are the points' own.

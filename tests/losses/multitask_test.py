@@ -31,7 +31,12 @@ def golden(shared):
     """(predictions, targets, ray mask, weights, outputs) of golden/seed_loss as float64 numpy."""
     x = np.load(shared / "golden/seed_loss/inputs.npz")
     predictions = Predictions(
-        x["pred_pointmap"], x["pred_conf"], x["pred_pose_dirs"], x["pred_pose_center"], x["pred_rig_dirs"], x["pred_rig_center"]
+        x["pred_pointmap"],
+        x["pred_conf"],
+        x["pred_pose_dirs"],
+        x["pred_pose_center"],
+        x["pred_rig_dirs"],
+        x["pred_rig_center"],
     )
     depth = np.where(x["mask"], x["depth"], np.nan)
     zeros = np.zeros(depth.shape[:2])
@@ -44,8 +49,8 @@ def golden(shared):
         camera_index=zeros.astype(int),
         time=zeros,
     )
-    weights = {key: float(x[name]) for key, name in
-               {"alpha": "alpha", "beta": "beta", "lambda_pose": "lambda_p", "lambda_rig": "lambda_r"}.items()}  # fmt: skip
+    names = {"alpha": "alpha", "beta": "beta", "lambda_pose": "lambda_p", "lambda_rig": "lambda_r"}
+    weights = {key: float(x[name]) for key, name in names.items()}
     return predictions, targets, x["raymask"], weights, np.load(shared / "golden/seed_loss/outputs.npz")
 
 
@@ -64,11 +69,18 @@ def test_golden_seed_loss_values_and_gradients(golden, case):
             return multitask_loss(predictions, truth, weights)
 
         (total, metrics), grads = jax.value_and_grad(loss, has_aux=True)(predictions)
-        for key, name in {"pmap": "pointmap", "p_rmap": "pose_raymap", "r_rmap": "rig_raymap", "total": "total"}.items():
+        for key, name in {
+            "pmap": "pointmap",
+            "p_rmap": "pose_raymap",
+            "r_rmap": "rig_raymap",
+            "total": "total",
+        }.items():
             np.testing.assert_allclose(metrics[f"loss/{name}"].compute(), outputs[f"{case}/{key}"], rtol=1e-9)
         np.testing.assert_allclose(total, outputs[f"{case}/total"], rtol=1e-9)
         for key, name in FIELDS.items():
-            np.testing.assert_allclose(getattr(grads, name), outputs[f"{case}/grad_total_autograd/{key}"], rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(
+                getattr(grads, name), outputs[f"{case}/grad_total_autograd/{key}"], rtol=1e-9, atol=1e-9
+            )
 
 
 def _random(seed=0, batch=4, views=3, size=8):
@@ -90,7 +102,9 @@ def _random(seed=0, batch=4, views=3, size=8):
         truth.points + noise[0], rng.uniform(1, 3, (batch, views, size, size)), directions[0], truth.pose_center + 0.1,
         directions[1] + noise[1], truth.rig_center - 0.2,
     )  # fmt: skip
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32) if x.dtype.kind == "f" else jnp.asarray(x), (predictions, truth))
+    return jax.tree.map(
+        lambda x: jnp.asarray(x, jnp.float32) if x.dtype.kind == "f" else jnp.asarray(x), (predictions, truth)
+    )
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -120,7 +134,14 @@ def test_invalid_pixels_change_neither_value_nor_gradient():
 
     def loss(points, targets):
         truth = ground_truth(targets, mask, (2, 2), (2, 2))
-        predictions = Predictions(points, jnp.full((1, 1, 2, 2), 1.5), truth.pose_directions, truth.pose_center, truth.rig_directions, truth.rig_center)
+        predictions = Predictions(
+            points,
+            jnp.full((1, 1, 2, 2), 1.5),
+            truth.pose_directions,
+            truth.pose_center,
+            truth.rig_directions,
+            truth.rig_center,
+        )
         return multitask_loss(predictions, truth, LossWeights())[0]
 
     points = jax.random.normal(jax.random.key(0), (1, 1, 2, 2, 3))
@@ -147,7 +168,9 @@ def test_sample_without_depth_weighs_nothing_in_points_and_centres():
 
 def test_metrics_in_degrees_and_metres():
     predictions, truth = _random()
-    turned = jnp.stack([truth.pose_directions[..., 1], -truth.pose_directions[..., 0], truth.pose_directions[..., 2]], -1)
+    turned = jnp.stack(
+        [truth.pose_directions[..., 1], -truth.pose_directions[..., 0], truth.pose_directions[..., 2]], -1
+    )
     expected = np.degrees(np.arccos(np.clip((np.asarray(turned) * np.asarray(truth.pose_directions)).sum(-1), -1, 1)))
     np.testing.assert_allclose(angle_deg(3.0 * turned, truth.pose_directions), expected, atol=0.05)
     _, metrics = multitask_loss(predictions, truth, LossWeights())

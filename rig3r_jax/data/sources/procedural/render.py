@@ -16,9 +16,9 @@ from rig3r_jax.data.sources.procedural import worlds
 from rig3r_jax.data.sources.procedural.shading import BOXES, CROWNS, FAR, GROUND, POLES, SKY, Hits, shade
 
 FRAMES_PER_CALL = 8
-_TILE = 4096  # pixels of each frame that are traced together; keeps the arrays in the cache
+_TILE = 4096  # pixels of each frame that are traced together, whatever the image's size: one compilation serves all
 _NEAR = 0.05  # metres
-_UNROLL = 8
+_UNROLL = 4
 
 
 @typing.no_type_check
@@ -125,20 +125,19 @@ def _road_coordinates(place: Place, x: Array, y: Array) -> tuple[Array, Array, A
     ahead = (end - start) / length[:, None]
 
     def visit(carry, piece):
-        nearest, distance, lateral, cos, sin = carry
-        (x0, y0), (ax, ay), length, s0 = piece
+        nearest, chosen = carry
+        number, (x0, y0), (ax, ay), length = piece
         along, left = ax * (x - x0) + ay * (y - y0), ax * (y - y0) - ay * (x - x0)
-        clipped = jnp.clip(along, 0, length)
-        squared = (along - clipped) ** 2 + left * left
-        new = squared < nearest
-        found = (squared, s0 + clipped, jnp.sign(left) * jnp.sqrt(squared), ax, ay)
-        return tuple(jnp.where(new, a, b) for a, b in zip(found, carry, strict=True)), None
+        squared = (along - jnp.clip(along, 0, length)) ** 2 + left * left
+        closer = squared < nearest
+        return (jnp.where(closer, squared, nearest), jnp.where(closer, number, chosen)), None
 
-    zero = jnp.zeros_like(x)
-    begin = (jnp.full_like(x, jnp.inf), zero, zero, zero + 1, zero)
-    items = (start, ahead, length, place.knot_distances[:-1])
-    _, distance, lateral, cos, sin = jax.lax.scan(visit, begin, items, unroll=_UNROLL)[0]
-    return distance, lateral, cos, sin
+    begin = (jnp.full_like(x, jnp.inf), jnp.zeros(x.shape, jnp.int32))
+    items = (jnp.arange(len(length)), start, ahead, length)
+    squared, chosen = jax.lax.scan(visit, begin, items, unroll=_UNROLL)[0]
+    cos, sin, x0, y0 = ahead[chosen, 0], ahead[chosen, 1], start[chosen, 0], start[chosen, 1]
+    distance = place.knot_distances[chosen] + jnp.clip(cos * (x - x0) + sin * (y - y0), 0, length[chosen])
+    return distance, jnp.sign(cos * (y - y0) - sin * (x - x0)) * jnp.sqrt(squared), cos, sin
 
 
 @jax.jit
@@ -226,8 +225,7 @@ def render_frames(
         )
     )
     place, count = place_of(world), image_size * image_size
-    tile = min(_TILE, count)
-    number = np.minimum(np.arange(-(-count // tile) * tile), count - 1).reshape(-1, 1, tile)
+    number = np.minimum(np.arange(-(-count // _TILE) * _TILE), count - 1).reshape(-1, 1, _TILE)
     pixels = np.concatenate([number % image_size, number // image_size], axis=1).astype(np.float32) + 0.5
     pending = []
     for start in range(0, len(times), FRAMES_PER_CALL):

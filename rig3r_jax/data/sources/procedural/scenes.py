@@ -44,7 +44,7 @@ def _options(given: dict) -> Options:
         "image_size": (8, 4096), "jpeg_quality": (1, 100),
     }  # fmt: skip
     for name, (low, high) in bounds.items():
-        value, kinds = values[name], (int, np.integer, float) if name == "interval" else (int, np.integer)
+        value, kinds = values[name], (int, np.integer, float) if fields[name].type is float else (int, np.integer)
         if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
             problems.append(f"{name}={value!r}: must be of type {fields[name].type.__name__}, in {low}..{high}")
     if values["image_format"] not in ("jpeg", "png"):

@@ -1,0 +1,34 @@
+"""Scenes kept in memory after their first reading."""
+
+import threading
+
+from rig3r_jax.data.pipeline import SceneSource
+from rig3r_jax.data.scene import Scene
+
+
+class CachedSource:
+    """A source that remembers scenes, still encoded, until `gigabytes` are full; what comes later is read every time.
+
+    Nothing is ever thrown out: draws are uniform, so the scenes that came first are worth as much as any others.
+    """
+
+    def __init__(self, source: SceneSource, gigabytes: float):
+        self._source = source
+        self._left = gigabytes * 1e9  # bytes
+        self._scenes: dict[int, Scene] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Scene:
+        """Scene number `index`."""
+        scene = self._scenes.get(index)
+        if scene is None:
+            scene = self._source[index]
+            size = sum(len(frame.image) + len(frame.depth) for frame in scene.frames)
+            with self._lock:
+                if size <= self._left and index not in self._scenes:
+                    self._left -= size
+                    self._scenes[index] = scene
+        return scene

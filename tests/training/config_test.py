@@ -1,0 +1,119 @@
+"""Configs: the paper's values, and messages that a user can act on."""
+
+import runpy
+import subprocess
+import sys
+
+import pytest
+
+from rig3r_jax.training.config import load_config, save_config, unknown_overrides, validate
+
+
+@pytest.fixture
+def config(repo):
+    def load(name):
+        return runpy.run_path(str(repo / f"configs/{name}.py"))["get_config"]()
+
+    return load
+
+
+def _main(repo, *arguments):
+    return subprocess.run(
+        [sys.executable, "main.py", *arguments],
+        cwd=repo,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def test_full_is_the_papers_run(config):
+    full = config("full")
+    paper = {
+        "train.steps": 250_000, "train.batch_size": 128, "sampling.num_views": 24, "sampling.image_size": 512,
+        "optimizer.learning_rate": 1e-4, "sampling.metadata_dropout": 0.5, "sampling.frame_index_pool": 100,
+        "mesh.data": 128, "mesh.fsdp": 1, "model.variant": "large", "model.patch": 16, "model.point_head": "dpt",
+        "model.dpt_features": 256, "model.dpt_last": 128, "model.position": "sincos", "model.dtype": "bfloat16",
+        "loss.alpha": 0.2, "loss.beta": 1.0, "loss.lambda_pose": 1.0, "loss.lambda_rig": 1.0, "loss.reduction": "mean",
+        "optimizer.warmup_steps": 5_000, "optimizer.b1": 0.9, "optimizer.b2": 0.95, "optimizer.weight_decay": 0.05,
+        "optimizer.clip_norm": 1.0, "optimizer.end_learning_rate": 1e-6, "optimizer.ema_decay": 0.0,
+    }  # fmt: skip
+    for key, value in paper.items():
+        section, name = key.split(".")
+        assert full[section][name] == value, key
+    assert all(set(entry) == {"name", "root", "weight", "options"} for entry in full.data.mixture)
+
+
+@pytest.mark.parametrize("name", ["demo", "ddad", "full", "base"])
+def test_configs_pass_their_own_checks(config, name, tmp_path):
+    checked = config(name)
+    for entry in checked.data.mixture:
+        if entry.name != "procedural":
+            entry.root = str(tmp_path)
+    validate(checked, devices=checked.mesh.data)
+
+
+def test_all_problems_come_in_one_message(config):
+    wrong = config("full")
+    wrong.sampling.image_size = 500
+    wrong.optimizer.warmup_steps = 10**9
+    wrong.model.remat = "sometimes"
+    wrong.loss.reduction = "median"
+    with pytest.raises(ValueError) as caught:
+        validate(wrong, devices=1)
+    message = str(caught.value)
+    for part in (
+        "sampling.image_size is 500", "optimizer.warmup_steps", "model.remat is 'sometimes'", 
+        "loss.reduction is 'median'",
+        "data.mixture[0] (ddad) has no root", "--config.data.mixture[0].root=FOLDER",
+        "mesh wants 128 devices, found 1: --config.mesh.data=1",
+    ):  # fmt: skip
+        assert part in message
+
+
+def test_missing_folder_is_named(config):
+    wrong = config("ddad")
+    wrong.data.root = "/nowhere/at/all"
+    with pytest.raises(ValueError, match="'/nowhere/at/all', which is no folder"):
+        validate(wrong, devices=1)
+
+
+def test_unknown_key_gets_the_nearest_name(repo):
+    demo = f"--config={repo / 'configs/demo.py'}"
+    assert unknown_overrides([demo, "--config.train.steps=3", "--config.data.mixture[0].weight=2"]) == []
+    (line,) = unknown_overrides([demo, "--config.optimizer.learning_rat=1"])
+    assert (
+        line == "--config.optimizer.learning_rat: config.optimizer has no 'learning_rat'; did you mean learning_rate?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--config=configs/full.py", "--config.typo=1"], "config has no 'typo'"),
+        (["--config=configs/full.py", "--config.train.steps=many"], "many"),
+        (["--config=configs/full.py", "--config.sampling.grids=5"], "grids"),
+        (["--config=configs/nowhere.py"], "nowhere"),
+        ([], "--config is missing"),
+        (["--config=configs/full.py"], "data.mixture[0] (ddad) has no root"),
+    ],
+)
+def test_main_explains_a_wrong_command_line(repo, tmp_path, arguments, said):
+    done = _main(repo, *arguments, f"--workdir={tmp_path / 'w'}")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 10
+    assert not (tmp_path / "w").exists()
+
+
+def test_config_survives_its_file(config, tmp_path):
+    demo = config("demo")
+    save_config(demo, tmp_path / "config.json")
+    loaded = load_config(tmp_path / "config.json")
+    assert loaded.data.mixture[0].options.train_worlds == demo.data.mixture[0].options.train_worlds
+    assert loaded.sampling.to_dict().keys() == demo.sampling.to_dict().keys()
+    validate(loaded, devices=1)
+    with pytest.raises(ValueError, match="no workdir of a run"):
+        load_config(tmp_path / "other.json")
