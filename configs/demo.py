@@ -27,6 +27,7 @@ def get_config():
             fixed_rigs=8,
             min_cameras=3,
             max_cameras=6,
+            layouts=("surround",),
             steps=8,
             image_size=64,
         )

@@ -73,7 +73,8 @@ class Batch:
 class Predictions:
     """The model's output, float32. Lengths are in units of the sample's mean depth (z-bar).
 
-    Points lie on a grid of `points_per_patch` squared per patch, at the pixels of `geometry.camera.stride_pixels`; rays on a grid of `rays_per_patch` squared per patch, through the centres of equal cells of the image.
+    Points lie on a grid of `points_per_patch` squared per patch, at the pixels of `geometry.camera.stride_pixels`; rays
+    on a grid of `rays_per_patch` squared per patch, through the centres of equal cells of the image.
     """
 
     points: Float[Array, "b v hp wp 3"]  # reference frame

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int, Num
 
 
 def sincos(values: Num[Array, "*b"], width: int, max_period: float = 10_000.0) -> Float[Array, "*b {width}"]:
-    """Sine-cosine code (Vaswani et al. 2017): width/2 sines, then as many cosines, of periods 2 pi .. 2 pi max_period."""
+    """Sine-cosine code (Vaswani et al. 2017): sines, then cosines, of periods 2 pi .. 2 pi max_period."""
     frequencies = jnp.asarray(max_period ** (-np.arange(width // 2) / (width // 2)), jnp.float32)
     angles = values.astype(jnp.float32)[..., None] * frequencies
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

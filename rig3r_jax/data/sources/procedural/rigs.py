@@ -6,7 +6,7 @@ ahead (x right, y down, z forward). The rig frame is the front camera's frame. Y
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -86,7 +86,7 @@ def _stereo_surround(rng: np.random.Generator, count: int) -> list[_Mount]:
     return _stereo(rng, 2) + _ring(rng, [360.0 * (i + 1) / (others + 1) for i in range(others)])
 
 
-_LAYOUTS: dict[str, tuple[Callable, range]] = {  # with the camera counts that each layout takes
+LAYOUTS: dict[str, tuple[Callable, range]] = {  # with the camera counts that each layout takes
     "single": (_single, range(1, 2)),
     "stereo": (_stereo, range(2, 3)),
     "front_rear": (_front_rear, range(2, 3)),
@@ -127,12 +127,19 @@ def _names(mounts: list[_Mount]) -> list[str]:
     return names
 
 
-def draw_rig(rng: np.random.Generator, count: int, image_size: int) -> Rig:
-    """A random rig of `count` cameras (1 to 8); the front camera is the first."""
-    if not 1 <= count <= MAX_CAMERAS:
-        raise ValueError(f"a rig of {count} cameras: there must be 1 to {MAX_CAMERAS}")
-    layout = str(rng.choice([name for name, (_, counts) in _LAYOUTS.items() if count in counts]))
-    mounts = _LAYOUTS[layout][0](rng, count)
+def draw_rig(rng: np.random.Generator, count: int, image_size: int, layouts: Sequence[str] = tuple(LAYOUTS)) -> Rig:
+    """A random rig of `count` cameras in one of the `layouts` that take as many; the front camera is the first.
+
+    Raises:
+        ValueError: when no layout does.
+    """
+    fitting = [name for name, (_, counts) in LAYOUTS.items() if name in layouts and count in counts]
+    if not fitting:
+        raise ValueError(
+            f"no layout of {', '.join(layouts)} takes {count} cameras; change their numbers or the layouts"
+        )
+    layout = str(rng.choice(fitting))
+    mounts = LAYOUTS[layout][0](rng, count)
     height, pitch_deg, field_of_view = rng.uniform(*_HEIGHT), rng.uniform(-4, 3), rng.uniform(*_FIELD_OF_VIEW_DEG)
     vehicle_from_cameras = [_vehicle_from_camera(rng, mount, height, pitch_deg) for mount in mounts]
     rig_from_vehicle = np.linalg.inv(vehicle_from_cameras[0])
@@ -146,9 +153,14 @@ def draw_rig(rng: np.random.Generator, count: int, image_size: int) -> Rig:
 
 
 def draw_rig_pool(
-    rng: np.random.Generator, size: int, min_cameras: int, max_cameras: int, image_size: int
+    rng: np.random.Generator,
+    size: int,
+    min_cameras: int,
+    max_cameras: int,
+    image_size: int,
+    layouts: Sequence[str] = tuple(LAYOUTS),
 ) -> tuple[Rig, ...]:
     """Rigs whose camera counts are spread evenly over min_cameras..max_cameras."""
     counts = np.arange(min_cameras, max_cameras + 1)
     rounds = [rng.permutation(counts) for _ in range(-(-size // len(counts)))]
-    return tuple(draw_rig(rng, int(count), image_size) for count in np.concatenate(rounds)[:size])
+    return tuple(draw_rig(rng, int(count), image_size, layouts) for count in np.concatenate(rounds)[:size])

@@ -9,7 +9,7 @@ import numpy as np
 
 from rig3r_jax.data.scene import DenseDepth, Frame, Scene, encode_depth
 from rig3r_jax.data.sources.procedural.render import render_frames
-from rig3r_jax.data.sources.procedural.rigs import MAX_CAMERAS, Rig, draw_rig, draw_rig_pool
+from rig3r_jax.data.sources.procedural.rigs import LAYOUTS, MAX_CAMERAS, Rig, draw_rig, draw_rig_pool
 from rig3r_jax.data.sources.procedural.worlds import draw_world, drive
 
 SPLITS = ("train", "same_rigs", "unseen_rigs")
@@ -26,6 +26,7 @@ class Options:
     fixed_rigs: int = 8  # shared by train and same_rigs
     min_cameras: int = 1
     max_cameras: int = MAX_CAMERAS
+    layouts: tuple[str, ...] = tuple(LAYOUTS)  # of the cameras on the vehicle
     steps: int = 8
     interval: float = 0.5  # seconds between steps, but for a jitter of a tenth
     image_size: int = 64  # pixels, height and width
@@ -49,17 +50,32 @@ def _options(given: dict) -> Options:
             problems.append(f"{name}={value!r}: must be of type {fields[name].type.__name__}, in {low}..{high}")
     if values["image_format"] not in ("jpeg", "png"):
         problems.append(f"image_format={values['image_format']!r}: must be 'jpeg' or 'png'")
-    if not problems and values["min_cameras"] > values["max_cameras"]:
-        problems.append(f"min_cameras={values['min_cameras']}: must not exceed max_cameras={values['max_cameras']}")
+    values["layouts"] = tuple(values["layouts"])
+    unknown = sorted(set(values["layouts"]) - set(LAYOUTS))
+    if unknown or not values["layouts"]:
+        problems.append(f"layouts={values['layouts']!r}: must name some of {', '.join(LAYOUTS)}")
+    if not problems:
+        problems += _count_problems(values["min_cameras"], values["max_cameras"], values["layouts"])
     if problems:
         raise ValueError("procedural source: " + "; ".join(problems))
-    return Options(**{name: fields[name].type(value) for name, value in values.items()})
+    kinds = {name: tuple if name == "layouts" else field.type for name, field in fields.items()}
+    return Options(**{name: kinds[name](value) for name, value in values.items()})
+
+
+def _count_problems(least: int, most: int, layouts: tuple[str, ...]) -> list[str]:
+    """What keeps rigs of every count in least..most from being made."""
+    if least > most:
+        return [f"min_cameras={least}: must not exceed max_cameras={most}"]
+    lost = [count for count in range(least, most + 1) if not any(count in LAYOUTS[name][1] for name in layouts)]
+    return [f"layouts={layouts!r}: none takes {count} cameras; change min_cameras or max_cameras" for count in lost]
 
 
 @functools.lru_cache(maxsize=4)
 def _rig_pool(options: Options) -> tuple[Rig, ...]:
     rng = np.random.default_rng([options.seed, _RIGS, 0])
-    return draw_rig_pool(rng, options.fixed_rigs, options.min_cameras, options.max_cameras, options.image_size)
+    return draw_rig_pool(
+        rng, options.fixed_rigs, options.min_cameras, options.max_cameras, options.image_size, options.layouts
+    )
 
 
 def _rig(options: Options, split: str, index: int) -> Rig:
@@ -68,7 +84,8 @@ def _rig(options: Options, split: str, index: int) -> Rig:
         pool = _rig_pool(options)
         return pool[index % len(pool)]
     rng = np.random.default_rng([options.seed, _UNSEEN_RIGS, index])
-    return draw_rig(rng, int(rng.integers(options.min_cameras, options.max_cameras + 1)), options.image_size)
+    count = int(rng.integers(options.min_cameras, options.max_cameras + 1))
+    return draw_rig(rng, count, options.image_size, options.layouts)
 
 
 def _encode(image: np.ndarray, options: Options) -> bytes:
