@@ -36,11 +36,12 @@ def get_config():
     config.sampling.num_views = 6
     config.sampling.image_size = 64
     config.sampling.grids = ((2, 3), (3, 2))
+    config.sampling.max_stride = 2
     config.sampling.aspect_range = (1.0, 1.0)
     config.sampling.crop_scale_range = (1.0, 1.0)
     for change in ("brightness", "contrast", "saturation", "hue", "blur_probability"):
         config.sampling[change] = 0.0
-    config.data.threads = 2
+    config.data.threads = 1
     config.data.cache_gigabytes = 2.0
 
     config.model.variant = "tiny"

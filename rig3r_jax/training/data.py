@@ -76,5 +76,9 @@ class Position:
     seed: int
     next_sample: int
 
+    def after(self, samples: int) -> "Position":
+        """The position when as many more samples are done."""
+        return Position(self.seed, self.next_sample + samples)
+
     def to_json(self) -> dict[str, int]:
         return dataclasses.asdict(self)

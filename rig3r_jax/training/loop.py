@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from rig3r_jax.data.scene import BadRecord
+from rig3r_jax.losses.mean import Mean
 from rig3r_jax.training import evaluate, report
 from rig3r_jax.training.checkpoint import Checkpoints, only_writer
 from rig3r_jax.training.config import save_config, validate
@@ -59,6 +60,8 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
             keep_freed_memory()
             share_interpreter_quickly()
             workdir.mkdir(parents=True, exist_ok=True)
+            if jax.config.jax_compilation_cache_dir is None:  # a resumed run compiles nothing anew
+                jax.config.update("jax_compilation_cache_dir", str(workdir.resolve() / "compiled"))
             stack.enter_context(only_writer(workdir))
 
             # 2. The data: built now or found built.
@@ -108,104 +111,109 @@ def run(prepared: Prepared) -> int:
 
 def train(prepared: Prepared, writer: MetricsWriter) -> int:
     """Steps from the prepared state to config.train.steps; leaves the last state in `prepared`."""
-    work, config = prepared.run, prepared.run.config.train
-    stop = _StopFlag()
-    batch_size, views = config.batch_size, work.config.sampling.num_views
-    size = work.config.sampling.image_size
-    peak = (config.peak_tflops * 1e12 or peak_flops(work.mesh.devices.flat[0])) * work.mesh.size
-    step_flops = batch_size * train_flops(work.model, views, size, size)
-
-    state, first, next_sample = prepared.state, int(prepared.state.step), prepared.position.next_sample
+    work, config, state = prepared.run, prepared.run.config.train, prepared.state
+    first, position = int(state.step), prepared.position
     stream = training_stream(work.config, prepared.records)
     loader = make_loader(
         stream,
-        batch_size,
-        start_sample=next_sample,
+        config.batch_size,
+        start_sample=position.next_sample,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         num_threads=work.config.data.threads,
         prefetch=work.config.data.prefetch,
     )
-    bar = tqdm(
-        total=config.steps,
-        initial=first,
-        unit="step",
-        mininterval=0.5 if sys.stderr.isatty() else 15,
-        dynamic_ncols=True,
-    )
-    window, pending, waited, since = [], None, 0.0, time.perf_counter()
-    code, last_bad = EXIT_DONE, 0
-    with stop, bar:
+    meter, stop, code = _Meter(work, writer), _StopFlag(), EXIT_DONE
+    bar = tqdm(total=config.steps, initial=first, unit="step", mininterval=0.5 if sys.stderr.isatty() else 15)
+    with stop, bar, contextlib.closing(loader):
         for step in range(first + 1, config.steps + 1):
             # 1. The next batch, dispatched; the time spent waiting for data is shown.
-            start = time.perf_counter()
-            batch = to_device(next(loader), work.mesh)
-            waited += time.perf_counter() - start
+            with meter.waiting():
+                batch = to_device(next(loader), work.mesh)
             with _profiled(step, config, prepared.workdir):
                 state, metrics = work.train_step(state, batch)
-            next_sample += batch_size
+            position = position.after(config.batch_size)
 
             # 2. The metrics of the step before, while this one runs.
-            if pending is not None:
-                window.append(jax.device_get(pending))
-            pending = metrics
+            meter.dispatched(metrics)
             bar.update()
 
             # 3. Log, look for trouble, save: each waits for the step.
             last = step == config.steps or stop.requested
-            log, save = step % config.log_every == 0 or last, step % config.checkpoint_every == 0 or last
-            if log or save or len(window) >= config.max_bad_steps:
-                window.append(jax.device_get(pending))
-                pending = None
-                last_bad = int(window[-1]["train/bad_steps"].total)
-            diverged = last_bad >= config.max_bad_steps
-            if log or diverged:
-                seconds = time.perf_counter() - since
-                scalars = merge_window(window)
-                scalars |= _rates(len(window), seconds, waited, batch_size * views, step_flops / peak)
-                scalars["data/bad_draws"] = float(stream.quarantine.bad_draws)
-                writer.write(step, scalars)
-                bar.set_postfix_str(_status(scalars))
-                window, waited, since = [], 0.0, time.perf_counter()
-            if save or diverged:
-                prepared.checkpoints.save(step, state, Position(work.config.seed, next_sample).to_json())
+            diverged = meter.bad_steps >= config.max_bad_steps
+            if step % config.log_every == 0 or last or diverged:
+                bar.set_postfix_str(meter.write(step, {"data/bad_draws": float(stream.quarantine.bad_draws)}))
+            if step % config.checkpoint_every == 0 or last or diverged:
+                prepared.checkpoints.save(step, state, position.to_json())
             if diverged:
-                logger.error("%d steps in a row were not finite; the state is saved at step %d", last_bad, step)
+                logger.error("%d steps in a row were not finite; the state is saved at step %d", meter.bad_steps, step)
                 code = EXIT_DIVERGED
                 break
-            every = config.evaluate_every
-            if every and step % every == 0 and step < config.steps:
+            if config.evaluate_every and step % config.evaluate_every == 0 and step < config.steps:
                 writer.write(step, evaluate.short_evaluation(work, state.params, prepared.records))
-                since = time.perf_counter()
+                meter.restart()
             if stop.requested and step < config.steps:
                 code = EXIT_INTERRUPTED
                 break
-    if hasattr(loader, "close"):
-        loader.close()
     prepared.checkpoints.wait()
-    prepared.state, prepared.position = state, Position(work.config.seed, next_sample)
+    prepared.state, prepared.position = state, position
     for record, reason in stream.quarantine.reasons.items():
         logger.warning("left out %s: %s", record, reason)
     return code
 
 
-def _rates(
-    steps: int, seconds: float, waited: float, images_per_step: int, peak_seconds_per_step: float
-) -> dict[str, float]:
-    """Speed over a window of steps. MFU: the share of the devices' peak that the operations of the step use."""
-    return {
-        "speed/steps_per_second": steps / seconds,
-        "speed/images_per_second": steps * images_per_step / seconds,
-        "speed/mfu_percent": 100.0 * steps * peak_seconds_per_step / seconds,
-        "speed/data_wait_percent": 100.0 * waited / seconds,
-    }
+class _Meter:
+    """Metrics and times since the last logged row. Metrics are read one step late, so that a step is always running."""
 
+    def __init__(self, run: Run, writer: MetricsWriter):
+        config, size = run.config, run.config.sampling.image_size
+        self._writer = writer
+        self._images_per_step = config.train.batch_size * config.sampling.num_views
+        self._operations = config.train.batch_size * train_flops(run.model, config.sampling.num_views, size, size)
+        device = run.mesh.devices.flat[0]
+        self._peak = (config.train.peak_tflops * 1e12 or peak_flops(device)) * run.mesh.size
+        self._pending = None
+        self.bad_steps = 0  # not finite, in a row, up to the last step read
+        self.restart()
 
-def _status(scalars: dict[str, float]) -> str:
-    return (
-        f"loss {scalars['loss/total']:.3f}, {scalars['speed/images_per_second']:.0f} images/s, "
-        f"MFU {scalars['speed/mfu_percent']:.1f}%, waiting for data {scalars['speed/data_wait_percent']:.1f}%"
-    )
+    def restart(self) -> None:
+        """Begins a new row."""
+        self._window, self._waited, self._since = [], 0.0, time.perf_counter()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the time inside as waiting for data."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    def dispatched(self, metrics: dict[str, Mean]) -> None:
+        """Takes the metrics of a step that runs, and reads those of the step before."""
+        pending, self._pending = self._pending, metrics
+        self._read(pending)
+
+    def write(self, step: int, more: dict[str, float]) -> str:
+        """Waits for the running step, writes a row, begins a new one; returns a line for the progress bar."""
+        self._read(self._pending)
+        self._pending = None
+        seconds, steps = time.perf_counter() - self._since, len(self._window)
+        scalars = merge_window(self._window) | more
+        scalars["speed/steps_per_second"] = steps / seconds
+        scalars["speed/images_per_second"] = steps * self._images_per_step / seconds
+        # MFU: the share of the devices' peak that the operations of the model use, recomputation not counted.
+        scalars["speed/mfu_percent"] = 100.0 * steps * self._operations / (self._peak * seconds)
+        scalars["speed/data_wait_percent"] = 100.0 * self._waited / seconds
+        self._writer.write(step, scalars)
+        self.restart()
+        return (
+            f"loss {scalars['loss/total']:.3f}, {scalars['speed/images_per_second']:.0f} images/s, "
+            f"MFU {scalars['speed/mfu_percent']:.1f}%, waiting for data {scalars['speed/data_wait_percent']:.1f}%"
+        )
+
+    def _read(self, metrics: dict[str, Mean] | None) -> None:
+        if metrics is not None:
+            self._window.append(jax.device_get(metrics))
+            self.bad_steps = int(self._window[-1]["train/bad_steps"].total)
 
 
 @contextlib.contextmanager
