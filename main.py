@@ -22,6 +22,9 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path]:
     """Config and workdir of a command line; exits with code 2 and a short message when they cannot be read."""
     from rig3r_jax.training.config import unknown_overrides
 
+    if {"--help", "-h"} & set(arguments[1:]):
+        print(f"{__doc__}\nconfigs/base.py names and explains every key; BUILD.md has examples.")
+        raise SystemExit(0)
     problems = unknown_overrides(arguments[1:])
     if not problems:
         try:

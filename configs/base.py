@@ -97,7 +97,7 @@ def get_config() -> ConfigDict:
 
     evaluation = config.evaluation = ConfigDict()
     evaluation.enabled = True
-    evaluation.sets = ("val",)  # splits of the sources
+    evaluation.sets = ("same_rigs",)  # splits of the sources
     evaluation.samples = 128  # per set
     evaluation.batch_size = 32
     evaluation.known_intrinsics = False  # recover cameras with the true intrinsics, else estimate the focal length

@@ -1,11 +1,11 @@
 """The paper's run: ViT-L, 24 images of 512x512 per sample, 128 samples per step, 250,000 steps.
 
-Command:   python main.py --config=configs/full.py  (under SLURM one task per GPU)
-Hardware:  128 H100 of 80 GB, one sample each
+Command:   python main.py --config=configs/full.py
+Hardware:  128 H100 of 80 GB, one sample each; one process that sees all of them (other counts by --config.mesh.data)
 Time:      the paper reports about 5 days
 Expected:  Waymo mAA@30 82.1 with all metadata, 74.6 with none (the paper's numbers; not reproduced here)
 
-Every dataset of the mixture wants its root: --config.data.mixture[0].root=/data/ddad. An entry of weight 0 is left out.
+Every data set of the mixture wants its root: --config.data.mixture[0].root=/data/ddad
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ def get_config():
     config = base.get_config()
     config.name = "full"
     config.title = "Rig3R at the paper's scale"
-    config.data.mixture = [base.dataset("ddad", root="", weight=1.0), base.dataset("procedural", weight=0.0)]
+    config.data.mixture = [base.dataset("ddad", root="", weight=1.0)]
     config.sampling.num_views = 24
     config.sampling.image_size = 512
     config.sampling.metadata_dropout = 0.5
@@ -31,4 +31,5 @@ def get_config():
     config.optimizer.learning_rate = 1e-4
     config.mesh.data = 128
     config.evaluation.sets = ("val",)
+    config.evaluation.batch_size = 128
     return config

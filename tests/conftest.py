@@ -11,6 +11,8 @@ NO_SKIPS = os.environ.get("RIG3R_NO_SKIPS") == "1"
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Most of the time of these small tests is compilation: machine code need not be good.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers are as many as cores: one thread each for XLA (NPROC), BLAS and OpenCV, before any of them is imported.
     for name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):

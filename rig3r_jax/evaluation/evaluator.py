@@ -251,8 +251,8 @@ def _recover_cameras(
     """Focal lengths (b v 2) that the rays imply, and a_from_camera, both float64; rays of padding have no weight."""
     height, width = image_mask.shape[-2:]
     rows, columns = directions.shape[-3:-1]
-    cells = image_mask.reshape(*image_mask.shape[:-2], rows, height // rows, columns, width // columns)
-    weights = cells.mean(axis=(-3, -1))
+    in_rows, in_columns = camera.cell_pixels(height, rows), camera.cell_pixels(width, columns)
+    weights = image_mask[..., in_rows[:, None], in_columns]  # the rays that training supervises
     with jax.enable_x64(True):
         arrays = [jnp.asarray(a, jnp.float64) for a in (directions, intrinsics, weights)]
         focals, rotation = _recover(*arrays, height, width, known_intrinsics)

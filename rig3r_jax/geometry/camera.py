@@ -27,6 +27,11 @@ def cell_centers(height: int, width: int, rows: int, cols: int, dtype=jnp.float3
     return jnp.stack(jnp.meshgrid(u, v, indexing="xy"), axis=-1)
 
 
+def cell_pixels(size: int, count: int) -> Int[np.ndarray, "{count}"]:
+    """Indices of the pixels that hold the centres of `count` equal cells along an axis of `size` pixels."""
+    return ((np.arange(count) + 0.5) * size / count).astype(np.int64)
+
+
 def stride_pixels(size: int, count: int) -> Int[np.ndarray, "{count}"]:
     """Indices of `count` pixels along an axis: of each run of size // count, the one in or just past its middle."""
     if count < 1 or size % count:

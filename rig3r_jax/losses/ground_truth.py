@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float
 
-from rig3r_jax.geometry.camera import cell_centers, stride_pixels
+from rig3r_jax.geometry.camera import cell_pixels, stride_pixels
 from rig3r_jax.geometry.raymap import points_from_depth, raymap
 from rig3r_jax.schema import Predictions, Targets
 
@@ -62,8 +62,7 @@ def ground_truth(
 
     pose_directions, pose_center = raymap(targets.reference_from_camera, targets.intrinsics, height, width, *rays_grid)
     rig_directions, rig_center = raymap(targets.rig_from_camera, targets.intrinsics, height, width, *rays_grid)
-    cells = cell_centers(height, width, *rays_grid)  # (u, v) in pixels; flooring names the pixel below the centre
-    columns, rows = cells[0, :, 0].astype(int), cells[:, 0, 1].astype(int)
+    rows, columns = cell_pixels(height, rays_grid[0]), cell_pixels(width, rays_grid[1])
     return GroundTruth(
         points=at_points(points),
         points_valid=at_points(valid),

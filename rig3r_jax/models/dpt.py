@@ -77,7 +77,7 @@ class DPTHead(nn.Module):
         x = nn.Conv(self.features // 2, (3, 3), padding=1, dtype=self.dtype, name="head1")(x)
         x = upsample_aligned(x, rows * self.patch, columns * self.patch)
         x = nn.relu(nn.Conv(self.last, (3, 3), padding=1, dtype=self.dtype, name="head2")(x))
-        return nn.Conv(self.channels, (1, 1), dtype=self.dtype, name="head3")(x)
+        return nn.Conv(self.channels, (1, 1), dtype=jnp.float32, name="head3")(x)
 
     def _resample(self, level: int, x: Float[Array, "b h w _"]) -> Float[Array, "b h2 w2 _"]:
         """Levels 0..3 at 4, 2, 1 and 1/2 times the patch grid."""

@@ -48,11 +48,14 @@ class Mlp(nn.Module):
     hidden: int
     out: int
     dtype: typing.Any = jnp.float32
+    out_dtype: typing.Any = None  # of the last layer; None: as dtype
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b c"]:
+        """Linear, GELU, linear."""
         x = nn.Dense(self.hidden, kernel_init=_INIT, dtype=self.dtype, name="fc1")(x)
-        return nn.Dense(self.out, kernel_init=_INIT, dtype=self.dtype, name="fc2")(nn.gelu(x, approximate=False))
+        x = nn.gelu(x, approximate=False)
+        return nn.Dense(self.out, kernel_init=_INIT, dtype=self.out_dtype or self.dtype, name="fc2")(x)
 
 
 class Block(nn.Module):

@@ -82,7 +82,7 @@ class Rig3R(nn.Module):
 
     def _point_head(self, levels: list[Float[Array, "b v n d"]], rows: int, columns: int) -> Float[Array, "b v h w 4"]:
         if self.point_head == "linear":
-            return LinearPointHead(self.points_per_patch, self.dtype, name="point_head")(levels[-1], rows, columns)
+            return LinearPointHead(self.points_per_patch, name="point_head")(levels[-1], rows, columns)
         dpt = {"patch": self.patch, "features": self.dpt_features, "last": self.dpt_last, "dtype": self.dtype}
         return ChunkedDPTHead(self.dpt_chunk, dpt, name="point_head")(levels, rows, columns)
 

@@ -36,10 +36,12 @@ class RigEmbedding(nn.Module):
             ("time", sincos(metadata.time / self.time_unit, self.code_width)[:, :, None], metadata.has_time),
             ("rig", rig, metadata.has_rig),
         ):
-            null = self.param(f"{name}_null", nn.initializers.normal(0.02), (self.width,)).astype(self.dtype)
-            embedding = embedding + jnp.where(known[:, :, None, None], self._project(name, value), null)
-        return embedding
+            null = self.param(f"{name}_null", nn.initializers.normal(0.02), (self.width,))
+            known = known[:, :, None, None]
+            # What is unknown may be anything, NaN too: it is cleared before the projection, or its gradient were NaN.
+            embedding = embedding + jnp.where(known, self._project(name, jnp.where(known, value, 0.0)), null)
+        return embedding.astype(self.dtype)
 
     def _project(self, name: str, value: Float[Array, "b v *n c"]) -> Float[Array, "b v *n d"]:
         init = nn.initializers.xavier_uniform()
-        return nn.Dense(self.width, kernel_init=init, dtype=self.dtype, name=name)(value.astype(self.dtype))
+        return nn.Dense(self.width, kernel_init=init, name=name)(value)

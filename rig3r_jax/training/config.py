@@ -9,8 +9,10 @@ import runpy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
+from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.models.rig3r import Rig3R, build
 
@@ -20,6 +22,7 @@ SELF_MADE = ("procedural",)  # sources that need no root
 
 def unknown_overrides(arguments: Sequence[str]) -> list[str]:
     """One line for every --config.a.b= that the config file does not have, with the nearest name that it has."""
+    arguments = re.sub(r"(^|\n)(--?config)\n", r"\1\2=", "\n".join(arguments)).splitlines()  # --config FILE
     files = [a.split("=", 1)[1] for a in arguments if re.match(r"--?config=", a)]
     if not files or not Path(files[-1].split(":")[0]).is_file():
         return []  # absl itself names a file that is missing
@@ -99,8 +102,17 @@ def _data_problems(config: ConfigDict) -> Iterator[str]:
 def _sampling_problems(config: ConfigDict) -> Iterator[str]:
     from rig3r_jax.data.pipeline import PipelineOptions
 
+    pairs = {
+        key: (config.sampling[key],) for key in config.sampling if key.endswith("_range") and key != "camera_id_range"
+    }
+    pairs["grids"] = config.sampling.grids
+    wrong = [key for key, values in pairs.items() if not all(np.shape(value) == (2,) for value in values)]
+    for key in wrong:
+        example = "((2, 3), (3, 2)), times x cameras" if key == "grids" else "(0.8, 1.0)"
+        yield f"sampling.{key} is {config.sampling[key]!r}; it must hold pairs of numbers, such as {example}"
     try:
-        PipelineOptions(**config.sampling.to_dict())
+        if not wrong:
+            PipelineOptions(**config.sampling.to_dict())
     except (ValueError, TypeError) as error:
         yield f"sampling: {error}"
     if config.sampling.image_size % config.model.patch:
@@ -112,6 +124,8 @@ def _sampling_problems(config: ConfigDict) -> Iterator[str]:
 
 def _model_problems(config: ConfigDict) -> Iterator[str]:
     model = config.model
+    if model.attention == "cudnn" and model.dtype != "bfloat16":
+        yield f"model.attention=cudnn works in bfloat16 only, model.dtype is {model.dtype}; take auto"
     try:
         built = build(**model.to_dict(), backend="cpu")
     except (ValueError, TypeError) as error:
@@ -129,6 +143,8 @@ def _model_problems(config: ConfigDict) -> Iterator[str]:
 
 def _training_problems(config: ConfigDict) -> Iterator[str]:
     train, optimizer = config.train, config.optimizer
+    if config.seed < 0:
+        yield f"seed is {config.seed}; it must not be negative"
     if config.loss.reduction not in ("mean", "sum"):
         yield f"loss.reduction is {config.loss.reduction!r}; it must be mean or sum"
     unknown = sorted(set(config.loss.keys()) - {field.name for field in dataclasses.fields(LossWeights)})
@@ -166,6 +182,9 @@ def _mesh_problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
             f"train.batch_size={config.train.batch_size} must be a multiple of mesh.data * mesh.fsdp * "
             f"train.accumulate = {rows}"
         )
+    if config.evaluation.enabled and wanted > 0 and config.evaluation.batch_size % wanted:
+        size = config.evaluation.batch_size
+        yield f"evaluation.batch_size={size} must be a multiple of mesh.data * mesh.fsdp = {wanted}"
     if devices is not None and wanted != devices:
         remedy = (
             f"--config.mesh.data={devices}" if config.mesh.fsdp == 1 else "--config.mesh.data and --config.mesh.fsdp"
@@ -175,7 +194,7 @@ def _mesh_problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
 
 def save_config(config: ConfigDict, path: Path) -> None:
     """Writes the config as JSON; `load_config` reads it back."""
-    Path(path).write_text(json.dumps(_plain(config), indent=2) + "\n")
+    write_atomically(path, (json.dumps(_plain(config), indent=2) + "\n").encode())
 
 
 def load_config(path: Path) -> ConfigDict:
@@ -187,6 +206,46 @@ def load_config(path: Path) -> ConfigDict:
     config = ConfigDict(loaded)
     config.data.mixture = [ConfigDict(entry) for entry in loaded["data"]["mixture"]]
     return config
+
+
+# What may change between the parts of a run without a word: where and how fast it runs, what it prints.
+_FREE = re.compile(
+    r"(name|title|notes|evaluation\..*|mesh\..*|data\.(records|threads|prefetch|cache_gigabytes)|model\.(attention|remat|"
+    r"unroll|dpt_chunk)|train\.(accumulate|log_every|checkpoint_every|keep_checkpoints|evaluate_every|max_bad_steps|"
+    r"profile_at|profile_steps|peak_tflops))"
+)
+
+
+def config_differences(config: ConfigDict, workdir: Path) -> list[str]:
+    """One line for every key that changed since the workdir's config.json and changes what is learnt.
+
+    Raises:
+        ValueError: where a key of `model` changed: the checkpoints are of another model.
+    """
+    if not (Path(workdir) / "config.json").exists():
+        return []
+    old, new = (_flat(_plain(c)) for c in (load_config(Path(workdir) / "config.json"), config))
+    changed = {
+        key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
+    }
+    lines = [f"{key} was {a!r} and is now {b!r}" for key, (a, b) in changed.items() if not _FREE.fullmatch(key)]
+    if any(line.startswith("model.") for line in lines):
+        raise ValueError(
+            f"{workdir} is the run of another model: {'; '.join(line for line in lines if line.startswith('model.'))}; "
+            "give another --workdir, or those values"
+        )
+    return [f"this run goes on with another config: {line}" for line in lines]
+
+
+def _flat(value, prefix: str = "") -> dict[str, object]:
+    """Nested dicts and lists as {"a.b[0].c": leaf}."""
+    if isinstance(value, dict):
+        items = [(f"{prefix}.{key}" if prefix else key, item) for key, item in value.items()]
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        items = [(f"{prefix}[{index}]", item) for index, item in enumerate(value)]
+    else:
+        return {prefix: value}
+    return {key: leaf for name, item in items for key, leaf in _flat(item, name).items()}
 
 
 def _plain(value):

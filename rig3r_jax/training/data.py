@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from rig3r_jax.data.pipeline import PipelineOptions, SampleStream, make_loader
 from rig3r_jax.schema import Batch
 from rig3r_jax.training.sharding import batch_sharding
 
+logger = logging.getLogger(__name__)
+
 Records = list[tuple[ConfigDict, BuildReport]]
 
 
@@ -26,10 +29,23 @@ def build_mixture(config: ConfigDict, folder: Path, *, progress: bool) -> Record
     for entry in config.data.mixture:
         if entry.weight > 0:
             options = entry.options.to_dict()
-            key = json.dumps([str(entry.root), options], sort_keys=True)
+            key = json.dumps([entry.root and str(Path(entry.root).resolve()), options], sort_keys=True)
             out = folder / f"{entry.name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
             built.append((entry, build_records(entry.name, entry.root, out, options, progress=progress)))
     return built
+
+
+def check_splits(config: ConfigDict, records: Records) -> None:
+    """ValueError when the split of the training or a set of the evaluation is in no source."""
+    found = sorted({split for _, report in records for split, count in report.splits.items() if count})
+    wanted = {"data.split": [config.data.split]}
+    if config.evaluation.enabled:
+        wanted["evaluation.sets"] = list(config.evaluation.sets)
+    problems = [f"{key}: {s!r}" for key, splits in wanted.items() for s in splits if s not in found]
+    if problems:
+        raise ValueError(
+            f"no source of data.mixture has the split of {'; '.join(problems)}; they have {', '.join(found)}"
+        )
 
 
 def training_stream(config: ConfigDict, records: Records) -> SampleStream:
@@ -39,11 +55,16 @@ def training_stream(config: ConfigDict, records: Records) -> SampleStream:
 
 
 def evaluation_batches(config: ConfigDict, records: Records, split: str) -> Iterator[Batch]:
-    """The same config.evaluation.samples samples of a split on every call: no augmentation, all metadata present."""
+    """The same config.evaluation.samples samples of a split on every call: no augmentation, all metadata present.
+
+    A record that cannot be used is replaced by the next one and named in the log.
+    """
     options = PipelineOptions(**config.sampling.to_dict()).for_evaluation()
     stream = _stream(records, split, options, config.evaluation.seed)
     batches = config.evaluation.samples // config.evaluation.batch_size
-    return make_loader(stream, config.evaluation.batch_size, num_threads=config.data.threads, num_batches=batches)
+    yield from make_loader(stream, config.evaluation.batch_size, num_threads=config.data.threads, num_batches=batches)
+    for record, reason in stream.quarantine.reasons.items():
+        logger.warning("left out of the evaluation on %s: %s: %s", split, record, reason)
 
 
 def _stream(
@@ -55,9 +76,6 @@ def _stream(
             source = RecordSource(report.path, split)
             source = CachedSource(source, cache_gigabytes) if cache_gigabytes else source
             sources.append((entry.name, source, entry.weight))
-    if not sources:
-        splits = sorted({name for _, report in records for name in report.splits})
-        raise ValueError(f"no source of data.mixture has a split {split!r}; they have {', '.join(splits)}")
     return SampleStream(sources, options, seed)
 
 

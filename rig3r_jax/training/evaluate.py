@@ -58,9 +58,20 @@ def short_evaluation(run: Run, params: PyTree, records: Records) -> dict[str, fl
     return scalars
 
 
-def save_evaluation(sets: dict[str, dict], workdir: Path, *, step: int) -> None:
+def protocol(run: Run) -> dict[str, object]:
+    """How the numbers were made, to stand beside them."""
+    section = run.config.evaluation
+    return {
+        "samples_per_set": section.samples,
+        "images_per_sample": run.config.sampling.num_views,
+        "intrinsics": "known" if section.known_intrinsics else "estimated",
+        "min_baseline_m": section.min_baseline,
+        "near_below_m": section.near_baseline,
+    }
+
+
+def save_evaluation(evaluation: dict[str, object], workdir: Path) -> None:
     """Writes evaluation.json and evaluation.md and prints the table."""
-    evaluation = {"step": step, "sets": sets}
     (Path(workdir) / "evaluation.json").write_text(json.dumps(_without_nan(evaluation), indent=1) + "\n")
     (Path(workdir) / "evaluation.md").write_text(format_markdown(evaluation))
     print(format_table(evaluation))

@@ -17,11 +17,19 @@ from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.losses.mean import Mean
 from rig3r_jax.training import evaluate, report
 from rig3r_jax.training.checkpoint import Checkpoints, only_writer
-from rig3r_jax.training.config import save_config, validate
-from rig3r_jax.training.data import Position, Records, build_mixture, make_loader, to_device, training_stream
+from rig3r_jax.training.config import config_differences, save_config, validate
+from rig3r_jax.training.data import (
+    Position,
+    Records,
+    build_mixture,
+    check_splits,
+    make_loader,
+    to_device,
+    training_stream,
+)
 from rig3r_jax.training.flops import peak_flops, train_flops
 from rig3r_jax.training.host import keep_freed_memory, share_interpreter_quickly
-from rig3r_jax.training.metrics import MetricsWriter, log_parameters, merge_window
+from rig3r_jax.training.metrics import MetricsWriter, merge_window, parameter_table
 from rig3r_jax.training.setup import Run, build_run, records_folder
 from rig3r_jax.training.state import TrainState
 
@@ -68,6 +76,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
             records = build_mixture(config, records_folder(config, workdir), progress=jax.process_index() == 0)
             for _, built in records:
                 logger.info("%s", built.summary())
+            check_splits(config, records)
 
             # 3. The model, and its state: the newest checkpoint's or a fresh one.
             run = build_run(config)
@@ -75,7 +84,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
             stack.callback(checkpoints.close)
             if checkpoints.latest_step is None:
                 state, position = run.init(), Position(config.seed, 0)
-                log_parameters(state.params)
+                logger.info("parameters:\n%s", parameter_table(state.params))
             else:
                 state, saved = checkpoints.restore(run.abstract_state)
                 position = Position(**saved)
@@ -85,6 +94,8 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
                         "give another --workdir, or that seed"
                     )
                 logger.info("resumed at step %d, sample %d", int(state.step), position.next_sample)
+            for difference in config_differences(config, workdir):
+                logger.warning("%s", difference)
             save_config(config, workdir / "config.json")
             prepared = Prepared(run, workdir, records, checkpoints, state, position)
         except (ValueError, FileNotFoundError) as error:
@@ -102,7 +113,11 @@ def run(prepared: Prepared) -> int:
         code = train(prepared, writer)
         if code == EXIT_DONE and prepared.run.config.evaluation.enabled:
             report.finish(
-                prepared.run, prepared.state.params, prepared.records, prepared.workdir, step=int(prepared.state.step)
+                prepared.run,
+                prepared.state.trained_params,
+                prepared.records,
+                prepared.workdir,
+                step=int(prepared.state.step),
             )
     finally:
         writer.close()
@@ -125,13 +140,14 @@ def train(prepared: Prepared, writer: MetricsWriter) -> int:
     )
     meter, stop, code = _Meter(work, writer), _StopFlag(), EXIT_DONE
     bar = tqdm(total=config.steps, initial=first, unit="step", mininterval=0.5 if sys.stderr.isatty() else 15)
-    with stop, bar, contextlib.closing(loader):
+    with stop, bar, contextlib.closing(loader), _Profiler(config, prepared.workdir) as profiler:
         for step in range(first + 1, config.steps + 1):
             # 1. The next batch, dispatched; the time spent waiting for data is shown.
             with meter.waiting():
                 batch = to_device(next(loader), work.mesh)
-            with _profiled(step, config, prepared.workdir):
-                state, metrics = work.train_step(state, batch)
+            profiler.before(step)
+            state, metrics = work.train_step(state, batch)
+            profiler.after(step, metrics)
             position = position.after(config.batch_size)
 
             # 2. The metrics of the step before, while this one runs.
@@ -139,7 +155,8 @@ def train(prepared: Prepared, writer: MetricsWriter) -> int:
             bar.update()
 
             # 3. Log, look for trouble, save: each waits for the step.
-            last = step == config.steps or stop.requested
+            stopping = stop.requested  # read once: a signal that comes later is heard at the next step
+            last = step == config.steps or stopping
             diverged = meter.bad_steps >= config.max_bad_steps
             if step % config.log_every == 0 or last or diverged:
                 bar.set_postfix_str(meter.write(step, {"data/bad_draws": float(stream.quarantine.bad_draws)}))
@@ -150,9 +167,10 @@ def train(prepared: Prepared, writer: MetricsWriter) -> int:
                 code = EXIT_DIVERGED
                 break
             if config.evaluate_every and step % config.evaluate_every == 0 and step < config.steps:
-                writer.write(step, evaluate.short_evaluation(work, state.params, prepared.records))
-                meter.restart()
-            if stop.requested and step < config.steps:
+                evaluating = time.perf_counter()
+                writer.write(step, evaluate.short_evaluation(work, state.trained_params, prepared.records))
+                meter.skip_clock(since=evaluating)
+            if stopping and step < config.steps:
                 code = EXIT_INTERRUPTED
                 break
     prepared.checkpoints.wait()
@@ -175,6 +193,10 @@ class _Meter:
         self._pending = None
         self.bad_steps = 0  # not finite, in a row, up to the last step read
         self.restart()
+
+    def skip_clock(self, since: float) -> None:
+        """Leaves the time since then out of the row."""
+        self._since += time.perf_counter() - since
 
     def restart(self) -> None:
         """Begins a new row."""
@@ -213,17 +235,35 @@ class _Meter:
     def _read(self, metrics: dict[str, Mean] | None) -> None:
         if metrics is not None:
             self._window.append(jax.device_get(metrics))
-            self.bad_steps = int(self._window[-1]["train/bad_steps"].total)
+            self.bad_steps = int(self._window[-1]["count/bad_steps"].total)
 
 
-@contextlib.contextmanager
-def _profiled(step: int, config: ConfigDict, workdir: Path) -> Iterator[None]:
-    """Starts a profiler trace at config.profile_at and ends it profile_steps later."""
-    if config.profile_at and step == config.profile_at:
-        jax.profiler.start_trace(str(workdir / "profile"))
-    yield
-    if config.profile_at and step == config.profile_at + config.profile_steps - 1:
-        jax.profiler.stop_trace()
+class _Profiler:
+    """A profiler trace of the steps profile_at .. profile_at + profile_steps - 1, ended in any case."""
+
+    def __init__(self, config: ConfigDict, workdir: Path):
+        self._first, self._steps, self._folder = config.profile_at, config.profile_steps, str(workdir / "profile")
+        self._tracing = False
+
+    def __enter__(self) -> "_Profiler":
+        return self
+
+    def before(self, step: int) -> None:
+        """To be called before a step is dispatched."""
+        if self._first and step == self._first:
+            jax.profiler.start_trace(self._folder)
+            self._tracing = True
+
+    def after(self, step: int, metrics: dict[str, Mean]) -> None:
+        """To be called after; waits for the last step of the trace."""
+        if self._tracing and step >= self._first + self._steps - 1:
+            jax.block_until_ready(metrics)
+            self.__exit__()
+
+    def __exit__(self, *_) -> None:
+        if self._tracing:
+            jax.profiler.stop_trace()
+            self._tracing = False
 
 
 class _StopFlag:

@@ -6,6 +6,7 @@ import os
 import typing
 from pathlib import Path
 
+from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.losses.mean import Mean
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: its start-up notes are not ours
@@ -22,9 +23,8 @@ class MetricsWriter:
         if not only_log:
             path = Path(workdir) / "metrics.jsonl"
             kept = [row for row in read_metrics(path) if row["step"] <= resume_step] if path.exists() else []
-            self._file = path.open("w", buffering=1)
-            for row in kept:
-                self._file.write(json.dumps(row) + "\n")
+            write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+            self._file = path.open("a", buffering=1)
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
         """One row; a value that is not finite is written as null to metrics.jsonl."""
@@ -54,15 +54,18 @@ def read_metrics(path: Path) -> list[dict[str, typing.Any]]:
 
 
 def merge_window(window: list[dict[str, Mean]]) -> dict[str, float]:
-    """Host scalars of several steps' metrics: sums and counts are added, then divided; NaN over nothing."""
-    return {
-        name: float(sum(step[name].total for step in window)) / count
-        if (count := float(sum(step[name].count for step in window)))
-        else math.nan
-        for name in window[0]
-    }
+    """Host scalars of several steps' metrics: sums and counts are added, then divided; NaN over nothing.
+
+    Names that begin with `count/` are running counters: their last value stands.
+    """
+    scalars = {}
+    for name in window[0]:
+        steps = window[-1:] if name.startswith("count/") else window
+        count = float(sum(step[name].count for step in steps))
+        scalars[name] = float(sum(step[name].total for step in steps)) / count if count else math.nan
+    return scalars
 
 
-def log_parameters(params: typing.Any) -> None:
-    """clu's table of parameters in the log."""
-    parameter_overview.log_parameter_overview(params, msg="Parameters")
+def parameter_table(params: typing.Any) -> str:
+    """clu's overview of names, shapes and sizes, with the total."""
+    return parameter_overview.get_parameter_overview(params, include_stats=False)

@@ -7,13 +7,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 
 from rig3r_jax.evaluation.evaluator import apply_setting
 from rig3r_jax.formats.cameras_json import ImageCamera, write_cameras
 from rig3r_jax.formats.ply import write_ply
 from rig3r_jax.geometry import align, se3
-from rig3r_jax.geometry.camera import stride_pixels
+from rig3r_jax.geometry.camera import cell_pixels, stride_pixels
 from rig3r_jax.geometry.recover import recover_camera
 from rig3r_jax.losses.ground_truth import mean_depth
 from rig3r_jax.models.rig3r import to_unit_range
@@ -21,7 +21,7 @@ from rig3r_jax.schema import Batch, Predictions
 from rig3r_jax.training.checkpoint import Checkpoints
 from rig3r_jax.training.config import load_config
 from rig3r_jax.training.data import Records, build_mixture, evaluation_batches
-from rig3r_jax.training.evaluate import full_evaluation, predictor, save_evaluation
+from rig3r_jax.training.evaluate import full_evaluation, predictor, protocol, save_evaluation
 from rig3r_jax.training.metrics import read_metrics
 from rig3r_jax.training.setup import Run, build_run, records_folder
 from rig3r_jax.viz.report import ExampleView, build_report
@@ -29,7 +29,7 @@ from rig3r_jax.viz.report import ExampleView, build_report
 CONFIDENT = 0.7  # share of the points, the most confident ones, that files and pictures show
 
 
-def write_report(run: Run, params: PyTree, records: Records, workdir: Path, evaluation: dict[str, dict]) -> None:
+def write_report(run: Run, params: PyTree, records: Records, workdir: Path, evaluation: dict[str, object]) -> None:
     """Writes report.html, and points.ply and cameras.json of the first held-out scene with all metadata."""
     examples = []
     for split in run.config.evaluation.sets:
@@ -37,22 +37,27 @@ def write_report(run: Run, params: PyTree, records: Records, workdir: Path, eval
         name = split.replace("_", " ")
         for setting, told in (("all", "rig calibration, times and camera IDs given"), ("none", "images alone")):
             predictions = predictor(run, params)(apply_setting(batch.views, setting))
-            examples.append(_example(f"{name}: {told}", batch, predictions, metric=setting == "all"))
-        if split == run.config.evaluation.sets[0]:
-            _write_scene(workdir, examples[0], batch)
+            known = run.config.evaluation.known_intrinsics
+            title = f"{name}: {told}{', intrinsics known' if known else ''}"
+            example, intrinsics = _example(title, batch, predictions, metric=setting == "all", known_intrinsics=known)
+            if not examples:
+                _write_scene(workdir, example, intrinsics, batch)
+            examples.append(example)
     build_report(
         workdir / "report.html",
         title=run.config.title,
         summary=_summary(run, params),
         metrics=read_metrics(workdir / "metrics.jsonl"),
-        evaluation={"sets": evaluation},
+        evaluation=evaluation,
         examples=examples,
         notes=tuple(run.config.notes),
     )
 
 
-def _example(title: str, batch: Batch, predictions: Predictions, *, metric: bool) -> ExampleView:
-    """The first sample of a batch as the report shows it: in metres, in the reference camera's frame.
+def _example(
+    title: str, batch: Batch, predictions: Predictions, *, metric: bool, known_intrinsics: bool
+) -> tuple[ExampleView, Float[np.ndarray, "v 3 3"]]:
+    """The first sample of a batch as the report shows it, in metres, in the reference camera's frame; its intrinsics.
 
     With `metric` the scale comes from the known rig baselines (closed form); else, since images alone do not tell it,
     from the true mean depth.
@@ -68,10 +73,17 @@ def _example(title: str, batch: Batch, predictions: Predictions, *, metric: bool
         title += f"; scale {'from the rig baselines' if scale == from_rig else 'of the truth'}"
     else:
         title += "; scale of the truth"
+    in_rows, in_columns = (
+        cell_pixels(s, n) for s, n in zip((height, width), found.pose_directions.shape[1:3], strict=True)
+    )
+    looks_at_image = views.image_mask[:, in_rows][:, :, in_columns]
     cameras = recover_camera(
-        jnp.asarray(found.pose_directions), jnp.asarray(found.pose_center * scale), height, width,
-        intrinsics=jnp.asarray(targets.intrinsics),
-    )  # fmt: skip
+        jnp.asarray(found.pose_directions * looks_at_image[..., None]),  # a zero direction counts for nothing
+        jnp.asarray(found.pose_center * scale),
+        height,
+        width,
+        intrinsics=jnp.asarray(targets.intrinsics) if known_intrinsics else None,
+    )
     world_from_camera = np.asarray(cameras.a_from_camera)
     points = found.points * scale
     rows, columns = (stride_pixels(size, count) for size, count in zip((height, width), points.shape[1:3], strict=True))
@@ -80,7 +92,7 @@ def _example(title: str, batch: Batch, predictions: Predictions, *, metric: bool
     shown &= found.confidence >= np.quantile(found.confidence[shown], 1 - CONFIDENT)
     camera_from_world = se3.inverse(jnp.asarray(world_from_camera))
     points_camera = se3.apply(camera_from_world, jnp.asarray(points.reshape(len(points), -1, 3)))
-    return ExampleView(
+    example = ExampleView(
         title=title,
         images=images,
         world_from_camera_predicted=world_from_camera,
@@ -94,9 +106,10 @@ def _example(title: str, batch: Batch, predictions: Predictions, *, metric: bool
         time=targets.time,
         camera_labels=tuple(f"camera {index}" for index in targets.camera_index),
     )
+    return example, np.asarray(cameras.intrinsics)
 
 
-def _write_scene(workdir: Path, example: ExampleView, batch: Batch) -> None:
+def _write_scene(workdir: Path, example: ExampleView, intrinsics: Float[np.ndarray, "v 3 3"], batch: Batch) -> None:
     """points.ply and cameras.json of one example, in the reference camera's frame, metres."""
     write_ply(workdir / "points.ply", example.points_world, example.colors)
     targets = jax.tree.map(lambda x: np.asarray(x)[0], batch.targets)
@@ -106,7 +119,7 @@ def _write_scene(workdir: Path, example: ExampleView, batch: Batch) -> None:
             name=f"view_{view:02d}",
             width=width,
             height=height,
-            intrinsics=targets.intrinsics[view],
+            intrinsics=intrinsics[view],
             world_from_camera=example.world_from_camera_predicted[view],
             rig_from_camera=targets.rig_from_camera[view],
             camera=int(targets.camera_index[view]),
@@ -133,8 +146,8 @@ def _summary(run: Run, params: PyTree) -> dict[str, object]:
 
 def finish(run: Run, params: PyTree, records: Records, workdir: Path, *, step: int) -> None:
     """Evaluates `params` and writes every file about them: evaluation.json, evaluation.md, report and scene."""
-    evaluation = full_evaluation(run, params, records)
-    save_evaluation(evaluation, workdir, step=step)
+    evaluation = {"step": step, **protocol(run), "sets": full_evaluation(run, params, records)}
+    save_evaluation(evaluation, workdir)
     write_report(run, params, records, workdir, evaluation)
 
 
@@ -151,4 +164,4 @@ def evaluate_workdir(workdir: Path) -> None:
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
     state, _ = checkpoints.restore(run.abstract_state)
     checkpoints.close()
-    finish(run, state.params, records, workdir, step=int(state.step))
+    finish(run, state.trained_params, records, workdir, step=int(state.step))

@@ -24,6 +24,11 @@ class TrainState:
     bad_steps: Int[Array, ""]  # non-finite steps in a row up to now
     skipped_steps: Int[Array, ""]  # non-finite steps in all
 
+    @property
+    def trained_params(self) -> PyTree[Float[Array, "..."]]:
+        """The parameters to evaluate: the average where one is kept."""
+        return self.ema or self.params
+
 
 def init_state(
     model: nn.Module, optimizer: optax.GradientTransformation, views: Views, seed: int, *, keep_ema: bool

@@ -63,8 +63,8 @@ def make_train_step(
         metrics |= {
             "train/gradient_norm": Mean(norm, one),
             "train/learning_rate": Mean(jnp.asarray(schedule(state.step - state.skipped_steps), jnp.float32), one),
-            "train/skipped_steps": Mean(new.skipped_steps.astype(jnp.float32), one),
-            "train/bad_steps": Mean(new.bad_steps.astype(jnp.float32), one),
+            "count/skipped_steps": Mean(new.skipped_steps.astype(jnp.float32), one),
+            "count/bad_steps": Mean(new.bad_steps.astype(jnp.float32), one),
         }
         return new, metrics
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rig3r_jax.training.config import load_config, save_config, unknown_overrides, validate
+from rig3r_jax.training.config import config_differences, load_config, save_config, unknown_overrides, validate
 
 
 @pytest.fixture
@@ -42,7 +42,11 @@ def test_full_is_the_papers_run(config):
     for key, value in paper.items():
         section, name = key.split(".")
         assert full[section][name] == value, key
-    assert all(set(entry) == {"name", "root", "weight", "options"} for entry in full.data.mixture)
+    assert [(entry.name, entry.root, entry.weight) for entry in full.data.mixture] == [("ddad", "", 1.0)]
+    assert full.train.accumulate == 1 and full.train.steps * full.train.batch_size == 32_000_000
+    augmented = ("brightness", "contrast", "saturation", "hue", "blur_probability")
+    assert all(full.sampling[change] > 0 for change in augmented)
+    assert full.sampling.aspect_range[0] < 1 < full.sampling.aspect_range[1]
 
 
 @pytest.mark.parametrize("name", ["demo", "ddad", "full", "base"])
@@ -60,6 +64,9 @@ def test_all_problems_come_in_one_message(config):
     wrong.optimizer.warmup_steps = 10**9
     wrong.model.remat = "sometimes"
     wrong.loss.reduction = "median"
+    wrong.seed = -1
+    wrong.evaluation.batch_size = 32
+    wrong.sampling.grids = (6, 4)
     with pytest.raises(ValueError) as caught:
         validate(wrong, devices=1)
     message = str(caught.value)
@@ -68,6 +75,8 @@ def test_all_problems_come_in_one_message(config):
         "loss.reduction is 'median'",
         "data.mixture[0] (ddad) has no root", "--config.data.mixture[0].root=FOLDER",
         "mesh wants 128 devices, found 1: --config.mesh.data=1",
+        "seed is -1", "evaluation.batch_size=32 must be a multiple of mesh.data * mesh.fsdp = 128",
+        "sampling.grids is (6, 4)",
     ):  # fmt: skip
         assert part in message
 
@@ -92,8 +101,15 @@ def test_unknown_key_gets_the_nearest_name(repo):
     ("arguments", "said"),
     [
         (["--config=configs/full.py", "--config.typo=1"], "config has no 'typo'"),
-        (["--config=configs/full.py", "--config.train.steps=many"], "many"),
-        (["--config=configs/full.py", "--config.sampling.grids=5"], "grids"),
+        (["--config", "configs/full.py", "--config.trian.steps=1"], "config has no 'trian'; did you mean train?"),
+        (
+            ["--config=configs/full.py", "--config.train.steps=many"],
+            "flag --config.train.steps=many: invalid literal for int()",
+        ),
+        (
+            ["--config=configs/full.py", "--config.sampling.aspect_range=3"],
+            "sampling.aspect_range is (3,); it must hold pairs",
+        ),
         (["--config=configs/nowhere.py"], "nowhere"),
         ([], "--config is missing"),
         (["--config=configs/full.py"], "data.mixture[0] (ddad) has no root"),
@@ -115,5 +131,14 @@ def test_config_survives_its_file(config, tmp_path):
     assert loaded.data.mixture[0].options.train_worlds == demo.data.mixture[0].options.train_worlds
     assert loaded.sampling.to_dict().keys() == demo.sampling.to_dict().keys()
     validate(loaded, devices=1)
+    assert config_differences(demo, tmp_path) == []
+    demo.train.log_every = 7
+    assert config_differences(demo, tmp_path) == []
+    demo.loss.alpha = 0.5
+    (line,) = config_differences(demo, tmp_path)
+    assert line.endswith("loss.alpha was 0.2 and is now 0.5")
+    demo.model.position = "rope"
+    with pytest.raises(ValueError, match="another model: model.position was 'sincos' and is now 'rope'"):
+        config_differences(demo, tmp_path)
     with pytest.raises(ValueError, match="no workdir of a run"):
         load_config(tmp_path / "other.json")

@@ -37,6 +37,8 @@ def test_peak_is_measured_where_no_data_sheet_is_known():
 def test_window_is_a_mean_over_things_not_of_means():
     window = [{"a": Mean(np.float32(6), np.float32(3))}, {"a": Mean(np.float32(10), np.float32(1))}]
     assert merge_window(window) == {"a": 4.0}
+    counters = [{"count/skipped": Mean(np.float32(n), np.float32(1))} for n in (1, 2, 5)]
+    assert merge_window(counters) == {"count/skipped": 5.0}
     assert np.isnan(merge_window([{"a": Mean(np.float32(0), np.float32(0))}])["a"])
 
 
