@@ -20,12 +20,12 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<config n
 
 def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path]:
     """Config and workdir of a command line; exits with code 2 and a short message when they cannot be read."""
-    from rig3r_jax.training.config import unknown_overrides
+    from rig3r_jax.training.config import wrong_overrides
 
     if {"--help", "-h"} & set(arguments[1:]):
         print(f"{__doc__}\nconfigs/base.py names and explains every key; BUILD.md has examples.")
         raise SystemExit(0)
-    problems = unknown_overrides(arguments[1:])
+    problems = wrong_overrides(arguments[1:])
     if not problems:
         try:
             rest = flags.FLAGS(arguments)[1:]

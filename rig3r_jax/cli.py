@@ -1,9 +1,13 @@
 """`rig3r <command>`: one thin function per command."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only writes the metrics here:
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its start-up notes help nobody
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,8 +2,7 @@
 
 import threading
 
-from rig3r_jax.data.pipeline import SceneSource
-from rig3r_jax.data.scene import Scene
+from rig3r_jax.data.scene import Scene, SceneSource
 
 
 class CachedSource:

@@ -9,7 +9,6 @@ import collections
 import dataclasses
 import sys
 import threading
-import typing
 from collections.abc import Sequence
 
 import cv2
@@ -19,7 +18,7 @@ import numpy as np
 
 from rig3r_jax.data.augment import ViewOptions, draw_placement, prepare_view
 from rig3r_jax.data.sampling import draw_frames
-from rig3r_jax.data.scene import BadRecord, Scene
+from rig3r_jax.data.scene import BadRecord, Scene, SceneSource
 from rig3r_jax.schema import Batch, RigMetadata, Targets, Views
 
 _ATTEMPTS = 100  # draws for one sample before the run stops, whatever the budget
@@ -62,15 +61,6 @@ class PipelineOptions(ViewOptions):
         plain = {"aspect_range": (1.0, 1.0), "crop_scale_range": (1.0, 1.0), "metadata_dropout": 0.0, "ordered": True}
         plain |= dict.fromkeys(("brightness", "contrast", "saturation", "hue", "blur_probability"), 0.0)
         return dataclasses.replace(self, **plain)
-
-
-@typing.runtime_checkable
-class SceneSource(typing.Protocol):
-    """Random access to scenes, such as `data.builders.RecordSource`."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Scene: ...
 
 
 class Quarantine:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import struct
+import typing
 
 import numpy as np
 
@@ -55,6 +56,15 @@ class Scene:
     cameras: tuple[RigCamera, ...]
     front_camera: int  # index into cameras
     frames: tuple[Frame, ...]  # ordered by (step, camera)
+
+
+@typing.runtime_checkable
+class SceneSource(typing.Protocol):
+    """Random access to scenes, such as `data.builders.RecordSource`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Scene: ...
 
 
 _DENSE, _SPARSE = b"D", b"S"

@@ -20,13 +20,16 @@ TRAIN_EXTRA = ("clu", "grain", "tensorflow", "tensorflow_datasets", "tensorboard
 SELF_MADE = ("procedural",)  # sources that need no root
 
 
-def unknown_overrides(arguments: Sequence[str]) -> list[str]:
-    """One line for every --config.a.b= that the config file does not have, with the nearest name that it has."""
+def wrong_overrides(arguments: Sequence[str]) -> list[str]:
+    """One line for a config file that is missing, and for every --config.a.b= that it does not have, with the nearest
+    name that it has."""
     arguments = re.sub(r"(^|\n)(--?config)\n", r"\1\2=", "\n".join(arguments)).splitlines()  # --config FILE
     files = [a.split("=", 1)[1] for a in arguments if re.match(r"--?config=", a)]
-    if not files or not Path(files[-1].split(":")[0]).is_file():
-        return []  # absl itself names a file that is missing
-    config = runpy.run_path(files[-1].split(":")[0])["get_config"]()
+    if not files:
+        return []
+    if not Path(files[-1]).is_file():
+        return [f"--config is {files[-1]!r}, which is no file; take one of configs/, such as configs/demo.py"]
+    config = runpy.run_path(files[-1])["get_config"]()
     lines = []
     for argument in arguments:
         match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
@@ -203,9 +206,17 @@ def load_config(path: Path) -> ConfigDict:
         loaded = json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: this is no workdir of a run; give the --workdir of main.py") from None
-    config = ConfigDict(loaded)
-    config.data.mixture = [ConfigDict(entry) for entry in loaded["data"]["mixture"]]
+    mixture = loaded["data"].pop("mixture")
+    config = ConfigDict(_tuples(loaded))
+    config.data.mixture = [ConfigDict(_tuples(entry)) for entry in mixture]
     return config
+
+
+def _tuples(value):
+    """JSON's lists as the tuples that they were."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 # What may change between the parts of a run without a word: where and how fast it runs, what it prints.

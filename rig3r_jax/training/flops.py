@@ -18,7 +18,7 @@ def forward_flops(model: Rig3R, views: int, height: int, width: int) -> float:
     inner = model.decoder_width or model.width
 
     def blocks(depth: int, d: int, n: int) -> float:  # qkv, proj, two MLP layers: 12 d^2 weights; q k^T and p v
-        return depth * (2 * 12 * d * d * n + 4 * n * n * d)
+        return 1.0 * depth * (2 * 12 * d * d * n + 4 * n * n * d)
 
     encoder = views * (2 * 3 * model.patch**2 * model.width * tokens + blocks(model.encoder_depth, model.width, tokens))
     decoder = blocks(model.decoder_depth, inner, views * tokens)

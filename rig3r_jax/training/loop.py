@@ -72,6 +72,9 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
                 jax.config.update("jax_compilation_cache_dir", str(workdir.resolve() / "compiled"))
             stack.enter_context(only_writer(workdir))
 
+            for difference in config_differences(config, workdir):
+                logger.warning("%s", difference)
+
             # 2. The data: built now or found built.
             records = build_mixture(config, records_folder(config, workdir), progress=jax.process_index() == 0)
             for _, built in records:
@@ -94,8 +97,6 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
                         "give another --workdir, or that seed"
                     )
                 logger.info("resumed at step %d, sample %d", int(state.step), position.next_sample)
-            for difference in config_differences(config, workdir):
-                logger.warning("%s", difference)
             save_config(config, workdir / "config.json")
             prepared = Prepared(run, workdir, records, checkpoints, state, position)
         except (ValueError, FileNotFoundError) as error:

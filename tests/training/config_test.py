@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from rig3r_jax.training.config import config_differences, load_config, save_config, unknown_overrides, validate
+from rig3r_jax.training.config import config_differences, load_config, save_config, validate, wrong_overrides
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def test_missing_folder_is_named(config):
 
 def test_unknown_key_gets_the_nearest_name(repo):
     demo = f"--config={repo / 'configs/demo.py'}"
-    assert unknown_overrides([demo, "--config.train.steps=3", "--config.data.mixture[0].weight=2"]) == []
-    (line,) = unknown_overrides([demo, "--config.optimizer.learning_rat=1"])
+    assert wrong_overrides([demo, "--config.train.steps=3", "--config.data.mixture[0].weight=2"]) == []
+    (line,) = wrong_overrides([demo, "--config.optimizer.learning_rat=1"])
     assert (
         line == "--config.optimizer.learning_rat: config.optimizer has no 'learning_rat'; did you mean learning_rate?"
     )

@@ -149,7 +149,7 @@ def test_run_that_diverges_stops_with_its_state_saved(command, start, tmp_path):
     assert read_metrics(tmp_path / "metrics.jsonl")[-1]["count/skipped_steps"] >= 4
 
 
-def test_run_ends_in_files_that_people_open(command, start, repo, tmp_path):
+def test_run_ends_in_files_that_people_open(command, start, tmp_path):
     arguments = command(tmp_path, "--config.train.steps=12", "--config.train.evaluate_every=6")
     arguments = [argument for argument in arguments if argument != "--config.evaluation.enabled=false"]
     output = _finish(start([*arguments, "--config.train.profile_at=3", "--config.train.profile_steps=2"]))
@@ -176,14 +176,7 @@ def test_run_ends_in_files_that_people_open(command, start, repo, tmp_path):
 
     # The same numbers again from the checkpoint alone.
     (tmp_path / "evaluation.json").unlink()
-    again = subprocess.run(
-        [sys.executable, "-m", "rig3r_jax.cli", "evaluate", f"--workdir={tmp_path}"],
-        cwd=repo,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert again.returncode == 0, again.stderr[-3000:]
+    _finish(start([sys.executable, "-m", "rig3r_jax.cli", "evaluate", f"--workdir={tmp_path}"]))
     assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
 
 
