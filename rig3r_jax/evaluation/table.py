@@ -31,6 +31,13 @@ POINT_AND_RIG_COLUMNS = {
 }
 # Blocks of a table: title -> groups of columns; a group is (its title, the key its scores are nested under, columns).
 BLOCKS = {
+    "at a glance": [
+        ("", "", {title: POSE_COLUMNS[title] for title in ("RRA15", "RTA15", "RTA15*", "mAA30", "mAA30*")}),
+        ("", "same_time", {"mAA30 same time": "mAA30"}),
+        ("", "across_times", {"mAA30 across times": "mAA30"}),
+        ("", "near", {"mAA30 near": "mAA30"}),
+        ("", "far", {"mAA30 far": "mAA30"}),
+    ],
     "all pairs of images": [("", "", POSE_COLUMNS)],
     "by time": [("same time", "same_time", SUBSET_COLUMNS), ("across times", "across_times", SUBSET_COLUMNS)],
     "by true baseline": [("near", "near", SUBSET_COLUMNS), ("far", "far", SUBSET_COLUMNS)],
@@ -54,7 +61,7 @@ def format_table(evaluation: dict) -> str:
             header = [_cells(groups, titles=True)] + [_cells(groups, scores) for scores in rows.values()]
             widths = [max(len(line[n]) for line in header) + 2 for n in range(len(header[0]))]
             lines.append(f"{set_name}: {title}")
-            lines += [_group_line(groups, widths, label_width)] if len(groups) > 1 else []
+            lines += [_group_line(groups, widths, label_width)] if any(group for group, _, _ in groups) else []
             for label, cells in zip(("row", *rows), header, strict=True):
                 padded = "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
                 lines.append(label.ljust(label_width) + padded)
