@@ -46,7 +46,7 @@ def make_train_step(
         else:
             loss, metrics, grads = _accumulate(gradient, state.params, batch.views, truth, counts, accumulate)
 
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
