@@ -68,10 +68,10 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
             keep_freed_memory()
             share_interpreter_quickly()
             workdir.mkdir(parents=True, exist_ok=True)
-            if jax.config.jax_compilation_cache_dir is None:  # a resumed run compiles nothing anew
+            if jax.config.jax_compilation_cache_dir is None and jax.default_backend() != "cpu":
+                # A resumed run compiles nothing anew. Not on CPU: another machine may lack the instructions.
                 jax.config.update("jax_compilation_cache_dir", str(workdir.resolve() / "compiled"))
             stack.enter_context(only_writer(workdir))
-
             for difference in config_differences(config, workdir):
                 logger.warning("%s", difference)
 
