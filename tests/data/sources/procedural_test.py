@@ -9,7 +9,7 @@ import pytest
 from rig3r_jax.data.scene import decode_depth
 from rig3r_jax.data.sources.procedural import SPLITS, scene_loaders, splits
 from rig3r_jax.data.sources.procedural.render import render_frames
-from rig3r_jax.data.sources.procedural.rigs import draw_rig, pinhole
+from rig3r_jax.data.sources.procedural.rigs import draw_rig, draw_rig_pool, pinhole
 from rig3r_jax.data.sources.procedural.worlds import car_boxes, draw_world, drive
 
 FAR = 200.0
@@ -245,3 +245,19 @@ def test_bad_options_are_all_named():
         scene_loaders("", "test")
     with pytest.raises(ValueError, match="9 cameras"):
         draw_rig(np.random.default_rng(0), 9, 64)
+
+
+def test_layouts_can_be_chosen():
+    options = {"train_worlds": 0, "test_worlds": 1, "layouts": ("surround",), "min_cameras": 3, "max_cameras": 8}
+    rng = np.random.default_rng(0)
+    assert {draw_rig(rng, count, 32, ("surround", "fan")).layout for count in (3, 4, 5) * 9} == {"surround", "fan"}
+    for rig in draw_rig_pool(rng, 6, 3, 8, 32, options["layouts"]):
+        yaw = [np.arctan2(*camera.rig_from_camera[[0, 2], 2]) for camera in rig.cameras]
+        gaps = np.diff(np.sort(np.degrees(yaw)))
+        np.testing.assert_allclose(gaps, 360 / len(rig.cameras), atol=12)  # all around, evenly but for the mounting
+    with pytest.raises(ValueError, match="none takes 2 cameras"):
+        scene_loaders("", "train", **{**options, "min_cameras": 2})
+    with pytest.raises(ValueError, match="layouts=.'ring',.: must name some of single"):
+        scene_loaders("", "train", layouts=("ring",))
+    with pytest.raises(ValueError, match="no layout of stereo takes 5 cameras"):
+        draw_rig(rng, 5, 32, ("stereo",))
