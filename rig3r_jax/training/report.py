@@ -110,7 +110,10 @@ def _example(
 
 
 def _write_scene(workdir: Path, example: ExampleView, intrinsics: Float[np.ndarray, "v 3 3"], batch: Batch) -> None:
-    """points.ply and cameras.json of one example, in the reference camera's frame, metres."""
+    """points.ply and cameras.json of one example, in the reference camera's frame, metres.
+
+    Points and camera poses are predicted. Rig calibration, camera numbers and times are those that the model was given.
+    """
     write_ply(workdir / "points.ply", example.points_world, example.colors)
     targets = jax.tree.map(lambda x: np.asarray(x)[0], batch.targets)
     height, width = example.images.shape[1:3]
