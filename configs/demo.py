@@ -2,7 +2,7 @@
 
 Command:   python main.py --config=configs/demo.py   (`make demo` sets everything up first)
 Hardware:  2 CPU cores
-Time:      about 2 minutes for the data (once), 5 for training, half a minute for evaluation and report
+Time:      about 2 minutes for the data (once), 5 for training, 20 seconds for evaluation and report
 Expected:  results table in README.md
 """
 
