@@ -65,6 +65,11 @@ def trig_remainder(order: int, squared_angle: Float[Array, "*b"]) -> Float[Array
     return jnp.where(small, series, closed)
 
 
+def at_least_float32(dtype) -> jnp.dtype:
+    """The type itself, or float32 for the 16-bit types: what reductions, angles and outputs are computed in."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
 def matmul(a: Float[Array, "... i j"], b: Float[Array, "... j k"]) -> Float[Array, "... i k"]:
     """Matrix product at full precision (accelerators round the factors of a plain one to bfloat16 or TF32)."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

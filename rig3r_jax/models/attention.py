@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
+from rig3r_jax.geometry.numerics import at_least_float32
+
 Attention = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
@@ -15,7 +17,8 @@ def dense_attention(
     q: Float[Array, "b n k d"], k: Float[Array, "b m k d"], v: Float[Array, "b m k d"]
 ) -> Float[Array, "b n k d"]:
     """softmax(q k^T / sqrt(d)) v with the whole matrix in memory; the reference for the others."""
-    logits = jnp.einsum("bnkd,bmkd->bknm", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    precise = at_least_float32(q.dtype)
+    logits = jnp.einsum("bnkd,bmkd->bknm", q, k, preferred_element_type=precise) * q.shape[-1] ** -0.5
     return jnp.einsum("bknm,bmkd->bnkd", jax.nn.softmax(logits, axis=-1).astype(v.dtype), v)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rig3r_jax.models.attention import Attention, dense_attention
-from rig3r_jax.models.layers import Blocks
+from rig3r_jax.models.layers import Blocks, layer_norm
 
 
 class Decoder(nn.Module):
@@ -41,5 +41,5 @@ class Decoder(nn.Module):
                 name=f"stage{stage}",
             )(x)
             states.append(x)
-        states[-1] = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
+        states[-1] = layer_norm("norm", self.dtype)(x)
         return states

@@ -1,4 +1,4 @@
-"""Dense prediction head (Ranftl et al. 2021) in DUSt3R's form, channels last."""
+"""Dense prediction head (Ranftl et al. 2021) in DUSt3R's form and in VGGT's, channels last."""
 
 import typing
 
@@ -6,6 +6,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from rig3r_jax.geometry.numerics import at_least_float32
+from rig3r_jax.models.layers import layer_norm
+from rig3r_jax.models.positions import sincos
+
+FORMS = ("dust3r", "vggt")
 
 
 def upsample_aligned(x: Float[Array, "b h w c"], height: int, width: int) -> Float[Array, "b {height} {width} c"]:
@@ -19,70 +25,117 @@ def upsample_aligned(x: Float[Array, "b h w c"], height: int, width: int) -> Flo
     return x
 
 
+def uv_grid(
+    height: int, width: int, aspect: float
+) -> tuple[Float[np.ndarray, "{width}"], Float[np.ndarray, "{height}"]]:
+    """u of the columns and v of the rows of a grid over an image of the given width / height, whose corners lie on the
+    unit circle; cell centres (VGGT)."""
+    diagonal = (aspect**2 + 1) ** 0.5
+
+    def centers(count, span):
+        return np.linspace(-span * (count - 1) / count, span * (count - 1) / count, count)
+
+    return centers(width, aspect / diagonal), centers(height, 1 / diagonal)
+
+
+def add_uv_embedding(x: Float[Array, "b h w c"], aspect: float, ratio: float = 0.1) -> Float[Array, "b h w c"]:
+    """Adds VGGT's position embedding: the first half of the channels codes u, the second half v, times `ratio`."""
+    precise = at_least_float32(x.dtype)
+    codes = [
+        ratio * sincos(jnp.asarray(axis, precise), x.shape[-1] // 2, max_period=100.0, dtype=precise)
+        for axis in uv_grid(x.shape[1], x.shape[2], aspect)
+    ]
+    along_u, along_v = jnp.split(x, 2, axis=-1)
+    parts = along_u + codes[0][None, None].astype(x.dtype), along_v + codes[1][None, :, None].astype(x.dtype)
+    return jnp.concatenate(parts, axis=-1)
+
+
 class ResidualUnit(nn.Module):
-    """x + conv(relu(conv(relu x)))."""
+    """x + conv(relu(conv(relu x))); `rectified_skip` adds relu(x) in place of x, as VGGT's in-place ReLU does."""
 
     features: int
+    rectified_skip: bool
     dtype: typing.Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        out = nn.Conv(self.features, (3, 3), padding=1, dtype=self.dtype, name="conv1")(nn.relu(x))
-        return x + nn.Conv(self.features, (3, 3), padding=1, dtype=self.dtype, name="conv2")(nn.relu(out))
+        rectified = nn.relu(x)
+        out = nn.Conv(self.features, (3, 3), padding=1, dtype=self.dtype, name="conv1")(rectified)
+        out = nn.Conv(self.features, (3, 3), padding=1, dtype=self.dtype, name="conv2")(nn.relu(out))
+        return out + (rectified if self.rectified_skip else x)
 
 
 class Fusion(nn.Module):
-    """Adds the finer level to the coarser one, refines, doubles the resolution."""
+    """Adds the finer level to the coarser one, refines, resizes."""
 
     features: int
+    rectified_skip: bool
     dtype: typing.Any
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], skip: Float[Array, "b h w c"] | None = None
-    ) -> Float[Array, "b h2 w2 c"]:
+        self, x: Float[Array, "b h w c"], skip: Float[Array, "b h w c"] | None, height: int, width: int
+    ) -> Float[Array, "b {height} {width} c"]:
         if skip is not None:
-            x = x + ResidualUnit(self.features, self.dtype, name="unit1")(skip)
-        x = ResidualUnit(self.features, self.dtype, name="unit2")(x)
-        x = upsample_aligned(x, 2 * x.shape[1], 2 * x.shape[2])
+            x = x + ResidualUnit(self.features, self.rectified_skip, self.dtype, name="unit1")(skip)
+        x = ResidualUnit(self.features, self.rectified_skip, self.dtype, name="unit2")(x)
+        x = upsample_aligned(x, height, width)
         return nn.Conv(self.features, (1, 1), dtype=self.dtype, name="out_conv")(x)
 
 
 class DPTHead(nn.Module):
-    """Four token levels (decoder input, L/2, 3L/4, L) to one raw value vector per pixel."""
+    """Four token levels (of Rig3R: decoder input, L/2, 3L/4, L) to one raw value vector per pixel.
+
+    VGGT's form differs from DUSt3R's: tokens are normalised, levels and the last map get position embeddings, a fusion
+    resizes to the next level's size (DUSt3R doubles and crops), and residual units skip relu(x).
+    """
 
     patch: int
     channels: int = 4
     features: int = 256
     last: int = 128
     level_widths: tuple[int, int, int, int] = (96, 192, 384, 768)
+    form: str = "dust3r"  # one of FORMS
     dtype: typing.Any = jnp.float32
 
     @nn.compact
     def __call__(self, levels: list[Float[Array, "b n _"]], rows: int, columns: int) -> Float[Array, "b h w c"]:
         """Raw maps of rows*patch x columns*patch pixels."""
+        vggt, aspect = self.form == "vggt", columns / rows
+        if vggt:
+            norm = layer_norm("norm", self.dtype, 1e-5)  # one for all levels
+            levels = [norm(tokens) for tokens in levels]
         maps = [
-            self._resample(index, tokens.reshape(tokens.shape[0], rows, columns, -1))
+            self._resample(index, tokens.reshape(tokens.shape[0], rows, columns, -1), aspect)
             for index, tokens in enumerate(levels)
         ]
         maps = [
             nn.Conv(self.features, (3, 3), padding=1, use_bias=False, dtype=self.dtype, name=f"layer{index + 1}_rn")(x)
             for index, x in enumerate(maps)
         ]
-        x = Fusion(self.features, self.dtype, name="fusion4")(maps[3])
-        for index in (2, 1, 0):
-            skip = maps[index]
-            x = x[:, : skip.shape[1], : skip.shape[2]]  # an odd grid comes back one row or column too large
-            x = Fusion(self.features, self.dtype, name=f"fusion{index + 1}")(x, skip)
+        x, skip = maps[3], None
+        for index in (3, 2, 1, 0):
+            fusion = Fusion(self.features, vggt, self.dtype, name=f"fusion{index + 1}")
+            height, width = 2 * x.shape[1], 2 * x.shape[2]
+            if vggt and index:
+                height, width = maps[index - 1].shape[1:3]
+            x = fusion(x, skip, height, width)
+            if index:
+                skip = maps[index - 1]
+                x = x[:, : skip.shape[1], : skip.shape[2]]  # doubled, an odd grid is one row or column too large
         x = nn.Conv(self.features // 2, (3, 3), padding=1, dtype=self.dtype, name="head1")(x)
         x = upsample_aligned(x, rows * self.patch, columns * self.patch)
+        if vggt:
+            x = add_uv_embedding(x, aspect)
         x = nn.relu(nn.Conv(self.last, (3, 3), padding=1, dtype=self.dtype, name="head2")(x))
-        return nn.Conv(self.channels, (1, 1), dtype=jnp.float32, name="head3")(x)
+        return nn.Conv(self.channels, (1, 1), dtype=at_least_float32(self.dtype), name="head3")(x)
 
-    def _resample(self, level: int, x: Float[Array, "b h w _"]) -> Float[Array, "b h2 w2 _"]:
+    def _resample(self, level: int, x: Float[Array, "b h w _"], aspect: float) -> Float[Array, "b h2 w2 _"]:
         """Levels 0..3 at 4, 2, 1 and 1/2 times the patch grid."""
         width, prefix = self.level_widths[level], f"level{level + 1}"
         x = nn.Conv(width, (1, 1), dtype=self.dtype, name=f"{prefix}_project")(x)
+        if self.form == "vggt":
+            x = add_uv_embedding(x, aspect)
         if level < 2:
             factor = 4 >> level
             return nn.ConvTranspose(

@@ -1,6 +1,7 @@
-"""The transformer block that encoder and decoder share, and its stacking over layers."""
+"""The transformer block that all models share, and its stacking over layers."""
 
 import typing
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -22,11 +23,33 @@ REMAT_POLICIES = {
 }
 
 
+def layer_norm(name: str, dtype: typing.Any, epsilon: float = 1e-6) -> nn.LayerNorm:
+    """LayerNorm as PyTorch computes it: the variance from centred values (E[x^2] - E[x]^2 cancels)."""
+    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def rematerialised(module: type[nn.Module], policy: str) -> type[nn.Module]:
+    """The module class under a key of REMAT_POLICIES, for use inside a scan."""
+    return module if policy == "none" else nn.remat(module, policy=REMAT_POLICIES[policy], prevent_cse=False)
+
+
+def stack(depth: int, body: Callable, *, unroll: bool = False) -> Callable:
+    """`nn.scan` over layers whose parameters and captured intermediates are stacked along axis 0."""
+    return nn.scan(
+        body,
+        variable_axes={"params": 0, "intermediates": 0},
+        split_rngs={"params": True},
+        length=depth,
+        unroll=depth if unroll else 1,
+    )
+
+
 class SelfAttention(nn.Module):
     heads: int
     attend: Attention = dense_attention
     qk_norm: bool = False
     positions: np.ndarray | None = None  # (n, 2) grid rows and columns: rotary embedding when given
+    epsilon: float = 1e-6  # of the norms of q and k
     dtype: typing.Any = jnp.float32
 
     @nn.compact
@@ -36,8 +59,8 @@ class SelfAttention(nn.Module):
         qkv = nn.Dense(3 * width, kernel_init=_INIT, dtype=self.dtype, name="qkv")(x)
         q, k, v = (part.reshape(*x.shape[:2], self.heads, -1) for part in jnp.split(qkv, 3, axis=-1))
         if self.qk_norm:
-            q = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="q_norm")(q)
-            k = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="k_norm")(k)
+            q = layer_norm("q_norm", self.dtype, self.epsilon)(q)
+            k = layer_norm("k_norm", self.dtype, self.epsilon)(k)
         if self.positions is not None:
             q, k = (rotate_by_position(part, self.positions) for part in (q, k))
         out = self.attend(q, k, v).reshape(x.shape)
@@ -58,23 +81,42 @@ class Mlp(nn.Module):
         return nn.Dense(self.out, kernel_init=_INIT, dtype=self.out_dtype or self.dtype, name="fc2")(x)
 
 
+class LayerScale(nn.Module):
+    """A learned factor per channel on a residual branch (Touvron et al. 2021)."""
+
+    initial: float
+    dtype: typing.Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        gamma = self.param("gamma", nn.initializers.constant(self.initial), (x.shape[-1],))
+        return x * gamma.astype(self.dtype)
+
+
 class Block(nn.Module):
-    """Pre-norm transformer block: x + attention(norm x), then x + mlp(norm x)."""
+    """Pre-norm transformer block: x + attention(norm x), then x + mlp(norm x); either branch scaled if asked for."""
 
     heads: int
     mlp_ratio: int = 4
     attend: Attention = dense_attention
     qk_norm: bool = False
     positions: np.ndarray | None = None
+    epsilon: float = 1e-6  # of all norms
+    layer_scale: float = 0.0  # initial factor of the branches; 0: none
     dtype: typing.Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        attention = SelfAttention(self.heads, self.attend, self.qk_norm, self.positions, self.dtype, name="attn")
-        x = x + attention(nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm1")(x))
+        attention = SelfAttention(
+            self.heads, self.attend, self.qk_norm, self.positions, self.epsilon, self.dtype, name="attn"
+        )
         mlp = Mlp(self.mlp_ratio * x.shape[-1], x.shape[-1], self.dtype, name="mlp")
-        x = x + mlp(nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm2")(x))
+        x = x + self._scaled("ls1", attention(layer_norm("norm1", self.dtype, self.epsilon)(x)))
+        x = x + self._scaled("ls2", mlp(layer_norm("norm2", self.dtype, self.epsilon)(x)))
         return nn.with_logical_constraint(x, TOKENS)
+
+    def _scaled(self, name: str, branch: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        return LayerScale(self.layer_scale, self.dtype, name=name)(branch) if self.layer_scale else branch
 
 
 class Blocks(nn.Module):
@@ -86,23 +128,24 @@ class Blocks(nn.Module):
     attend: Attention = dense_attention
     qk_norm: bool = False
     positions: np.ndarray | None = None
+    epsilon: float = 1e-6
+    layer_scale: float = 0.0
     remat: str = "none"  # a key of REMAT_POLICIES
     unroll: bool = False  # unroll the scan: quicker steps for small models, slower compilation for large ones
     dtype: typing.Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        block_class = Block
-        if self.remat != "none":
-            block_class = nn.remat(Block, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
-        block = block_class(
-            self.heads, self.mlp_ratio, self.attend, self.qk_norm, self.positions, self.dtype, name="block"
+        block = rematerialised(Block, self.remat)(
+            self.heads,
+            self.mlp_ratio,
+            self.attend,
+            self.qk_norm,
+            self.positions,
+            self.epsilon,
+            self.layer_scale,
+            self.dtype,
+            name="block",
         )
-        scan = nn.scan(
-            lambda module, carry, _: (module(carry), None),
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            length=self.depth,
-            unroll=self.depth if self.unroll else 1,
-        )
+        scan = stack(self.depth, lambda module, carry, _: (module(carry), None), unroll=self.unroll)
         return scan(block, x, None)[0]

@@ -5,17 +5,19 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 
-def sincos(values: Num[Array, "*b"], width: int, max_period: float = 10_000.0) -> Float[Array, "*b {width}"]:
+def sincos(
+    values: Num[Array, "*b"], width: int, max_period: float = 10_000.0, dtype=jnp.float32
+) -> Float[Array, "*b {width}"]:
     """Sine-cosine code (Vaswani et al. 2017): sines, then cosines, of periods 2 pi .. 2 pi max_period."""
-    frequencies = jnp.asarray(max_period ** (-np.arange(width // 2) / (width // 2)), jnp.float32)
-    angles = values.astype(jnp.float32)[..., None] * frequencies
+    frequencies = jnp.asarray(max_period ** (-np.arange(width // 2) / (width // 2)), dtype)
+    angles = values.astype(dtype)[..., None] * frequencies
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-def grid_sincos(rows: int, columns: int, width: int) -> Float[Array, "{rows}*{columns} {width}"]:
+def grid_sincos(rows: int, columns: int, width: int, dtype=jnp.float32) -> Float[Array, "{rows}*{columns} {width}"]:
     """2-D code of a patch grid, row-major: half of the channels codes the column, the other half the row (as MAE)."""
     row, column = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
-    code = [sincos(jnp.asarray(axis.ravel(), jnp.float32), width // 2) for axis in (column, row)]
+    code = [sincos(jnp.asarray(axis.ravel()), width // 2, dtype=dtype) for axis in (column, row)]
     return jnp.concatenate(code, axis=-1)
 
 

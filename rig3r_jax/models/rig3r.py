@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from rig3r_jax.geometry.numerics import at_least_float32
 from rig3r_jax.models.attention import Attention, chunked_attention, select_attention
 from rig3r_jax.models.decoder import Decoder
 from rig3r_jax.models.dpt import ChunkedDPTHead
@@ -19,9 +20,9 @@ from rig3r_jax.models.vit import Encoder
 from rig3r_jax.schema import Predictions, Views
 
 
-def to_unit_range(images: Float[Array, "*b"] | UInt8[Array, "*b"]) -> Float[Array, "*b"]:
-    """Images as float32 in [0, 1]; bytes are divided by 255."""
-    return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images.astype(jnp.float32)
+def to_unit_range(images: Float[Array, "*b"] | UInt8[Array, "*b"], dtype=jnp.float32) -> Float[Array, "*b"]:
+    """Images in [0, 1]; bytes are divided by 255."""
+    return images.astype(dtype) / 255.0 if images.dtype == jnp.uint8 else images.astype(dtype)
 
 
 class Rig3R(nn.Module):
@@ -46,14 +47,14 @@ class Rig3R(nn.Module):
     qk_norm: bool = False
     remat: str = "none"
     unroll: bool = False
-    dtype: typing.Any = jnp.float32  # of the activations; parameters and outputs are float32
+    dtype: typing.Any = jnp.float32  # of the activations; outputs are at least float32
 
     @nn.compact
     def __call__(self, views: Views) -> Predictions:
         """Predictions for every view; shapes in `schema.Predictions`."""
         batch, count, height, width = views.images.shape[:4]
         rows, columns = height // self.patch, width // self.patch
-        images = (to_unit_range(views.images) - 0.5) / 0.5
+        images = (to_unit_range(views.images, at_least_float32(self.dtype)) - 0.5) / 0.5
         layers = {"attend": self.attend, "remat": self.remat, "unroll": self.unroll, "dtype": self.dtype}
 
         tokens = Encoder(
@@ -82,7 +83,7 @@ class Rig3R(nn.Module):
 
     def _point_head(self, levels: list[Float[Array, "b v n d"]], rows: int, columns: int) -> Float[Array, "b v h w 4"]:
         if self.point_head == "linear":
-            return LinearPointHead(self.points_per_patch, name="point_head")(levels[-1], rows, columns)
+            return LinearPointHead(self.points_per_patch, self.dtype, name="point_head")(levels[-1], rows, columns)
         dpt = {"patch": self.patch, "features": self.dpt_features, "last": self.dpt_last, "dtype": self.dtype}
         return ChunkedDPTHead(self.dpt_chunk, dpt, name="point_head")(levels, rows, columns)
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from rig3r_jax.geometry.numerics import at_least_float32
 from rig3r_jax.geometry.raymap import raymap
 from rig3r_jax.models.positions import sincos
 from rig3r_jax.schema import RigMetadata
@@ -30,10 +31,15 @@ class RigEmbedding(nn.Module):
         rays, center = raymap(metadata.rig_from_camera, metadata.intrinsics, height, width, rows, columns)
         rig = jnp.concatenate([rays, jnp.broadcast_to(center[..., None, None, :], rays.shape)], axis=-1)
         rig = rig.reshape(*rig.shape[:2], rows * columns, 6)
-        embedding = self._project("frame_index", sincos(metadata.frame_index, self.code_width))[:, :, None]
+        precise = at_least_float32(self.dtype)
+
+        def code(numbers):
+            return sincos(numbers, self.code_width, dtype=precise)[:, :, None]
+
+        embedding = self._project("frame_index", code(metadata.frame_index))
         for name, value, known in (
-            ("camera_id", sincos(metadata.camera_id, self.code_width)[:, :, None], metadata.has_camera_id),
-            ("time", sincos(metadata.time / self.time_unit, self.code_width)[:, :, None], metadata.has_time),
+            ("camera_id", code(metadata.camera_id), metadata.has_camera_id),
+            ("time", code(metadata.time / self.time_unit), metadata.has_time),
             ("rig", rig, metadata.has_rig),
         ):
             null = self.param(f"{name}_null", nn.initializers.normal(0.02), (self.width,))
@@ -44,4 +50,4 @@ class RigEmbedding(nn.Module):
 
     def _project(self, name: str, value: Float[Array, "b v *n c"]) -> Float[Array, "b v *n d"]:
         init = nn.initializers.xavier_uniform()
-        return nn.Dense(self.width, kernel_init=init, name=name)(value)
+        return nn.Dense(self.width, kernel_init=init, dtype=at_least_float32(self.dtype), name=name)(value)

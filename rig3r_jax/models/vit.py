@@ -6,8 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from rig3r_jax.geometry.numerics import at_least_float32
 from rig3r_jax.models.attention import Attention, dense_attention
-from rig3r_jax.models.layers import TOKENS, Blocks
+from rig3r_jax.models.layers import TOKENS, Blocks, layer_norm
 from rig3r_jax.models.positions import grid_positions, grid_sincos
 
 
@@ -32,7 +33,7 @@ class Encoder(nn.Module):
     depth: int
     heads: int
     patch: int
-    position: str = "sincos"  # "sincos": added to the tokens; "rope": RoPE100 inside attention, as DUSt3R's encoder
+    position: str = "sincos"  # added to the tokens; "rope": RoPE100 inside attention, as DUSt3R's encoder; "none"
     attend: Attention = dense_attention
     remat: str = "none"
     unroll: bool = False
@@ -46,18 +47,17 @@ class Encoder(nn.Module):
         x = nn.Dense(self.width, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name="patch_embed")(
             patches
         )
-        rotary = self.position == "rope"
-        if not rotary:
-            x = x + grid_sincos(rows, columns, self.width).astype(self.dtype)
+        if self.position == "sincos":
+            x = x + grid_sincos(rows, columns, self.width, at_least_float32(self.dtype)).astype(self.dtype)
         x = nn.with_logical_constraint(x, TOKENS)
         x = Blocks(
             self.depth,
             self.heads,
             attend=self.attend,
-            positions=grid_positions(rows, columns) if rotary else None,
+            positions=grid_positions(rows, columns) if self.position == "rope" else None,
             remat=self.remat,
             unroll=self.unroll,
             dtype=self.dtype,
             name="blocks",
         )(x)
-        return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
+        return layer_norm("norm", self.dtype)(x)
