@@ -7,37 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only writes the metrics here:
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its start-up notes help nobody
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "File with get_config(), such as configs/demo.py.", lock_config=True
-)
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<config name> by default.")
 
 
 def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path]:
     """Config and workdir of a command line; exits with code 2 and a short message when they cannot be read."""
-    from rig3r_jax.training.config import wrong_overrides
+    from rig3r_jax.training.flags import read_config
 
     if {"--help", "-h"} & set(arguments[1:]):
         print(f"{__doc__}\nconfigs/base.py names and explains every key; BUILD.md has examples.")
         raise SystemExit(0)
-    problems = wrong_overrides(arguments[1:])
-    if not problems:
-        try:
-            rest = flags.FLAGS(arguments)[1:]
-            problems = [f"{word!r} is no flag; a value follows its flag after =" for word in rest]
-            if _CONFIG.value is None:
-                problems.append("--config is missing; for example --config=configs/demo.py")
-        except Exception as error:  # absl and ml_collections raise a dozen kinds for one mistyped flag
-            problems = [str(error).strip().splitlines()[0]]
-    if problems:
-        print("main.py: " + "\n         ".join(problems[:9]), file=sys.stderr)
-        raise SystemExit(2)
-    return _CONFIG.value, Path(_WORKDIR.value or f"runs/{_CONFIG.value.name}")
+    try:
+        config = read_config(arguments[1:], flags.FLAGS)
+    except ValueError as error:
+        print("main.py: " + str(error).replace("\n", "\n         "), file=sys.stderr)
+        raise SystemExit(2) from None
+    return config, Path(_WORKDIR.value or f"runs/{config.name}")
 
 
 def main(arguments: Sequence[str]) -> int:

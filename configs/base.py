@@ -45,6 +45,7 @@ def get_config() -> ConfigDict:
 
     model = config.model = ConfigDict()
     model.variant = "large"  # a key of models.rig3r.VARIANTS; the keys below override it where they name the same field
+    model.init_from = ""  # file of `rig3r convert` whose parameters a fresh run starts from; "": none
     model.patch = 16
     model.position = "sincos"  # "rope" for weights from DUSt3R
     model.point_head = "dpt"  # "linear": one layer per token

@@ -9,43 +9,139 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only writes the metrics here:
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its start-up notes help nobody
 
+KINDS = ("dust3r", "dinov2", "vggt", "open-rig3r")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code, 2 for input that the user can mend."""
-    parser = argparse.ArgumentParser(prog="rig3r", description="Rig3R in JAX: data, evaluation, reports.")
+    parser = argparse.ArgumentParser(prog="rig3r", description="Rig3R in JAX: data, weights, evaluation, parity.")
     commands = parser.add_subparsers(dest="command", required=True)
-
-    build = commands.add_parser("build-data", help="turn a data set into records")
-    build.add_argument("source", help="procedural or ddad")
-    build.add_argument("--root", default="", help="folder of the raw data")
-    build.add_argument("--out", required=True, help="folder of the records to make")
-    build.add_argument("options", nargs="*", metavar="key=value", help="options of the source")
-    build.set_defaults(function=_build_data)
-
-    evaluate = commands.add_parser("evaluate", help="evaluate the newest checkpoint of a workdir and write its report")
-    evaluate.add_argument("--workdir", required=True)
-    evaluate.set_defaults(function=_evaluate)
-
-    options = parser.parse_args(arguments)
+    for add in (_add_build_data, _add_evaluate, _add_convert, _add_export, _add_parity):
+        add(commands)
+    options, rest = parser.parse_known_args(arguments)
+    if rest and not getattr(options, "takes_config", False):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        return options.function(options)
+        return options.function(options, rest)
     except (ValueError, FileNotFoundError) as error:
         print(f"rig3r {options.command}: {error}", file=sys.stderr)
         return 2
 
 
-def _build_data(options: argparse.Namespace) -> int:
+def _add_build_data(commands) -> None:
+    command = commands.add_parser("build-data", help="turn a data set into records")
+    command.add_argument("source", help="procedural or ddad")
+    command.add_argument("--root", default="", help="folder of the raw data")
+    command.add_argument("--out", required=True, help="folder of the records to make")
+    command.add_argument("options", nargs="*", metavar="key=value", help="options of the source")
+    command.set_defaults(function=_build_data)
+
+
+def _build_data(options: argparse.Namespace, _) -> int:
     from rig3r_jax.data.builders import build_data
 
     print(build_data(options.source, options.root, options.out, options.options))
     return 0
 
 
-def _evaluate(options: argparse.Namespace) -> int:
+def _add_evaluate(commands) -> None:
+    command = commands.add_parser("evaluate", help="evaluate the newest checkpoint of a workdir and write its report")
+    command.add_argument("--workdir", required=True)
+    command.set_defaults(function=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace, _) -> int:
     from rig3r_jax.training.report import evaluate_workdir
 
     evaluate_workdir(Path(options.workdir))
     return 0
+
+
+def _add_convert(commands) -> None:
+    command = commands.add_parser("convert", help="turn PyTorch weights into a file for config.model.init_from")
+    command.add_argument("kind", choices=KINDS, help="whose weights they are")
+    command.add_argument("file", help=".safetensors, .pth or .pt; no pickle is executed")
+    command.add_argument("out", help="the .safetensors file to write")
+    command.add_argument("told", nargs="*", metavar="key=value", help="what no shape tells, such as heads=12")
+    command.set_defaults(function=_convert)
+
+
+def _convert(options: argparse.Namespace, _) -> int:
+    from rig3r_jax.weights.convert import convert_file
+
+    print(convert_file(options.kind, Path(options.file), Path(options.out), options.told))
+    return 0
+
+
+def _add_export(commands) -> None:
+    command = commands.add_parser("export", help="write a run's newest parameters as a file for config.model.init_from")
+    command.add_argument("workdir")
+    command.add_argument("out", help="the .safetensors file to write")
+    command.set_defaults(function=_export)
+
+    command = commands.add_parser("export-torch", help="write a run's or a converted file's weights for PyTorch")
+    command.add_argument("source", help="workdir of a run (its newest checkpoint), or a file that `convert` wrote")
+    command.add_argument("out", help="the .safetensors or .pth file to write")
+    command.set_defaults(function=_export_torch)
+
+
+def _export(options: argparse.Namespace, _) -> int:
+    from rig3r_jax.training.initial import save_run
+
+    print(save_run(Path(options.workdir), Path(options.out)))
+    return 0
+
+
+def _export_torch(options: argparse.Namespace, _) -> int:
+    from rig3r_jax.training.initial import export_run
+    from rig3r_jax.weights.convert import export_torch
+
+    source, out = Path(options.source), Path(options.out)
+    print(export_run(source, out) if source.is_dir() else export_torch(source, out))
+    return 0
+
+
+def _add_parity(commands) -> None:
+    parity = commands.add_parser("parity", help="compare our numbers with PyTorch's")
+    kinds = parity.add_subparsers(dest="kind", required=True)
+
+    twin = kinds.add_parser("twin", help="train Rig3R and its PyTorch twin side by side: --config=configs/demo.py")
+    twin.add_argument("--precision", nargs="+", choices=("float64", "float32"), default=("float64", "float32"))
+    twin.add_argument("--steps", type=int, default=20, help="AdamW steps")
+    twin.add_argument("--batch", type=int, default=2, help="samples of the random batch")
+    twin.add_argument("--views", type=int, help="images per sample; by default the config's")
+    twin.add_argument("--size", type=int, help="pixels of an image's side; by default the config's")
+    twin.add_argument("--seed", type=int, default=0, help="of weights and batch")
+    twin.add_argument("--all", action="store_true", help="one line per parameter")
+    twin.set_defaults(function=_twin, takes_config=True)
+
+    dump = kinds.add_parser("dump", help="compare with a folder of arrays that somebody else's code wrote")
+    dump.add_argument("folder")
+    dump.add_argument("--only", help="the one sub-folder to compare")
+    dump.add_argument("--tolerance", type=float, help="largest relative error; by default by the array's type")
+    dump.set_defaults(function=_dump)
+
+    attention = kinds.add_parser("attention", help="every attention of this device against float64")
+    attention.set_defaults(function=_attention)
+
+
+def _twin(options: argparse.Namespace, rest: list[str]) -> int:
+    from rig3r_jax.parity.twin import twin_command
+    from rig3r_jax.training.flags import read_config
+
+    return twin_command(read_config(rest), options)
+
+
+def _dump(options: argparse.Namespace, _) -> int:
+    from rig3r_jax.parity.dump.driver import dump_command
+
+    return dump_command(Path(options.folder), options.only, options.tolerance)
+
+
+def _attention(*_) -> int:
+    from rig3r_jax.parity.attention import attention_command
+
+    return attention_command()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ class GroundTruth:
     """What Predictions should be. Lengths are divided by z-bar; a sample without valid depth has no z-bar and
     `has_scale` false."""
 
-    points: Float[Array, "b v hp wp 3"]  # reference frame; finite everywhere, meaningful where points_valid
+    points: Float[Array, "b v hp wp 3"]  # reference frame; meaningful where points_valid
     points_valid: Bool[Array, "b v hp wp"]
     pose_directions: Float[Array, "b v hr wr 3"]
     pose_center: Float[Array, "b v 3"]

@@ -68,7 +68,9 @@ def multitask_loss(
         in z-bar units, metres (`_m`) and degrees (`_deg`).
     """
     counts = Counts.of(truth, weights.reduction) if counts is None else counts
-    weighted, distance = pointmap_terms(predictions.points, predictions.confidence, truth.points, weights.alpha)
+    # What is not valid may be NaN: it is cleared before the arithmetic, or the gradient of its place were NaN.
+    target = jnp.where(truth.points_valid[..., None], truth.points, 0.0)
+    weighted, distance = pointmap_terms(predictions.points, predictions.confidence, target, weights.alpha)
     points = Mean.of(weighted, truth.points_valid)
     loss_points = points.total / counts.points
     metres = truth.scale[:, None, None, None]

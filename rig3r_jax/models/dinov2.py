@@ -12,15 +12,38 @@ from rig3r_jax.models.layers import TOKENS, Blocks, layer_norm
 from rig3r_jax.models.resize import resize_bicubic
 from rig3r_jax.models.vit import patchify
 
-_SMALL = nn.initializers.normal(0.02)
 
+def patch_grid(height: int, width: int, patch: int) -> tuple[int, int]:
+    """(rows, columns) of the patches of an image.
 
-def check_image_size(height: int, width: int, patch: int) -> None:
-    """Raises ValueError unless both sides are multiples of the patch."""
-    for name, size in (("height", height), ("width", width)):
+    Raises:
+        ValueError: unless both sides are multiples of the patch.
+    """
+    for side, size in (("height", height), ("width", width)):
         if size < patch or size % patch:
             near = max(round(size / patch), 1) * patch
-            raise ValueError(f"images have {name} {size}: it must be a multiple of {patch}; crop or resize to {near}")
+            raise ValueError(
+                f"the images' {side} is {size}: it must be a multiple of {patch}; resize or crop to {near}"
+            )
+    return height // patch, width // patch
+
+
+class GridPositions(nn.Module):
+    """A learned position of the class token, and a square grid of them for the patches, resized to the image's."""
+
+    width: int
+    side: int
+    dtype: typing.Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, rows: int, columns: int) -> Float[Array, "1+{rows}*{columns} {self.width}"]:
+        """The class token's position, then those of the patches, row-major."""
+        table = self.param("table", nn.initializers.truncated_normal(0.02), (1 + self.side**2, self.width))
+        table = table.astype(self.dtype)
+        if rows == columns == self.side:
+            return table
+        grid = resize_bicubic(table[1:].reshape(self.side, self.side, self.width), rows, columns)
+        return jnp.concatenate([table[:1], grid.reshape(rows * columns, self.width)])
 
 
 class DINOv2(nn.Module):
@@ -31,7 +54,7 @@ class DINOv2(nn.Module):
     heads: int
     patch: int = 14
     registers: int = 4
-    grid: int = 37  # side of the learned grid of positions: of the images of training, in patches
+    position_grid: int = 37  # patches along a side of the images of its training
     attend: Attention = dense_attention
     remat: str = "none"
     unroll: bool = False
@@ -39,23 +62,15 @@ class DINOv2(nn.Module):
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b n d"]:
-        """Normalised tokens of the patches, row-major, of images less ImageNet's mean, over its deviation."""
-        batch, height, width, _ = images.shape
-        check_image_size(height, width, self.patch)
-        rows, columns = height // self.patch, width // self.patch
+        """Normalised patch tokens, row-major, of images from which ImageNet's mean and deviation are divided out."""
+        rows, columns = patch_grid(*images.shape[1:3], self.patch)
         patches = patchify(images.astype(self.dtype), self.patch)
-        x = nn.Dense(self.width, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name="patch_embed")(
-            patches
-        )
-        special = [self._token("cls_token", 1)]
-        position = Positions(self.width, self.grid, at_least_float32(self.dtype), name="positions")(rows, columns)
-        x = jnp.concatenate([jnp.broadcast_to(special[0], (batch, 1, self.width)), x], axis=1)
-        x = x + position.astype(self.dtype)
-        if self.registers:  # after the positions: they have none
-            registers = jnp.broadcast_to(
-                self._token("register_tokens", self.registers), (batch, self.registers, self.width)
-            )
-            x = jnp.concatenate([x[:, :1], registers, x[:, 1:]], axis=1)
+        dense = nn.Dense(self.width, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name="patch_embed")
+        x = jnp.concatenate([self._tokens("cls_token", 1, patches), dense(patches)], axis=1)
+        positions = GridPositions(self.width, self.position_grid, at_least_float32(self.dtype), name="positions")
+        x = x + positions(rows, columns).astype(self.dtype)
+        if self.registers:  # placed after the positions are added: they have none
+            x = jnp.concatenate([x[:, :1], self._tokens("register_tokens", self.registers, x), x[:, 1:]], axis=1)
         x = nn.with_logical_constraint(x, TOKENS)
         x = Blocks(
             self.depth,
@@ -68,3 +83,8 @@ class DINOv2(nn.Module):
             name="blocks",
         )(x)
         return layer_norm("norm", self.dtype)(x)[:, 1 + self.registers :]
+
+    def _tokens(self, name: str, count: int, like: Float[Array, "b n _"]) -> Float[Array, "b {count} d"]:
+        """`count` learned tokens, the same for every image."""
+        tokens = self.param(name, nn.initializers.normal(0.02), (count, self.width))
+        return jnp.broadcast_to(tokens.astype(self.dtype), (like.shape[0], count, self.width))

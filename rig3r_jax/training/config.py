@@ -1,12 +1,10 @@
-"""A config before work begins: read from flags with readable errors, and checked as a whole."""
+"""A config before work begins: checked as a whole, saved, compared with the one a workdir was trained with."""
 
 import dataclasses
-import difflib
 import importlib.util
 import json
 import re
-import runpy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,36 +13,10 @@ from ml_collections import ConfigDict
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.models.rig3r import Rig3R, build
+from rig3r_jax.training.initial import init_problems
 
 TRAIN_EXTRA = ("clu", "grain", "tensorflow", "tensorflow_datasets", "tensorboard", "tqdm")
 SELF_MADE = ("procedural",)  # sources that need no root
-
-
-def wrong_overrides(arguments: Sequence[str]) -> list[str]:
-    """One line for a config file that is missing, and for every --config.a.b= that it does not have, with the nearest
-    name that it has."""
-    arguments = re.sub(r"(^|\n)(--?config)\n", r"\1\2=", "\n".join(arguments)).splitlines()  # --config FILE
-    files = [a.split("=", 1)[1] for a in arguments if re.match(r"--?config=", a)]
-    if not files:
-        return []
-    if not Path(files[-1]).is_file():
-        return [f"--config is {files[-1]!r}, which is no file; take one of configs/, such as configs/demo.py"]
-    config = runpy.run_path(files[-1])["get_config"]()
-    lines = []
-    for argument in arguments:
-        match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
-        node, walked = config, "config"
-        for part in re.findall(r"[^.\[\]]+", match.group(1)) if match else ():
-            try:
-                node = node[int(part)] if part.isdigit() else node[part]
-            except (KeyError, IndexError, TypeError):
-                names = list(node.keys()) if isinstance(node, ConfigDict) else []
-                near = difflib.get_close_matches(part, names, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names) or 'no keys'}"
-                lines.append(f"{argument.split('=')[0]}: {walked} has no {part!r}; {hint}")
-                break
-            walked += f".{part}"
-    return lines
 
 
 def validate(config: ConfigDict, *, devices: int | None = None) -> None:
@@ -66,8 +38,8 @@ def validate(config: ConfigDict, *, devices: int | None = None) -> None:
 
 
 def build_model(config: ConfigDict, backend: str | None = None) -> Rig3R:
-    """The model of config.model."""
-    return build(**config.model.to_dict(), backend=backend)
+    """The model of config.model; where its parameters come from (`init_from`) is no part of it."""
+    return build(**{key: value for key, value in config.model.items() if key != "init_from"}, backend=backend)
 
 
 def _missing_packages() -> Iterator[str]:
@@ -130,10 +102,12 @@ def _model_problems(config: ConfigDict) -> Iterator[str]:
     if model.attention == "cudnn" and model.dtype != "bfloat16":
         yield f"model.attention=cudnn works in bfloat16 only, model.dtype is {model.dtype}; take auto"
     try:
-        built = build(**model.to_dict(), backend="cpu")
+        built = build_model(config, backend="cpu")
     except (ValueError, TypeError) as error:
         yield str(error)
         return
+    if model.get("init_from"):
+        yield from init_problems(model.init_from, model)
     if built.decoder_depth < 4:
         yield f"model.decoder_depth is {built.decoder_depth}; at least 4, since heads read the depths L/2, 3L/4 and L"
     for side in ("points_per_patch", "rays_per_patch"):
@@ -222,7 +196,7 @@ def _tuples(value):
 # What may change between the parts of a run without a word: where and how fast it runs, what it prints.
 _FREE = re.compile(
     r"(name|title|notes|evaluation\..*|mesh\..*|data\.(records|threads|prefetch|cache_gigabytes)|model\.(attention|remat|"
-    r"unroll|dpt_chunk)|train\.(accumulate|log_every|checkpoint_every|keep_checkpoints|evaluate_every|max_bad_steps|"
+    r"unroll|dpt_chunk|init_from)|train\.(accumulate|log_every|checkpoint_every|keep_checkpoints|evaluate_every|max_bad_steps|"
     r"profile_at|profile_steps|peak_tflops))"
 )
 

@@ -29,6 +29,7 @@ from rig3r_jax.training.data import (
 )
 from rig3r_jax.training.flops import peak_flops, train_flops
 from rig3r_jax.training.host import keep_freed_memory, share_interpreter_quickly
+from rig3r_jax.training.initial import initialise
 from rig3r_jax.training.metrics import MetricsWriter, merge_window, parameter_table
 from rig3r_jax.training.setup import Run, build_run, records_folder
 from rig3r_jax.training.state import TrainState
@@ -87,6 +88,9 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
             stack.callback(checkpoints.close)
             if checkpoints.latest_step is None:
                 state, position = run.init(), Position(config.seed, 0)
+                if config.model.init_from:
+                    state, told = initialise(state, config.model.init_from, config.model)
+                    logger.info("parameters from %s", told)
                 logger.info("parameters:\n%s", parameter_table(state.params))
             else:
                 state, saved = checkpoints.restore(run.abstract_state)

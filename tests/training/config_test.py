@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from rig3r_jax.training.config import config_differences, load_config, save_config, validate, wrong_overrides
+from rig3r_jax.training.config import config_differences, load_config, save_config, validate
+from rig3r_jax.training.flags import wrong_overrides
 
 
 @pytest.fixture

@@ -1,0 +1,166 @@
+"""Weight files of others into files of ours and back: `rig3r convert` and `rig3r export-torch`.
+
+A file of ours is a .safetensors whose tensors are named by Flax paths. Its metadata: `format`, `version`, `kind` (a key
+of KINDS, or "rig3r"), `source` (the file it was made from), and, as JSON, `fields` (of the model whose parameters these
+are) and `requires` (fields of Rig3R's config without which the weights mean nothing); `initialised` names parameters
+that the source lacks and the model's initialisation gave.
+"""
+
+import importlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rig3r_jax.formats.atomic import whole_file
+from rig3r_jax.weights import rig3r
+from rig3r_jax.weights.engine import ConversionError, export, flatten, nest
+from rig3r_jax.weights.files import read_metadata, read_tensors, write_tensors
+
+FORMAT, VERSION = "rig3r-weights", "1"
+
+# kind -> module below rig3r_jax.weights with `convert_tensors`, `export_tensors`, and UNTOLD: the fields that no shape
+# tells, arguments of `convert_tensors`
+KINDS = {"dust3r": "dust3r", "dinov2": "dinov2", "vggt": "vggt", "open-rig3r": "open_rig3r"}
+
+
+def convert_file(kind: str, file: str | Path, out: str | Path, told: Sequence[str] = ()) -> str:
+    """Converts a PyTorch file of a kind to a file of ours; returns a report of what became of its tensors.
+
+    Args:
+        kind: a key of KINDS.
+        file: .safetensors, .pth or .pt.
+        out: the .safetensors file to write.
+        told: `key=value` for what no shape tells, where it is not as in the public model, such as `heads=12`.
+
+    Raises:
+        ValueError: unknown kind or key, unreadable file, or tensors that do not fit, all of them named.
+    """
+    file, out = Path(file), Path(out)
+    if out.suffix != ".safetensors":
+        raise ValueError(f"{out}: converted weights are written as .safetensors; give such a name")
+    tensors = read_tensors(file)
+    try:
+        params, metadata = _module(kind).convert_tensors(tensors, **_parse(kind, told))
+    except ConversionError as error:
+        raise ConversionError(f"{file}: {error}") from None
+    save_params(out, params, {**metadata, "kind": kind, "source": file.name})
+    named = _module(kind).export_tensors(params, metadata)
+    ignored = _families([name for name in tensors if name not in named])
+    left_out = sum(ignored.values())
+    leaves = flatten(params).values()
+    lines = [
+        f"{file.name} ({kind}) -> {out}",
+        f"tensors: {len(tensors)} read, {len(tensors) - left_out} kept, {left_out} left out by name",
+        *(f"  left out: {count:5d}  {family}" for family, count in ignored.items()),
+        f"parameters: {len(leaves)} arrays, {sum(leaf.size for leaf in leaves):,} numbers",
+        *([f"  initialised, not in the file: {metadata['initialised']}"] if "initialised" in metadata else []),
+        f"model fields: {metadata['fields']}",
+        f"  of which no shape tells {', '.join(_module(kind).UNTOLD)}: say key=value where it differs",
+    ]
+    return "\n".join(lines)
+
+
+def _parse(kind: str, told: Sequence[str]) -> dict[str, int | tuple[int, ...]]:
+    """`heads=12` and `levels=4,11,17,23` as arguments of a kind's `convert_tensors`."""
+    known, arguments = _module(kind).UNTOLD, {}
+    for item in told:
+        key, _, value = item.partition("=")
+        if key not in known or not re.fullmatch(r"\d+(,\d+)*", value):
+            raise ValueError(
+                f"{item!r}: what can be told about {kind} weights is {', '.join(known)}, as key=number or key=a,b,c"
+            )
+        numbers = tuple(int(number) for number in value.split(","))
+        arguments[key] = numbers if len(numbers) > 1 else numbers[0]
+    return arguments
+
+
+def export_torch(source: str | Path, out: str | Path) -> str:
+    """Writes a file of ours under PyTorch's names, bit for bit what was read; returns a report.
+
+    A converted file gets its original names back. One of Rig3R gets those of the plain PyTorch twin.
+
+    Args:
+        source: file of ours.
+        out: a .safetensors, or a .pth where PyTorch is installed.
+    """
+    params, metadata = load_params(source)
+    if metadata["kind"] == "rig3r":
+        tensors = export(params, rig3r.table(params))
+    else:
+        tensors = _module(metadata["kind"]).export_tensors(params, metadata)
+    write_torch(out, tensors)
+    return f"{Path(source).name} ({metadata['kind']}) -> {out}: {len(tensors)} tensors under PyTorch's names"
+
+
+def write_torch(out: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes a state dict as .safetensors, or as .pth by PyTorch."""
+    out = Path(out)
+    if out.suffix == ".safetensors":
+        write_tensors(out, tensors, {"format": "pt"})
+        return
+    if out.suffix not in (".pth", ".pt"):
+        raise ValueError(f"{out}: weights for PyTorch are written as .safetensors or .pth; give such a name")
+    try:
+        import torch
+    except ImportError:
+        raise ValueError(
+            f"{out}: a .pth is written by PyTorch, which is not installed: pip install 'rig3r_jax[torch]', or take "
+            f"{out.with_suffix('.safetensors').name}, which PyTorch reads by safetensors.torch.load_file"
+        ) from None
+    state = {}
+    for name, array in tensors.items():
+        array = np.require(array, requirements=("C", "W", "O"))
+        if array.dtype.name == "bfloat16":  # unknown to torch.from_numpy
+            state[name] = torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+        else:
+            state[name] = torch.from_numpy(array)
+    with whole_file(out) as file:
+        torch.save(state, file)
+
+
+def save_params(path: str | Path, params: Mapping, metadata: Mapping[str, str]) -> None:
+    """Writes a tree of parameters as a file of ours; `metadata` names its `kind`."""
+    assert "kind" in metadata, "a file of ours says what it holds"
+    write_tensors(path, flatten(params), {**metadata, "format": FORMAT, "version": VERSION})
+
+
+def load_params(path: str | Path) -> tuple[dict, dict[str, str]]:
+    """The parameters of a file of ours as a nested tree of memory-mapped arrays, and its metadata."""
+    metadata = load_metadata(path)
+    return nest(read_tensors(path)), metadata
+
+
+def load_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata of a file of ours.
+
+    Raises:
+        ValueError: it is no file of ours, or one of a later version; says what to do.
+    """
+    metadata = read_metadata(path)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} is no converted weights file; make one: rig3r convert {{{','.join(KINDS)}}} {path} "
+            f"{Path(path).stem}_converted.safetensors"
+        )
+    if metadata.get("version") != VERSION or metadata.get("kind") not in (*KINDS, "rig3r"):
+        raise ValueError(
+            f"{path}: kind {metadata.get('kind')!r} in version {metadata.get('version')!r} of the format is not known "
+            f"here (version {VERSION}: {', '.join(KINDS)}, rig3r); update the package or convert the file again"
+        )
+    return metadata
+
+
+def _module(kind: str):
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r} is not known; weights are converted from {', '.join(KINDS)}")
+    return importlib.import_module(f"rig3r_jax.weights.{KINDS[kind]}")
+
+
+def _families(names: Sequence[str]) -> dict[str, int]:
+    """Names counted by their first part, `dec_blocks`; one that is alone there by its whole name."""
+    firsts = [name.split(".")[0] for name in names]
+    counts = Counter(firsts)
+    return {first if counts[first] > 1 else name: counts[first] for name, first in zip(names, firsts, strict=True)}

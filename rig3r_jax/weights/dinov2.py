@@ -1,0 +1,134 @@
+"""DINOv2's weights, with the names of its authors or of timm, to and from VGGT's image encoder."""
+
+import json
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from rig3r_jax.models.dinov2 import DINOv2
+from rig3r_jax.weights.engine import (
+    PATCH,
+    Entry,
+    Layout,
+    Table,
+    block_entries,
+    conv,
+    convert,
+    export,
+    norm,
+    squeezed,
+    stacked_depth,
+)
+
+UNTOLD = ("encoder_heads",)
+HEAD_WIDTH = 64  # of all public sizes
+_PLACE = "aggregator/encoder"  # of the encoder in VGGT's parameters
+
+
+def _without_class_position(leaf: np.ndarray) -> np.ndarray:
+    return leaf[None, 1:]
+
+
+def _with_class_position(tensor: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros_like(tensor[0, :1]), tensor[0]])
+
+
+# timm adds the class token's position to the token itself: in its files with registers only patches have positions.
+_PATCHES_ONLY = Layout("patches_only", _with_class_position, _without_class_position)
+
+
+def encoder_entries(source: str, target: str, depth: int, *, registers: bool, timm: bool = False) -> list[Entry]:
+    """One entry for each tensor of a DINOv2 whose keys begin with `source` and whose parameters lie below `target`."""
+    positions = _PATCHES_ONLY if timm and registers else squeezed(1)
+    entries = [
+        *conv(f"{source}patch_embed.proj", f"{target}/patch_embed", layout=PATCH),
+        Entry(f"{source}cls_token", f"{target}/cls_token", squeezed(1)),
+        Entry(f"{source}pos_embed", f"{target}/positions/table", positions),
+        *norm(f"{source}norm", f"{target}/norm"),
+    ]
+    if registers:
+        name = "reg_token" if timm else "register_tokens"
+        entries.append(Entry(f"{source}{name}", f"{target}/register_tokens", squeezed(1)))
+    for index in range(depth):
+        entries += block_entries(f"{source}blocks.{index}", f"{target}/blocks/block", index, layer_scale=True)
+    return entries
+
+
+def table(fields: Mapping) -> Table:
+    """The mapping of a file whose fields `fields_from_shapes` has read."""
+    entries = encoder_entries(
+        "", _PLACE, fields["encoder_depth"], registers=fields["encoder_registers"] > 0, timm=fields["timm"]
+    )
+    return Table(tuple(entries), ignored=("mask_token",))
+
+
+def fields_from_shapes(tensors: Mapping[str, np.ndarray], *, encoder_heads: int | None = None) -> dict[str, int | bool]:
+    """Fields of VGGT that describe its image encoder, and `timm`: whether the names are timm's.
+
+    Args:
+        tensors: the weights file.
+        encoder_heads: attention heads, which no shape tells; by default a head is 64 wide.
+
+    Raises:
+        ValueError: these are no weights of DINOv2.
+    """
+    ranks = {"cls_token": 3, "pos_embed": 3, "patch_embed.proj.weight": 4}
+    wrong = [name for name, rank in ranks.items() if name not in tensors or tensors[name].ndim != rank]
+    if wrong:
+        raise ValueError(
+            f"these are no weights of DINOv2: {', '.join(wrong)} missing or of another rank; give a backbone's file"
+        )
+    width, _, patch, _ = tensors["patch_embed.proj.weight"].shape
+    registers = next((tensors[name] for name in ("reg_token", "register_tokens") if name in tensors), None)
+    timm = "reg_token" in tensors
+    return {
+        "width": width,
+        "encoder_depth": stacked_depth(tensors, "blocks"),
+        "encoder_heads": encoder_heads or max(width // HEAD_WIDTH, 1),
+        "patch": patch,
+        "encoder_registers": 0 if registers is None else registers.shape[1],
+        "position_grid": math.isqrt(tensors["pos_embed"].shape[1] - (not timm)),
+        "timm": timm,
+    }
+
+
+def convert_tensors(
+    tensors: Mapping[str, Float[np.ndarray, "..."]], *, encoder_heads: int | None = None
+) -> tuple[dict, dict[str, str]]:
+    """({"aggregator": {"encoder": parameters}}, metadata): the part of VGGT's parameters that DINOv2 initialises.
+
+    A file without registers gives no `register_tokens`: a model that has them keeps those of its initialisation.
+
+    Raises:
+        ConversionError: names every key that is unknown, missing or misshapen.
+    """
+    fields = fields_from_shapes(tensors, encoder_heads=encoder_heads)
+    params = convert(tensors, table(fields), {"aggregator": {"encoder": wanted(fields)}})
+    return params, {"fields": json.dumps(fields)}
+
+
+def export_tensors(params: Mapping, metadata: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The inverse of `convert_tensors`, with the names of the file that was converted."""
+    fields = json.loads(metadata["fields"])
+    encoder = dict(params["aggregator"]["encoder"])
+    if fields["timm"]:
+        encoder["cls_token"] = np.asarray(encoder["cls_token"]) + np.asarray(encoder["positions"]["table"][:1])
+    return export({"aggregator": {"encoder": encoder}}, table(fields))
+
+
+def wanted(fields: Mapping) -> dict:
+    """Shapes and types of the encoder's parameters."""
+    model = DINOv2(
+        fields["width"],
+        fields["encoder_depth"],
+        fields["encoder_heads"],
+        fields["patch"],
+        fields["encoder_registers"],
+        fields["position_grid"],
+    )
+    images = jax.ShapeDtypeStruct((1, model.patch, model.patch, 3), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), images)["params"]

@@ -1,0 +1,108 @@
+"""Weight files as mappings of names to memory-mapped arrays; nothing of a file is ever executed."""
+
+import json
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+
+from rig3r_jax.formats.atomic import whole_file
+from rig3r_jax.weights.pth import read_checkpoint
+
+_DTYPES = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16,
+    "F8_E4M3": jnp.float8_e4m3fn, "F8_E5M2": jnp.float8_e5m2,
+    "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
+    "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
+}  # fmt: skip
+_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+
+
+def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of a .safetensors, .pth or .pt file, memory-mapped and read-only, in the types of the file.
+
+    Raises:
+        ValueError: the file is damaged, of another kind, or wants code to be run.
+    """
+    path = _existing(path)
+    if path.suffix in (".pth", ".pt"):
+        return read_checkpoint(path)
+    header, start = _header(path)
+    data = np.memmap(path, np.uint8, mode="r") if any(info["data_offsets"][1] for info in header.values()) else b""
+    tensors = {}
+    for name, info in header.items():
+        if info["dtype"] not in _DTYPES:
+            raise ValueError(f"{path}: {name} is of type {info['dtype']}; known are {', '.join(_DTYPES)}")
+        dtype = np.dtype(_DTYPES[info["dtype"]])
+        begin, end = (start + offset for offset in info["data_offsets"])
+        tensors[name] = (
+            np.ndarray(info["shape"], dtype, data[begin:end]) if end > begin else np.empty(info["shape"], dtype)
+        )
+    return tensors
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The metadata of a .safetensors file; {} where it has none, and for .pth files."""
+    path = _existing(path)
+    if path.suffix in (".pth", ".pt"):
+        return {}
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, typing.Any], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a .safetensors file whole or not at all, one tensor after the other: no second copy of them is held.
+
+    Args:
+        tensors: names to arrays of any memory layout; jax arrays come from the device one by one.
+        metadata: text that `read_metadata` gives back.
+    """
+    path = Path(path)
+    # Wide types first, as the library writes: every tensor is then aligned to its type.
+    order = sorted(tensors, key=lambda name: (-np.dtype(tensors[name].dtype).itemsize, name))
+    header, offset = {"__metadata__": dict(metadata)} if metadata else {}, 0
+    for name in order:
+        tensor, dtype = tensors[name], np.dtype(tensors[name].dtype)
+        if dtype not in _NAMES:
+            raise ValueError(f"{path}: {name} is of type {dtype}, which .safetensors does not know; cast it first")
+        size = int(np.prod(tensor.shape, dtype=np.int64)) * dtype.itemsize
+        header[name] = {"dtype": _NAMES[dtype], "shape": list(tensor.shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with whole_file(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            array = np.ascontiguousarray(np.asarray(tensors[name])).reshape(-1)
+            file.write(array.view(np.uint8).data)
+
+
+def _existing(path) -> Path:
+    path = Path(path)
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise ValueError(f"{path}: weights come as .safetensors, .pth or .pt; give such a file")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; give the path of a weights file")
+    return path
+
+
+def _opened(path):
+    """The library's reader: it checks lengths, types and offsets of the header."""
+    try:
+        return safetensors.safe_open(path, framework="numpy")
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: is no whole .safetensors file ({error}); fetch or write it again") from error
+
+
+def _header(path) -> tuple[dict[str, dict], int]:
+    """Header without metadata, and where the data start."""
+    with _opened(path), open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    header.pop("__metadata__", None)
+    return header, 8 + size
