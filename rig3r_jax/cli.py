@@ -112,6 +112,7 @@ def _add_parity(commands) -> None:
     twin.add_argument("--views", type=int, help="images per sample; by default the config's")
     twin.add_argument("--size", type=int, help="pixels of an image's side; by default the config's")
     twin.add_argument("--seed", type=int, default=0, help="of weights and batch")
+    twin.add_argument("--corrupt", metavar="NAME", help="change this parameter of the twin by 1%%: the check must fail")
     twin.add_argument("--all", action="store_true", help="one line per parameter")
     twin.set_defaults(function=_twin, takes_config=True)
 

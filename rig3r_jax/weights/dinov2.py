@@ -115,8 +115,9 @@ def export_tensors(params: Mapping, metadata: Mapping[str, str]) -> dict[str, np
     """The inverse of `convert_tensors`, with the names of the file that was converted."""
     fields = json.loads(metadata["fields"])
     encoder = dict(params["aggregator"]["encoder"])
-    if fields["timm"]:
-        encoder["cls_token"] = np.asarray(encoder["cls_token"]) + np.asarray(encoder["positions"]["table"][:1])
+    position = np.asarray(encoder["positions"]["table"][:1])
+    if fields["timm"] and position.any():  # after training: timm's files have no place for it but the token itself
+        encoder["cls_token"] = np.asarray(encoder["cls_token"]) + position
     return export({"aggregator": {"encoder": encoder}}, table(fields))
 
 

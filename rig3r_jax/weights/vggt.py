@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import jax
@@ -19,6 +19,7 @@ from rig3r_jax.models.vggt import VARIANTS, VGGT, build_vggt
 from rig3r_jax.weights.convert import load_params
 from rig3r_jax.weights.dinov2 import HEAD_WIDTH, encoder_entries
 from rig3r_jax.weights.engine import (
+    CONV,
     CONV_TRANSPOSE,
     Entry,
     Table,
@@ -31,13 +32,13 @@ from rig3r_jax.weights.engine import (
     nest,
     norm,
     squeezed,
-    stacked_depth,
 )
 
 KIND = "vggt"
 IGNORED = (r"track_head\..*", r"(.*\.)?mask_token")  # point tracking; a token that only DINOv2's own training uses
 UNTOLD = ("encoder_heads", "camera_heads", "levels", "iterations")
 LOG_VARIANCE_BRANCH = "camera_head.pose_log_var_branch."  # the public file lacks it
+_LOG_VARIANCE = "camera_head/refinement/pose_log_var"  # its parameters
 _HEADS = {"camera": "camera_head", "depth": "depth_head", "points": "point_head"}  # of `outputs`
 
 
@@ -97,10 +98,8 @@ def _dense_entries(head: str) -> list[Entry]:
             for layer in ("conv1", "conv2"):
                 name = f"{source}.refinenet{level + 1}.resConfUnit{unit}.{layer}"
                 entries += conv(name, f"{fusion}/unit{unit}/{layer}")
-    for level in (0, 1):
-        resize = conv(f"{head}.resize_layers.{level}", f"{target}/level{level + 1}_resize", layout=CONV_TRANSPOSE)
-        entries += resize
-    entries += conv(f"{head}.resize_layers.3", f"{target}/level4_resize")
+    for level, layout in {0: CONV_TRANSPOSE, 1: CONV_TRANSPOSE, 3: CONV}.items():  # level 2 keeps its size
+        entries += conv(f"{head}.resize_layers.{level}", f"{target}/level{level + 1}_resize", layout=layout)
     entries += conv(f"{source}.output_conv1", f"{target}/head1")
     entries += conv(f"{source}.output_conv2.0", f"{target}/head2")
     return entries + conv(f"{source}.output_conv2.2", f"{target}/head3")
@@ -124,24 +123,29 @@ def fields_from_shapes(tensors: Mapping[str, np.ndarray], **told) -> dict:
 
     def usual(pattern: str, axis: int, otherwise: int) -> int:
         """The most frequent size: a single misshapen tensor shall not decide about all others."""
-        found = (shape[axis] for name, shape in shapes.items() if len(shape) > axis and re.fullmatch(pattern, name))
-        return max(Counter(found).items(), key=lambda item: item[1], default=(otherwise, 0))[0]
+        sizes = (shape[axis] for name, shape in shapes.items() if len(shape) > axis and re.fullmatch(pattern, name))
+        return _most_frequent(sizes, otherwise)
+
+    def layers(prefix: str) -> int:
+        """How many blocks have a tensor, of most tensors: a missing or an additional one does not count."""
+        numbered = (match[1] for name in shapes if (match := re.fullmatch(prefix + r"\.\d+\.(.+)", name)))
+        return _most_frequent(Counter(numbered).values(), 0)
 
     blocks, encoder, dense = r"aggregator\.\w+_blocks\.\d+", r"aggregator\.patch_embed", "(depth|point)_head"
     width = usual(rf"{blocks}\.norm1\.weight", 0, 0)
     if not width:
         raise ValueError("these are no weights of VGGT: no aggregator.frame_blocks; give the file of the whole model")
     heads = max(width // usual(rf"{blocks}\.attn\.q_norm\.weight", 0, HEAD_WIDTH), 1)
-    depth = max(stacked_depth(shapes, f"aggregator.{kind}_blocks") for kind in ("frame", "global"))
+    depth = max(layers(rf"aggregator\.{kind}_blocks") for kind in ("frame", "global"))
     outputs = [output for output, head in _HEADS.items() if any(name.startswith(f"{head}.") for name in shapes)]
     fields = {
         "width": width,
         "depth": depth,
         "heads": heads,
-        "encoder_depth": stacked_depth(shapes, "aggregator.patch_embed.blocks"),
+        "encoder_depth": layers(rf"{encoder}\.blocks"),
         "encoder_heads": max(width // HEAD_WIDTH, 1),
         "camera_heads": heads,
-        "trunk_depth": stacked_depth(shapes, "camera_head.trunk"),
+        "trunk_depth": layers(r"camera_head\.trunk"),
         "iterations": public.iterations,
         "patch": usual(rf"{encoder}\.patch_embed\.proj\.weight", 2, public.patch),
         "registers": usual(r"aggregator\.register_token", 2, public.registers),
@@ -156,6 +160,10 @@ def fields_from_shapes(tensors: Mapping[str, np.ndarray], **told) -> dict:
     return fields | told | {"levels": list(told["levels"]) if "levels" in told else _levels(depth)}
 
 
+def _most_frequent(numbers: Iterable[int], otherwise: int) -> int:
+    return next(iter(Counter(numbers).most_common(1)), (otherwise, 0))[0]
+
+
 def _levels(depth: int) -> list[int]:
     for variant in VARIANTS.values():
         if variant["depth"] == depth:
@@ -166,7 +174,7 @@ def _levels(depth: int) -> list[int]:
 
 
 def convert_tensors(tensors: Mapping[str, Float[np.ndarray, "..."]], **told) -> tuple[dict, dict[str, str]]:
-    """Parameters of VGGT, and the metadata that name the model, its fields, and what is not from the file.
+    """Parameters of VGGT, and the metadata: the model's fields, and what is not from the file.
 
     The log-variance branch, where the file lacks it, gets the values of the model's initialisation. `told` is as for
     `fields_from_shapes`.
@@ -181,13 +189,15 @@ def convert_tensors(tensors: Mapping[str, Float[np.ndarray, "..."]], **told) -> 
     metadata = {"fields": json.dumps(fields)}
     if fields["log_variance"] and not given:
         params["camera_head"]["refinement"]["pose_log_var"] = initial_log_variance(2 * fields["width"])
-        metadata["initialised"] = "camera_head/refinement/pose_log_var"
+        metadata["initialised"] = _LOG_VARIANCE
     return params, metadata
 
 
 def export_tensors(params: Mapping, metadata: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """The inverse of `convert_tensors`, without the names in IGNORED."""
-    return export(params, table(json.loads(metadata["fields"])))
+    """The inverse of `convert_tensors`: the file's own tensors, without the names in IGNORED and what it lacked."""
+    tensors = export(params, table(json.loads(metadata["fields"])))
+    lacked = metadata.get("initialised") == _LOG_VARIANCE
+    return {name: array for name, array in tensors.items() if not (lacked and name.startswith(LOG_VARIANCE_BRANCH))}
 
 
 def build(fields: Mapping, **others) -> VGGT:

@@ -72,6 +72,16 @@ def test_both_names_are_the_same_network():
     np.testing.assert_allclose(outs[1], outs[0], rtol=1e-4, atol=1e-5)
 
 
+def test_a_trained_position_of_the_class_token_is_exported_within_the_token():
+    params, metadata = convert_tensors(_tensors(timm=True), encoder_heads=2)
+    encoder = params["aggregator"]["encoder"]
+    before = export_tensors(params, metadata)["cls_token"].copy()
+    encoder["positions"]["table"][0] = 0.5
+    after = export_tensors(params, metadata)
+    np.testing.assert_array_equal(after["cls_token"], before + np.float32(0.5))
+    assert after["pos_embed"].shape == (1, GRID**2, WIDTH)
+
+
 @pytest.mark.parametrize("registers", [REGISTERS, 0])
 def test_parameters_are_those_of_vggts_encoder(registers: int):
     params, metadata = convert_tensors(_tensors(False, registers), encoder_heads=2)

@@ -87,6 +87,12 @@ def test_one_report_names_what_is_missing_unknown_and_misshapen(tensors):
         assert part in str(error.value)
 
 
+def test_one_tensor_of_a_layer_too_many_is_unknown_and_makes_no_layer(tensors):
+    tensors["aggregator.frame_blocks.4.norm1.bias"] = np.zeros(32, np.float32)
+    with pytest.raises(ConversionError, match="1 unknown keys:\n  aggregator.frame_blocks.4.norm1.bias$"):
+        convert_tensors(tensors, **TOLD)
+
+
 @pytest.mark.parametrize(
     "name, shape",
     [
