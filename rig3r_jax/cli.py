@@ -106,7 +106,9 @@ def _add_parity(commands) -> None:
     kinds = parity.add_subparsers(dest="kind", required=True)
 
     twin = kinds.add_parser("twin", help="train Rig3R and its PyTorch twin side by side: --config=configs/demo.py")
-    twin.add_argument("--precision", nargs="+", choices=("float64", "float32"), default=("float64", "float32"))
+    twin.add_argument(
+        "--precision", nargs="+", choices=("float64", "float32", "tf32", "bfloat16"), default=("float64", "float32")
+    )
     twin.add_argument("--steps", type=int, default=20, help="AdamW steps")
     twin.add_argument("--batch", type=int, default=2, help="samples of the random batch")
     twin.add_argument("--views", type=int, help="images per sample; by default the config's")

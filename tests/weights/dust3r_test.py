@@ -32,9 +32,10 @@ def close(ours, theirs, tolerance=2e-5):
 def test_golden_encoder_forward(shared, position, case):
     folder = shared / "golden/croco_tiny"
     meta = json.loads((folder / "meta.json").read_text())
-    params, metadata = dust3r.convert_tensors(read_tensors(folder / "weights.safetensors"))
-    assert json.loads(metadata["fields"]) == {"width": meta["dim"], "encoder_depth": meta["depth"], "patch": 16}
-    assert json.loads(metadata["requires"]) == {"position": "rope", "patch": 16}
+    params, metadata = dust3r.convert_tensors(read_tensors(folder / "weights.safetensors"), heads=meta["heads"])
+    fields = {"width": meta["dim"], "encoder_depth": meta["depth"], "heads": meta["heads"], "patch": 16}
+    assert json.loads(metadata["fields"]) == fields
+    assert json.loads(metadata["requires"]) == {"position": "rope", "patch": 16, "heads": meta["heads"]}
     encoder = Encoder(meta["dim"], meta["depth"], meta["heads"], meta["patch"], position)
     images = np.load(folder / "inputs.npz")["img"].transpose(0, 2, 3, 1)
     out = encoder.apply({"params": params["encoder"]}, jnp.asarray(images))
@@ -66,7 +67,7 @@ def test_golden_real_names_initialise_the_full_encoder(real_keys):
     params, metadata = dust3r.convert_tensors(real_keys)
     assert shapes(params) == shapes({"encoder": wanted})
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 303_098_880
-    assert json.loads(metadata["fields"]) == {"width": 1024, "encoder_depth": 24, "patch": 16}
+    assert json.loads(metadata["fields"]) == {"width": 1024, "encoder_depth": 24, "heads": 16, "patch": 16}
     back = dust3r.export_tensors(params, metadata)
     assert {name: array.shape for name, array in back.items()} == {
         name: array.shape for name, array in real_keys.items() if name.startswith(("patch_embed.", "enc_"))

@@ -1,0 +1,376 @@
+"""Rig3R and its training in Flax against the PyTorch twin: the same weights and batch, every number compared."""
+
+import argparse
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from rig3r_jax.losses.ground_truth import ground_truth_for
+from rig3r_jax.losses.multitask import LossWeights, multitask_loss
+from rig3r_jax.parity.compare import Comparison, compare, report
+from rig3r_jax.parity.torch_inputs import random_batch, random_parameters
+from rig3r_jax.parity.torch_rig3r import Rig3R as Twin
+from rig3r_jax.parity.torch_run import HOOKED, Outcome, Recipe, named_states, run_torch
+from rig3r_jax.schema import Batch
+from rig3r_jax.training.config import build_model
+from rig3r_jax.training.initial import initialise
+from rig3r_jax.training.setup import build_optimizer
+from rig3r_jax.training.state import TrainState
+from rig3r_jax.training.step import make_train_step
+from rig3r_jax.weights import rig3r
+from rig3r_jax.weights.engine import export
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """How our side computes, and the largest relative errors from the twin."""
+
+    forward: float
+    gradient: float
+    after_steps: float | None  # None: no training; the twin that is compared with is the one in float64
+    noise: float  # share of the gradient's global norm below which a gradient may be rounding of a zero
+    dtype: str  # of the activations
+    products: str  # precision of float32 matrix products on a GPU
+
+    def gradient_tolerance(self, name: str, dpt: bool) -> float:
+        """Of a parameter's gradient; see KINKS for the parameters that a DPT head's gradient reaches."""
+        if not dpt or self.dtype == "float64" or name.startswith(("pose_head", "rig_head")):
+            return self.gradient
+        return max(self.gradient, 1e-2 if name.startswith("point_head") else 1e-3)
+
+
+KINKS = (
+    "rounding switches single units of the DPT head's ReLUs on or off, and each one changes gradients by its whole "
+    "share: in float32 they are compared to 1e-2 inside the head and to 1e-3 before it"
+)
+
+
+PRECISIONS = {
+    "float64": Precision(1e-10, 1e-10, 1e-8, 1e-12, "float64", "highest"),
+    "float32": Precision(2e-5, 1e-4, 1e-3, 1e-6, "float32", "highest"),
+    "tf32": Precision(5e-3, 2e-2, None, 1e-4, "float32", "tensorfloat32"),  # 10 bits of mantissa
+    "bfloat16": Precision(5e-2, 2e-1, None, 1e-3, "bfloat16", "highest"),  # 7 bits
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Silent:
+    """A parameter whose gradient is zero by the model's form: both sides hold rounding errors, of these sizes.
+
+    A bias of the keys shifts all logits of a query alike, and softmax does not see it. Adam makes steps of noise.
+    """
+
+    name: str
+    ours: float
+    theirs: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One table."""
+
+    title: str
+    rows: list[Comparison]
+    silent: list[Silent] = dataclasses.field(default_factory=list)
+    of_parameters: bool = False  # rows are parameters, which may be shown block by block
+    remark: str = ""
+
+    @property
+    def beyond(self) -> int:
+        return sum(not row.passed for row in self.rows)
+
+
+def twin_command(config: ConfigDict, options: argparse.Namespace) -> int:
+    """`rig3r parity twin`: prints the tables; 1 when anything is beyond its tolerance."""
+    sections = run_twin(
+        config,
+        precisions=options.precision,
+        steps=options.steps,
+        batch=options.batch,
+        views=options.views,
+        size=options.size,
+        seed=options.seed,
+        corrupt=options.corrupt,
+    )
+    for section in sections:
+        print(format_section(section, in_full=options.all), end="\n\n")
+    beyond, compared = sum(section.beyond for section in sections), sum(len(section.rows) for section in sections)
+    print(f"{compared} arrays compared with the PyTorch twin, {beyond} beyond tolerance")
+    return int(beyond > 0)
+
+
+def run_twin(
+    config: ConfigDict,
+    *,
+    precisions: Sequence[str] = ("float64", "float32"),
+    steps: int = 20,
+    batch: int = 2,
+    views: int | None = None,
+    size: int | None = None,
+    seed: int = 0,
+    corrupt: str | None = None,
+) -> list[Section]:
+    """Runs both sides and compares them.
+
+    Args:
+        config: a whole config; of it the model (with init_from), the loss and the optimizer count, in one micro-batch
+            and without an average of the parameters. The schedule is shortened to `steps`.
+        precisions: keys of PRECISIONS; tf32 is left out, with a remark, where there is no GPU.
+        steps: of AdamW; 0 leaves training out.
+        batch: samples of the random batch.
+        views: images per sample; None: as the config says.
+        size: pixels of an image's side; None: as the config says.
+        seed: of batch and parameters.
+        corrupt: what is changed by 1% on the twin's side, to see that it is noticed: a name of its state dict (its
+            first element changes, by 1% of the largest), `loss.alpha` or `optimizer.b1` and the like.
+    """
+    unknown = sorted(set(precisions) - set(PRECISIONS))
+    if unknown:
+        raise ValueError(f"precision {', '.join(unknown)} is not known; take some of {', '.join(PRECISIONS)}")
+    config = _shortened(config, steps, views, size)
+    data = random_batch(seed, batch, config.sampling.num_views, config.sampling.image_size)
+    model = build_model(_of_type(config, "float32"))
+    params = random_parameters(model.clone(unroll=False), data.views, seed)  # unrolling would compile for longer
+    if config.model.init_from:
+        laid_over, _ = initialise(jax.tree.map(jnp.asarray, params), config.model.init_from, config.model)
+        params = jax.device_get(laid_over)
+    fields = {name: getattr(model, name) for name in Twin.FIELDS}
+    state, recipe = _corrupted(export(params, rig3r.table(params)), _recipe(config, steps), corrupt)
+    exact = run_torch(fields, state, data, recipe, "float64")
+    sections = []
+    for name in precisions:
+        precision = PRECISIONS[name]
+        if name == "tf32" and jax.default_backend() != "gpu":
+            sections.append(Section("tf32", [], remark="not compared: only GPUs have TF32"))
+            continue
+        trained = precision.after_steps is not None
+        ours = run_flax(config, params, data, precision, steps if trained else 0)
+        if not trained:
+            theirs = dataclasses.replace(exact, curves={}, parameters={})
+        else:
+            theirs = exact if name == "float64" else run_torch(fields, state, data, recipe, name)
+        sections += compare_outcomes(name, ours, theirs, exact, state)
+    return sections
+
+
+def run_flax(config: ConfigDict, params: PyTree, batch: Batch, precision: Precision, steps: int) -> Outcome:
+    """Our outcome by the twin's names: the real model, loss, optimizer and train step."""
+    config = _of_type(config, precision.dtype)
+    double = precision.dtype == "float64"
+
+    def array(leaf):
+        floating = np.issubdtype(leaf.dtype, np.floating)
+        return jnp.asarray(leaf, (jnp.float64 if double else jnp.float32) if floating else None)
+
+    with jax.enable_x64(double), jax.default_matmul_precision(precision.products):
+        params, batch = jax.tree.map(array, (params, batch))
+        model, weights = build_model(config), LossWeights(**config.loss.to_dict())
+
+        def loss_of(params, batch):
+            predictions, state = model.apply(
+                {"params": params},
+                batch.views,
+                capture_intermediates=lambda module, _: len(module.path) == 1,
+                mutable="intermediates",
+            )
+            truth = ground_truth_for(predictions, batch.targets, batch.views.image_mask)
+            loss, terms = multitask_loss(predictions, truth, weights)
+            return loss, (predictions, state["intermediates"], {name: mean.compute() for name, mean in terms.items()})
+
+        gradients, (predictions, states, terms) = jax.jit(jax.grad(loss_of, has_aux=True))(params, batch)
+        states = {name: states[name]["__call__"][0] for name in HOOKED}
+        after, curves = _train(config, model, weights, params, batch, steps) if steps else ({}, {})
+        return Outcome(
+            forward=jax.device_get(named_states(states) | dataclasses.asdict(predictions)),
+            terms=jax.device_get(terms),
+            gradients=export(gradients, rig3r.table(gradients)),
+            curves=curves,
+            parameters=export(after, rig3r.table(after)),
+        )
+
+
+def _train(config: ConfigDict, model: nn.Module, weights: LossWeights, params: PyTree, batch: Batch, steps: int):
+    optimizer, schedule = build_optimizer(config)
+    train_step = jax.jit(make_train_step(model, optimizer, schedule, weights))
+    zero = jnp.zeros((), jnp.int32)
+    state = TrainState(zero, params, optimizer.init(params), {}, zero, zero)
+    if config.model.dtype == "float64":  # JAX divides int32 in float32, which would round schedule and bias correction
+        state = jax.tree.map(lambda leaf: leaf.astype(jnp.int64) if leaf.dtype == jnp.int32 else leaf, state)
+    curves = {"learning rate": [], "gradient norm": [], "loss": []}
+    for _ in range(steps):
+        rate = schedule(state.step)
+        state, metrics = train_step(state, batch)
+        values = rate, metrics["train/gradient_norm"].compute(), metrics["loss/total"].compute()
+        for name, value in zip(curves, values, strict=True):
+            curves[name].append(float(value))
+    return state.params, {name: np.array(values) for name, values in curves.items()}
+
+
+def compare_outcomes(
+    precision: str, ours: Outcome, theirs: Outcome, exact: Outcome, start: Mapping[str, np.ndarray]
+) -> list[Section]:
+    """The tables of one precision; `exact` is the twin's outcome in float64, `start` the parameters before training."""
+    limits = PRECISIONS[precision]
+    for part in dataclasses.fields(Outcome):
+        apart = getattr(ours, part.name).keys() ^ getattr(theirs, part.name).keys()
+        if apart:
+            raise ValueError(f"{part.name}: only one side has {sorted(apart)}")
+
+    dpt = any(".dpt." in name for name in theirs.gradients)
+
+    def rows(part: str, tolerance: float, leave_out: Sequence[str] = ()) -> list[Comparison]:
+        a, b, c = (_thirds(getattr(outcome, part)) for outcome in (ours, theirs, exact))
+        limit = {name: limits.gradient_tolerance(name, dpt) if part == "gradients" else tolerance for name in b}
+        return [_row(name, a[name], b[name], c[name], limit[name], precision) for name in b if name not in leave_out]
+
+    silent = _silent_gradients(ours.gradients, theirs.gradients, exact.gradients, limits.noise)
+    names = [each.name for each in silent]
+    kinks = KINKS if dpt and limits.dtype != "float64" else ""
+    sections = [
+        Section("forward", rows("forward", limits.forward)),
+        Section("loss terms", rows("terms", limits.forward)),
+        Section("gradients", rows("gradients", limits.gradient, names), silent, of_parameters=True, remark=kinks),
+    ]
+    if ours.parameters:
+        steps = len(ours.curves["loss"])
+        a, b, begin = (_thirds(arrays) for arrays in (ours.parameters, theirs.parameters, start))
+        moved = [Silent(name, *(float(np.abs(x[name] - begin[name]).max()) for x in (a, b))) for name in names]
+        after = rows("parameters", limits.after_steps, names)
+        sections += [
+            Section(f"{steps} steps of AdamW", rows("curves", limits.after_steps), remark=_divergence(exact)),
+            Section(f"parameters after {steps} steps", after, moved, of_parameters=True),
+        ]
+    return [dataclasses.replace(section, title=f"{precision}: {section.title}") for section in sections]
+
+
+def _divergence(exact: Outcome) -> str:
+    """What to say of a run whose loss explodes: then any rounding does."""
+    first, largest = exact.curves["loss"][0], exact.curves["loss"].max()
+    if largest < 10 * first:
+        return ""
+    return (
+        f"the twin's loss rises from {first:.1e} to {largest:.1e}: this model diverges at this learning rate, and "
+        "rounding grows with it; compare with a smaller --config.optimizer.learning_rate"
+    )
+
+
+def _row(name, ours, theirs, exact, tolerance, precision) -> Comparison:
+    """One comparison; that of float32, where both sides round, tells how far either side is from float64."""
+    note = ""
+    if PRECISIONS[precision].after_steps is not None and precision != "float64":
+        far = [compare(name, side, exact).relative for side in (ours, theirs)]
+        note = f"from float64: ours {far[0]:.0e}, theirs {far[1]:.0e}"
+    return compare(name, ours, theirs, tolerance=tolerance, note=note)
+
+
+def _silent_gradients(ours: Mapping, theirs: Mapping, exact: Mapping, noise: float) -> list[Silent]:
+    """Parameters whose gradient is zero: by the twin in float64, and up to rounding by us; else they are compared."""
+    ours, theirs, exact = (_thirds(arrays) for arrays in (ours, theirs, exact))
+    norm = np.sqrt(sum(np.sum(np.square(gradient)) for gradient in exact.values()))
+    largest = {name: [float(np.abs(side[name]).max()) for side in (ours, theirs)] for name in exact}
+    zero = [name for name, gradient in exact.items() if np.abs(gradient).max() < PRECISIONS["float64"].noise * norm]
+    return [Silent(name, *largest[name]) for name in zero if max(largest[name]) < noise * norm]
+
+
+def _thirds(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Biases of qkv as three arrays: the keys' part has no gradient where nothing but softmax sees it."""
+    split = {}
+    for name, array in arrays.items():
+        if name.endswith("attn.qkv.bias"):
+            split |= {f"{name}[{part}]": third for part, third in zip("qkv", np.split(array, 3), strict=True)}
+        else:
+            split[name] = array
+    return split
+
+
+def format_section(section: Section, *, in_full: bool = False) -> str:
+    """The table; parameters one line per block, its worst parameter (and all that are beyond), unless `in_full`."""
+    rows = section.rows if in_full or not section.of_parameters else worst_of_blocks(section.rows)
+    lines = [section.title, *([report(rows)] if rows else []), *filter(None, [section.remark])]
+    if len(rows) < len(section.rows):
+        lines.append(f"the worst of {len(section.rows)} arrays in their blocks; --all shows every one")
+    if section.silent:
+        worst = max(section.silent, key=lambda each: max(each.ours, each.theirs))
+        lines.append(
+            f"apart: {len(section.silent)} arrays whose gradient is zero but for rounding, so that AdamW's steps of "
+            f"them are noise; largest here: {worst.name}, ours {worst.ours:.1e}, theirs {worst.theirs:.1e}"
+        )
+        lines += [
+            f"  {each.name}: ours {each.ours:.1e}, theirs {each.theirs:.1e}" for each in section.silent if in_full
+        ]
+    return "\n".join(lines)
+
+
+def worst_of_blocks(rows: Sequence[Comparison]) -> list[Comparison]:
+    """Of every block the parameter with the largest error; it tells how many of the block are beyond."""
+    blocks = {}
+    for row in rows:
+        match = re.match(r"(encoder|decoder)\.(blocks\.\d+|stage\d\.\d+|\w+)|\w+", row.name)
+        blocks.setdefault(match.group(), []).append(row)
+    shown = []
+    for block in blocks.values():
+        worst = max(block, key=lambda row: np.inf if np.isnan(row.relative) else row.relative)
+        beyond = sum(not row.passed for row in block)
+        told = [worst.note] * bool(worst.note) + [f"{beyond} of {len(block)} in the block are beyond"] * (beyond > 1)
+        shown.append(dataclasses.replace(worst, note="; ".join(told)))
+    return shown
+
+
+def _shortened(config: ConfigDict, steps: int, views: int | None, size: int | None) -> ConfigDict:
+    """The config with warm-up and cosine inside `steps`."""
+    config = config.copy_and_resolve_references()
+    config.sampling.num_views = views or config.sampling.num_views
+    config.sampling.image_size = size or config.sampling.image_size
+    if config.sampling.image_size % config.model.patch:
+        raise ValueError(
+            f"size is {config.sampling.image_size}; it must be a multiple of model.patch={config.model.patch}"
+        )
+    config.train.steps = max(steps, 1)
+    config.optimizer.warmup_steps = steps // 4
+    if config.model.attention == "cudnn":
+        config.model.attention = "auto"  # cuDNN knows 16-bit types only
+    return config
+
+
+def _of_type(config: ConfigDict, dtype: str) -> ConfigDict:
+    config = config.copy_and_resolve_references()
+    config.model.dtype = dtype
+    return config
+
+
+def _recipe(config: ConfigDict, steps: int) -> Recipe:
+    options = config.optimizer
+    return Recipe(
+        loss=config.loss.to_dict(),
+        optimizer={name: options[name] for name in ("b1", "b2", "eps", "weight_decay")},
+        schedule={
+            "peak": options.learning_rate,
+            "end": options.end_learning_rate,
+            "warmup_steps": options.warmup_steps,
+            "steps": config.train.steps,
+        },
+        clip_norm=options.clip_norm,
+        steps=steps,
+    )
+
+
+def _corrupted(state: dict[str, np.ndarray], recipe: Recipe, name: str | None) -> tuple[dict[str, np.ndarray], Recipe]:
+    """State dict and recipe with one thing changed by 1%."""
+    if name is None:
+        return state, recipe
+    section, _, key = name.partition(".")
+    numbers = getattr(recipe, section) if section in ("loss", "optimizer") else {}
+    if isinstance(numbers.get(key), float):
+        return state, dataclasses.replace(recipe, **{section: {**numbers, key: 1.01 * numbers[key]}})
+    if name not in state:
+        raise ValueError(f"corrupt is {name!r}; it must be a parameter of the twin, or a number such as loss.alpha")
+    changed = np.array(state[name])
+    changed.flat[0] += 0.01 * np.abs(changed).max()
+    return {**state, name: changed}, recipe
