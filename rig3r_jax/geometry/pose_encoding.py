@@ -6,7 +6,7 @@ Translation and rotation are those of camera_from_world. The principal point is 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rig3r_jax.geometry import raymap, se3, so3
+from rig3r_jax.geometry import camera, se3, so3
 
 
 def fov_from_intrinsics(
@@ -45,6 +45,14 @@ def decode(
 
 
 def points_from_depth(depth: Float[Array, "*b h w"], encoding: Float[Array, "*b 9"]) -> Float[Array, "*b h w 3"]:
-    """points_world of every pixel's centre; depth is along the camera's z axis, in the translation's unit."""
-    camera_from_world, intrinsics = decode(encoding, *depth.shape[-2:])
-    return raymap.points_from_depth(depth, intrinsics, se3.inverse(camera_from_world))
+    """points_world of every pixel's centre; depth is along the camera's z axis, in the translation's unit.
+
+    Without a focal length, which is infinite, and its gradient NaN, where an angle of view is 0.
+    """
+    height, width = depth.shape[-2:]
+    camera_from_world, _ = decode(encoding, height, width)
+    half = jnp.tan(0.5 * encoding[..., [8, 7]])  # (x, y) of the image's right and lower border at z = 1
+    pixels = camera.pixel_centers(height, width, depth.dtype)
+    normalized = (2.0 * pixels / jnp.array([width, height], depth.dtype) - 1.0) * half[..., None, None, :]
+    points_camera = depth[..., None] * jnp.concatenate([normalized, jnp.ones_like(normalized[..., :1])], axis=-1)
+    return se3.apply(se3.inverse(camera_from_world), points_camera)

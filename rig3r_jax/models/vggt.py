@@ -67,12 +67,14 @@ class VGGT(nn.Module):
     dtype: typing.Any = jnp.float32  # of the aggregator's activations; heads and outputs are at least float32
 
     @nn.compact
-    def __call__(self, images: Float[Array, "b v h w 3"] | UInt8[Array, "b v h w 3"]) -> VGGTOutput:
+    def __call__(self, images: Float[Array, "b v h w c"] | UInt8[Array, "b v h w c"]) -> VGGTOutput:
         """Predictions for every image; images are RGB in [0, 1] or bytes, of any size that the patch divides.
 
         Raises:
-            ValueError: for an image side that is no multiple of the patch.
+            ValueError: for images of another layout, or with a side that is no multiple of the patch.
         """
+        if images.shape[-1] != 3 or not images.shape[1]:
+            raise ValueError(f"images have the shape {images.shape}: it must be (b, v, h, w, 3), channels last, v > 0")
         rows, columns = patch_grid(*images.shape[2:4], self.patch)
         precise = at_least_float32(self.dtype)
         images = (to_unit_range(images, precise) - _MEAN.astype(precise)) / _DEVIATION.astype(precise)

@@ -50,6 +50,18 @@ def test_points_of_depth_project_to_their_pixels_at_their_depth():
     np.testing.assert_allclose(camera.project(points_camera, intrinsics), pixels, atol=1e-3)
 
 
+def test_an_angle_of_view_of_zero_has_points_and_gradients():
+    """The head's relu does give angles of 0."""
+    encoding = jnp.array([[1.0, 2, 3, 0, 0, 0, 1, 0.9, 0.0]])
+
+    def points(encoding):
+        return pose_encoding.points_from_depth(jnp.ones((1, 4, 6)), encoding)
+
+    np.testing.assert_allclose(points(encoding)[..., 0], -1.0, atol=1e-6)
+    gradient = jax.grad(lambda encoding: points(encoding)[..., :1].sum())(encoding)
+    assert np.isfinite(gradient).all()
+
+
 @pytest.mark.parametrize("tag", ["f64", "f32"])
 def test_golden_encodings(shared, tag: str):
     arrays = np.load(shared / "golden/lie/pose_encoding.npz")

@@ -192,6 +192,13 @@ def test_what_does_not_fit_is_named(fields: dict, message: str):
         build_vggt(**{**SMALL, **fields})
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 3, 8, 8), (1, 2, 8, 8, 4), (1, 0, 8, 8, 3)])
+def test_images_of_another_layout_are_refused(shape: tuple[int, ...]):
+    model = build_vggt(variant="tiny", patch=4)
+    with pytest.raises(ValueError, match="channels last"):
+        jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
 def test_an_image_side_that_the_patch_does_not_divide_is_named():
     with pytest.raises(ValueError, match="height is 10: it must be a multiple of 4"):
         build_vggt(**SMALL).apply(_params(), _images(1, 10, 8))

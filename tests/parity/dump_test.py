@@ -9,6 +9,7 @@ import pytest
 from rig3r_jax.parity.compare import Comparison, Skipped
 from rig3r_jax.parity.dump import driver
 from rig3r_jax.parity.dump.driver import dump_command, run_dump
+from rig3r_jax.parity.dump.folder import Dump, MissingArray
 
 
 def write_clusters(folder, **extra):
@@ -137,6 +138,25 @@ def test_a_malformed_folder_is_one_message_with_file_and_key(tmp_path):
     (tmp_path / "evo_metrics/evo.npz").write_bytes(b"no zip at all")
     with pytest.raises(ValueError, match=r"evo\.npz is no \.npz file"):
         run_dump(tmp_path, None, None)
+
+
+def test_a_malformed_folder_does_not_stop_the_others(tmp_path, capsys):
+    write_clusters(tmp_path / "pose_metrics")
+    (tmp_path / "lie").mkdir()
+    (tmp_path / "lie/se3.npz").write_text("no arrays")
+    with pytest.raises(ValueError, match=r"lie/se3.npz is no .npz file of plain arrays"):
+        dump_command(tmp_path, None, None)
+    assert "2 compared, all within tolerance" in capsys.readouterr().out
+    write_clusters(tmp_path / "again/pose_metrics", **{"mine/hungarian_accuracy": np.float64(0.5)})
+    shutil.copytree(tmp_path / "lie", tmp_path / "again/lie")
+    assert dump_command(tmp_path / "again", None, None) == 1
+    assert "could not be compared: " in capsys.readouterr().out
+
+
+def test_a_missing_setting_is_named(tmp_path):
+    (tmp_path / "meta.json").write_text('{"patch": 16}')
+    with pytest.raises(MissingArray, match="meta.json lacks 'heads'; it has patch"):
+        Dump(tmp_path).json("meta.json")["heads"]
 
 
 def test_pickled_arrays_are_refused(tmp_path):

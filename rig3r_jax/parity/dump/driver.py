@@ -51,9 +51,12 @@ def run_dump(folder: str | Path, only: str | None, tolerance: float | None) -> d
 
 
 def dump_command(folder: str | Path, only: str | None, tolerance: float | None) -> int:
-    """Prints one table per sub-folder and a summary; 0 when everything compared agrees, 1 otherwise."""
-    summary, beyond = [], []
-    for name, rows in _tables(folder, only, tolerance):
+    """Prints one table per sub-folder and a summary; 0 when everything compared agrees, 1 otherwise.
+
+    Raises ValueError, at the end, for sub-folders that could not be compared while the others agree.
+    """
+    summary, beyond, broken = [], [], []
+    for name, rows in _tables(folder, only, tolerance, broken):
         print(f"\n== {name}\n{report(rows)}", flush=True)
         compared = [row for row in rows if isinstance(row, Comparison)]
         failed = [f"{name}/{row.name}" for row in compared if not row.passed]
@@ -68,23 +71,36 @@ def dump_command(folder: str | Path, only: str | None, tolerance: float | None) 
     print("\n== summary\n" + "\n".join(summary))
     if beyond:
         print(f"{len(beyond)} beyond tolerance: {', '.join(beyond[:10])}{', ...' if len(beyond) > 10 else ''}")
+    if broken and beyond:
+        print("could not be compared: " + "\n".join(map(str, broken)))
+    elif broken:
+        raise ValueError("\n".join(map(str, broken)))
     return 1 if beyond else 0
 
 
 def _tables(
-    folder: str | Path, only: str | None, tolerance: float | None
+    folder: str | Path, only: str | None, tolerance: float | None, broken: list[ValueError] | None = None
 ) -> Iterator[tuple[str, list[Comparison | Skipped]]]:
-    """(sub-folder, rows) one after the other; what no counterpart is known for at the end."""
+    """(sub-folder, rows) one after the other; what no counterpart is known for at the end.
+
+    Errors of single sub-folders go to `broken`, where it is given, and the others are still compared.
+    """
     folder = Path(folder).resolve()
     chosen, others = _choose(folder, only)
     compared = 0
     for path in chosen:
-        rows = _compare(path, tolerance)
+        try:
+            rows = _compare(path, tolerance)
+        except ValueError as error:
+            if broken is None or len(chosen) == 1:
+                raise
+            broken.append(error)
+            continue
         compared += sum(isinstance(row, Comparison) for row in rows)
         yield path.name, rows
     if others:
         yield "everything else", others
-    if not compared:
+    if not compared and not broken:
         named = ", ".join(path.name for path in chosen) or ", ".join(row.name for row in others)
         raise ValueError(f"{folder}: nothing of it could be compared ({named}); {_layout()}")
 

@@ -12,10 +12,21 @@ from rig3r_jax.weights.files import read_tensors
 
 
 class MissingArray(KeyError):
-    """A file lacks an array that the comparison cannot do without."""
+    """A file lacks an array, or a setting, that the comparison cannot do without."""
 
     def __str__(self) -> str:
         return self.args[0]
+
+
+class Settings(dict):
+    """The object of a JSON file, which names the file when a key is missing."""
+
+    def __init__(self, path: Path, content: dict):
+        super().__init__(content)
+        self.path = path
+
+    def __missing__(self, key: str):
+        raise MissingArray(f"{self.path} lacks {key!r}; it has {', '.join(self) or 'nothing'}")
 
 
 class Archive(Mapping):
@@ -27,7 +38,7 @@ class Archive(Mapping):
             with np.load(path, allow_pickle=False) as file:
                 self._arrays = {name: file[name] for name in file.files}
         except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is no .npz file of plain arrays: {error}") from error
+            raise ValueError(f"{path} is no .npz file of plain arrays; write it by np.savez") from error
         self._read: set[str] = set()
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -92,9 +103,10 @@ class Dump:
         if not (self.path / file).is_file():
             raise ValueError(f"{self.path / file} is missing; the layout of {self.name} wants it")
         try:
-            return json.loads((self.path / file).read_text())
+            content = json.loads((self.path / file).read_text())
         except json.JSONDecodeError as error:
             raise ValueError(f"{self.path / file} is no JSON: {error}") from error
+        return Settings(self.path / file, content) if isinstance(content, dict) else content
 
     def unread(self) -> list[str]:
         """`file/array` of everything in the folder's .npz files that was neither compared nor used as an input."""
