@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only writes the metrics here:
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its start-up notes help nobody
 
+SETTING, CONFIG_FLAG = r"\w[\w.]*=", r"--?(no)?config|[^-]"
 KINDS = ("dust3r", "dinov2", "vggt", "open-rig3r")
 
 
@@ -18,9 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (_add_build_data, _add_evaluate, _add_convert, _add_export, _add_parity):
         add(commands)
-    options, rest = parser.parse_known_args(arguments)
-    if rest and not getattr(options, "takes_config", False):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options, rest = parser.parse_known_args(arguments)  # argparse leaves key=value over when it follows a flag
+    if unknown := [word for word in rest if not re.match(getattr(options, "takes", "$"), word)]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return options.function(options, rest)
     except (ValueError, FileNotFoundError) as error:
@@ -30,17 +32,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _add_build_data(commands) -> None:
     command = commands.add_parser("build-data", help="turn a data set into records")
-    command.add_argument("source", help="procedural or ddad")
+    command.add_argument("source", help="procedural, ddad, tum or sevenscenes")
     command.add_argument("--root", default="", help="folder of the raw data")
     command.add_argument("--out", required=True, help="folder of the records to make")
     command.add_argument("options", nargs="*", metavar="key=value", help="options of the source")
-    command.set_defaults(function=_build_data)
+    command.set_defaults(function=_build_data, takes=SETTING)
 
 
-def _build_data(options: argparse.Namespace, _) -> int:
+def _build_data(options: argparse.Namespace, rest: list[str]) -> int:
     from rig3r_jax.data.builders import build_data
 
-    print(build_data(options.source, options.root, options.out, options.options))
+    print(build_data(options.source, options.root, options.out, [*options.options, *rest]))
     return 0
 
 
@@ -63,13 +65,13 @@ def _add_convert(commands) -> None:
     command.add_argument("file", help=".safetensors, .pth or .pt; no pickle is executed")
     command.add_argument("out", help="the .safetensors file to write")
     command.add_argument("told", nargs="*", metavar="key=value", help="what no shape tells, such as heads=12")
-    command.set_defaults(function=_convert)
+    command.set_defaults(function=_convert, takes=SETTING)
 
 
-def _convert(options: argparse.Namespace, _) -> int:
+def _convert(options: argparse.Namespace, rest: list[str]) -> int:
     from rig3r_jax.weights.convert import convert_file
 
-    print(convert_file(options.kind, Path(options.file), Path(options.out), options.told))
+    print(convert_file(options.kind, Path(options.file), Path(options.out), [*options.told, *rest]))
     return 0
 
 
@@ -116,7 +118,7 @@ def _add_parity(commands) -> None:
     twin.add_argument("--seed", type=int, default=0, help="of weights and batch")
     twin.add_argument("--corrupt", metavar="NAME", help="change this parameter of the twin by 1%%: the check must fail")
     twin.add_argument("--all", action="store_true", help="one line per parameter")
-    twin.set_defaults(function=_twin, takes_config=True)
+    twin.set_defaults(function=_twin, takes=CONFIG_FLAG)
 
     dump = kinds.add_parser("dump", help="compare with a folder of arrays that somebody else's code wrote")
     dump.add_argument("folder")

@@ -23,15 +23,18 @@ def read_config(arguments: Sequence[str], values: flags.FlagValues | None = None
     values = flags.FlagValues() if values is None else values
     if "config" not in values:
         config_flags.DEFINE_config_file(
-            "config", None, "File with get_config(), such as configs/demo.py.", flag_values=values, lock_config=True
+            "config",
+            None,
+            "File with get_config(), such as configs/demo.py.",
+            flag_values=values,
+            lock_config=True,
+            sys_argv=["", *arguments],
         )
     problems = wrong_overrides(arguments)
     if not problems:
         try:
             rest = values(["", *arguments])[1:]
             problems = [f"{word!r} is no flag; a value follows its flag after =" for word in rest]
-            if values["config"].value is None:
-                problems.append("--config is missing; for example --config=configs/demo.py")
         except Exception as error:  # absl and ml_collections raise a dozen kinds for one mistyped flag
             problems = [str(error).strip().splitlines()[0]]
     if problems:
@@ -40,12 +43,12 @@ def read_config(arguments: Sequence[str], values: flags.FlagValues | None = None
 
 
 def wrong_overrides(arguments: Sequence[str]) -> list[str]:
-    """One line for a config file that is missing, and for every --config.a.b= that it does not have, with the nearest
+    """One line for no config file, or one that is missing, and for every --config.a.b= that it does not have, with the nearest
     name that it has."""
     arguments = re.sub(r"(^|\n)(--?config)\n", r"\1\2=", "\n".join(arguments)).splitlines()  # --config FILE
     files = [a.split("=", 1)[1] for a in arguments if re.match(r"--?config=", a)]
     if not files:
-        return []
+        return ["--config is missing; for example --config=configs/demo.py"]
     if not Path(files[-1]).is_file():
         return [f"--config is {files[-1]!r}, which is no file; take one of configs/, such as configs/demo.py"]
     config = runpy.run_path(files[-1])["get_config"]()

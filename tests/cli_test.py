@@ -1,0 +1,47 @@
+"""The command line: what it takes in any order, and what it refuses with exit code 2."""
+
+import pytest
+
+from rig3r_jax import cli
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["build-data", "procedural", "seed=1", "--out", "OUT"],
+        ["build-data", "procedural", "--out", "OUT", "seed=1"],
+        ["build-data", "--out=OUT", "procedural", "seed=1"],
+    ],
+)
+def test_settings_may_stand_anywhere(monkeypatch, arguments):
+    from rig3r_jax.data import builders
+
+    seen = []
+    monkeypatch.setattr(builders, "build_data", lambda *given: seen.append(given))
+    assert cli.main(arguments) == 0
+    assert seen == [("procedural", "", "OUT", ["seed=1"])]
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (["build-data", "procedural", "--out", "x", "--frob"], "--frob"),
+        (["evaluate", "--workdir", "x", "seed=1"], "seed=1"),
+        (["parity", "twin", "--frob=1", "--config=configs/demo.py"], "--frob=1"),
+        (["parity", "nothing"], "nothing"),
+        (["convert", "mast3r", "a.pth", "b.safetensors"], "mast3r"),
+    ],
+)
+def test_unknown_words_are_named(capsys, arguments, word):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    assert exit_.value.code == 2 and word in capsys.readouterr().err
+
+
+def test_what_the_user_can_mend_is_one_message_and_exit_2(capsys, tmp_path):
+    assert cli.main(["convert", "dust3r", str(tmp_path / "none.pth"), str(tmp_path / "out.safetensors")]) == 2
+    assert "none.pth is missing" in capsys.readouterr().err
+    assert cli.main(["parity", "dump", str(tmp_path / "none")]) == 2
+    assert "is not a folder" in capsys.readouterr().err
+    assert cli.main(["parity", "twin", "--config.model.variant=small"]) == 2
+    assert "--config is missing" in capsys.readouterr().err
