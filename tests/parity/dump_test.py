@@ -75,7 +75,7 @@ def test_modules_of_other_folders_are_not_imported(tmp_path, monkeypatch):
 def test_what_is_not_compared_is_named_with_a_reason(tmp_path):
     write_clusters(tmp_path / "pose_metrics", **{"mine/purity": np.float64(1.0)})
     np.savez(tmp_path / "pose_metrics/own.npz", a=np.zeros(2))
-    for name in ("eval_metrics", "poes_metrics", "dust3r_loss", "junk"):
+    for name in ("poes_metrics", "dust3r_loss", "junk"):
         (tmp_path / name).mkdir()
     np.savez(tmp_path / "loose.npz", a=np.zeros(2))
     (tmp_path / "README.md").write_text("mine")
@@ -83,8 +83,8 @@ def test_what_is_not_compared_is_named_with_a_reason(tmp_path):
     rows = table(found["pose_metrics"])
     assert {name for name, row in rows.items() if isinstance(row, Skipped)} == {"clusters.npz/mine/purity", "own.npz/a"}
     others = {row.name: row.reason for row in found["everything else"]}
-    assert set(others) == {"eval_metrics", "poes_metrics", "dust3r_loss", "junk", "loose.npz"}
-    assert "uncertainty" in others["eval_metrics"] and "another loss" in others["dust3r_loss"]
+    assert set(others) == {"poes_metrics", "dust3r_loss", "junk", "loose.npz"}
+    assert "another loss" in others["dust3r_loss"]
     assert "did you mean pose_metrics" in others["poes_metrics"] and "not a known name" in others["junk"]
 
 
@@ -100,7 +100,7 @@ def test_every_known_folder_has_a_module_or_a_reason():
         ("pose_metric", "did you mean pose_metrics"),
         ("lei", "did you mean lie"),
         ("zzz", "choose from"),
-        ("tum_loader", "not compared"),
+        ("dust3r_loss", "not compared"),
         ("lie", "holds no lie; it holds pose_metrics"),
     ],
 )

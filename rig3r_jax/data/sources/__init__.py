@@ -10,6 +10,6 @@ A loader raises BadRecord for a scene that cannot be used, so that one bad scene
 
 from types import ModuleType
 
-from rig3r_jax.data.sources import dgp, procedural
+from rig3r_jax.data.sources import dgp, procedural, sevenscenes, tum
 
-SOURCES: dict[str, ModuleType] = {"procedural": procedural, "ddad": dgp}
+SOURCES: dict[str, ModuleType] = {"procedural": procedural, "ddad": dgp, "tum": tum, "sevenscenes": sevenscenes}

@@ -25,6 +25,7 @@ DUMPS: dict[str, str] = {
         "lie",
         "pose_metrics",
         "evo_metrics",
+        "tum_loader",
     )
 }
 _UNCERTAINTY = "belongs to the pose uncertainty head, which is not compared yet"
@@ -32,7 +33,6 @@ WITHOUT_COUNTERPART: dict[str, str] = {
     "dust3r_loss": "another loss than Rig3R's",
     "uncertainty_loss": _UNCERTAINTY,
     "eval_metrics": _UNCERTAINTY,
-    "tum_loader": _UNCERTAINTY,
 }
 _UNREAD = "no counterpart, or nothing here that it could be computed from"
 

@@ -1,0 +1,217 @@
+"""Recordings of the TUM RGB-D benchmark: one hand-held camera, dense depth, poses of a motion-capture system.
+
+The root is one recording or a folder of them; a recording holds `rgb.txt`, `depth.txt` and `groundtruth.txt`. Times
+of colour, depth and poses differ and are matched by nearness. Depth images are registered to colour. The images of
+freiburg1 and freiburg2 are taken as they are, as pinhole images, though their lenses bend them (by the benchmark's
+coefficients 5 pixels in the median, 33 and 27 in the farthest corner); those of freiburg3 are undistorted.
+"""
+
+import dataclasses
+import functools
+import logging
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from rig3r_jax.data.scene import BadRecord, Scene
+from rig3r_jax.data.sources.rgbd import Cut, DepthCode, RgbdFrame, single_camera_scene
+from rig3r_jax.formats import tum
+
+VERSION = 1
+# fx, fy, cx, cy as the benchmark's site gives them: pixels of 640x480 images, the centre of the first pixel at 0.
+INTRINSICS = {
+    "freiburg1": (517.3, 516.5, 318.6, 255.3),
+    "freiburg2": (520.9, 521.0, 325.1, 249.7),
+    "freiburg3": (535.4, 539.2, 320.1, 247.6),
+}
+_NAME = re.compile(r"(?:^|[^a-z0-9])(?:freiburg|fr)([123])(?:$|[^a-z0-9])", re.IGNORECASE)
+_BY_NAME = "by_name"
+_DEPTH = DepthCode(units_per_metre=5000.0, unknown=(0,))
+_SIZE = (480, 640)  # height, width for which INTRINSICS hold
+_WITHIN = 0.02  # seconds between an image and its depth (less than) or its pose (at most)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """The images of a recording that have a depth image and a pose, by time, and how many have not."""
+
+    folder: Path
+    times: Float[np.ndarray, " n"]  # seconds, of the colour images
+    images: tuple[str, ...]  # below `folder`
+    depths: tuple[str, ...]
+    world_from_camera: Float[np.ndarray, "n 4 4"]
+    without_depth: int
+    without_pose: int  # of those that have depth
+
+    def __str__(self) -> str:
+        listed = len(self.images) + self.without_depth + self.without_pose
+        return (
+            f"{self.folder}: {len(self.images)} of {listed} images have depth and pose ({self.without_depth} have no "
+            f"depth under {_WITHIN} s away, {self.without_pose} no pose within {_WITHIN} s)"
+        )
+
+
+def read_recording(folder: str | Path) -> Recording:
+    """Reads the three lists, no image. ValueError naming file, line and rule where one does not read."""
+    folder = Path(folder)
+    images = tum.read_file_list(folder / "rgb.txt")
+    depths = tum.read_file_list(folder / "depth.txt")
+    trajectory = tum.read_trajectory(folder / "groundtruth.txt")
+    depth_of = tum.nearest(images.times, depths.times, _WITHIN, strict=True)
+    row_of = tum.nearest(images.times, trajectory.times, _WITHIN)
+    kept = np.flatnonzero((depth_of >= 0) & (row_of >= 0))
+    kept = kept[np.argsort(images.times[kept], kind="stable")]
+    return Recording(
+        folder=folder,
+        times=images.times[kept],
+        images=tuple(images.files[i] for i in kept),
+        depths=tuple(depths.files[i] for i in depth_of[kept]),
+        world_from_camera=trajectory.world_from_camera[row_of[kept]],
+        without_depth=int(np.sum(depth_of < 0)),
+        without_pose=int(np.sum((depth_of >= 0) & (row_of < 0))),
+    )
+
+
+def stated_intrinsics(folder: str | Path, intrinsics: str | Sequence[float] = _BY_NAME) -> tuple[float, ...]:
+    """fx, fy, cx, cy with the centre of the first pixel at 0, as the benchmark states them.
+
+    Args:
+        folder: the recording; its name tells the camera by a word freiburg1, freiburg2, freiburg3, fr1, fr2 or fr3.
+        intrinsics: "by_name", or a key of INTRINSICS, or the four numbers themselves.
+
+    Raises ValueError where the name tells nothing, or `intrinsics` is none of these.
+    """
+    if isinstance(intrinsics, str):
+        if intrinsics in INTRINSICS:
+            return INTRINSICS[intrinsics]
+        if intrinsics != _BY_NAME:
+            raise ValueError(
+                f"intrinsics={intrinsics!r} must be {_BY_NAME}, {', '.join(INTRINSICS)} or [fx, fy, cx, cy]"
+            )
+        name = Path(folder).resolve().name
+        match = _NAME.search(name)
+        if not match:
+            raise BadRecord(
+                f"{folder}: the name {name!r} does not tell the camera (freiburg1, freiburg2, freiburg3); set "
+                "intrinsics=freiburg3, say, or intrinsics=[fx,fy,cx,cy]"
+            )
+        return INTRINSICS[f"freiburg{match[1]}"]
+    numbers = tuple(intrinsics) if isinstance(intrinsics, Sequence) else ()
+    if len(numbers) != 4 or not all(isinstance(value, int | float) and value > 0 for value in numbers):
+        raise ValueError(f"intrinsics={intrinsics!r} must be fx, fy, cx, cy, positive numbers of pixels")
+    return tuple(map(float, numbers))
+
+
+def splits(root: str, *, fractions: Sequence[float] = (0.7, 0.15, 0.15), **options: object) -> tuple[str, ...]:
+    """Names of the splits that have a share of the frames. BadRecord where the folder holds no recording."""
+    del options
+    _folders(root)
+    return Cut(fractions, gap=0, stride=1, window=1, min_frames=1).splits()
+
+
+def scene_loaders(
+    root: str,
+    split: str,
+    *,
+    intrinsics: str | Sequence[float] = _BY_NAME,
+    fractions: Sequence[float] = (0.7, 0.15, 0.15),
+    gap: int = 0,
+    stride: int = 1,
+    window: int = 64,
+    min_frames: int = 8,
+) -> list[tuple[str, Callable[[], Scene]]]:
+    """A loader for every scene of a split: each recording is cut by time into train, validation and test.
+
+    Args:
+        root: folder of a recording, or of recordings.
+        split: one of `splits(root)`.
+        intrinsics: see `stated_intrinsics`; one that is given holds for all recordings.
+        fractions: shares of train, validation and test of every recording's frames, in this order of time.
+        gap: frames left out between two splits, so that neighbours are less alike.
+        stride: takes every n-th of the frames that have depth and pose.
+        window: frames per scene at most; a record is read as a whole. Splits are cut into scenes of equal length.
+        min_frames: a recording with fewer frames in this split is a bad scene.
+
+    Raises:
+        ValueError: options that cannot hold together.
+        BadRecord: a folder without recordings, or a split that has no share.
+    """
+    cut = Cut(fractions, gap, stride, window, min_frames)
+    if not isinstance(intrinsics, str) or intrinsics != _BY_NAME:
+        stated_intrinsics(root, intrinsics)  # a mistake in the option is not one of the data
+    if split not in cut.splits():
+        raise BadRecord(f"{root}: has no split {split!r}; it has {', '.join(cut.splits())}")
+    loaders: list[tuple[str, Callable[[], Scene]]] = []
+    for folder in _folders(root):
+        try:
+            loaders += _loaders_of(folder, split, intrinsics, cut)
+        except ValueError as error:  # one bad recording is one bad scene
+            loaders.append((folder.resolve().name, functools.partial(_raise, str(error))))
+    return loaders
+
+
+def _folders(root: str) -> list[Path]:
+    folder = Path(root)
+    if not folder.is_dir():
+        raise BadRecord(f"{root}: data folder does not exist; give the folder of a TUM recording or of several")
+    if (folder / "rgb.txt").is_file():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob("*/rgb.txt"))
+    if not found:
+        raise BadRecord(f"{root}: neither it nor a folder in it holds an rgb.txt; give the folder of TUM recordings")
+    return found
+
+
+def _loaders_of(
+    folder: Path, split: str, intrinsics: str | Sequence[float], cut: Cut
+) -> list[tuple[str, Callable[[], Scene]]]:
+    fx, fy, cx, cy = stated_intrinsics(folder, intrinsics)
+    matrix = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1]])  # pixel centres at 0.5 from here on
+    size = _SIZE if isinstance(intrinsics, str) else None
+    recording = read_recording(folder)
+    chosen = range(0, len(recording.images), cut.stride)
+    block = cut.block(len(chosen), split)
+    while block and block[0] and recording.depths[chosen[block[0]]] == recording.depths[chosen[block[0] - 1]]:
+        block = block[1:]  # two images may have the same depth image: it stays with the split before
+    logger.info("%s: %d frames for %s", recording, len(block), split)
+    name = folder.resolve().name
+    if len(block) < cut.min_frames:
+        raise BadRecord(
+            f"{recording}, {len(block)} frames are for {split}, must be at least {cut.min_frames}; lower min_frames, "
+            "gap or stride, change fractions, or leave this recording out"
+        )
+    return [
+        (scene, functools.partial(_load, recording, scene, [chosen[i] for i in piece], matrix, size))
+        for piece in cut.scenes(block)
+        if (scene := f"{name}_{piece[0]:05d}")
+    ]
+
+
+def _load(
+    recording: Recording, name: str, frames: Sequence[int], intrinsics: np.ndarray, size: tuple[int, int] | None
+) -> Scene:
+    found = [
+        RgbdFrame(
+            time=float(recording.times[i]),
+            image=recording.folder / recording.images[i],
+            depth=recording.folder / recording.depths[i],
+            world_from_camera=recording.world_from_camera[i],
+        )
+        for i in frames
+    ]
+    scene = single_camera_scene(name, found, intrinsics, _DEPTH)
+    if size is not None and scene.cameras[0].size != size:
+        raise BadRecord(
+            f"{found[0].image}: is {scene.cameras[0].size}, the benchmark's intrinsics are for {size} (height, width); "
+            "set intrinsics=[fx,fy,cx,cy] of these images"
+        )
+    return scene
+
+
+def _raise(message: str) -> Scene:
+    raise BadRecord(message)

@@ -1,0 +1,184 @@
+"""Text files of the TUM RGB-D benchmark: trajectories, lists of image files, and how their times are matched.
+
+    groundtruth.txt      time tx ty tz qx qy qz qw      world_from_camera; metres, quaternion x y z w
+    rgb.txt, depth.txt   time file                      file relative to the list's folder
+    associations.txt     time_rgb rgb time_depth depth
+
+Times are seconds (of the Unix epoch in TUM's own files, where float64 resolves 0.2 microseconds); `#` begins a comment.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.spatial.transform import Rotation
+
+from rig3r_jax.formats.atomic import write_atomically
+
+_HEADER = "# timestamp tx ty tz qx qy qz qw"
+_QUATERNION_TOLERANCE = 0.05  # four printed decimals of a unit quaternion are off by 1e-4 at most
+_RIGID_TOLERANCE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Trajectory:
+    """Where a camera was at which times, in the file's order."""
+
+    times: Float[np.ndarray, " n"]  # seconds, never descending
+    world_from_camera: Float[np.ndarray, "n 4 4"]  # float64, metres
+
+
+@dataclasses.dataclass(frozen=True)
+class FileList:
+    """Image files and when they were taken, in the order of the list."""
+
+    times: Float[np.ndarray, " n"]  # seconds
+    files: tuple[str, ...]  # as the list names them
+
+
+def read_trajectory(path: str | Path) -> Trajectory:
+    """The rows of a trajectory; quaternions are normalised, gaps in time and repeated times stay as they are.
+
+    ValueError naming file, line, value and rule for rows that are no pose, times that descend, or no rows at all.
+    """
+    rows = []
+    for line, words in _rows(path):
+        where = f"{path}, line {line}"
+        if len(words) != 8:
+            raise ValueError(
+                f"{where}: has {len(words)} values, must be 8 (time tx ty tz qx qy qz qw); correct the row"
+            )
+        numbers = [_number(word, where) for word in words]
+        length = float(np.linalg.norm(numbers[4:]))
+        if abs(length - 1) > _QUATERNION_TOLERANCE:
+            raise ValueError(
+                f"{where}: quaternion (x y z w) {numbers[4:]} has length {length:.6g}, must be 1; remove the row"
+            )
+        if rows and numbers[0] < rows[-1][0]:
+            raise ValueError(f"{where}: time {numbers[0]!r} comes after {rows[-1][0]!r} s; sort the rows by time")
+        rows.append(numbers)
+    if not rows:
+        raise ValueError(f"{path}: holds no pose; it must have rows of time tx ty tz qx qy qz qw")
+    table = np.array(rows, np.float64)
+    world_from_camera = np.tile(np.eye(4), (len(table), 1, 1))
+    world_from_camera[:, :3, :3] = Rotation.from_quat(table[:, 4:]).as_matrix()
+    world_from_camera[:, :3, 3] = table[:, 1:4]
+    return Trajectory(table[:, 0], world_from_camera)
+
+
+def write_trajectory(
+    path: str | Path, times: Float[np.ndarray, " n"], world_from_camera: Float[np.ndarray, "n 4 4"]
+) -> None:
+    """Writes what `read_trajectory` reads; numbers lose nothing, rotations the rounding of their quaternion.
+
+    ValueError, before anything is written, where a time or a transform is not one.
+    """
+    times, matrices = np.asarray(times, np.float64), np.asarray(world_from_camera, np.float64)
+    if not len(times):
+        raise ValueError(f"{path}: no poses to write; a trajectory has at least one")
+    bad = ~np.isfinite(times) | ~_rigid(matrices)
+    bad[1:] |= np.diff(times) < 0
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise ValueError(
+            f"{path}: row {first}, time {times[first]!r}, world_from_camera {matrices[first].tolist()}: times must be "
+            "finite and not descend, transforms rigid; sort by time, project rotations to SO(3)"
+        )
+    quaternions = Rotation.from_matrix(matrices[:, :3, :3]).as_quat()
+    table = np.concatenate([times[:, None], matrices[:, :3, 3], quaternions], axis=1)
+    lines = [" ".join(repr(float(value)) for value in row) for row in table]
+    write_atomically(path, ("\n".join([_HEADER, *lines]) + "\n").encode())
+
+
+def read_file_list(path: str | Path) -> FileList:
+    """The rows of rgb.txt or depth.txt; ValueError naming file, line, value and rule."""
+    times, files = [], []
+    for line, words in _rows(path, columns=2):
+        if len(words) != 2:
+            raise ValueError(f"{path}, line {line}: {' '.join(words)!r} must be a time and a file; correct the row")
+        times.append(_number(words[0], f"{path}, line {line}"))
+        files.append(words[1])
+    if not files:
+        raise ValueError(f"{path}: lists no file; it must have rows of time and file")
+    return FileList(np.array(times, np.float64), tuple(files))
+
+
+def read_associations(path: str | Path) -> tuple[FileList, FileList]:
+    """(colour images, depth images) of equal length, row by row; ValueError naming file, line, value and rule."""
+    rows = []
+    for line, words in _rows(path):
+        where = f"{path}, line {line}"
+        if len(words) != 4:
+            raise ValueError(f"{where}: has {len(words)} values, must be 4 (time rgb time depth); correct the row")
+        rows.append((_number(words[0], where), words[1], _number(words[2], where), words[3]))
+    if not rows:
+        raise ValueError(f"{path}: associates nothing; it must have rows of time rgb time depth")
+    image_times, images, depth_times, depths = zip(*rows, strict=True)
+    return FileList(np.array(image_times), images), FileList(np.array(depth_times), depths)
+
+
+def write_associations(path: str | Path, images: FileList, depths: FileList) -> None:
+    """Writes what `read_associations` reads; ValueError for lists of unequal length or names with spaces."""
+    if len(images.files) != len(depths.files) or not images.files:
+        raise ValueError(
+            f"{path}: {len(images.files)} images and {len(depths.files)} depths must be equally many, not 0"
+        )
+    spaced = [name for name in images.files + depths.files if len(name.split()) != 1]
+    if spaced:
+        raise ValueError(f"{path}: file name {spaced[0]!r} must be one word; rename the file")
+    rows = zip(images.times, images.files, depths.times, depths.files, strict=True)
+    lines = [f"{float(t)!r} {image} {float(u)!r} {depth}\n" for t, image, u, depth in rows]
+    write_atomically(path, "".join(lines).encode())
+
+
+def nearest(
+    times: Float[np.ndarray, " n"], candidates: Float[np.ndarray, " m"], within: float, *, strict: bool = False
+) -> Int[np.ndarray, " n"]:
+    """For each time the index of the nearest candidate at most (`strict`: less than) `within` seconds away, or -1.
+
+    Of equally near ones the earlier is taken, of equal ones the first. One candidate may serve several times.
+    """
+    if not len(candidates):
+        return np.full(len(times), -1)
+    order = np.argsort(candidates, kind="stable")
+    ascending = candidates[order]
+    after = np.clip(np.searchsorted(ascending, times), 0, len(ascending) - 1)
+    before = np.maximum(after - 1, 0)
+    chosen = np.where(np.abs(times - ascending[before]) <= np.abs(ascending[after] - times), before, after)
+    distance = np.abs(ascending[chosen] - times)
+    first_of_equal = np.searchsorted(ascending, ascending[chosen])
+    return np.where(distance < within if strict else distance <= within, order[first_of_equal], -1)
+
+
+def _rows(path: str | Path, columns: int | None = None) -> Iterator[tuple[int, list[str]]]:
+    """(line number, words) of the lines that are not empty or comments; the last of `columns` may have spaces."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); restore the file") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is no text ({error.reason} at byte {error.start}); restore the file") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            yield number, line.strip().split(maxsplit=-1 if columns is None else columns - 1)
+
+
+def _number(word: str, where: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise ValueError(f"{where}: {word!r} must be a finite number; correct or remove the row")
+    return value
+
+
+def _rigid(matrices: np.ndarray) -> np.ndarray:
+    """Which of the 4x4 matrices are rigid transforms."""
+    rotations = matrices[:, :3, :3]
+    finite = np.isfinite(matrices).all(axis=(1, 2)) & (matrices[:, 3] == [0, 0, 0, 1]).all(axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.abs(np.swapaxes(rotations, 1, 2) @ rotations - np.eye(3)).max(axis=(1, 2))
+        return finite & (error < _RIGID_TOLERANCE) & (np.linalg.det(rotations) > 0)

@@ -1,0 +1,232 @@
+"""The 7-Scenes reader on a real sequence, and on made ones in the official layout with one thing broken."""
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+
+from rig3r_jax.data import builders, records
+from rig3r_jax.data.scene import BadRecord, decode_depth
+from rig3r_jax.data.sources import sevenscenes
+from rig3r_jax.data.sources.rgbd import SPLITS
+
+REAL = "realdata/sevenscenes_redkitchen"
+SMALL = {"window": 8, "min_frames": 4}
+
+
+def load_all(root, split, **options):
+    return [load() for _, load in sevenscenes.scene_loaders(str(root), split, **options)]
+
+
+def make_sequence(folder, count, sequence=0, suffix="png"):
+    """Frames of 4 x 6 pixels: images tell the sequence and the frame, the camera is at (frame, sequence, 0)."""
+    folder.mkdir(parents=True)
+    for i in range(count):
+        stem = folder / f"frame-{i:06d}"
+        image = np.full((4, 6, 3), (i, sequence, 0), np.uint8)
+        assert cv2.imwrite(f"{stem}.color.{suffix}", image)
+        depth = np.full((4, 6), 1000 + i, np.uint16)
+        depth[0, :2] = (0, 65535)
+        assert cv2.imwrite(f"{stem}.depth.png", depth)
+        world_from_camera = np.eye(4)
+        world_from_camera[:2, 3] = (i, sequence)
+        np.savetxt(f"{stem}.pose.txt", world_from_camera, fmt="%.8e", delimiter="\t ")
+    return folder
+
+
+@pytest.fixture
+def scene_folder(tmp_path):
+    """chess/seq-01 ... seq-03, the second for testing."""
+    folder = tmp_path / "sets" / "chess"
+    for sequence in (1, 2, 3):
+        make_sequence(folder / f"seq-{sequence:02d}", 20, sequence)
+    (folder / "TrainSplit.txt").write_text("sequence1\nsequence3\n")
+    (folder / "TestSplit.txt").write_text("sequence2\n")
+    return folder
+
+
+def keys(scenes):
+    """(sequence, frame) of all frames, as their images tell."""
+    images = [cv2.imdecode(np.frombuffer(frame.image, np.uint8), 1) for scene in scenes for frame in scene.frames]
+    return [(int(image[0, 0, 1]), int(image[0, 0, 0])) for image in images]
+
+
+def test_real_sequence_is_read_and_good(shared):
+    root = shared / REAL
+    scenes = {split: load_all(root, split) for split in sevenscenes.splits(str(root))}
+    assert {split: [len(scene.frames) for scene in found] for split, found in scenes.items()} == {
+        "train": [35, 35],
+        "validation": [15],
+        "test": [15],
+    }
+    frames = [frame for found in scenes.values() for scene in found for frame in scene.frames]
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(100) / 3, atol=1e-9)
+    for found in scenes.values():
+        for scene in found:
+            records.check_scene(scene)
+            np.testing.assert_array_equal(scene.cameras[0].intrinsics, [[585, 0, 320], [0, 585, 240], [0, 0, 1]])
+    worst = 0.0
+    for number, frame in enumerate(frames):
+        stored = np.loadtxt(root / f"frame-{10 * number:06d}.pose.txt")
+        np.testing.assert_allclose(frame.world_from_camera, stored, atol=1e-3)
+        rotation, projected = stored[:3, :3], frame.world_from_camera[:3, :3]
+        np.testing.assert_allclose(projected.T @ projected, np.eye(3), atol=1e-14)
+        np.testing.assert_allclose(projected.T @ rotation, (projected.T @ rotation).T, atol=1e-12)  # the nearest one
+        worst = max(worst, np.abs(rotation.T @ rotation - np.eye(3)).max())
+        if number % 20 == 0:
+            assert frame.image == (root / f"frame-{10 * number:06d}.color.jpg").read_bytes()
+            depth = cv2.imread(str(root / f"frame-{10 * number:06d}.depth.png"), cv2.IMREAD_UNCHANGED) / 1000
+            np.testing.assert_allclose(decode_depth(frame.depth).values, depth, rtol=1 / 2048)
+    assert 1e-4 < worst < 1e-3  # records would refuse the rotations as they are
+
+
+def test_real_depth_reprojects_into_the_next_frame(shared):
+    moved, unmoved = [], []
+    for scene in load_all(shared / REAL, "train"):
+        inverse = np.linalg.inv(scene.cameras[0].intrinsics)
+        for now, then in pairwise(scene.frames):
+            depth, depth_then = (decode_depth(frame.depth).values.astype(np.float64) for frame in (now, then))
+            rows, columns = np.nonzero(depth)
+            rows, columns = rows[::50], columns[::50]
+            points_now = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], 1) @ inverse.T
+            points_now *= depth[rows, columns, None]
+            then_from_now = np.linalg.inv(then.world_from_camera) @ now.world_from_camera
+            points_then = points_now @ then_from_now[:3, :3].T + then_from_now[:3, 3]
+            pixels = points_then @ scene.cameras[0].intrinsics.T
+            u, v = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(int).T
+            inside = (u >= 0) & (u < 640) & (v >= 0) & (v < 480) & (points_then[:, 2] > 0)
+            found = depth_then[v[inside], u[inside]]
+            moved.append(np.median(np.abs(found - points_then[inside, 2])[found > 0]))
+            unmoved.append(np.median(np.abs(found - depth[rows, columns][inside])[found > 0]))
+    assert np.median(moved) < 0.015 < 0.03 < np.median(unmoved), (np.median(moved), np.median(unmoved))
+
+
+def test_records_of_a_real_sequence(shared, tmp_path):
+    settings = ["window=16", "stride=3", "min_frames=4"]
+    text = builders.build_data("sevenscenes", str(shared / REAL), str(tmp_path / "records"), settings)
+    assert "train 2, validation 1, test 1" in text
+    train = builders.RecordSource(tmp_path / "records", "train")
+    assert [len(train[i].frames) for i in range(2)] == [12, 12]
+
+
+@pytest.mark.parametrize("level", ["scene", "sets"])
+def test_official_splits(scene_folder, level):
+    root = scene_folder if level == "scene" else scene_folder.parent
+    assert sevenscenes.splits(str(root)) == SPLITS
+    found = {split: keys(load_all(root, split, fractions=(0.6, 0.2, 0.2), **SMALL)) for split in SPLITS}
+    assert found["train"] == [(s, i) for s in (1, 3) for i in range(15)]
+    assert found["validation"] == [(s, i) for s in (1, 3) for i in range(15, 20)]
+    assert found["test"] == [(2, i) for i in range(20)]
+    names = [name for name, _ in sevenscenes.scene_loaders(str(root), "test", **SMALL)]
+    assert names == ["chess_seq-02_000000", "chess_seq-02_000006", "chess_seq-02_000013"]
+
+
+def test_official_splits_without_validation(scene_folder):
+    options = {"fractions": (0.7, 0.0, 0.3)}
+    assert sevenscenes.splits(str(scene_folder), **options) == ("train", "test")
+    assert keys(load_all(scene_folder, "train", **options)) == [(s, i) for s in (1, 3) for i in range(20)]
+
+
+def test_sequences_without_lists_are_cut_by_time(scene_folder):
+    for file in scene_folder.glob("*.txt"):
+        file.unlink()
+    options = {"fractions": (0.5, 0.25, 0.25), "gap": 1, **SMALL}
+    found = {split: keys(load_all(scene_folder, split, **options)) for split in SPLITS}
+    expected = {"train": range(10), "validation": range(11, 15), "test": range(16, 20)}
+    assert found == {split: [(s, i) for s in (1, 2, 3) for i in numbers] for split, numbers in expected.items()}
+
+
+def test_frame_is_read(scene_folder):
+    for scene in load_all(scene_folder, "train", fractions=(1.0, 0.0, 0.0)):
+        records.check_scene(scene)
+        np.testing.assert_array_equal(scene.cameras[0].intrinsics, [[585, 0, 320], [0, 585, 240], [0, 0, 1]])
+        for (sequence, number), frame in zip(keys([scene]), scene.frames, strict=True):
+            np.testing.assert_allclose(frame.world_from_camera[:3, 3], [number, sequence, 0])
+            depth = decode_depth(frame.depth).values
+            assert depth[0, :2].tolist() == [0, 0]  # both marks of no depth
+            assert abs(depth[1, 1] - (1 + number / 1000)) < 1e-3
+            assert abs(frame.time - number / 30) < 1e-9
+
+
+def test_flat_folder_of_jpegs_with_intrinsics(tmp_path):
+    folder = make_sequence(tmp_path / "kitchen", 20, suffix="jpg")
+    np.savetxt(folder / "camera-intrinsics.txt", [[5, 0, 3], [0, 5, 2], [0, 0, 1]])
+    (scene,) = load_all(folder, "train", stride=2, **SMALL)
+    assert scene.name == "kitchen_000000" and len(scene.frames) == 7
+    assert [round(frame.time * 30) for frame in scene.frames] == [0, 2, 4, 6, 8, 10, 12]
+    np.testing.assert_array_equal(scene.cameras[0].intrinsics, [[5, 0, 3], [0, 5, 2], [0, 0, 1]])
+
+
+FILES = {
+    "no rotation": ("pose.txt", "2 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "is no rigid transform"),
+    "mirror": ("pose.txt", "-1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "determinant positive"),
+    "last row": ("pose.txt", "1 0 0 0 0 1 0 0 0 0 1 0 0 0 1 1", "last row 0 0 0 1"),
+    "lost track": ("pose.txt", "nan " * 16, "must be 4 x 4 finite numbers"),
+    "cut short": ("pose.txt", "1 0 0 0 0 1 0 0", "must be 4 x 4 finite numbers"),
+    "words": ("pose.txt", "1 0 zero 0", "does not read"),
+    "no pose": ("pose.txt", None, "pose.txt: cannot be read"),
+    "corrupt depth": ("depth.png", "no image", "depth.png: depth image of 8 bytes does not decode"),
+    "no depth": ("depth.png", None, "depth.png: cannot be read"),
+    "corrupt image": ("color.png", "no image", "color.png: image of 8 bytes"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_bad_file_is_a_counted_skip(scene_folder, tmp_path, case):
+    suffix, content, message = FILES[case]
+    path = scene_folder / f"seq-03/frame-000002.{suffix}"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    options = {**SMALL, "fractions": [0.7, 0.0, 0.3]}
+    report = builders.build_records(
+        "sevenscenes", str(scene_folder), tmp_path / "out", options, max_bad_fraction=0.2, progress=False
+    )
+    assert report.splits == {"train": 5, "test": 3}
+    ((name, reason),) = report.skipped
+    assert name == "train/chess_seq-03_000000" and "frame-000002" in reason and message in reason
+
+
+def test_sequence_too_short_or_still_packed_is_a_bad_scene(scene_folder):
+    with pytest.raises(BadRecord, match="seq-01: has 3 frames for validation, must be at least 8"):
+        load_all(scene_folder, "validation", fractions=(0.7, 0.15, 0.15), gap=1)
+    for path in (scene_folder / "seq-02").iterdir():
+        path.unlink()
+    with pytest.raises(BadRecord, match="seq-02: has 0 frames for test"):
+        load_all(scene_folder, "test")
+    (scene_folder / "seq-02.zip").write_bytes(b"PK")
+    with pytest.raises(BadRecord, match=r"seq-02: holds no frames; unpack seq-02.zip"):
+        load_all(scene_folder, "test")
+
+
+@pytest.mark.parametrize(
+    "file, content, message",
+    [
+        ("TestSplit.txt", "sequence1\n", "lists seq-01 for training and for testing"),
+        ("TestSplit.txt", "the second\n", "line 'the second' must be of the form sequence1"),
+        ("TestSplit.txt", "", "lists no sequence"),
+        ("TestSplit.txt", None, "has no TestSplit.txt beside its other list"),
+        ("TrainSplit.txt", None, "has no TrainSplit.txt"),
+    ],
+)
+def test_bad_lists_are_named(scene_folder, file, content, message):
+    (scene_folder / file).unlink()
+    if content is not None:
+        (scene_folder / file).write_text(content)
+    with pytest.raises(BadRecord, match=message):
+        sevenscenes.splits(str(scene_folder))
+
+
+def test_bad_options_and_folders_are_named(scene_folder, tmp_path):
+    with pytest.raises(ValueError, match="three shares"):
+        sevenscenes.splits(str(scene_folder), fractions=[0.5, 0.5])
+    with pytest.raises(ValueError, match="stride=0"):
+        sevenscenes.scene_loaders(str(scene_folder), "train", stride=0)
+    with pytest.raises(BadRecord, match="has no split 'val'; it has train, validation, test"):
+        sevenscenes.scene_loaders(str(scene_folder), "val")
+    with pytest.raises(BadRecord, match="does not exist"):
+        sevenscenes.splits(str(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadRecord, match="holds no frame-XXXXXX.color.png"):
+        sevenscenes.splits(str(tmp_path / "empty"))

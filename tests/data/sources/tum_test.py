@@ -1,0 +1,311 @@
+"""The TUM reader on a real recording, on those of the golden vectors, and on made ones with one thing broken."""
+
+import json
+import os
+import shutil
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+
+from rig3r_jax.data import builders, records, sampling
+from rig3r_jax.data.scene import BadRecord, decode_depth
+from rig3r_jax.data.sources import tum
+from rig3r_jax.data.sources.rgbd import CAMERA, SPLITS, Cut
+from rig3r_jax.formats.tum import write_trajectory
+
+REAL = "realdata/tum_fr3_cabinet"
+LISTS = ("rgb.txt", "depth.txt", "groundtruth.txt")
+
+
+def load_all(root, split, **options):
+    return [load() for _, load in tum.scene_loaders(str(root), split, **options)]
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A recording of 40 frames: depth 2 ms later, poses 3 ms later, depth and image tell the frame's number."""
+    return make_recording(tmp_path / "rgbd_dataset_freiburg2_made", 40)
+
+
+def make_recording(folder, count, size=(480, 640)):
+    lines = {"rgb.txt": ["# color images"], "depth.txt": ["# depth maps"]}
+    times = 1311868164.0 + np.arange(count) / 30
+    for name, later in (("rgb", 0.0), ("depth", 0.002)):
+        (folder / name).mkdir(parents=True)
+        for i, time in enumerate(times + later):
+            image = np.full(size, 5000 + i, np.uint16) if name == "depth" else np.full((*size, 3), i, np.uint8)
+            if name == "depth":
+                image[0, 0] = 0
+            assert cv2.imwrite(str(folder / name / f"{i}.png"), image)
+            lines[f"{name}.txt"].append(f"{time:.6f} {name}/{i}.png")
+    for name, rows in lines.items():
+        (folder / name).write_text("\n".join(rows) + "\n")
+    world_from_camera = np.tile(np.eye(4), (count, 1, 1))
+    world_from_camera[:, 0, 3] = np.arange(count)
+    write_trajectory(folder / "groundtruth.txt", times + 0.003, world_from_camera)
+    return folder
+
+
+def drop_rows(path, *dropped):
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join(row for i, row in enumerate(rows) if i - 1 not in dropped) + "\n")
+
+
+def frame_numbers(scene):
+    return [cv2.imdecode(np.frombuffer(frame.image, np.uint8), 0)[0, 0].item() for frame in scene.frames]
+
+
+def test_real_recording_is_read_and_good(shared):
+    root = shared / REAL
+    assert tum.splits(str(root)) == SPLITS
+    scenes = [scene for split in SPLITS for scene in load_all(root, split, window=16)]
+    rows = np.loadtxt(root / "groundtruth.txt")
+    frames = [frame for scene in scenes for frame in scene.frames]
+    np.testing.assert_array_equal([frame.time for frame in frames], rows[:, 0])
+    np.testing.assert_array_equal([frame.world_from_camera[:3, 3] for frame in frames], rows[:, 1:4])
+    for scene in scenes:
+        records.check_scene(scene)
+        assert [camera.name for camera in scene.cameras] == [CAMERA]
+        np.testing.assert_allclose(scene.cameras[0].intrinsics, [[535.4, 0, 320.6], [0, 539.2, 248.1], [0, 0, 1]])
+    names = [line.split()[1] for line in (root / "depth.txt").read_text().splitlines() if line[0] != "#"]
+    for frame, name in list(zip(frames, names, strict=True))[::10]:
+        assert (
+            frame.image
+            == (root / name.replace("depth", "rgb").replace("rgb_imgs", "raw_imgs")).with_suffix(".jpg").read_bytes()
+        )
+        stored = cv2.imread(str(root / name), cv2.IMREAD_UNCHANGED) / 5000
+        depth = decode_depth(frame.depth).values
+        np.testing.assert_allclose(depth, stored, rtol=1 / 2048)
+        assert (depth == 0).any() and (depth > 0).mean() > 0.3
+
+
+def test_real_depth_reprojects_into_the_next_frame(shared):
+    (scene,) = load_all(shared / REAL, "train", window=64)
+    inverse = np.linalg.inv(scene.cameras[0].intrinsics)
+    moved, unmoved = [], []
+    for now, then in list(pairwise(scene.frames))[1:]:
+        depth, depth_then = (decode_depth(frame.depth).values.astype(np.float64) for frame in (now, then))
+        rows, columns = np.nonzero(depth)
+        rows, columns = rows[::50], columns[::50]
+        points_now = (
+            np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], 1) @ inverse.T * depth[rows, columns, None]
+        )
+        then_from_now = np.linalg.inv(then.world_from_camera) @ now.world_from_camera
+        points_then = points_now @ then_from_now[:3, :3].T + then_from_now[:3, 3]
+        pixels = points_then @ scene.cameras[0].intrinsics.T
+        u, v = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(int).T
+        inside = (u >= 0) & (u < 640) & (v >= 0) & (v < 480) & (points_then[:, 2] > 0)
+        found = depth_then[v[inside], u[inside]]
+        moved.append(np.median(np.abs(found - points_then[inside, 2])[found > 0]))
+        unmoved.append(np.median(np.abs(found - depth[rows, columns][inside])[found > 0]))
+    assert np.median(moved) < 0.02 < 0.04 < np.median(unmoved), (np.median(moved), np.median(unmoved))
+
+
+def test_records_of_a_real_recording(shared, tmp_path):
+    settings = ["window=16", "stride=2", "min_frames=4", "fractions=[0.5,0.25,0.25]", "intrinsics=freiburg3"]
+    text = builders.build_data("tum", str(shared / REAL), str(tmp_path / "records"), settings)
+    assert "train 1, validation 1, test 1" in text
+    scenes = [builders.RecordSource(tmp_path / "records", split)[0] for split in SPLITS]
+    assert [len(scene.frames) for scene in scenes] == [14, 8, 7]
+    assert len({frame.time for scene in scenes for frame in scene.frames}) == 29
+    drawn = sampling.draw_frames(scenes[0], np.random.default_rng(0), num_views=8, max_cameras=1)
+    assert len(set(drawn)) == 8
+
+
+def test_golden_recordings_survive_as_in_the_reference(shared):
+    expected = json.loads((shared / "golden/tum_loader/loader.json").read_text())
+    for folder in sorted((shared / "golden/tum_loader/fake_tum").iterdir()):
+        recording = tum.read_recording(folder)
+        assert [name.split("/")[1] for name in recording.images] == expected[folder.name]["rgb"]
+        assert [name.split("/")[1] for name in recording.depths] == expected[folder.name]["depth"]
+
+
+@pytest.mark.parametrize("gap", [0, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_splits_share_no_frame(root, gap, stride):
+    options = {"window": 7, "min_frames": 1, "gap": gap, "stride": stride, "fractions": (0.5, 0.25, 0.25)}
+    numbers = [[i for scene in load_all(root, split, **options) for i in frame_numbers(scene)] for split in SPLITS]
+    assert all(block == list(range(block[0], block[-1] + 1, stride)) for block in numbers)
+    for before, after in pairwise(numbers):
+        assert after[0] - before[-1] == stride * (gap + 1)
+    assert sum(map(len, numbers)) == 40 // stride - 2 * gap
+
+
+def test_image_depth_and_pose_of_a_frame_belong_together(root):
+    for scene in load_all(root, "train", window=16):
+        records.check_scene(scene)
+        for number, frame in zip(frame_numbers(scene), scene.frames, strict=True):
+            depth = decode_depth(frame.depth).values
+            assert depth[0, 0] == 0 and abs(depth[1, 1] - (5000 + number) / 5000) < 1e-3
+            assert frame.world_from_camera[0, 3] == number
+            assert abs(frame.time - 1311868164.0 - number / 30) < 1e-6
+
+
+def test_pose_gap_and_missing_depth_are_counted(root, caplog):
+    drop_rows(root / "groundtruth.txt", *range(10, 15))
+    drop_rows(root / "depth.txt", 3, 12)
+    with caplog.at_level("INFO"):
+        scenes = load_all(root, "train")
+    left = [i for i in range(40) if i not in (3, 10, 11, 12, 13, 14)]
+    assert frame_numbers(scenes[0]) == left[:24]
+    counts = "34 of 40 images have depth and pose (2 have no depth under 0.02 s away, 4 no pose within 0.02 s)"
+    assert f"{counts}: 24 frames for train" in caplog.text
+
+
+def test_depth_image_at_a_border_is_in_one_split(root):
+    drop_rows(root / "depth.txt", 20)
+    rows = (root / "rgb.txt").read_text().splitlines()
+    time = float(rows[20].split()[0]) + 0.01  # image 20 now has the depth of image 19
+    rows[21] = f"{time:.6f} rgb/20.png"
+    (root / "rgb.txt").write_text("\n".join(rows))
+    recording = tum.read_recording(root)
+    assert recording.depths[19] == recording.depths[20] == "depth/19.png"
+    options = {"fractions": (0.5, 0.5, 0.0)}
+    (train,), (validation,) = (load_all(root, split, **options) for split in ("train", "validation"))
+    assert frame_numbers(train)[-1] == 19 and frame_numbers(validation)[0] == 21
+    assert tum.splits(str(root), **options) == ("train", "validation")
+
+
+def test_several_recordings_and_one_bad_among_them(root, tmp_path):
+    make_recording(tmp_path / "rgbd_dataset_freiburg1_other", 40)
+    bad = make_recording(tmp_path / "rgbd_dataset_freiburg3_bad", 40)
+    (bad / "groundtruth.txt").write_text("1.0 0 0 0 0 0 0 0\n")
+    loaders = dict(tum.scene_loaders(str(tmp_path), "train"))
+    assert list(loaders) == [
+        "rgbd_dataset_freiburg1_other_00000",
+        "rgbd_dataset_freiburg2_made_00000",
+        "rgbd_dataset_freiburg3_bad",
+    ]
+    focal = [loaders[name]().cameras[0].intrinsics[0, 0] for name in list(loaders)[:2]]
+    assert focal == [517.3, 520.9]
+    report = builders.build_records("tum", str(tmp_path), tmp_path / "out", {}, max_bad_fraction=0.8, progress=False)
+    assert report.splits == {"train": 2, "validation": 0, "test": 0}
+    reasons = dict(report.skipped)
+    assert "quaternion" in reasons["train/rgbd_dataset_freiburg3_bad"]
+    short = reasons["test/rgbd_dataset_freiburg1_other"]
+    assert "6 frames are for test, must be at least 8; lower min_frames" in short
+
+
+@pytest.mark.parametrize(
+    "name, camera",
+    [
+        ("rgbd_dataset_freiburg1_desk", "freiburg1"),
+        ("tum_fr2_xyz", "freiburg2"),
+        ("Freiburg3", "freiburg3"),
+        ("fr12_desk", None),
+        ("refr1desk", None),
+        ("desk", None),
+    ],
+)
+def test_camera_is_told_by_the_name(tmp_path, name, camera):
+    if camera:
+        assert tum.stated_intrinsics(tmp_path / name) == tum.INTRINSICS[camera]
+    else:
+        with pytest.raises(BadRecord, match=f"the name '{name}' does not tell the camera.*set intrinsics="):
+            tum.stated_intrinsics(tmp_path / name)
+    assert tum.stated_intrinsics(tmp_path / name, [500.0, 501.5, 320.0, 240.0]) == (500.0, 501.5, 320.0, 240.0)
+    assert tum.stated_intrinsics(tmp_path / name, "freiburg2") == tum.INTRINSICS["freiburg2"]
+
+
+@pytest.mark.parametrize("damage", [0, 30, 500, -20, "middle"])
+def test_corrupt_depth_image_is_a_counted_skip(root, tmp_path, damage):
+    path = root / "depth/9.png"
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    cut = whole[:middle] + b"12345678" + whole[middle + 8 :] if damage == "middle" else whole[:damage]
+    path.write_bytes(cut)
+    options = {"window": 8, "min_frames": 4}
+    report = builders.build_records("tum", str(root), tmp_path / "out", options, max_bad_fraction=0.2, progress=False)
+    assert report.splits == {"train": 3, "validation": 1, "test": 1}
+    ((name, reason),) = report.skipped
+    assert name.startswith("train/") and "depth/9.png: depth image of" in reason and "does not decode" in reason
+
+
+FILES = {
+    "depth of 8 bits": ("depth/9.png", np.zeros((480, 640), np.uint8), "uint8 .*one 16-bit channel"),
+    "depth in colour": ("depth/9.png", np.zeros((480, 640, 3), np.uint8), "one 16-bit channel"),
+    "depth of another size": (
+        "depth/9.png",
+        np.ones((240, 320), np.uint16),
+        r"is \(240, 320\), its image is \(480, 640\)",
+    ),
+    "image of another size": ("rgb/9.png", np.zeros((240, 320, 3), np.uint8), "the first image of the scene is"),
+    "no image": ("rgb/9.png", None, "rgb/9.png: cannot be read"),
+    "no depth": ("depth/9.png", None, "depth/9.png: cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_bad_file_is_named(root, case):
+    file, content, message = FILES[case]
+    (root / file).unlink()
+    if content is not None:
+        cv2.imwrite(str(root / file), content)
+    with pytest.raises(BadRecord, match=message):
+        load_all(root, "train")
+
+
+def test_named_intrinsics_are_for_the_benchmarks_size(tmp_path):
+    small = make_recording(tmp_path / "fr2_small", 12, size=(48, 64))
+    with pytest.raises(BadRecord, match=r"\(48, 64\), the benchmark's intrinsics are for \(480, 640\)"):
+        load_all(small, "train", fractions=(1.0, 0.0, 0.0))
+    (scene,) = load_all(small, "train", fractions=(1.0, 0.0, 0.0), intrinsics=[50.0, 51.0, 31.5, 23.5])
+    np.testing.assert_array_equal(scene.cameras[0].intrinsics, [[50, 0, 32], [0, 51, 24], [0, 0, 1]])
+
+
+def test_loaders_are_lazy(root):
+    loaders = [tum.scene_loaders(str(root), split, window=8, min_frames=4) for split in SPLITS]
+    shutil.rmtree(root / "rgb")
+    with pytest.raises(BadRecord, match="cannot be read"):
+        loaders[0][0][1]()
+
+
+@pytest.mark.parametrize("missing", LISTS)
+def test_missing_list_is_named(root, missing):
+    os.remove(root / missing)
+    with pytest.raises(BadRecord, match=missing):
+        load_all(root, "train")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"fractions": [0.5, 0.5]}, "must be three shares, of train, validation, test, that sum to 1"),
+        ({"fractions": [0.5, 0.5, 0.5]}, "sum to 1"),
+        ({"fractions": [1.5, 0.0, -0.5]}, "three shares"),
+        ({"window": 0}, "window=0 must be a whole number of frames, at least 1"),
+        ({"stride": 0}, "stride=0"),
+        ({"gap": -1}, "gap=-1"),
+        ({"window": 8}, "min_frames=8 with window=8.*min_frames of at most 4, or window of at least 15"),
+        ({"intrinsics": "freiburg4"}, "intrinsics='freiburg4' must be by_name, freiburg1"),
+        ({"intrinsics": [500.0]}, "must be fx, fy, cx, cy"),
+    ],
+)
+def test_bad_options_are_named(root, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        builders.build_records("tum", str(root), tmp_path / "out", options, progress=False)
+
+
+def test_folder_without_data_is_one_error(root, tmp_path):
+    with pytest.raises(BadRecord, match="does not exist"):
+        tum.splits(str(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadRecord, match=r"holds an rgb.txt; give the folder"):
+        tum.splits(str(tmp_path / "empty"))
+    with pytest.raises(BadRecord, match="has no split 'val'; it has train, validation, test"):
+        tum.scene_loaders(str(root), "val")
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 58, 596])
+@pytest.mark.parametrize("fractions", [(0.7, 0.15, 0.15), (1.0, 0.0, 0.0), (0.0, 0.1, 0.9), (1 / 3, 1 / 3, 1 / 3)])
+def test_cut_is_a_partition(count, fractions):
+    cut = Cut(fractions, gap=0, stride=1, window=16, min_frames=8)
+    blocks = [cut.block(count, split) for split in SPLITS]
+    assert [i for block in blocks for i in block] == list(range(count))
+    for block in blocks:
+        pieces = cut.scenes(block)
+        assert [i for piece in pieces for i in piece] == list(block)
+        assert all(len(piece) <= 16 for piece in pieces)
+        assert len(block) < 8 or all(len(piece) >= 8 for piece in pieces)

@@ -1,0 +1,160 @@
+"""TUM's text files: what is written comes back, what is no pose is named, times are matched as by brute force."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from rig3r_jax.formats import tum
+
+
+def transforms(count, seed=0, angle=np.pi):
+    rng = np.random.default_rng(seed)
+    axes = rng.normal(size=(count, 3))
+    matrices = np.tile(np.eye(4), (count, 1, 1))
+    turns = angle * axes / np.linalg.norm(axes, axis=1, keepdims=True)
+    matrices[:, :3, :3] = Rotation.from_rotvec(turns).as_matrix()
+    matrices[:, :3, 3] = rng.normal(size=(count, 3)) * 10.0 ** rng.integers(-6, 4, (count, 1))
+    return matrices
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 1.0, np.pi - 1e-7, np.pi])
+@pytest.mark.parametrize("count", [1, 50])
+def test_trajectory_round_trip(tmp_path, count, angle):
+    times = 1305031100.0 + np.sort(np.random.default_rng(1).uniform(0, 1, count))
+    matrices = transforms(count, angle=angle)
+    path = tmp_path / "deep" / "groundtruth.txt"
+    tum.write_trajectory(path, times, matrices)
+    read = tum.read_trajectory(path)
+    np.testing.assert_array_equal(read.times, times)
+    np.testing.assert_array_equal(read.world_from_camera[:, :3, 3], matrices[:, :3, 3])
+    np.testing.assert_allclose(read.world_from_camera, matrices, atol=1e-14)
+
+
+def test_quaternion_is_scalar_last_and_normalised(tmp_path):
+    path = tmp_path / "groundtruth.txt"
+    path.write_text("# a comment\n\n  # another\n1.5 1 2 3 0 0 0.72 0.72\r\n1.5 4 5 6 0 0 0 -1\n")
+    read = tum.read_trajectory(path)
+    np.testing.assert_allclose(read.world_from_camera[0], [[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]])
+    np.testing.assert_allclose(read.world_from_camera[1, :3, :3], np.eye(3))
+    np.testing.assert_array_equal(read.times, [1.5, 1.5])  # TUM's own files repeat times
+
+
+@pytest.mark.parametrize("name", ["fr2_desk_groundtruth", "freiburg1_xyz-rgbdslam"])
+def test_real_trajectory_against_the_quaternion_formula(shared, name):
+    path = shared / f"realdata/trajectories_gt/{name}.txt"
+    table = np.loadtxt(path)
+    x, y, z, w = (table[:, 4:] / np.linalg.norm(table[:, 4:], axis=1, keepdims=True)).T
+    expected = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    read = tum.read_trajectory(path)
+    np.testing.assert_array_equal(read.times, table[:, 0])
+    np.testing.assert_allclose(read.world_from_camera[:, :3, :3], np.moveaxis(expected, -1, 0), atol=1e-12)
+    np.testing.assert_array_equal(read.world_from_camera[:, :3, 3], table[:, 1:4])
+
+
+ROWS = {
+    "1.0 0 0 0 0 0 0": "line 2: has 7 values, must be 8",
+    "1.0 0 0 0 0 0 0 1 9": "line 2: has 9 values",
+    "1.0 0 0 0 0 0 0 0": "line 2: quaternion .*length 0, must be 1; remove the row",
+    "1.0 0 0 0 0 0 0 2": "length 2, must be 1",
+    "1.0 nan 0 0 0 0 0 1": "line 2: 'nan' must be a finite number",
+    "soon 0 0 0 0 0 0 1": "'soon' must be a finite number",
+    "1e999 0 0 0 0 0 0 1": "'1e999' must be a finite",
+    "5.0 0 0 0 0 0 0 1\n4.0 0 0 0 0 0 0 1": r"line 3: time 4.0 comes after 5.0 s; sort the rows",
+    "": "holds no pose",
+}
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_row_that_is_no_pose_is_named(tmp_path, rows):
+    path = tmp_path / "groundtruth.txt"
+    path.write_text(f"# header\n{rows}\n")
+    with pytest.raises(ValueError, match=f"groundtruth.txt.*{ROWS[rows]}"):
+        tum.read_trajectory(path)
+
+
+def test_files_that_do_not_read_are_named(tmp_path):
+    for read in (tum.read_trajectory, tum.read_file_list, tum.read_associations):
+        with pytest.raises(ValueError, match="nowhere.txt: cannot be read .No such file"):
+            read(tmp_path / "nowhere.txt")
+        (tmp_path / "image.txt").write_bytes(b"\x89PNG\xff\xfe")
+        with pytest.raises(ValueError, match="image.txt: is no text"):
+            read(tmp_path / "image.txt")
+
+
+@pytest.mark.parametrize("case", ["scaled", "mirrored", "not finite", "last row", "time", "order", "none"])
+def test_what_is_no_trajectory_is_not_written(tmp_path, case):
+    times, matrices = np.arange(3.0), transforms(3)
+    if case == "scaled":
+        matrices[1, :3, :3] *= 1.01
+    elif case == "mirrored":
+        matrices[1, :3, :3] *= -1
+    elif case == "not finite":
+        matrices[1, 0, 3] = np.inf
+    elif case == "last row":
+        matrices[1, 3, 0] = 1
+    elif case == "time":
+        times[1] = np.nan
+    elif case == "order":
+        times[1] = -1
+    else:
+        times, matrices = times[:0], matrices[:0]
+    with pytest.raises(ValueError, match="at least one" if case == "none" else "row 1"):
+        tum.write_trajectory(tmp_path / "groundtruth.txt", times, matrices)
+    assert not any(tmp_path.iterdir())
+
+
+def test_file_list(tmp_path):
+    path = tmp_path / "rgb.txt"
+    path.write_text("# color images\n1305031100.033300 rgb/a b.png\r\n1305031099.5\trgb/c.png\n")
+    read = tum.read_file_list(path)
+    assert read.files == ("rgb/a b.png", "rgb/c.png")
+    np.testing.assert_array_equal(read.times, [1305031100.0333, 1305031099.5])
+    for content, message in (("1.0\n", "line 1: '1.0' must be a time and a file"), ("# none", "lists no file")):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            tum.read_file_list(path)
+
+
+@pytest.mark.parametrize("name, count", [("fr1_desk", 573), ("fr2_desk", 2893), ("fr3_office", 2488)])
+def test_real_associations_come_back(shared, tmp_path, name, count):
+    images, depths = tum.read_associations(shared / f"realdata/trajectories_gt/assoc_{name}.txt")
+    assert len(images.files) == len(depths.files) == len(depths.times) == count
+    assert np.abs(images.times - depths.times).max() < 0.021
+    assert images.files[0].startswith("rgb/") and depths.files[0].startswith("depth/")
+    tum.write_associations(tmp_path / "again.txt", images, depths)
+    for ours, theirs in zip(tum.read_associations(tmp_path / "again.txt"), (images, depths), strict=True):
+        assert ours.files == theirs.files
+        np.testing.assert_array_equal(ours.times, theirs.times)
+
+
+def test_bad_associations_are_named(tmp_path):
+    path = tmp_path / "associations.txt"
+    one = tum.FileList(np.array([1.0]), ("a.png",))
+    for content, message in (("1.0 a.png 2.0\n", "has 3 values, must be 4"), ("", "associates nothing")):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            tum.read_associations(path)
+    with pytest.raises(ValueError, match="'a b.png' must be one word"):
+        tum.write_associations(path, one, tum.FileList(np.array([1.0]), ("a b.png",)))
+    with pytest.raises(ValueError, match="equally many"):
+        tum.write_associations(path, one, tum.FileList(np.array([1.0, 2.0]), ("a", "b")))
+
+
+ticks = st.lists(st.integers(0, 40).map(lambda tick: tick / 8), max_size=12)  # eighths: ties are exact
+
+
+@given(ticks, ticks, st.sampled_from([0.0, 0.125, 0.25, 9.0]), st.booleans())
+def test_nearest_is_what_brute_force_finds(times, candidates, within, strict):
+    expected = []
+    for time in times:
+        ranked = sorted((abs(time - c), c, i) for i, c in enumerate(candidates))  # nearest, earliest, first
+        good = ranked and (ranked[0][0] < within or (ranked[0][0] == within and not strict))
+        expected.append(ranked[0][2] if good else -1)
+    found = tum.nearest(np.array(times, np.float64), np.array(candidates, np.float64), within, strict=strict)
+    assert found.tolist() == expected
