@@ -43,8 +43,8 @@ def read_config(arguments: Sequence[str], values: flags.FlagValues | None = None
 
 
 def wrong_overrides(arguments: Sequence[str]) -> list[str]:
-    """One line for no config file, or one that is missing, and for every --config.a.b= that it does not have, with the nearest
-    name that it has."""
+    """One line for no config file, or one that is missing, and for every --config.a.b= that it does not have, with the
+    nearest name that it has."""
     arguments = re.sub(r"(^|\n)(--?config)\n", r"\1\2=", "\n".join(arguments)).splitlines()  # --config FILE
     files = [a.split("=", 1)[1] for a in arguments if re.match(r"--?config=", a)]
     if not files:

@@ -1,13 +1,11 @@
 """A run's first parameters from a file of weights, and a run's last parameters into one."""
 
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
@@ -16,8 +14,9 @@ from rig3r_jax.schema import RigMetadata, Views
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.weights import rig3r
 from rig3r_jax.weights.convert import load_metadata, load_params, save_params, write_torch
-from rig3r_jax.weights.engine import export, flatten, nest, shapes
+from rig3r_jax.weights.engine import export, flatten, shapes
 from rig3r_jax.weights.files import read_tensors
+from rig3r_jax.weights.overlay import misfits, origins, overlay
 
 KINDS = ("dust3r", "rig3r")  # of files that hold parameters of Rig3R
 MEANING = (
@@ -66,11 +65,11 @@ def initialise(
     problems = list(_problems(path, metadata, shapes(found), shapes(old), _fields(model_config)))
     if problems:
         raise ValueError("\n".join(problems))
-    new = _overlay(old, found)
+    new = overlay(old, found)
     if isinstance(fresh, TrainState):
-        ema = _overlay(fresh.ema, found) if fresh.ema else fresh.ema  # buffers of its own: the step is given both
+        ema = overlay(fresh.ema, found) if fresh.ema else fresh.ema  # buffers of its own: the step is given both
         new = fresh.replace(params=new, ema=ema)
-    return new, _report(path, metadata, found, flatten(old))
+    return new, origins(path, metadata, found, flatten(old))
 
 
 def export_run(workdir: str | Path, out: str | Path) -> str:
@@ -107,17 +106,6 @@ def _newest_params(workdir: Path) -> tuple[PyTree, dict, int]:
     return state.trained_params, config.model.to_dict(), int(state.step)
 
 
-def _overlay(tree: PyTree, found: Mapping[str, np.ndarray]) -> PyTree:
-    """`tree` with the leaves of `found`; every process reads only the parts that its devices hold."""
-
-    def place(old: jax.Array, new: np.ndarray) -> jax.Array:
-        return jax.make_array_from_callback(
-            old.shape, old.sharding, lambda index: np.array(new[index], dtype=old.dtype, order="C")
-        )
-
-    return nest({path: place(leaf, found[path]) if path in found else leaf for path, leaf in flatten(tree).items()})
-
-
 def _problems(path, metadata, found, wanted, fields) -> Iterator[str]:
     """One line for every reason why parameters `found` are none of a model with parameters `wanted`."""
     kind = metadata["kind"]
@@ -135,18 +123,14 @@ def _problems(path, metadata, found, wanted, fields) -> Iterator[str]:
                 names = [name for name, variant in VARIANTS.items() if variant[key] == value]
                 flag = f"--config.model.variant={names[0]}" if names else "no variant has that"
             yield f"model.{key} is {fields.get(key)!r}; the weights of {path} want {value!r}: {flag}"
-    misfits = [
-        f"{name} {leaf.shape}: the model has {wanted[name].shape if name in wanted else 'no such parameter'}"
-        for name, leaf in sorted(found.items())
-        if name not in wanted or leaf.shape != wanted[name].shape
-    ]
-    if misfits:
-        more = [f"... and {len(misfits) - _SHOWN} more"] if len(misfits) > _SHOWN else []
+    lines = misfits(found, wanted)
+    if lines:
+        more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         yield "\n    ".join(
             [
-                f"model.init_from: {len(misfits)} of {len(found)} arrays of {path} ({kind}) do not fit this model; "
+                f"model.init_from: {len(lines)} of {len(found)} arrays of {path} ({kind}) do not fit this model; "
                 f"{_remedy(theirs, fields)}",
-                *misfits[:_SHOWN],
+                *lines[:_SHOWN],
                 *more,
             ]
         )
@@ -161,17 +145,6 @@ def _remedy(theirs: dict, fields: dict) -> str:
         flags["variant"] = variants[0]
     told = " ".join(f"--config.model.{key}={value}" for key, value in flags.items())
     return f"try {told}" if told else f"it is of a model with {theirs}"
-
-
-def _report(path, metadata, found, model) -> str:
-    """What came from the file and what stayed fresh, by top-level room."""
-    fresh = Counter(name.split("/")[0] for name in model if name not in found)
-    numbers = sum(array.size for array in found.values())
-    left = ", ".join(f"{room} {count}" for room, count in fresh.items()) or "nothing"
-    return (
-        f"{path} ({metadata['kind']}, made from {metadata.get('source', 'unknown')}): {len(found)} of {len(model)} "
-        f"arrays, {numbers:,} numbers; freshly initialised arrays: {left}"
-    )
 
 
 def _fields(model_config: ConfigDict) -> dict:

@@ -3,10 +3,12 @@
 A file of ours is a .safetensors whose tensors are named by Flax paths. Its metadata: `format`, `version`, `kind` (a key
 of KINDS, or "rig3r"), `source` (the file it was made from), and, as JSON, `fields` (of the model whose parameters these
 are) and `requires` (fields of Rig3R's config without which the weights mean nothing); `initialised` names parameters
-that the source lacks and the model's initialisation gave.
+that the source lacks and the model's initialisation gave; `dtypes`, JSON, is the source's type where it is not float32:
+one for all tensors, or {PyTorch's name: type} of those that differ. Parameters are float32, float64 where a source is.
 """
 
 import importlib
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,11 +20,12 @@ from rig3r_jax.formats.atomic import whole_file
 from rig3r_jax.weights import rig3r
 from rig3r_jax.weights.engine import ConversionError, export, flatten, nest
 from rig3r_jax.weights.files import read_metadata, read_tensors, write_tensors
+from rig3r_jax.weights.sizes import unlike_public
 
 FORMAT, VERSION = "rig3r-weights", "1"
 
-# kind -> module below rig3r_jax.weights with `convert_tensors`, `export_tensors`, and UNTOLD: the fields that no shape
-# tells, arguments of `convert_tensors`
+# kind -> module below rig3r_jax.weights with `convert_tensors`, `export_tensors`, UNTOLD: the fields that no shape
+# tells, arguments of `convert_tensors`, and PUBLIC: the fields of the public model
 KINDS = {"dust3r": "dust3r", "dinov2": "dinov2", "vggt": "vggt", "open-rig3r": "open_rig3r"}
 
 
@@ -39,33 +42,64 @@ def convert_file(kind: str, file: str | Path, out: str | Path, told: Sequence[st
         ValueError: unknown kind or key, unreadable file, or tensors that do not fit, all of them named.
     """
     file, out = Path(file), Path(out)
-    if out.suffix != ".safetensors":
-        raise ValueError(f"{out}: converted weights are written as .safetensors; give such a name")
+    module = _module(kind)
+    _check_place(out, (".safetensors",))
     tensors = read_tensors(file)
+    dtype = np.float64 if any(tensor.dtype == np.float64 for tensor in tensors.values()) else np.float32
     try:
-        params, metadata = _module(kind).convert_tensors(tensors, **_parse(kind, told))
+        params, metadata = module.convert_tensors(tensors, dtype=dtype, **_parse(kind, told))
     except ConversionError as error:
         raise ConversionError(f"{file}: {error}") from None
-    save_params(out, params, {**metadata, "kind": kind, "source": file.name})
-    named = _module(kind).export_tensors(params, metadata)
-    ignored = _families([name for name in tensors if name not in named])
-    left_out = sum(ignored.values())
-    leaves = flatten(params).values()
+    named = module.export_tensors(params, metadata)
+    metadata |= {"kind": kind, "source": file.name, **_dtypes({name: tensors[name] for name in named})}
+    save_params(out, params, metadata)
+    return _report(file, out, tensors, params, metadata, [name for name in tensors if name not in named])
+
+
+def _report(file: Path, out: Path, tensors: Mapping, params: Mapping, metadata: Mapping, others: list[str]) -> str:
+    """What became of the tensors; `others` are left out."""
+    kind, fields = metadata["kind"], json.loads(metadata["fields"])
+    ignored, leaves = _families(others), list(flatten(params).values())
     lines = [
         f"{file.name} ({kind}) -> {out}",
-        f"tensors: {len(tensors)} read, {len(tensors) - left_out} kept, {left_out} left out by name",
+        f"tensors: {len(tensors)} read, {len(tensors) - len(others)} kept, {len(others)} left out by name",
         *(f"  left out: {count:5d}  {family}" for family, count in ignored.items()),
-        f"parameters: {len(leaves)} arrays, {sum(leaf.size for leaf in leaves):,} numbers",
+        f"parameters: {len(leaves)} arrays, {sum(leaf.size for leaf in leaves):,} numbers of {leaves[0].dtype}",
         *([f"  initialised, not in the file: {metadata['initialised']}"] if "initialised" in metadata else []),
         f"model fields: {metadata['fields']}",
         f"  of which no shape tells {', '.join(_module(kind).UNTOLD)}: say key=value where it differs",
+        *(f"  unlike the public model: {difference}" for difference in unlike_public(fields, _module(kind).PUBLIC)),
     ]
     return "\n".join(lines)
 
 
+def _check_place(out: Path, suffixes: Sequence[str]) -> None:
+    """Refuses a file's name before there is work to lose."""
+    if out.suffix not in suffixes:
+        raise ValueError(f"{out}: such weights are written as {' or '.join(suffixes)}; give such a name")
+    if not out.parent.is_dir():
+        raise ValueError(f"{out}: there is no folder {out.parent}; make it, or mend the path")
+
+
+def _dtypes(tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Metadata `dtypes`; none where all tensors are float32."""
+    others = {name: tensor.dtype.name for name, tensor in tensors.items() if tensor.dtype != np.float32}
+    alike = len(others) == len(tensors) and len(set(others.values())) == 1
+    return {"dtypes": json.dumps(next(iter(others.values())) if alike else others)} if others else {}
+
+
+def _as_in_source(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """The tensors in the types of the file that they come from, which hold their values exactly."""
+    told = json.loads(metadata.get("dtypes", "{}"))
+    return {
+        name: tensor.astype(told if isinstance(told, str) else told.get(name, "float32"), copy=False)
+        for name, tensor in tensors.items()
+    }
+
+
 def _parse(kind: str, told: Sequence[str]) -> dict[str, int | tuple[int, ...]]:
     """`heads=12` and `levels=4,11,17,23` as arguments of a kind's `convert_tensors`."""
-    known, arguments = _module(kind).UNTOLD, {}
+    known, public, arguments = _module(kind).UNTOLD, _module(kind).PUBLIC, {}
     for item in told:
         key, _, value = item.partition("=")
         if key not in known or not re.fullmatch(r"\d+(,\d+)*", value):
@@ -73,14 +107,17 @@ def _parse(kind: str, told: Sequence[str]) -> dict[str, int | tuple[int, ...]]:
                 f"{item!r}: what can be told about {kind} weights is {', '.join(known)}, as key=number or key=a,b,c"
             )
         numbers = tuple(int(number) for number in value.split(","))
-        arguments[key] = numbers if len(numbers) > 1 else numbers[0]
+        several = isinstance(public[key], tuple)
+        if len(numbers) > 1 and not several:
+            raise ValueError(f"{key} is {value}; it must be one number: say {key}=number")
+        arguments[key] = numbers if several else numbers[0]
     return arguments
 
 
 def export_torch(source: str | Path, out: str | Path) -> str:
     """Writes a file of ours under PyTorch's names, bit for bit what was read; returns a report.
 
-    A converted file gets its original names back. One of Rig3R gets those of the plain PyTorch twin.
+    A converted file gets its original names and types back. One of Rig3R gets the names of the plain PyTorch twin.
 
     Args:
         source: file of ours.
@@ -90,7 +127,7 @@ def export_torch(source: str | Path, out: str | Path) -> str:
     if metadata["kind"] == "rig3r":
         tensors = export(params, rig3r.table(params))
     else:
-        tensors = _module(metadata["kind"]).export_tensors(params, metadata)
+        tensors = _as_in_source(_module(metadata["kind"]).export_tensors(params, metadata), metadata)
     write_torch(out, tensors)
     return f"{Path(source).name} ({metadata['kind']}) -> {out}: {len(tensors)} tensors under PyTorch's names"
 
@@ -98,11 +135,10 @@ def export_torch(source: str | Path, out: str | Path) -> str:
 def write_torch(out: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes a state dict as .safetensors, or as .pth by PyTorch."""
     out = Path(out)
+    _check_place(out, (".safetensors", ".pth", ".pt"))
     if out.suffix == ".safetensors":
         write_tensors(out, tensors, {"format": "pt"})
         return
-    if out.suffix not in (".pth", ".pt"):
-        raise ValueError(f"{out}: weights for PyTorch are written as .safetensors or .pth; give such a name")
     try:
         import torch
     except ImportError:
@@ -124,6 +160,7 @@ def write_torch(out: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
 def save_params(path: str | Path, params: Mapping, metadata: Mapping[str, str]) -> None:
     """Writes a tree of parameters as a file of ours; `metadata` names its `kind`."""
     assert "kind" in metadata, "a file of ours says what it holds"
+    _check_place(Path(path), (".safetensors",))
     write_tensors(path, flatten(params), {**metadata, "format": FORMAT, "version": VERSION})
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import DTypeLike
 
 from rig3r_jax.models.dinov2 import DINOv2
 from rig3r_jax.weights.engine import (
@@ -21,11 +22,14 @@ from rig3r_jax.weights.engine import (
     export,
     norm,
     squeezed,
-    stacked_depth,
+    typed,
 )
+from rig3r_jax.weights.sizes import Sizes, head_count
 
 UNTOLD = ("encoder_heads",)
-HEAD_WIDTH = 64  # of all public sizes
+PUBLIC = {  # the ViT-L with registers, which VGGT's encoder is
+    "width": 1024, "encoder_depth": 24, "encoder_heads": 16, "patch": 14, "encoder_registers": 4, "position_grid": 37,
+}  # fmt: skip
 _PLACE = "aggregator/encoder"  # of the encoder in VGGT's parameters
 
 
@@ -74,40 +78,40 @@ def fields_from_shapes(tensors: Mapping[str, np.ndarray], *, encoder_heads: int 
         encoder_heads: attention heads, which no shape tells; by default a head is 64 wide.
 
     Raises:
-        ValueError: these are no weights of DINOv2.
+        ValueError: these are no weights of DINOv2, or the heads do not divide the width.
     """
-    ranks = {"cls_token": 3, "pos_embed": 3, "patch_embed.proj.weight": 4}
-    wrong = [name for name, rank in ranks.items() if name not in tensors or tensors[name].ndim != rank]
-    if wrong:
-        raise ValueError(
-            f"these are no weights of DINOv2: {', '.join(wrong)} missing or of another rank; give a backbone's file"
-        )
-    width, _, patch, _ = tensors["patch_embed.proj.weight"].shape
-    registers = next((tensors[name] for name in ("reg_token", "register_tokens") if name in tensors), None)
-    timm = "reg_token" in tensors
+    sizes = Sizes(tensors, "DINOv2", r"blocks\.\d+\..+")
+    width = sizes.usual({r"(blocks\.\d+\.)?norm\d?\.\w+": 0}, PUBLIC["width"])
+    positions = sizes.usual({"pos_embed": 1}, 1 + PUBLIC["position_grid"] ** 2)
+    timm = "reg_token" in tensors or math.isqrt(positions) ** 2 == positions  # no position of the class token
     return {
         "width": width,
-        "encoder_depth": stacked_depth(tensors, "blocks"),
-        "encoder_heads": encoder_heads or max(width // HEAD_WIDTH, 1),
-        "patch": patch,
-        "encoder_registers": 0 if registers is None else registers.shape[1],
-        "position_grid": math.isqrt(tensors["pos_embed"].shape[1] - (not timm)),
+        "encoder_depth": sizes.layers(r"blocks\.", PUBLIC["encoder_depth"]),
+        "encoder_heads": head_count("encoder_heads", encoder_heads, width),
+        "patch": sizes.usual({r"patch_embed\.proj\.weight": 2}, PUBLIC["patch"]),
+        "encoder_registers": sizes.usual(
+            {"reg_token" if timm else "register_tokens": 1}, PUBLIC["encoder_registers"] if timm else 0
+        ),
+        "position_grid": max(math.isqrt(positions - (not timm)), 1),
         "timm": timm,
     }
 
 
 def convert_tensors(
-    tensors: Mapping[str, Float[np.ndarray, "..."]], *, encoder_heads: int | None = None
+    tensors: Mapping[str, Float[np.ndarray, "..."]],
+    *,
+    encoder_heads: int | None = None,
+    dtype: DTypeLike = np.float32,
 ) -> tuple[dict, dict[str, str]]:
     """({"aggregator": {"encoder": parameters}}, metadata): the part of VGGT's parameters that DINOv2 initialises.
 
-    A file without registers gives no `register_tokens`: a model that has them keeps those of its initialisation.
+    A file without registers gives no `register_tokens`, and fits a model without them.
 
     Raises:
         ConversionError: names every key that is unknown, missing or misshapen.
     """
     fields = fields_from_shapes(tensors, encoder_heads=encoder_heads)
-    params = convert(tensors, table(fields), {"aggregator": {"encoder": wanted(fields)}})
+    params = convert(tensors, table(fields), {"aggregator": {"encoder": typed(wanted(fields), dtype)}})
     return params, {"fields": json.dumps(fields)}
 
 
@@ -122,14 +126,14 @@ def export_tensors(params: Mapping, metadata: Mapping[str, str]) -> dict[str, np
 
 
 def wanted(fields: Mapping) -> dict:
-    """Shapes and types of the encoder's parameters."""
+    """Shapes of the encoder's parameters; the number of heads has no part in them."""
     model = DINOv2(
         fields["width"],
         fields["encoder_depth"],
-        fields["encoder_heads"],
-        fields["patch"],
-        fields["encoder_registers"],
-        fields["position_grid"],
+        heads=1,
+        patch=fields["patch"],
+        registers=fields["encoder_registers"],
+        position_grid=fields["position_grid"],
     )
     images = jax.ShapeDtypeStruct((1, model.patch, model.patch, 3), jnp.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)["params"]

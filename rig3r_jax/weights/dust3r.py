@@ -6,23 +6,24 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import DTypeLike
 
 from rig3r_jax.models.vit import Encoder
 from rig3r_jax.weights.engine import (
     CONV_TRANSPOSE,
     PATCH,
-    ConversionError,
     Table,
     block_entries,
     conv,
     convert,
     export,
     norm,
-    stacked_depth,
+    typed,
 )
+from rig3r_jax.weights.sizes import Sizes, head_count
 
 UNTOLD = ("heads",)
-HEAD_WIDTH = 64  # of all public sizes
+PUBLIC = {"width": 1024, "encoder_depth": 24, "heads": 16, "patch": 16}  # DUSt3R's and CroCo's ViT-L
 
 # What Rig3R has no place for: a decoder of image pairs, its heads, and the pixel prediction of pre-training.
 IGNORED = (
@@ -73,27 +74,27 @@ def dpt_table(source_prefix: str = "downstream_head1.dpt", target_prefix: str = 
     return Table(tuple(entries), ignored)
 
 
-def convert_tensors(tensors: Mapping[str, np.ndarray], *, heads: int | None = None) -> tuple[dict, dict[str, str]]:
+def convert_tensors(
+    tensors: Mapping[str, np.ndarray], *, heads: int | None = None, dtype: DTypeLike = np.float32
+) -> tuple[dict, dict[str, str]]:
     """{"encoder": parameters of Rig3R's encoder}, and the metadata that say what model they fit.
 
     Args:
         tensors: the checkpoint's.
         heads: attention heads, which no shape tells; by default a head is 64 wide.
+        dtype: of the parameters.
 
     Raises:
         ConversionError: names every key that is unknown, missing or misshapen.
+        ValueError: the heads do not divide the width.
     """
-    patch_embed = tensors.get("patch_embed.proj.weight")
-    depth = stacked_depth(tensors, "enc_blocks")
-    if patch_embed is None or patch_embed.ndim != 4 or not depth:
-        raise ConversionError(
-            "these are no weights of DUSt3R or CroCo: patch_embed.proj.weight (4 axes) or enc_blocks.0 is missing; "
-            f"the file has {', '.join(list(tensors)[:5])}, ..."
-        )
-    width, patch = patch_embed.shape[0], patch_embed.shape[-1]
-    heads = heads or max(width // HEAD_WIDTH, 1)
+    sizes = Sizes(tensors, "DUSt3R or CroCo", r"enc_blocks\.\d+\..+")
+    width = sizes.usual({r"enc_(blocks\.\d+\.)?norm\d?\.\w+": 0}, PUBLIC["width"])
+    depth = sizes.layers(r"enc_blocks\.", PUBLIC["encoder_depth"])
+    patch = sizes.usual({r"patch_embed\.proj\.weight": 2}, PUBLIC["patch"])
+    heads = head_count("heads", heads, width, multiple=4)  # RoPE: sine and cosine of row and column
     fields = {"width": width, "encoder_depth": depth, "heads": heads, "patch": patch}
-    params = convert(tensors, encoder_table(depth), {"encoder": _wanted(width, depth, patch)})
+    params = convert(tensors, encoder_table(depth), {"encoder": typed(_wanted(width, depth, patch), dtype)})
     requires = {"position": "rope", "patch": patch, "heads": heads}
     return params, {"fields": json.dumps(fields), "requires": json.dumps(requires)}
 

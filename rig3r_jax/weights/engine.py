@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import DTypeLike
 
 _SHOWN = 50  # problems of one sort that a message lists
+_RGB = 3  # channels of every patch: the rows of a Dense over patches do not tell them
 
 
 class ConversionError(ValueError):
@@ -36,8 +38,9 @@ def _patches_from_kernel(kernel: np.ndarray) -> np.ndarray:
 
 
 def _kernel_from_patches(kernel: np.ndarray) -> np.ndarray:
-    side = math.isqrt(kernel.shape[0] // 3)
-    return kernel.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)
+    side = math.isqrt(kernel.shape[0] // _RGB)
+    assert kernel.shape[0] == side * side * _RGB, f"{kernel.shape[0]} rows are no square patch of {_RGB} channels"
+    return kernel.reshape(side, side, _RGB, -1).transpose(3, 2, 0, 1)
 
 
 def squeezed(leading_ones: int) -> Layout:
@@ -220,6 +223,11 @@ def export(params: Mapping, table: Table) -> dict[str, np.ndarray]:
 def shapes(params: Mapping) -> dict[str, jax.ShapeDtypeStruct]:
     """{"a/b/c": shape and dtype} of a tree of arrays or of ShapeDtypeStructs."""
     return {path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in flatten(params).items()}
+
+
+def typed(params: Mapping, dtype: DTypeLike) -> dict:
+    """The shapes of a tree, in a type."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), params)
 
 
 def _check_table(table):

@@ -18,18 +18,30 @@ _DTYPES = {
     "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
     "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
+_WRAPPERS = ("module.", "model.", "backbone.")  # what classes that hold a whole network put in front of its names
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 
 
 def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     """The tensors of a .safetensors, .pth or .pt file, memory-mapped and read-only, in the types of the file.
 
+    A `module.`, `model.` or `backbone.` in front of every name is taken away.
+
     Raises:
         ValueError: the file is damaged, of another kind, or wants code to be run.
     """
     path = _existing(path)
-    if path.suffix in (".pth", ".pt"):
-        return read_checkpoint(path)
+    return _unwrapped(read_checkpoint(path) if path.suffix in (".pth", ".pt") else _read_safetensors(path))
+
+
+def _unwrapped(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    for prefix in _WRAPPERS:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            return _unwrapped({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
+    return tensors
+
+
+def _read_safetensors(path) -> dict[str, np.ndarray]:
     header, start = _header(path)
     data = np.memmap(path, np.uint8, mode="r") if any(info["data_offsets"][1] for info in header.values()) else b""
     tensors = {}

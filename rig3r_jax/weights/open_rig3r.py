@@ -1,8 +1,8 @@
 """The weights of the public Open-Rig3R, to and from `models.open_rig3r.OpenRig3R`."""
 
 import json
-import re
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,6 @@ from rig3r_jax.models.open_rig3r import OpenRig3R
 from rig3r_jax.weights.engine import (
     LINEAR,
     PATCH,
-    ConversionError,
     Entry,
     Table,
     conv,
@@ -22,52 +21,49 @@ from rig3r_jax.weights.engine import (
     linear,
     norm,
     squeezed,
+    typed,
 )
-
-ENCODER_HEADS = 8  # fixed in their code
-DECODER_HEADS = 8  # their class's default
+from rig3r_jax.weights.sizes import Sizes, head_count
 
 UNTOLD = ("encoder_heads", "decoder_heads")
 
 _LAYER = "encoder.vit.encoder.layers.encoder_layer_"
-_FIELD_OF_SHAPE = {  # field of OpenRig3R -> (key, axis)
-    "patch": ("encoder.vit.conv_proj.weight", 2),
-    "width": ("encoder.vit.conv_proj.weight", 0),
-    "encoder_hidden": (_LAYER + "0.mlp.0.weight", 0),
-    "decoder_hidden": ("decoder.layers.0.mlp.0.weight", 0),
-    "metadata_width": ("decoder.meta_proj.weight", 1),
-    "point_hidden": ("decoder.pointmap_head.input_proj.weight", 0),
-    "ray_hidden": ("decoder.pose_raymap_head.mlp.0.weight", 0),
+_ENCODER, _DECODER = r"encoder\.vit\.encoder\.layers\.encoder_layer_", r"decoder\.layers\."
+_TOLD_BY = {  # field of OpenRig3R -> {regex of keys: the axis that tells it}
+    "patch": {r"encoder\.vit\.conv_proj\.weight": 2},
+    "width": {rf"({_ENCODER}|{_DECODER})\d+\.ln_?\d\.\w+": 0},
+    "encoder_hidden": {rf"{_ENCODER}\d+\.mlp\.0\.\w+": 0, rf"{_ENCODER}\d+\.mlp\.3\.weight": 1},
+    "decoder_hidden": {rf"{_DECODER}\d+\.mlp\.0\.\w+": 0, rf"{_DECODER}\d+\.mlp\.3\.weight": 1},
+    "metadata_width": {r"decoder\.meta_proj\.weight": 1},
+    "point_hidden": {r"decoder\.pointmap_head\.(input_proj|fusion\d\.rcu\d\.conv\d)\.\w+": 0},
+    "ray_hidden": {r"decoder\.\w+_raymap_head\.mlp\.0\.\w+": 0, r"decoder\.\w+_raymap_head\.mlp\.2\.weight": 1},
+}
+PUBLIC = {  # the defaults of the public class
+    name: getattr(OpenRig3R, name)
+    for name in (*_TOLD_BY, "image_size", "encoder_depth", "encoder_heads", "decoder_depth", "decoder_heads")
 }
 
 
 def fields_from_shapes(
-    tensors: Mapping[str, np.ndarray], *, encoder_heads: int = ENCODER_HEADS, decoder_heads: int = DECODER_HEADS
+    tensors: Mapping[str, np.ndarray], *, encoder_heads: int | None = None, decoder_heads: int | None = None
 ) -> dict[str, int]:
-    """Fields of OpenRig3R; the numbers of heads are not in the shapes, their defaults are those of the public class."""
-    places = {**_FIELD_OF_SHAPE, "patches": ("encoder.vit.encoder.pos_embedding", 1)}
-    bad = sorted({key for key, axis in places.values() if key not in tensors or tensors[key].ndim <= axis})
-    if bad:
-        raise ConversionError(f"these are no weights of Open-Rig3R: {', '.join(bad)} missing or of too few axes")
-    fields = {field: int(tensors[key].shape[axis]) for field, (key, axis) in places.items()}
-    grid = round((fields.pop("patches") - 1) ** 0.5)  # the first position is the class token's
-    for name, heads in (("encoder_heads", encoder_heads), ("decoder_heads", decoder_heads)):
-        if heads < 1 or fields["width"] % heads:
-            raise ValueError(f"{name} is {heads}; it must divide the width {fields['width']} of these weights")
+    """Fields of OpenRig3R; the numbers of heads are not in the shapes, their defaults are those of the public class.
+
+    Raises:
+        ValueError: these are no weights of Open-Rig3R, or the heads do not divide the width.
+    """
+    sizes = Sizes(tensors, "Open-Rig3R", rf"({_ENCODER}|{_DECODER})\d+\..+")
+    fields = {field: sizes.usual(axes, PUBLIC[field]) for field, axes in _TOLD_BY.items()}
+    public_grid = PUBLIC["image_size"] // PUBLIC["patch"]
+    positions = sizes.usual({r"encoder\.vit\.encoder\.pos_embedding": 1}, 1 + public_grid**2)
     return {
         **fields,
-        "image_size": grid * fields["patch"],
-        "encoder_depth": _count(tensors, _LAYER),
-        "encoder_heads": encoder_heads,
-        "decoder_depth": _count(tensors, "decoder.layers."),
-        "decoder_heads": decoder_heads,
+        "image_size": max(math.isqrt(positions - 1), 1) * fields["patch"],  # the first position is the class token's
+        "encoder_depth": sizes.layers(_ENCODER, PUBLIC["encoder_depth"]),
+        "encoder_heads": head_count("encoder_heads", encoder_heads, fields["width"], PUBLIC["encoder_heads"]),
+        "decoder_depth": sizes.layers(_DECODER, PUBLIC["decoder_depth"]),
+        "decoder_heads": head_count("decoder_heads", decoder_heads, fields["width"], PUBLIC["decoder_heads"]),
     }
-
-
-def _count(keys: Iterable[str], prefix: str) -> int:
-    """Number of layers `<prefix><i>.`: one more than the largest i."""
-    found = (re.match(re.escape(prefix) + r"(\d+)\.", key) for key in keys)
-    return max((int(match[1]) + 1 for match in found if match), default=0)
 
 
 def table(encoder_depth: int, decoder_depth: int) -> Table:
@@ -117,8 +113,8 @@ def _layer(source: str, target: str, norm1: str, attention: str, norm2: str) -> 
 def convert_tensors(
     tensors: Mapping[str, np.ndarray],
     *,
-    encoder_heads: int = ENCODER_HEADS,
-    decoder_heads: int = DECODER_HEADS,
+    encoder_heads: int | None = None,
+    decoder_heads: int | None = None,
     dtype: DTypeLike = np.float32,
 ) -> tuple[dict, dict[str, str]]:
     """Parameters of OpenRig3R in a type, and metadata with its fields.
@@ -127,8 +123,8 @@ def convert_tensors(
         ConversionError: names every key that is unknown, missing or misshapen.
     """
     fields = fields_from_shapes(tensors, encoder_heads=encoder_heads, decoder_heads=decoder_heads)
-    wanted = _wanted(OpenRig3R(**fields), dtype)
-    params = convert(tensors, table(fields["encoder_depth"], fields["decoder_depth"]), wanted)
+    wanted = _wanted(OpenRig3R(**fields))
+    params = convert(tensors, table(fields["encoder_depth"], fields["decoder_depth"]), typed(wanted, dtype))
     return params, {"fields": json.dumps(fields)}
 
 
@@ -138,8 +134,7 @@ def export_tensors(params: Mapping, metadata: Mapping[str, str]) -> dict[str, np
     return export(params, table(fields["encoder_depth"], fields["decoder_depth"]))
 
 
-def _wanted(model: OpenRig3R, dtype: DTypeLike) -> dict:
-    """Shapes and types of the model's parameters."""
+def _wanted(model: OpenRig3R) -> dict:
+    """Shapes of the model's parameters."""
     images = jax.ShapeDtypeStruct((1, 1, model.image_size, model.image_size, 3), jnp.float32)
-    params = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), params)
+    return jax.eval_shape(model.init, jax.random.key(0), images)["params"]

@@ -104,8 +104,8 @@ class _Unpickler(pickle.Unpickler):
         self._known = {
             "collections.OrderedDict": type("OrderedDict", (_Dict,), {}),
             "torch.Size": tuple,
-            "torch._utils._rebuild_tensor_v2": self._tensor,
-            "torch._utils._rebuild_parameter": self._parameter,
+            "torch._utils._rebuild_tensor_v2": lambda *arguments: _tensor(*arguments),
+            "torch._utils._rebuild_parameter": lambda tensor, *unused: tensor,
             **{
                 f"{module}.{kind.__name__}": kind for module in ("builtins", "__builtin__") for kind in (set, frozenset)
             },
@@ -125,22 +125,20 @@ class _Unpickler(pickle.Unpickler):
             raise _Refused(f"refers to storages of a kind that this reader does not know; {_RESAVE}")
         return _Storage(pid[1], str(pid[2]))
 
-    def _tensor(self, storage, offset, shape, strides, *unused):
-        sizes = (offset, *shape, *strides)
-        whole = all(isinstance(value, int) and value >= 0 for value in sizes)
-        whole = whole and len(shape) == len(strides) and math.prod(shape) < _LARGEST
-        if not isinstance(storage, _Storage) or not whole:
-            raise _Refused("describes a tensor that cannot be; fetch it again")
-        return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
-    def _parameter(self, tensor, *unused):
-        return tensor
+def _tensor(storage, offset, shape, strides, *unused) -> _Tensor:
+    sizes = (offset, *shape, *strides)
+    whole = all(isinstance(value, int) and value >= 0 for value in sizes)
+    whole = whole and len(shape) == len(strides) and math.prod(shape) < _LARGEST
+    if not isinstance(storage, _Storage) or not whole:
+        raise _Refused("describes a tensor that cannot be; fetch it again")
+    return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
-    """The state dict of a checkpoint: at its top, or under `model`, `state_dict`, `model_state_dict` or `teacher`.
+    """The state dict of a checkpoint: under `model`, `state_dict`, `model_state_dict` or `teacher`, else at its top.
 
-    A `module.` in front of every name is taken away. Arrays are read-only views of the file, shared where it shares.
+    Arrays are read-only views of the file, shared where it shares.
 
     Raises:
         ValueError: the file is cut short, of PyTorch's old format, names something to run, or is ambiguous.
@@ -227,8 +225,8 @@ def _state_dict(path, content) -> dict[str, _Tensor]:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds no dictionary of tensors; save model.state_dict()")
     keys = ", ".join([name for name in content if isinstance(name, str)][:20])
-    places = [name for name in _STATE_DICTS if isinstance(content.get(name), dict)]
-    direct = any(isinstance(value, _Tensor) for value in content.values())
+    places = [name for name in _STATE_DICTS if _has_tensors(content.get(name))]
+    direct = not places and _has_tensors(content)  # tensors beside a named place are no weights: a loss, a random state
     if len(places) + direct != 1:
         found = "several dictionaries of weights" if places else "no weights"
         raise ValueError(
@@ -237,11 +235,14 @@ def _state_dict(path, content) -> dict[str, _Tensor]:
         )
     tensors = content if direct else content[places[0]]
     other = [str(name) for name, value in tensors.items() if not isinstance(value, _Tensor)]
-    if other or not tensors or not all(isinstance(name, str) for name in tensors):
+    if other or not all(isinstance(name, str) for name in tensors):
         where = "top level" if direct else places[0]
         raise ValueError(
-            f"{path}: {where} holds {', '.join(other[:20]) or 'nothing'} beside tensors (top-level keys: {keys}); "
+            f"{path}: {where} holds {', '.join(other[:20]) or 'unnamed ones'} beside tensors (top-level keys: {keys}); "
             "save model.state_dict() alone"
         )
-    wrapped = all(name.startswith("module.") for name in tensors)  # torch's DistributedDataParallel
-    return {name.removeprefix("module.") if wrapped else name: tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _has_tensors(content) -> bool:
+    return isinstance(content, dict) and any(isinstance(value, _Tensor) for value in content.values())

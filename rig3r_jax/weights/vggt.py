@@ -2,22 +2,22 @@
 
 import json
 import math
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
+from numpy.typing import DTypeLike
 
+from rig3r_jax.geometry.numerics import at_least_float32
 from rig3r_jax.models.aggregator import stage_ends
 from rig3r_jax.models.camera_head import LOG_VARIANCE
 from rig3r_jax.models.layers import Mlp
 from rig3r_jax.models.vggt import VARIANTS, VGGT, build_vggt
 from rig3r_jax.weights.convert import load_params
-from rig3r_jax.weights.dinov2 import HEAD_WIDTH, encoder_entries
+from rig3r_jax.weights.dinov2 import encoder_entries
 from rig3r_jax.weights.engine import (
     CONV,
     CONV_TRANSPOSE,
@@ -32,13 +32,25 @@ from rig3r_jax.weights.engine import (
     nest,
     norm,
     squeezed,
+    typed,
 )
+from rig3r_jax.weights.overlay import misfits, origins, overlay
+from rig3r_jax.weights.sizes import HEAD_WIDTH, Sizes, head_count, told_number
 
 KIND = "vggt"
 IGNORED = (r"track_head\..*", r"(.*\.)?mask_token")  # point tracking; a token that only DINOv2's own training uses
 UNTOLD = ("encoder_heads", "camera_heads", "levels", "iterations")
 LOG_VARIANCE_BRANCH = "camera_head.pose_log_var_branch."  # the public file lacks it
 _LOG_VARIANCE = "camera_head/refinement/pose_log_var"  # its parameters
+_ENCODER = r"aggregator\.patch_embed"  # a regex of the image encoder's keys begins so
+_ROOM = "aggregator/encoder"  # its parameters
+PUBLIC = VARIANTS["1b"] | {
+    name: getattr(VGGT, name)
+    for name in (
+        "trunk_depth", "iterations", "patch", "registers", "encoder_registers", "position_grid", "dpt_features",
+        "dpt_last", "dpt_widths", "outputs",
+    )
+}  # fmt: skip
 _HEADS = {"camera": "camera_head", "depth": "depth_head", "points": "point_head"}  # of `outputs`
 
 
@@ -46,7 +58,7 @@ def table(fields: Mapping) -> Table:
     """The mapping for a model of these fields."""
     entries = encoder_entries(
         "aggregator.patch_embed.",
-        "aggregator/encoder",
+        _ROOM,
         fields["encoder_depth"],
         registers=fields["encoder_registers"] > 0,
     )
@@ -108,87 +120,99 @@ def _dense_entries(head: str) -> list[Entry]:
 def fields_from_shapes(tensors: Mapping[str, np.ndarray], **told) -> dict:
     """Fields of VGGT; those that a missing tensor would tell are as in the public model.
 
+    A model of the public one's width and depth is the public one: what a single tensor tells is then not read from it.
+
     Args:
         tensors: the weights file.
         **told: fields that no shape tells, where they are not as in the public model: encoder_heads (64 wide),
             camera_heads (as the aggregator), levels (by depth), iterations (4).
 
     Raises:
-        ValueError: these are no weights of VGGT, `levels` must be told, or something else is.
+        ValueError: these are no weights of VGGT, or something must be told, or otherwise.
     """
     if not set(told) <= set(UNTOLD):
         raise ValueError(f"told {', '.join(told)}: only {', '.join(UNTOLD)} are not in the shapes; leave the rest out")
-    public = build_vggt()
-    shapes = {name: tensor.shape for name, tensor in tensors.items()}
-
-    def usual(pattern: str, axis: int, otherwise: int) -> int:
-        """The most frequent size: a single misshapen tensor shall not decide about all others."""
-        sizes = (shape[axis] for name, shape in shapes.items() if len(shape) > axis and re.fullmatch(pattern, name))
-        return _most_frequent(sizes, otherwise)
-
-    def layers(prefix: str) -> int:
-        """How many blocks have a tensor, of most tensors: a missing or an additional one does not count."""
-        numbered = (match[1] for name in shapes if (match := re.fullmatch(prefix + r"\.\d+\.(.+)", name)))
-        return _most_frequent(Counter(numbered).values(), 0)
-
-    blocks, encoder, dense = r"aggregator\.\w+_blocks\.\d+", r"aggregator\.patch_embed", "(depth|point)_head"
-    width = usual(rf"{blocks}\.norm1\.weight", 0, 0)
-    if not width:
-        raise ValueError("these are no weights of VGGT: no aggregator.frame_blocks; give the file of the whole model")
-    heads = max(width // usual(rf"{blocks}\.attn\.q_norm\.weight", 0, HEAD_WIDTH), 1)
-    depth = max(layers(rf"aggregator\.{kind}_blocks") for kind in ("frame", "global"))
-    outputs = [output for output, head in _HEADS.items() if any(name.startswith(f"{head}.") for name in shapes)]
-    fields = {
+    sizes = Sizes(tensors, "VGGT", r"aggregator\.(frame|global)_blocks\.\d+\..+")
+    blocks, dense = r"aggregator\.\w+_blocks\.\d+", "(depth|point)_head"
+    width = sizes.usual({rf"{blocks}\.norm\d\.\w+": 0}, PUBLIC["width"])
+    heads = max(width // sizes.usual({rf"{blocks}\.attn\.[qk]_norm\.\w+": 0}, HEAD_WIDTH), 1)
+    depth = max(sizes.layers(rf"aggregator\.{kind}_blocks\.", 0) for kind in ("frame", "global"))
+    outputs = [output for output, head in _HEADS.items() if any(name.startswith(f"{head}.") for name in tensors)]
+    public = (width, depth) == (PUBLIC["width"], PUBLIC["depth"])
+    return {
         "width": width,
         "depth": depth,
         "heads": heads,
-        "encoder_depth": layers(rf"{encoder}\.blocks"),
-        "encoder_heads": max(width // HEAD_WIDTH, 1),
-        "camera_heads": heads,
-        "trunk_depth": layers(r"camera_head\.trunk"),
-        "iterations": public.iterations,
-        "patch": usual(rf"{encoder}\.patch_embed\.proj\.weight", 2, public.patch),
-        "registers": usual(r"aggregator\.register_token", 2, public.registers),
-        "encoder_registers": usual(rf"{encoder}\.register_tokens", 1, public.encoder_registers),
-        "position_grid": math.isqrt(usual(rf"{encoder}\.pos_embed", 1, 1 + public.position_grid**2) - 1),
-        "dpt_features": usual(rf"{dense}\.scratch\.refinenet\d\.out_conv\.\w+", 0, public.dpt_features),
-        "dpt_last": usual(rf"{dense}\.scratch\.output_conv2\.0\.\w+", 0, public.dpt_last),
-        "dpt_widths": [usual(rf"{dense}\.projects\.{level}\.\w+", 0, public.dpt_widths[level]) for level in range(4)],
+        "levels": _levels(told.get("levels"), depth),
+        "encoder_depth": sizes.layers(rf"{_ENCODER}\.blocks\.", PUBLIC["encoder_depth"]),
+        "encoder_heads": head_count("encoder_heads", told.get("encoder_heads"), width),
+        "camera_heads": head_count("camera_heads", told.get("camera_heads"), 2 * width, heads),
+        "trunk_depth": sizes.layers(r"camera_head\.trunk\.", PUBLIC["trunk_depth"]),
+        "iterations": told_number("iterations", told.get("iterations", PUBLIC["iterations"])),
+        **_told_once(sizes, public),
+        "dpt_features": sizes.usual({rf"{dense}\.scratch\.refinenet\d\.out_conv\.\w+": 0}, PUBLIC["dpt_features"]),
+        "dpt_last": sizes.usual(
+            {rf"{dense}\.scratch\.output_conv2\.0\.\w+": 0, rf"{dense}\.scratch\.output_conv2\.2\.weight": 1},
+            PUBLIC["dpt_last"],
+        ),
+        "dpt_widths": [
+            sizes.usual(
+                {rf"{dense}\.projects\.{level}\.\w+": 0, rf"{dense}\.scratch\.layer{level + 1}_rn\.weight": 1}, width
+            )
+            for level, width in enumerate(PUBLIC["dpt_widths"])
+        ],
         "outputs": outputs,
         "log_variance": "camera" in outputs,
     }
-    return fields | told | {"levels": list(told["levels"]) if "levels" in told else _levels(depth)}
 
 
-def _most_frequent(numbers: Iterable[int], otherwise: int) -> int:
-    return next(iter(Counter(numbers).most_common(1)), (otherwise, 0))[0]
+def _told_once(sizes: Sizes, public: bool) -> dict[str, int]:
+    """The sizes that one tensor alone tells, which no other outvotes; those of the public model where it is one."""
+    names = ("patch", "registers", "encoder_registers", "position_grid")
+    if public:
+        return {name: PUBLIC[name] for name in names}
+    positions = sizes.usual({rf"{_ENCODER}\.pos_embed": 1}, 1 + PUBLIC["position_grid"] ** 2)
+    numbers = (
+        sizes.usual({rf"{_ENCODER}\.patch_embed\.proj\.weight": 2}, PUBLIC["patch"]),
+        sizes.usual({r"aggregator\.register_token": 2}, PUBLIC["registers"]),
+        sizes.usual({rf"{_ENCODER}\.register_tokens": 1}, PUBLIC["encoder_registers"]),
+        max(math.isqrt(positions - 1), 1),
+    )
+    return dict(zip(names, numbers, strict=True))
 
 
-def _levels(depth: int) -> list[int]:
+def _levels(told: Sequence[int] | None, depth: int) -> list[int]:
+    if told is not None:
+        stage_ends(tuple(told), depth)
+        return list(told)
     for variant in VARIANTS.values():
         if variant["depth"] == depth:
             return list(variant["levels"])
     raise ValueError(
-        f"which layers of {depth} do the dense heads read? the shapes do not tell: say levels=(a, b, c, d)"
+        f"which layers of {depth} do the dense heads read? the shapes do not tell: say levels=a,b,c,d (numbers from 0)"
     )
 
 
-def convert_tensors(tensors: Mapping[str, Float[np.ndarray, "..."]], **told) -> tuple[dict, dict[str, str]]:
-    """Parameters of VGGT, and the metadata: the model's fields, and what is not from the file.
+def convert_tensors(
+    tensors: Mapping[str, Float[np.ndarray, "..."]], *, dtype: DTypeLike = np.float32, **told
+) -> tuple[dict, dict[str, str]]:
+    """Parameters of VGGT in a type, and the metadata: the model's fields, and what is not from the file.
 
     The log-variance branch, where the file lacks it, gets the values of the model's initialisation. `told` is as for
     `fields_from_shapes`.
 
     Raises:
         ConversionError: names every key that is unknown, missing or misshapen.
+        ValueError: what is told does not fit.
     """
     fields = fields_from_shapes(tensors, **told)
     given = any(name.startswith(LOG_VARIANCE_BRANCH) for name in tensors)
     found = {**fields, "log_variance": fields["log_variance"] and given}
-    params = convert(tensors, table(found), wanted(build(found)))
+    params = convert(tensors, table(found), typed(wanted(build(found)), dtype))
     metadata = {"fields": json.dumps(fields)}
     if fields["log_variance"] and not given:
-        params["camera_head"]["refinement"]["pose_log_var"] = initial_log_variance(2 * fields["width"])
+        branch = initial_log_variance(2 * fields["width"])
+        params["camera_head"]["refinement"]["pose_log_var"] = jax.tree.map(lambda leaf: leaf.astype(dtype), branch)
         metadata["initialised"] = _LOG_VARIANCE
     return params, metadata
 
@@ -206,7 +230,7 @@ def build(fields: Mapping, **others) -> VGGT:
 
 
 def load(path: str | Path, **others) -> tuple[VGGT, dict]:
-    """The model of a converted file and its parameters, put on the device one by one.
+    """The model of a converted file and its parameters, put on the device one by one in the model's precision.
 
     Args:
         path: a file of ours of kind vggt.
@@ -219,8 +243,41 @@ def load(path: str | Path, **others) -> tuple[VGGT, dict]:
     if metadata["kind"] != KIND:
         raise ValueError(f"{path} holds weights of {metadata['kind']}; give a file made by `rig3r convert vggt`")
     model = build(json.loads(metadata["fields"]), **others)
-    needed = flatten(wanted(model))
-    return model, nest({name: jnp.array(leaf) for name, leaf in flatten(params).items() if name in needed})
+    needed, dtype = flatten(wanted(model)), at_least_float32(model.dtype)
+    return model, nest({name: jnp.array(leaf, dtype) for name, leaf in flatten(params).items() if name in needed})
+
+
+def initialise(params: PyTree, path: str | Path) -> tuple[PyTree, str]:
+    """Lays the weights of a DINOv2 over the image encoder of a VGGT's freshly initialised parameters.
+
+    Args:
+        params: what `model.init` gave.
+        path: a file made by `rig3r convert dinov2`. No shape tells its heads: they are in the report.
+
+    Returns:
+        The same with the whole encoder from the file, placed and typed as before; and a report of what came from where.
+
+    Raises:
+        ValueError: the file is of another kind or of another encoder, in its position grid or registers also; names
+            every parameter that does not fit.
+    """
+    weights, metadata = load_params(path)
+    if metadata["kind"] != "dinov2":
+        raise ValueError(f"{path} holds weights of {metadata['kind']}; give a file made by `rig3r convert dinov2`")
+    found, model = flatten(weights), flatten(params)
+    problems = misfits(found, model)
+    problems += [
+        f"{name} {leaf.shape}: the file has no such parameter"
+        for name, leaf in model.items()
+        if name.startswith(f"{_ROOM}/") and name not in found
+    ]
+    fields = json.loads(metadata["fields"])
+    if problems:
+        told = ", ".join(f"{name} {value}" for name, value in fields.items() if name != "timm")
+        text = f"{path} (dinov2) does not fit this model's image encoder; it is of one with {told}"
+        raise ValueError("\n    ".join([text, *problems]))
+    report = f"{origins(path, metadata, found, model)}; made for encoder_heads={fields['encoder_heads']}"
+    return overlay(params, found), report
 
 
 def initial_log_variance(width: int) -> dict:

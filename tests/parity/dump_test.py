@@ -115,7 +115,7 @@ def test_a_folder_with_nothing_to_compare_is_an_error(tmp_path):
         run_dump(tmp_path / "nowhere", None, None)
     with pytest.raises(ValueError, match="no sub-folder of a known name.*croco_tiny"):
         run_dump(tmp_path, None, None)
-    (tmp_path / "eval_metrics").mkdir()
+    (tmp_path / "dust3r_loss").mkdir()
     with pytest.raises(ValueError, match="nothing of it could be compared"):
         run_dump(tmp_path, None, None)
     (tmp_path / "pose_metrics").mkdir()

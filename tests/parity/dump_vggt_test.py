@@ -97,3 +97,16 @@ def test_golden_operations_that_differ_or_lack_inputs_are_named(shared, tmp_path
     assert skipped == {"ops.npz/gelu_out": "without gelu_in", "ops.npz/softsign_out": "no such operation"}
     assert compared["ops.npz/uv_w3_h2"].passed and not compared["ops.npz/bicubic_aa_4_2x3_out"].passed
     assert _rows(vggt_ops, tmp_path, 1e-3)[0]["ops.npz/bicubic_aa_4_2x3_out"].passed
+
+
+def test_golden_float64_weights_are_not_rounded(shared, tmp_path):
+    """Digits that float32 has no place for reach the outputs."""
+    folder = _copy(shared / "golden/vggt_tiny", tmp_path / "dump", "d__pose_enc")
+    with np.load(shared / "golden/vggt_tiny/inputs.npz") as arrays:
+        np.savez(folder / "inputs.npz", d__images=arrays["d__images"])
+    tensors = read_tensors(folder / "weights.safetensors")
+    doubles = {name: tensor * np.float64(1 + 1e-9) for name, tensor in tensors.items()}
+    write_tensors(folder / "double.safetensors", doubles)
+    (folder / "double.safetensors").rename(folder / "weights.safetensors")
+    compared, _, _ = _rows(vggt_tiny, folder)
+    assert compared and all(1e-11 < row.relative < 1e-6 for row in compared.values())

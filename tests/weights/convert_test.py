@@ -106,7 +106,7 @@ def test_a_file_that_does_not_fit_is_named_and_writes_nothing(tmp_path, checkpoi
 def test_wrong_arguments_name_the_remedy(tmp_path, checkpoint):
     with pytest.raises(ValueError, match="kind 'mast3r' is not known; weights are converted from dust3r, dinov2"):
         convert_file("mast3r", checkpoint, tmp_path / "out.safetensors")
-    with pytest.raises(ValueError, match="written as .safetensors"):
+    with pytest.raises(ValueError, match="written as .safetensors; give"):
         convert_file("dust3r", checkpoint, tmp_path / "out.pth")
     with pytest.raises(ValueError, match="rig3r convert"):
         export_torch(checkpoint, tmp_path / "out.safetensors")
@@ -145,3 +145,82 @@ def test_every_kind_says_when_a_file_is_of_another(tmp_path, kind):
     write_tensors(tmp_path / "a.safetensors", {"some.weight": np.zeros(3, np.float32)})
     with pytest.raises(ValueError, match="no weights of"):
         convert_file(kind, tmp_path / "a.safetensors", tmp_path / "out.safetensors")
+
+
+TYPES = ["bfloat16", "float16", "float64", "mixed"]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_type_comes_back_bit_for_bit(tmp_path, kind):
+    rng, state = np.random.default_rng(0), {}
+    for index, (name, tensor) in enumerate(croco().items()):
+        dtype = TYPES[index % 3] if kind == "mixed" and index % 4 else kind.replace("mixed", "float32")
+        state[name] = (torch.from_numpy(rng.normal(size=tensor.shape))).to(getattr(torch, dtype))
+    torch.save(state, tmp_path / "a.pth")
+    report = convert_file("dust3r", tmp_path / "a.pth", tmp_path / "ours.safetensors")
+    wide = "float64" if kind in ("float64", "mixed") else "float32"
+    assert f"numbers of {wide}" in report
+    assert {leaf.dtype.name for leaf in flatten(load_params(tmp_path / "ours.safetensors")[0]).values()} == {wide}
+    told = json.loads(load_metadata(tmp_path / "ours.safetensors")["dtypes"])
+    assert told == kind if kind != "mixed" else "float32" not in told.values() and len(set(told.values())) == 3
+    for out in ("back.pth", "back.safetensors"):
+        export_torch(tmp_path / "ours.safetensors", tmp_path / out)
+    back, also = torch.load(tmp_path / "back.pth", weights_only=True), read_tensors(tmp_path / "back.safetensors")
+    assert len(back) == len(state) - 2
+    for name, tensor in back.items():
+        assert tensor.dtype == state[name].dtype and torch.equal(tensor, state[name])
+        assert also[name].dtype.name == str(tensor.dtype).removeprefix("torch.")
+
+
+def test_float32_files_say_nothing_of_types(tmp_path, checkpoint):
+    convert_file("dust3r", checkpoint, tmp_path / "ours.safetensors")
+    assert "dtypes" not in load_metadata(tmp_path / "ours.safetensors")
+
+
+def test_a_folder_that_does_not_exist_is_not_made(tmp_path, checkpoint):
+    with pytest.raises(ValueError, match="no folder .*weigths; make it"):
+        convert_file("dust3r", checkpoint, tmp_path / "weigths" / "ours.safetensors")
+    convert_file("dust3r", checkpoint, tmp_path / "ours.safetensors")
+    for name in ("b.safetensors", "b.pth"):
+        with pytest.raises(ValueError, match="no folder"):
+            export_torch(tmp_path / "ours.safetensors", tmp_path / "weigths" / name)
+    assert not (tmp_path / "weigths").exists()
+
+
+def test_the_report_names_what_the_public_model_does_not_have(tmp_path, checkpoint):
+    report = convert_file("dust3r", checkpoint, tmp_path / "ours.safetensors").splitlines()
+    assert [line.strip() for line in report if "unlike" in line] == [
+        f"unlike the public model: {field}"
+        for field in ("width 8 (1024)", "encoder_depth 2 (24)", "heads 1 (16)", "patch 4 (16)")
+    ]
+
+
+def test_golden_told_fields_that_cannot_be_are_refused_and_nothing_is_written(shared, tmp_path):
+    folder, out = shared / "golden", tmp_path / "out.safetensors"
+    whole = read_tensors(folder / "vggt_tiny/weights.safetensors")
+    prefix = "aggregator.patch_embed."
+    encoder = {name.removeprefix(prefix): tensor for name, tensor in whole.items() if name.startswith(prefix)}
+    write_tensors(tmp_path / "dinov2.safetensors", encoder)
+    for kind, file, wrong in (
+        ("dust3r", folder / "croco_tiny/weights.safetensors", ("heads=0", "heads=7", "heads=32", "heads=2,2")),
+        ("dinov2", tmp_path / "dinov2.safetensors", ("encoder_heads=5", "encoder_heads=0", "encoder_heads=1,2")),
+        ("open-rig3r", folder / "openrig3r_tiny/weights.safetensors", ("decoder_heads=5", "encoder_heads=0")),
+        (
+            "vggt",
+            folder / "vggt_tiny/weights.safetensors",
+            (
+                "encoder_heads=5",
+                "camera_heads=0",
+                "iterations=0",
+                "iterations=1,2",
+                "levels=1",
+                "levels=0,1,3,2",
+                "levels=0,1,2,4",
+                "levels=0,1,2",
+            ),  # fmt: skip
+        ),
+    ):
+        for told in wrong:
+            with pytest.raises(ValueError, match=f"{told.partition('=')[0]} (is|are) "):
+                convert_file(kind, file, out, [told])
+            assert not out.exists()

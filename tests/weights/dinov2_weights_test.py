@@ -95,11 +95,7 @@ def test_parameters_are_those_of_vggts_encoder(registers: int):
 
 
 def test_heads_are_64_wide_unless_told():
-    tensors = {
-        "cls_token": np.zeros((1, 1, 384)),
-        "pos_embed": np.zeros((1, 1370, 384)),
-        "patch_embed.proj.weight": np.zeros((384, 3, 14, 14)),
-    }
+    tensors = {"pos_embed": np.zeros((1, 1370, 384)), "blocks.0.norm1.weight": np.zeros(384)}
     assert fields_from_shapes(tensors)["encoder_heads"] == 6 and fields_from_shapes(tensors)["position_grid"] == 37
     assert fields_from_shapes(tensors, encoder_heads=12)["encoder_heads"] == 12
 
@@ -110,5 +106,36 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(ConversionError) as error:
         convert_tensors(tensors)
     assert "blocks.0.mlp.w12.weight" in str(error.value) and "blocks.0.mlp.fc1.weight" in str(error.value)
-    with pytest.raises(ValueError, match="no weights of DINOv2: pos_embed missing"):
-        convert_tensors({name: tensor for name, tensor in _tensors(False).items() if name != "pos_embed"})
+
+
+@pytest.mark.parametrize("timm", [False, True])
+def test_a_key_that_sizes_are_read_from_is_the_only_one_named(timm: bool):
+    registers = "reg_token" if timm else "register_tokens"
+    for name in ("cls_token", "pos_embed", "patch_embed.proj.weight", "norm.weight", "blocks.0.norm1.weight"):
+        _fails_by_name_only(_tensors(timm), name, missing=True)
+        _fails_by_name_only(_tensors(timm), name, missing=False)
+    if timm:
+        _fails_by_name_only(_tensors(timm), registers, missing=True)
+    tensors = _tensors(timm) | {registers: np.zeros((REGISTERS, WIDTH), np.float32)}
+    with pytest.raises(ConversionError, match=f"(misshapen tensors|unknown keys):\n  {registers}"):
+        convert_tensors(tensors)
+
+
+def test_an_additional_layer_s_tensor_makes_no_layer():
+    tensors = _tensors(False) | {"blocks.7.norm1.weight": np.zeros(WIDTH, np.float32)}
+    with pytest.raises(ConversionError, match="1 unknown keys:\n  blocks.7.norm1.weight$"):
+        convert_tensors(tensors)
+
+
+def _fails_by_name_only(tensors, name, missing):
+    tensor = tensors.pop(name)
+    problem = "missing keys"
+    if not missing:
+        tensors[name], problem = np.zeros((*tensor.shape[:-1], tensor.shape[-1] + 1), np.float32), "misshapen tensors"
+    with pytest.raises(ConversionError, match=f"1 {problem}:\n  {name}[^\n]*$"):
+        convert_tensors(tensors)
+
+
+def test_parameters_take_the_type_that_is_asked_for():
+    params, _ = convert_tensors(_tensors(False), dtype=np.float64)
+    assert {leaf.dtype for leaf in flatten(params).values()} == {np.dtype(np.float64)}

@@ -114,6 +114,23 @@ def test_weights_with_learned_or_added_positions_are_not_taken_for_these():
         dust3r.convert_tensors(tensors)
 
 
+def test_keys_that_sizes_are_read_from_are_named_alone():
+    whole = croco(np.random.default_rng(0))
+    for name in ("patch_embed.proj.weight", "enc_norm.weight", "enc_blocks.0.norm1.weight"):
+        with pytest.raises(ConversionError, match=f"1 missing keys:\n  {name}$"):
+            dust3r.convert_tensors({key: tensor for key, tensor in whole.items() if key != name})
+        shape = (whole[name].shape[0] + 1, *whole[name].shape[1:])
+        with pytest.raises(ConversionError, match=f"1 misshapen tensors:\n  {name}: has shape [^\n]*$"):
+            dust3r.convert_tensors({**whole, name: np.zeros(shape, np.float32)})
+    with pytest.raises(ConversionError, match="1 unknown keys:\n  enc_blocks.3.norm1.weight$"):
+        dust3r.convert_tensors({**whole, "enc_blocks.3.norm1.weight": np.zeros(8, np.float32)})
+
+
+def test_parameters_take_the_type_that_is_asked_for():
+    params, _ = dust3r.convert_tensors(croco(np.random.default_rng(0)), dtype=np.float64)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float64)}
+
+
 def test_other_files_are_told_apart():
     with pytest.raises(ConversionError, match="no weights of DUSt3R or CroCo(.|\n)*the file has conv1.weight"):
         dust3r.convert_tensors({"conv1.weight": np.zeros(3)})

@@ -168,3 +168,8 @@ def test_broken_numbers_are_named(number):
     shape = jax.ShapeDtypeStruct((3,), np.float32)
     with pytest.raises(ConversionError, match="1 tensors with NaN or infinite numbers:\n  b"):
         convert(tensors, table, {"x": {"a": shape, "b": shape}})
+
+
+def test_patches_are_square_and_coloured():
+    with pytest.raises(AssertionError, match="32 rows are no square patch of 3 channels"):
+        engine.PATCH.to_torch(np.zeros((32, 7)))

@@ -96,3 +96,14 @@ def test_missing_and_foreign_files(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"")
     with pytest.raises(ValueError, match="come as .safetensors, .pth or .pt"):
         read_tensors(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+@pytest.mark.parametrize("prefix", ["module.", "model.", "backbone.", "module.model."])
+def test_a_prefix_of_all_names_is_taken_away(tmp_path, suffix, prefix):
+    path, tensors = tmp_path / f"a.{suffix}", {f"{prefix}a.weight": torch.ones(2), f"{prefix}b": torch.zeros(3)}
+    save = torch.save if suffix == "pth" else safetensors_torch.save_file
+    save(tensors, path)
+    assert read_tensors(path).keys() == {"a.weight", "b"}
+    save({**tensors, "c": torch.ones(1)}, path)
+    assert read_tensors(path).keys() == {*tensors, "c"}

@@ -52,7 +52,7 @@ def test_one_report_names_unknown_missing_and_misshapen_keys(params):
 
 
 def test_other_weights_are_told_apart():
-    with pytest.raises(ConversionError, match="no weights of Open-Rig3R: .*conv_proj.weight"):
+    with pytest.raises(ConversionError, match="no weights of Open-Rig3R: the file has patch_embed.proj.weight$"):
         convert_tensors({"patch_embed.proj.weight": np.zeros((4, 3, 8, 8), np.float32)})
 
 
@@ -84,3 +84,25 @@ def test_golden_class_defaults_are_the_models_defaults(shared):
     assert {key: list(tensor.shape) for key, tensor in back.items()} == {
         key: shape for key, shape in shapes.items() if key not in empty
     }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "encoder.vit.conv_proj.weight",
+        "encoder.vit.encoder.layers.encoder_layer_0.mlp.0.weight",
+        "encoder.vit.encoder.pos_embedding",
+        "decoder.layers.0.mlp.0.weight",
+        "decoder.meta_proj.weight",
+        "decoder.pointmap_head.input_proj.weight",
+        "decoder.pose_raymap_head.mlp.0.weight",
+    ],
+)
+def test_a_key_that_sizes_are_read_from_is_named_alone(params, name):
+    tensors = export_tensors(params, METADATA)
+    tensor = tensors.pop(name)
+    with pytest.raises(ConversionError, match=f"1 missing keys:\n  {name}$"):
+        convert_tensors(tensors, decoder_heads=4)
+    tensors[name] = np.zeros((tensor.shape[0] + 1, *tensor.shape[1:]), np.float32)
+    with pytest.raises(ConversionError, match=f"1 misshapen tensors:\n  {name}: has shape [^\n]*$"):
+        convert_tensors(tensors, decoder_heads=4)

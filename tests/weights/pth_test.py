@@ -13,6 +13,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
+from rig3r_jax.weights import pth
 from rig3r_jax.weights.files import read_tensors
 
 torch = pytest.importorskip("torch")
@@ -173,9 +174,10 @@ def test_a_file_cannot_spoil_the_reader(tmp_path):
     with pytest.raises(ValueError):
         read_tensors(hand_written(tmp_path, spoil))
     for name in (b"_rebuild_tensor_v2", b"_rebuild_parameter"):
-        spoil = b"\x80\x02ctorch._utils\n" + name + b"\nN}U\x0c__defaults__)s\x86b."
-        with pytest.raises(ValueError):
-            read_tensors(hand_written(tmp_path, spoil))
+        for attribute in (b"N}U\x0c__defaults__)s\x86b.", b"}U\x04evilK\x01sb."):
+            with pytest.raises(ValueError):
+                read_tensors(hand_written(tmp_path, b"\x80\x02ctorch._utils\n" + name + b"\n" + attribute))
+    assert not any(hasattr(thing, "evil") for thing in (*vars(pth).values(), *vars(pth._Unpickler).values()))
     state = model().state_dict()
     same(read_tensors(saved(tmp_path, OrderedDict(state))), state)
 
@@ -263,6 +265,18 @@ def test_ambiguous_files_name_their_keys(tmp_path):
         read_tensors(saved(tmp_path, {"a": torch.zeros(2), "epoch": 1}))
     with pytest.raises(ValueError, match="no dictionary"):
         read_tensors(saved(tmp_path, [torch.zeros(2)]))
+
+
+@pytest.mark.parametrize("stray", ["best_loss", "torch_rng_state"])
+@pytest.mark.parametrize("place", ["model", "state_dict"])
+def test_a_named_place_wins_over_stray_tensors(tmp_path, place, stray):
+    state = model().state_dict()
+    same(read_tensors(saved(tmp_path, {stray: torch.zeros(3), place: state, "optimizer": {"state": {}}})), state)
+
+
+def test_an_empty_named_place_is_none(tmp_path):
+    with pytest.raises(ValueError, match="top level holds model beside tensors"):
+        read_tensors(saved(tmp_path, {"model": {}, "a": torch.zeros(2)}))
 
 
 def test_torch_is_not_imported(tmp_path):

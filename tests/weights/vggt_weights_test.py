@@ -3,10 +3,11 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rig3r_jax.weights.convert import convert_file, load_metadata
+from rig3r_jax.weights.convert import convert_file, load_metadata, load_params
 from rig3r_jax.weights.engine import ConversionError, flatten
 from rig3r_jax.weights.files import read_tensors, write_tensors
 from rig3r_jax.weights.vggt import (
@@ -15,6 +16,7 @@ from rig3r_jax.weights.vggt import (
     export_tensors,
     fields_from_shapes,
     initial_log_variance,
+    initialise,
     load,
     wanted,
 )
@@ -123,7 +125,7 @@ def test_what_the_shapes_do_not_tell_is_asked_for(tensors):
             prefix = f"aggregator.{kind}_blocks."
             block = {n: t for n, t in tensors.items() if n.startswith(f"{prefix}0.")}
             tensors |= {n.replace(f"{prefix}0.", f"{prefix}{layer}."): t for n, t in block.items()}
-    with pytest.raises(ValueError, match=r"say levels=\(a, b, c, d\)"):
+    with pytest.raises(ValueError, match="say levels=a,b,c,d"):
         convert_tensors(tensors, **TOLD)
     _, metadata = convert_tensors(tensors, **TOLD, levels=[1, 2, 4, 5])
     assert json.loads(metadata["fields"])["depth"] == 6
@@ -171,3 +173,95 @@ def test_golden_public_keys_and_shapes_fit_totally(shared):
     left_out = {name for name in shapes if name not in ours}
     assert ours == {name: shape for name, shape in shapes.items() if name not in left_out}
     assert len(shapes) == 1801 and all(n.startswith("track_head.") or n.endswith("mask_token") for n in left_out)
+
+
+def test_float64_weights_stay_whole(tensors, tmp_path):
+    rng = np.random.default_rng(1)
+    doubles = {name: tensor + 1e-9 * rng.random(tensor.shape) for name, tensor in tensors.items()}
+    params, metadata = convert_tensors(doubles, **TOLD, dtype=np.float64)
+    back = export_tensors(params, metadata)
+    for name, tensor in back.items():
+        assert tensor.dtype == np.float64
+        np.testing.assert_array_equal(tensor, doubles[name])
+    write_tensors(tmp_path / "model.safetensors", doubles)
+    convert_file("vggt", tmp_path / "model.safetensors", tmp_path / "vggt.safetensors", ["encoder_heads=2"])
+    for dtype in ("bfloat16", "float64"):
+        with jax.enable_x64(dtype == "float64"):
+            _, loaded = load(tmp_path / "vggt.safetensors", dtype=dtype)
+        exact = np.float64 if dtype == "float64" else np.float32
+        assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {np.dtype(exact)}
+        jax.tree.map(
+            lambda ours, theirs, to=exact: np.testing.assert_array_equal(ours, theirs.astype(to)), loaded, params
+        )
+
+
+def test_golden_a_model_of_the_public_size_has_the_public_sizes(shared):
+    """What one tensor alone tells is no other model but a misshapen tensor, where all others are the public ones."""
+    shapes = json.loads((shared / "golden/vggt_1b_state_dict_shapes.json").read_text())
+    wrong = {
+        "aggregator.register_token": (1, 2, 5, 1024),
+        "aggregator.patch_embed.register_tokens": (1, 5, 1024),
+        "aggregator.patch_embed.pos_embed": (1, 1 + 16**2, 1024),
+        "aggregator.patch_embed.patch_embed.proj.weight": (1024, 3, 16, 16),
+    }
+    nothing = {name: np.broadcast_to(np.float32(0), shape) for name, shape in {**shapes, **wrong}.items()}
+    with pytest.raises(ConversionError, match="4 misshapen tensors") as error:
+        convert_tensors(nothing)
+    assert all(f"{name}: has shape {shape}" in str(error.value) for name, shape in wrong.items())
+
+
+def test_the_report_names_sizes_unlike_the_public_model_s(tensors, tmp_path):
+    tensors["aggregator.register_token"] = np.zeros((1, 2, 5, 32), np.float32)
+    write_tensors(tmp_path / "model.safetensors", tensors)
+    report = convert_file("vggt", tmp_path / "model.safetensors", tmp_path / "vggt.safetensors", ["encoder_heads=2"])
+    for line in ("registers 5 (4)", "encoder_registers 3 (4)", "dpt_widths 4,8,4,12 (256,512,1024,1024)"):
+        assert f"  unlike the public model: {line}" in report.splitlines()
+    assert "iterations 4 (" not in report and "outputs" not in report.split("unlike", 1)[1]
+
+
+@pytest.fixture()
+def encoder_file(tensors, tmp_path):
+    """The image encoder alone, as DINOv2's own file has it, converted."""
+    prefix = "aggregator.patch_embed."
+    encoder = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    write_tensors(tmp_path / "backbone.safetensors", encoder)
+    convert_file("dinov2", tmp_path / "backbone.safetensors", tmp_path / "dinov2.safetensors", ["encoder_heads=2"])
+    return tmp_path / "dinov2.safetensors"
+
+
+def _fresh(**fields) -> dict:
+    return jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.5, jnp.bfloat16), wanted(build({**FIELDS, **fields})))
+
+
+def test_dinov2_initialises_the_image_encoder(params, encoder_file):
+    fresh = _fresh()
+    new, report = initialise(fresh, encoder_file)
+    encoder = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params["aggregator"]["encoder"])
+    jax.tree.map(np.testing.assert_array_equal, new["aggregator"]["encoder"], encoder)
+    before, after = flatten(fresh), flatten(new)
+    assert all(after[name] is leaf for name, leaf in before.items() if not name.startswith("aggregator/encoder/"))
+    arrays = len(flatten(encoder))
+    assert f"{arrays} of {len(before)} arrays" in report and "made from backbone.safetensors" in report
+    assert "encoder_heads=2" in report and "camera_head" in report.split("freshly")[1]
+
+
+def test_an_encoder_that_does_not_fit_is_refused_whole(encoder_file, tensors, tmp_path):
+    with pytest.raises(ValueError, match="does not fit") as error:
+        initialise(_fresh(position_grid=4, encoder_registers=0, patch=4), encoder_file)
+    for part in (
+        "position_grid 5",
+        "positions/table (26, 32): the model has (17, 32)",
+        "register_tokens (3, 32): the model has no such parameter",
+        "patch_embed/kernel (108, 32): the model has (48, 32)",
+    ):
+        assert part in str(error.value)
+    path = tmp_path / "backbone.safetensors"
+    write_tensors(path, {name: tensor for name, tensor in read_tensors(path).items() if name != "register_tokens"})
+    report = convert_file("dinov2", path, encoder_file, ["encoder_heads=2"])
+    assert "unlike the public model: encoder_registers 0 (4)" in report
+    with pytest.raises(ValueError, match=r"register_tokens \(3, 32\): the file has no such parameter"):
+        initialise(_fresh(), encoder_file)
+    write_tensors(path, tensors)
+    convert_file("vggt", path, encoder_file, ["encoder_heads=2"])
+    with pytest.raises(ValueError, match="holds weights of vggt"):
+        initialise(load_params(encoder_file)[0], encoder_file)

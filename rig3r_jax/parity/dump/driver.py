@@ -26,13 +26,13 @@ DUMPS: dict[str, str] = {
         "pose_metrics",
         "evo_metrics",
         "tum_loader",
+        "eval_metrics",
     )
 }
 _UNCERTAINTY = "belongs to the pose uncertainty head, which is not compared yet"
 WITHOUT_COUNTERPART: dict[str, str] = {
     "dust3r_loss": "another loss than Rig3R's",
     "uncertainty_loss": _UNCERTAINTY,
-    "eval_metrics": _UNCERTAINTY,
 }
 _UNREAD = "no counterpart, or nothing here that it could be computed from"
 

@@ -37,12 +37,13 @@ def compare_folder(dump: Dump, tolerance: float | None = None) -> Iterator[Compa
     A case is `<case>__images` of inputs.npz; config.json tells what the shapes of the weights do not.
     """
     inputs = dump.needed("inputs.npz")
-    params, metadata = convert_tensors(dump.tensors(), **_told(dump.json("config.json")))
-    reason = {}
-    if "initialised" in metadata:
-        reason = {"pose_log_var_list": "the weights have no log-variance branch"}
+    told = _told(dump.json("config.json"))
     for file, dtype in _FILES.items():
         outputs = dump.arrays(file)
+        params, metadata = convert_tensors(dump.tensors(), dtype=dtype, **told)
+        reason = {}
+        if "initialised" in metadata:
+            reason = {"pose_log_var_list": "the weights have no log-variance branch"}
         cases = dict.fromkeys(name.split("__")[0] for name in outputs or ())
         for case in cases:
             names = outputs.below(f"{case}__")

@@ -1,0 +1,249 @@
+"""Whether predicted uncertainties mean what they say: the calibration report of SE(3) residuals, in host float64.
+
+Residuals are tangents (v, w), metres and radians, of every frame but the first of a window. Uncertainties come as
+predictive variances or covariances, whatever the law (Laplace 2 b^2, Student-t s^2 nu / (nu - 2)), so that squared
+errors over them are near 1 per component, d2 of 3 components near 3, under every law. d2 below its target is
+UNDER-confident: sigma is too large.
+"""
+
+import dataclasses
+import math
+import typing
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import stats
+
+from rig3r_jax.evaluation.error_samples import (
+    GROUPS,
+    ErrorSamples,
+    baseline_nlls,
+    fit_temperature,
+    negative_log_likelihood,
+    squared_distances,
+    whiten,
+)
+from rig3r_jax.evaluation.likelihood import Likelihood
+
+DIMENSIONS = ("v_x", "v_y", "v_z", "w_x", "w_y", "w_z")
+CENTRAL_LEVELS = {f"{k}sigma": math.erf(k / math.sqrt(2.0)) for k in (1, 2, 3)}  # 68.3, 95.4, 99.7 percent
+WINDOWS = 100  # over which d2 is averaged; a single window is noise
+UNDER, CALIBRATED, OVER = "under-confident", "calibrated", "over-confident"
+_BAND = 0.5 / 3.0  # calibrated: 2.5..3.5 at a target of 3, and in proportion
+_LEVELS = np.concatenate([np.arange(1, 20) / 20.0, [0.99]])
+_QUANTILES = (np.arange(200) + 0.5) / 200.0
+_SIGMA_BINS = 10
+
+
+@typing.no_type_check
+@dataclasses.dataclass(frozen=True)
+class SquaredDistance:
+    """d2 of one group of components against chi-square with as many degrees of freedom."""
+
+    components: int
+    mean: float
+    p95: float
+    p95_expected: float  # of chi-square: what Gaussian errors have
+    ks: float  # Kolmogorov-Smirnov statistic against chi-square; not small for laws with other tails
+    ks_pvalue: float  # as if residuals were independent; those of one window are not
+    target: float
+    band: tuple[float, float]  # of the mean; inside it is called calibrated
+    status: str
+    raw_mean: float  # of r^2 exp(-log variance), the number that training logs
+    raw_target: float
+    quantile_levels: Float[np.ndarray, "q"]
+    quantiles: Float[np.ndarray, "q"]
+
+
+@typing.no_type_check
+@dataclasses.dataclass(frozen=True)
+class CalibrationReport:
+    """The calibration of one set of predictions; `recalibrated` is the same of variances times `temperature`."""
+
+    likelihood: Likelihood
+    samples: int
+    windows: int | None
+    views: int | None
+    d2: dict[str, SquaredDistance]  # trans, rot, pose (all six)
+    coverage: dict[str, dict[str, float]]  # pooled, trans, rot, v_x ... -> 1sigma, 2sigma, 3sigma -> share inside
+    reliability: dict[str, Float[np.ndarray, "k"]]  # level, and shares inside the central interval of that level
+    calibration_error: float  # mean |share - level| of the pooled components
+    ks_law: float  # KS statistic of all components against the stated law itself
+    whitened_covariance: Float[np.ndarray, "6 6"]  # the identity where covariances are right
+    whitened_off_diagonal: dict[str, float]  # max and mean of absolute values
+    sigma_bins: dict[str, dict[str, Float[np.ndarray, "m"]]]  # trans, rot -> predicted and observed root mean squares
+    spearman: dict[str, float]  # rank correlation of sigma with the error's size; NaN where sigma is constant
+    sharpness: dict[str, float]  # sigma_{trans,rot}_{mean,p10,p50,p90}: smaller is better among calibrated ones
+    nll: float  # mean per component, all constants
+    baselines: dict[str, float]  # NLL of uncertainties that are the same everywhere, fitted to the training residuals
+    margins: dict[str, float]  # baseline - nll; positive: the prediction is better
+    windowed_d2: dict[str, float]  # {trans,rot}_{max,last} of means over WINDOWS windows; NaN of fewer
+    temperature: dict[str, float] | None = None  # factors on the variances of trans and rot
+    recalibrated: "CalibrationReport | None" = None
+
+    def to_json(self) -> dict[str, typing.Any]:
+        """Plain numbers, lists and dicts; null for what is NaN."""
+        return _plain(dataclasses.asdict(self))
+
+
+def calibration_report(
+    samples: ErrorSamples,
+    train_residual: Float[np.ndarray, "m 6"],
+    recalibrate_on: ErrorSamples | None = None,
+    warmup_windows: int = 0,
+) -> CalibrationReport:
+    """The report of held-out samples.
+
+    Args:
+        samples: held-out.
+        train_residual: residuals of the training windows; the baselines are fitted to them.
+        recalibrate_on: a third split, whose temperature the second part of the report applies to `samples`.
+        warmup_windows: windows left out of the maximum of windowed d2; 0 unless samples are of a training run.
+    """
+    report = _report(samples, train_residual, warmup_windows)
+    if recalibrate_on is None:
+        return report
+    temperature = fit_temperature(recalibrate_on)
+    after = _report(samples.scaled(temperature["trans"], temperature["rot"]), train_residual, warmup_windows)
+    return dataclasses.replace(report, temperature=temperature, recalibrated=after)
+
+
+def band_and_status(mean: float, target: float, components: int = 3) -> tuple[tuple[float, float], str]:
+    """The band that is called calibrated, and where the mean of d2 lies: 2.5..3.5 at a target of 3.
+
+    A target below the number of components moves the lower end only: variances of errors before the scale is fitted
+    meet the target, those learnt from residuals after it meet the number of components, and both are right.
+    """
+    low, high = target * (1 - _BAND), components * (1 + _BAND)
+    return (low, high), UNDER if mean < low else OVER if mean > high else CALIBRATED
+
+
+def windowed_mean(
+    values: Float[np.ndarray, "n"], window: Int[np.ndarray, "n"], length: int = WINDOWS
+) -> Float[np.ndarray, "k"]:
+    """Means over every `length` consecutive windows, in increasing order of window; empty of fewer windows."""
+    _, index, counts = np.unique(window, return_inverse=True, return_counts=True)
+    means = np.bincount(index, weights=values) / counts
+    return np.zeros(0) if len(means) < length else np.convolve(means, np.full(length, 1.0 / length), mode="valid")
+
+
+def _report(samples: ErrorSamples, train_residual: np.ndarray, warmup_windows: int) -> CalibrationReport:
+    """Of one set of predictions, without recalibration."""
+    white, inside = whiten(samples), _central_probabilities(samples)
+    covariance = np.cov(white.T) if len(white) > 1 else np.full((6, 6), np.nan)
+    off_diagonal = np.abs(covariance[~np.eye(6, dtype=bool)])
+    parts = {"pooled": slice(0, 6), **GROUPS}
+    shares = {name: np.array([np.mean(inside[:, part] <= p) for p in _LEVELS]) for name, part in parts.items()}
+    parts |= {name: slice(dim, dim + 1) for dim, name in enumerate(DIMENSIONS)}
+    nll = float(np.mean(negative_log_likelihood(samples)))
+    baselines = baseline_nlls(samples.residual, np.asarray(train_residual, np.float64), samples.likelihood)
+    distances = squared_distances(samples)
+    return CalibrationReport(
+        likelihood=samples.likelihood,
+        samples=len(samples.residual),
+        windows=None if samples.window is None else len(np.unique(samples.window)),
+        views=samples.views,
+        d2={name: _squared_distance(name, values, samples) for name, values in distances.items()},
+        coverage={
+            name: {level: float(np.mean(inside[:, part] <= p)) for level, p in CENTRAL_LEVELS.items()}
+            for name, part in parts.items()
+        },
+        reliability={"level": _LEVELS, **shares},
+        calibration_error=float(np.mean(np.abs(shares["pooled"] - _LEVELS))),
+        ks_law=float(stats.kstest(inside.ravel(), "uniform", method="asymp").statistic),
+        whitened_covariance=covariance,
+        whitened_off_diagonal={"max": float(off_diagonal.max()), "mean": float(off_diagonal.mean())},
+        sigma_bins={name: _sigma_bins(samples, part) for name, part in GROUPS.items()},
+        spearman=_spearman(samples),
+        sharpness=_sharpness(samples),
+        nll=nll,
+        baselines=baselines,
+        margins={name: value - nll for name, value in baselines.items()},
+        windowed_d2=_windowed(distances, samples.window, warmup_windows),
+    )
+
+
+def _central_probabilities(samples: ErrorSamples) -> np.ndarray:
+    """Of each component under the stated law; of whitened ones where a sum of components would follow another law."""
+    if samples.covariance.ndim == 2 or samples.likelihood.name == "gaussian":
+        standard = samples.residual / np.sqrt(samples.variance)
+    else:
+        standard = whiten(samples)
+    return samples.likelihood.central_probability(standard * math.sqrt(samples.likelihood.variance_of_unit_scale))
+
+
+def _squared_distance(name: str, values: np.ndarray, samples: ErrorSamples) -> SquaredDistance:
+    components = 6 if name == "pose" else 3
+    lost = 0.0 if name == "rot" or samples.views is None else 1.0 / (samples.views - 1)
+    mean, target = float(values.mean()), components - lost
+    band, status = band_and_status(mean, target, components)
+    ks = stats.kstest(values, "chi2", args=(components,))
+    factor = samples.likelihood.variance_of_unit_scale
+    return SquaredDistance(
+        components=components,
+        mean=mean,
+        p95=float(np.percentile(values, 95)),
+        p95_expected=float(stats.chi2.ppf(0.95, components)),
+        ks=float(ks.statistic),
+        ks_pvalue=float(ks.pvalue),
+        target=target,
+        band=band,
+        status=status,
+        raw_mean=mean * factor,
+        raw_target=target * factor,
+        quantile_levels=_QUANTILES,
+        quantiles=np.quantile(values, _QUANTILES),
+    )
+
+
+def _sigma_bins(samples: ErrorSamples, part: slice) -> dict[str, np.ndarray]:
+    """Root mean squares of sigma and of errors, per component, in bins of equally many samples by sigma."""
+    variance, square = (x[:, part].mean(-1) for x in (samples.variance, samples.residual**2))
+    bins = np.array_split(np.argsort(variance, kind="stable"), min(_SIGMA_BINS, len(variance)))
+    return {
+        "predicted": np.sqrt([variance[rows].mean() for rows in bins]),
+        "observed": np.sqrt([square[rows].mean() for rows in bins]),
+    }
+
+
+def _spearman(samples: ErrorSamples) -> dict[str, float]:
+    sigma, error = np.sqrt(samples.variance), np.abs(samples.residual)
+    pairs = {name: (sigma[:, dim], error[:, dim]) for dim, name in enumerate(DIMENSIONS)}
+    pairs |= {
+        name: (np.linalg.norm(sigma[:, part], axis=-1), np.linalg.norm(error[:, part], axis=-1))
+        for name, part in GROUPS.items()
+    }
+    constant = {name for name, (a, b) in pairs.items() if np.ptp(a) <= 1e-12 * a.max() or np.ptp(b) == 0}
+    return {name: math.nan if name in constant else float(stats.spearmanr(*pair)[0]) for name, pair in pairs.items()}
+
+
+def _sharpness(samples: ErrorSamples) -> dict[str, float]:
+    found = {}
+    for name, part in GROUPS.items():
+        sigma = np.sqrt(samples.variance[:, part])
+        found[f"sigma_{name}_mean"] = float(sigma.mean())
+        found |= {f"sigma_{name}_p{p}": float(np.percentile(sigma, p)) for p in (10, 50, 90)}
+    return found
+
+
+def _windowed(distances: dict[str, np.ndarray], window: np.ndarray | None, warmup: int) -> dict[str, float]:
+    found = {}
+    for name in GROUPS:
+        means = np.zeros(0)
+        if window is not None:
+            later = np.isin(window, np.unique(window)[warmup:])
+            means = windowed_mean(distances[name][later], np.asarray(window)[later])
+        found[f"{name}_max"] = float(means.max()) if len(means) else math.nan
+        found[f"{name}_last"] = float(means[-1]) if len(means) else math.nan
+    return found
+
+
+def _plain(value: typing.Any) -> typing.Any:
+    """What JSON can hold."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
