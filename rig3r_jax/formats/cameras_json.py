@@ -15,7 +15,9 @@ without a new version, a field never changes its meaning. Lists of numbers are r
         "rig_from_camera":   [[..4], ..4] or null
         "camera": {"id": 0, "source": "given" or "discovered"} or null
         "time": 0.5                  seconds since the first image, or null
-        "covariance": [[..6], ..6] or null, of the tangent (v, w) of world_from_camera exp(tangent)
+        "covariance": [[..6], ..6] or null (or absent), of the tangent (v, w) in world_from_camera exp(v, w): v in the
+                                     length unit before w in radians, both in the camera's own frame; the world is
+                                     exact, so the covariance of a camera that defines it is zero
      }, ...]}
 """
 
@@ -38,7 +40,8 @@ CONVENTIONS = {
     "axes": "camera axes: x right, y down, z forward",
     "pixels": "the pixel of row i, column j has its centre at u = j + 0.5, v = i + 0.5",
     "transforms": "a_from_b takes homogeneous column vectors of frame b to frame a; rows of the matrix in order",
-    "covariance": "of the tangent (v, w), translation before rotation, radians: world_from_camera exp(tangent)",
+    "covariance": "of the tangent (v, w) in world_from_camera exp(v, w): translation in the length unit before the "
+    "rotation vector in radians, both in the camera's own frame; the world is exact",
 }
 _ROTATION_TOLERANCE = 1e-3  # float32 products of a few rotations stay within 1e-5
 
@@ -46,7 +49,7 @@ _ROTATION_TOLERANCE = 1e-3  # float32 products of a few rotations stay within 1e
 @typing.no_type_check
 @dataclasses.dataclass(frozen=True)
 class ImageCamera:
-    """One image: its size, pinhole and place. `covariance` is of the tangent (v, w) at the camera."""
+    """One image: its size, pinhole and place. `covariance` is of the tangent (v, w) in world_from_camera exp(v, w)."""
 
     name: str
     width: int

@@ -61,6 +61,28 @@ def test_file_states_its_conventions(tmp_path):
     np.testing.assert_array_equal(entry["world_from_camera"], _transform(1))  # rows, not columns
 
 
+def test_covariances_state_their_frame_and_are_optional(tmp_path):
+    path = tmp_path / "cameras.json"
+    certain = _image(0, covariance=np.zeros((6, 6)))  # of the camera that defines the world
+    write_cameras(path, [certain, _image(1), _image(2, covariance=None)])
+    content = json.loads(path.read_text())
+    stated = content["conventions"]["covariance"]
+    assert "tangent (v, w) in world_from_camera exp(v, w)" in stated and "camera's own frame" in stated
+    assert [np.shape(entry["covariance"]) for entry in content["images"]] == [(6, 6), (6, 6), ()]
+    np.testing.assert_array_equal(content["images"][1]["covariance"], _image(1).covariance)
+
+
+def test_files_without_covariances_are_read(tmp_path):
+    path = tmp_path / "cameras.json"
+    write_cameras(path, [_image(0), _image(1)])
+    content = json.loads(path.read_text())
+    content["conventions"].pop("covariance")
+    for entry in content["images"]:
+        entry.pop("covariance")
+    path.write_text(json.dumps(content))
+    assert [image.covariance for image in read_cameras(path).images] == [None, None]
+
+
 def test_float32_rotations_pass(tmp_path):
     write_cameras(tmp_path / "cameras.json", [_image(0, world_from_camera=_transform(0).astype(np.float32))])
 

@@ -1,0 +1,196 @@
+"""g2o text files of pose graphs: VERTEX_SE3:QUAT and EDGE_SE3:QUAT, for GTSAM, g2o and Ceres.
+
+    VERTEX_SE3:QUAT id  x y z  qx qy qz qw                                world_from_camera
+    EDGE_SE3:QUAT first second  x y z  qx qy qz qw  I11 .. I16 I22 .. I66 first_from_second, upper triangle by rows
+
+All three readers agree on the transforms and on the order of the information matrix, translation before rotation. They
+do not agree on the error that it weighs; one matrix is right for one of them only. Ours, Lambda, is of the tangent
+(v, w) in first_from_second exp(v, w): the second camera's frame, w a rotation vector in radians. To first order:
+
+    "gtsam"   error (v, w): BetweenFactor<Pose3> after readG2o. The file holds Lambda itself.
+    "g2o"     error (v, w / 2): EdgeSE3 takes the vector part of the quaternion, sin(|w| / 2) w / |w|. With a factor 2
+              for every index of rotation, the file holds 2 x the mixed and 4 x the rotation block.
+    "ceres"   error (R v, -R w), R the rotation of the measured first_from_second: the pose_graph_3d example compares
+              in the FIRST camera's frame, rotations as measured times inverse(estimated). The file holds Lambda turned.
+
+Files of "gtsam" and "g2o" name their convention in a first line of comment, which these readers pass over; that of
+Ceres stops at a comment, so its file has none.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.spatial.transform import Rotation
+
+from rig3r_jax.formats.atomic import write_atomically
+
+CONVENTIONS = ("gtsam", "g2o", "ceres")
+_COMMENT = "# information convention: "
+_VERTEX, _EDGE = "VERTEX_SE3:QUAT", "EDGE_SE3:QUAT"
+_UPPER = np.triu_indices(6)
+_TOLERANCE = 1e-3  # of rotations and of the length of quaternions that were written with few digits
+
+
+@dataclasses.dataclass(frozen=True)
+class G2oGraph:
+    """What a file holds. `pairs` count vertices in the file's order; `ids` are the numbers that it gives them."""
+
+    ids: Int[np.ndarray, "n"]
+    world_from_camera: Float[np.ndarray, "n 4 4"]
+    pairs: Int[np.ndarray, "m 2"]  # first, second
+    first_from_second: Float[np.ndarray, "m 4 4"]
+    information: Float[np.ndarray, "m 6 6"]  # of the tangent (v, w) in first_from_second exp(v, w)
+
+
+def write_g2o(
+    path: str | Path,
+    world_from_camera: Float[np.ndarray, "n 4 4"],
+    pairs: Int[np.ndarray, "m 2"],
+    first_from_second: Float[np.ndarray, "m 4 4"],
+    information: Float[np.ndarray, "m 6 6"],
+    convention: str = "gtsam",
+) -> None:
+    """Writes a pose graph whose vertices are numbered from 0, for the readers of `convention` (see the module).
+
+    Raises ValueError for no vertices, pairs of vertices that are not there, matrices that are no rigid transforms, and
+    information that is not finite, symmetric and positive semi-definite.
+    """
+    _check_convention(convention)
+    if not len(world_from_camera):
+        raise ValueError(f"{path}: no vertices; a pose graph needs at least one")
+    outside = pairs[(pairs < 0) | (pairs >= len(world_from_camera))]
+    if outside.size:
+        raise ValueError(
+            f"{path}: edge to vertex {outside[0]}, there are {len(world_from_camera)}; give its camera too"
+        )
+    vertices = _numbers(f"{path}: vertex", world_from_camera)
+    measurements = _numbers(f"{path}: edge", first_from_second)
+    information = information.astype(np.float64)
+    _check_information(path, information)
+    error_of_tangent = _error_of_tangent(measurements[:, 3:], convention)
+    tangent_of_error = np.linalg.inv(error_of_tangent)
+    weights = np.swapaxes(tangent_of_error, -1, -2) @ information @ tangent_of_error
+    lines = [] if convention == "ceres" else [_COMMENT + convention]
+    lines += [f"{_VERTEX} {index} {_join(row)}" for index, row in enumerate(vertices)]
+    for (first, second), measurement, weight in zip(pairs, measurements, weights, strict=True):
+        lines.append(f"{_EDGE} {first} {second} {_join(measurement)} {_join(weight[_UPPER])}")
+    write_atomically(path, ("\n".join(lines) + "\n").encode("ascii"))
+
+
+def read_g2o(path: str | Path, convention: str = "gtsam") -> G2oGraph:
+    """Reads a pose graph whose information was written for the readers of `convention`.
+
+    Comments and FIX lines are passed over. Raises ValueError that names file and line for other tags, missing or wrong
+    numbers, a vertex given twice or not at all, and a comment by `write_g2o` of another convention.
+    """
+    _check_convention(convention)
+    vertices, edges = {}, []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        where, words = f"{path}: line {number}", line.split()
+        if line.startswith(_COMMENT) and line.removeprefix(_COMMENT).strip() != convention:
+            raise ValueError(f"{where} is {line!r}, not {convention!r}; read it with the convention of the file")
+        if not words or words[0].startswith("#") or words[0] == "FIX":
+            continue
+        if words[0] == _VERTEX:
+            (index,), values = _parse(where, words[1:], 1, 7)
+            if index in vertices:
+                raise ValueError(f"{where}: vertex {index} was given before; a vertex has one line")
+            vertices[index] = values
+        elif words[0] == _EDGE:
+            edges.append((where, *_parse(where, words[1:], 2, 28)))
+        else:
+            raise ValueError(f"{where}: tag {words[0]} is unknown; only {_VERTEX}, {_EDGE} and FIX are read")
+    if not vertices:
+        raise ValueError(f"{path}: no {_VERTEX} line; a pose graph needs at least one")
+    place = {index: position for position, index in enumerate(vertices)}
+    for where, pair, _ in edges:
+        for index in pair:
+            if index not in place:
+                raise ValueError(f"{where}: vertex {index} has no {_VERTEX} line; add one")
+    measurements = np.array([values[:7] for *_, values in edges]).reshape(-1, 7)
+    weights = np.zeros((len(edges), 6, 6))
+    for weight, (*_, values) in zip(weights, edges, strict=True):
+        weight[_UPPER] = values[7:]
+        weight.T[_UPPER] = values[7:]
+    error_of_tangent = _error_of_tangent(measurements[:, 3:], convention)
+    return G2oGraph(
+        ids=np.array(list(vertices), np.int64),
+        world_from_camera=_matrices(np.array(list(vertices.values()))),
+        pairs=np.array([[place[index] for index in pair] for _, pair, _ in edges], np.int64).reshape(-1, 2),
+        first_from_second=_matrices(measurements),
+        information=np.swapaxes(error_of_tangent, -1, -2) @ weights @ error_of_tangent,
+    )
+
+
+def _error_of_tangent(quaternions_xyzw: np.ndarray, convention: str) -> np.ndarray:
+    """The matrix per edge that takes our tangent (v, w) to the reader's error, to first order."""
+    matrices = np.zeros((len(quaternions_xyzw), 6, 6))
+    if not len(quaternions_xyzw):
+        return matrices
+    if convention == "ceres":
+        turn = Rotation.from_quat(quaternions_xyzw).as_matrix()
+        matrices[:, :3, :3], matrices[:, 3:, 3:] = turn, -turn
+    else:
+        half = 0.5 if convention == "g2o" else 1.0
+        matrices[:] = np.diag([1.0, 1.0, 1.0, half, half, half])
+    return matrices
+
+
+def _numbers(where: str, a_from_b: np.ndarray) -> np.ndarray:
+    """x y z qx qy qz qw of every matrix, qw not negative."""
+    matrices = a_from_b.astype(np.float64)
+    turns = matrices[:, :3, :3]
+    off = np.abs(turns @ np.swapaxes(turns, -1, -2) - np.eye(3)).max(axis=(-2, -1), initial=0.0)
+    with np.errstate(invalid="ignore"):  # of NaN; compares false
+        rigid = (off < _TOLERANCE) & (np.linalg.det(turns) > 0) & np.isfinite(matrices).all(axis=(-2, -1))
+    rigid &= (matrices[:, 3] == [0.0, 0.0, 0.0, 1.0]).all(axis=-1)
+    if not rigid.all():
+        bad = int(np.argmin(rigid))
+        raise ValueError(f"{where} {bad} = {matrices[bad].tolist()} is no rigid transform; project its rotation first")
+    if not len(matrices):
+        return np.zeros((0, 7))
+    return np.concatenate([matrices[:, :3, 3], Rotation.from_matrix(turns).as_quat(canonical=True)], axis=-1)
+
+
+def _matrices(numbers: np.ndarray) -> np.ndarray:
+    matrices = np.broadcast_to(np.eye(4), (len(numbers), 4, 4)).copy()
+    if len(numbers):
+        matrices[:, :3, :3] = Rotation.from_quat(numbers[:, 3:]).as_matrix()
+        matrices[:, :3, 3] = numbers[:, :3]
+    return matrices
+
+
+def _parse(where: str, words: list[str], ids: int, count: int) -> tuple[list[int], list[float]]:
+    """The ids and the numbers of a line; the first seven of the latter are a transform."""
+    try:
+        indices, values = [int(word) for word in words[:ids]], [float(word) for word in words[ids:]]
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}; write ids as whole numbers, then plain numbers") from error
+    if len(indices) != ids or len(values) != count or not np.isfinite(values).all():
+        raise ValueError(f"{where}: {len(words)} words; must be {ids} ids and {count} finite numbers")
+    length = np.linalg.norm(values[3:7])
+    if abs(length - 1.0) > _TOLERANCE:
+        raise ValueError(f"{where}: quaternion of length {length:.6g}, must be 1; the order is qx qy qz qw")
+    return indices, values
+
+
+def _join(values: np.ndarray) -> str:
+    return " ".join(repr(float(value)) for value in values)  # repr: the shortest that reads back exactly
+
+
+def _check_information(path: str | Path, information: np.ndarray) -> None:
+    for edge, matrix in enumerate(information):
+        size = np.abs(matrix).max()
+        if not np.isfinite(size) or np.abs(matrix - matrix.T).max() > 1e-6 * size:
+            raise ValueError(f"{path}: information of edge {edge} must be finite and symmetric; got {matrix.tolist()}")
+        if np.linalg.eigvalsh(matrix)[0] < -1e-6 * size:
+            raise ValueError(
+                f"{path}: information of edge {edge} has a negative eigenvalue; invert its covariance anew"
+            )
+
+
+def _check_convention(convention: str) -> None:
+    if convention not in CONVENTIONS:
+        raise ValueError(f"convention {convention!r} is unknown; choose from {', '.join(CONVENTIONS)}")
