@@ -82,9 +82,7 @@ def log_variance_metrics(log_variance: Float[Array, "b n 6"], clamp: tuple[float
     return metrics
 
 
-def sqrt_information_metrics(
-    sqrt_information: Float[Array, "b n 6"], upper: Mapping[str, float] | dict[str, float]
-) -> Metrics:
+def sqrt_information_metrics(sqrt_information: Float[Array, "b n 6"], upper: Mapping[str, float]) -> Metrics:
     """High percentiles of clamped inverse sigmas, and the share of them at the upper bound of each part."""
     metrics: Metrics = {}
     for part, where in PARTS.items():

@@ -39,7 +39,6 @@ LIKELIHOODS = ("gaussian", "laplace", "student_t")
 MOTION_WEIGHTINGS = ("none", "gt_trans_norm", "valid_count")
 WEIGHT_BOUNDS = (0.1, 2.0)  # of a window's motion weight
 _EPSILON = 1e-6
-_BELOW = np.tril_indices(6, -1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +103,16 @@ def read_spread(raw: Float[Array, "*b c"], options: NllOptions) -> Spread:
     log = -0.5 * jnp.clip(raw[..., :6], *options.log_var_clamp)
     below = None
     if options.parameterisation == "cholesky":
-        below = jnp.zeros((*raw.shape[:-1], 6, 6), raw.dtype).at[..., *_BELOW].set(raw[..., 6:])
+        below = _strictly_lower(raw[..., 6:])
     return Spread(jnp.exp(log), log, -0.5 * raw[..., :6], below)
+
+
+def _strictly_lower(entries: Float[Array, "*b 15"]) -> Float[Array, "*b 6 6"]:
+    """The matrix with these entries below its diagonal, row by row."""
+    # By slices: a scatter at int64 indices fails in a process that has run it in the other precision (jax 0.10).
+    rows = (entries[..., k * (k - 1) // 2 : k * (k + 1) // 2] for k in range(6))
+    leading = [(0, 0)] * (entries.ndim - 1)
+    return jnp.stack([jnp.pad(row, [*leading, (0, 6 - row.shape[-1])]) for row in rows], axis=-2)
 
 
 def whiten(residual: Float[Array, "*b 6"], spread: Spread) -> Float[Array, "*b 6"]:
@@ -148,7 +155,9 @@ def nll_with_constants(
 
 def variance_factor(options: NllOptions) -> float:
     """Variance of a standard variable of the likelihood."""
-    return {"gaussian": 1.0, "laplace": 2.0, "student_t": options.dof / (options.dof - 2.0)}[options.likelihood]
+    if options.likelihood == "student_t":
+        return options.dof / (options.dof - 2.0)
+    return {"gaussian": 1.0, "laplace": 2.0}[options.likelihood]
 
 
 def covariance(raw: Float[Array, "*b c"], options: NllOptions) -> Float[Array, "*b 6 6"]:
@@ -192,10 +201,12 @@ def window_errors(
     """Residuals and lengths of windows, all that `pose_nll` wants to know of cameras.
 
     Both sides pass through the pose encoding's unit quaternion first: stored rotations are orthonormal to float32 only.
+    VGGT's encodings become matrices by `pose_encoding.decode`. In float32 at least.
     """
+    wide = (x.astype(at_least_float32(x.dtype)) for x in (camera_from_world_predicted, camera_from_world_true))
     predicted, true = (
         se3.from_rotation_translation(so3.from_quat_xyzw(so3.to_quat_xyzw(se3.rotation(x))), se3.translation(x))
-        for x in (camera_from_world_predicted, camera_from_world_true)
+        for x in wide
     )
     found = window_residual(predicted, true, min_translation)
     distances = (safe_norm(se3.translation(relative_to_first(x)[..., 1:, :, :])) for x in (true, predicted))
@@ -229,8 +240,10 @@ def pose_nll(
         weights = motion_weights(motion, options)[:, None, None]
         charged = nll * jnp.where(jnp.arange(6) < 3, weights, 1.0)
     # On what comes before the clamp, so that a head beyond it is drawn back.
-    charged += options.log_variance_penalty * (2.0 * spread.unclamped_log) ** 2
-    charged += options.prior_weight * (spread.unclamped_log - math.log(options.prior_sqrt_info)) ** 2
+    if options.log_variance_penalty:
+        charged += options.log_variance_penalty * (2.0 * spread.unclamped_log) ** 2
+    if options.prior_weight:
+        charged += options.prior_weight * (spread.unclamped_log - math.log(options.prior_sqrt_info)) ** 2
     iterations = residual.shape[0]
     weights = options.gamma ** np.arange(iterations - 1, -1, -1) / iterations
     total = jnp.sum(jnp.asarray(weights, charged.dtype) * jnp.mean(charged, axis=(1, 2, 3)))

@@ -26,14 +26,11 @@ DUMPS: dict[str, str] = {
         "pose_metrics",
         "evo_metrics",
         "tum_loader",
+        "uncertainty_loss",
         "eval_metrics",
     )
 }
-_UNCERTAINTY = "belongs to the pose uncertainty head, which is not compared yet"
-WITHOUT_COUNTERPART: dict[str, str] = {
-    "dust3r_loss": "another loss than Rig3R's",
-    "uncertainty_loss": _UNCERTAINTY,
-}
+WITHOUT_COUNTERPART: dict[str, str] = {"dust3r_loss": "another loss than Rig3R's"}
 _UNREAD = "no counterpart, or nothing here that it could be computed from"
 
 

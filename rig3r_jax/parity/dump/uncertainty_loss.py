@@ -1,0 +1,235 @@
+"""golden/uncertainty_loss: loss, gradients and metrics of the pose uncertainty head against losses.pose_nll.
+
+`log_var.npz` has the log-variance head in both precisions, `sqrt_info.npz` the older head on residuals of the same
+cases, `pose_grads_euclidean.npz` gradients to the predicted encodings.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from rig3r_jax.geometry import pose_encoding, se3, so3
+from rig3r_jax.geometry.residual import relative_to_first, scaled_residual, window_scale
+from rig3r_jax.losses.mean import Mean
+from rig3r_jax.losses.pose_metrics import PARTS, WindowMotion
+from rig3r_jax.losses.pose_nll import (
+    NllOptions,
+    clamp_residual,
+    pose_nll,
+    read_spread,
+    squared_distances,
+    window_errors,
+)
+from rig3r_jax.parity.compare import Comparison, Skipped
+from rig3r_jax.parity.dump.folder import Archive, Dump
+from rig3r_jax.parity.dump.rows import Ours, compare_arrays
+
+FILE, OPTIONS = "log_var.npz", "log_var_cases.json"
+GRADIENTS, SQRT_INFORMATION = "pose_grads_euclidean.npz", "sqrt_info.npz"
+TAGS = {"f64": np.float64, "f32": np.float32}
+QUOTIENT = "Rig3R keeps the quotient alone, which is compared as scale_raw"
+_LENGTH = 5e-2  # m and rad: smaller residuals are the rounding of cameras that agree
+_UNIT = 1.0  # of log-likelihoods, distances in sigmas and their gradients
+_FROM_RESIDUALS = {"f64": {}, "f32": {"tolerance": 1e-4, "note": "of residuals, which lose digits in float32"}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Inputs of one case in one precision."""
+
+    options: NllOptions
+    encoding: np.ndarray  # (i b v 9), predicted
+    log_variance: np.ndarray  # (i b v 6)
+    true_encoding: Array  # (b v 9), ours
+    camera_from_world: Array  # (b v 4 4), true, of that encoding
+
+
+def compare_folder(dump: Dump, tolerance: float | None) -> Iterator[Comparison | Skipped]:
+    """Every case of the JSON file whose arrays are there."""
+    archive, described = dump.needed(FILE), dump.json(OPTIONS)
+    for name, description in described.items():
+        prefix = f"{name}__"
+        if f"{prefix}in_pred_pose_enc" not in archive:
+            continue
+        for tag, dtype in TAGS.items():
+            if not archive.below(f"{prefix}{tag}_"):
+                continue
+            with jax.enable_x64(tag == "f64"):
+                ours = _log_variance(archive, f"{prefix}{tag}_", _read(archive, prefix, description, dtype), tag)
+                yield from compare_arrays(dump, FILE, ours, tolerance)
+            for part in ("numerator", "denominator"):
+                if (key := f"{prefix}{tag}_metric.scale_{part}") in archive:
+                    yield Skipped(f"{FILE}/{key}", QUOTIENT)
+        with jax.enable_x64(True):
+            case = _read(archive, prefix, description, np.float64)
+            if any(name.startswith(f"{prefix}grad_") for name in dump.arrays(GRADIENTS) or {}):
+                yield from compare_arrays(dump, GRADIENTS, _encoding_gradients(prefix, case), tolerance)
+            if f"{prefix}raw" in (dump.arrays(SQRT_INFORMATION) or {}):
+                ours = _sqrt_information(dump.needed(SQRT_INFORMATION), prefix, case)
+                yield from compare_arrays(dump, SQRT_INFORMATION, ours, tolerance)
+
+
+def _read(archive: Archive, prefix: str, description: Mapping, dtype: type) -> Case:
+    """The case's inputs, its options by our names."""
+    theirs = description["options"]
+    if not theirs["scale_detach"]:
+        raise ValueError(f"{OPTIONS}: {prefix[:-2]} lets gradients through the scale; the loss of Rig3R stops them")
+    options = NllOptions(
+        likelihood=theirs["loss_type"],
+        gamma=theirs["gamma"],
+        log_var_clamp=tuple(theirs["log_var_clamp"]),
+        residual_sq_clamp=theirs["residual_sq_clamp"],
+        min_translation=theirs["min_translation"],
+    )
+    names = ("pred_pose_enc", "log_var", "gt_extrinsics", "gt_intrinsics")
+    encoding, log_variance, upper, intrinsics = (archive[f"{prefix}in_{x}"].astype(dtype) for x in names)
+    lower = np.broadcast_to(np.array([0, 0, 0, 1], dtype), (*upper.shape[:-2], 1, 4))
+    true_encoding = _encode(np.concatenate([upper, lower], axis=-2), intrinsics, *description["image_hw"])
+    return Case(options, encoding, log_variance, true_encoding, _decode(true_encoding))
+
+
+def _log_variance(archive: Archive, prefix: str, case: Case, tag: str) -> dict[str, Any]:
+    """Intermediates, loss, gradient to the log-variances and metrics, by the reference's names."""
+    arguments = (case.encoding, case.camera_from_world, case.options.min_translation)
+    residual, motion, *relative = _errors(*arguments)
+    true, predicted = (np.asarray(x) for x in relative)
+    (_, (nll, squared, metrics)), (gradient, _) = _loss(case.log_variance, residual, motion, case.options)
+    loose = {"floor": _UNIT, **_FROM_RESIDUALS[tag]}
+    ours: dict[str, Any] = {
+        "gt_cam_pos_rel": Ours(true[..., :3, 3], floor=float(np.abs(case.camera_from_world[..., :3, 3]).max())),
+        "scale": motion.scale.scale,
+        "residual": Ours(residual, **{**loose, "floor": _LENGTH}),
+        "nll_elementwise": Ours(nll, **loose),
+        "d2_trans": Ours(squared["trans"], **loose),
+        "d2_rot": Ours(squared["rot"], **loose),
+        "grad_log_var": Ours(gradient, **loose),
+        **_named_as_theirs(metrics, loose),
+    }
+    if (theirs := archive.get(f"{prefix}gt_pose_enc")) is not None:
+        length = np.linalg.norm(theirs[..., 3:7], axis=-1, keepdims=True)
+        scaled = np.array(case.true_encoding)
+        scaled[..., 3:7] *= length
+        ours["gt_pose_enc"] = Ours(scaled, note="our quaternions are unit: times the length of theirs")
+    for name, transforms in (("gt_T_cam0_cami", true), ("pred_T_cam0_cami", predicted)):
+        if (theirs := archive.get(prefix + name)) is not None:
+            ours[name] = Ours(_seven(transforms, theirs), note="q and -q are one rotation")
+    return {prefix + key: value for key, value in ours.items()}
+
+
+def _encoding_gradients(prefix: str, case: Case) -> dict[str, Any]:
+    """Euclidean gradients to the predicted encodings, the scale fixed as in our loss, and the scale following them."""
+    residual, motion, *_ = _errors(case.encoding, case.camera_from_world, case.options.min_translation)
+    _, (_, to_residual) = _loss(case.log_variance, residual, motion, case.options)
+    arguments = (case.encoding, case.camera_from_world, to_residual, case.options.min_translation)
+    note = "the gradient of the scale is this comparison's own: the loss stops it"
+    return {
+        f"{prefix}grad_pose_enc_scale_detached": Ours(_pull_back(_residual, *arguments), floor=_UNIT),
+        f"{prefix}grad_pose_enc_scale_attached": Ours(_pull_back(_attached, *arguments), floor=_UNIT, note=note),
+    }
+
+
+def _sqrt_information(archive: Archive, prefix: str, case: Case) -> dict[str, Any]:
+    """The older head on the same residuals."""
+    options = dataclasses.replace(case.options, parameterisation="sqrt_information")
+    residual, motion, *_ = _errors(case.encoding, case.camera_from_world, options.min_translation)
+    raw = archive[f"{prefix}raw"]
+    (total, (nll, squared, metrics)), (gradient, _) = _loss(raw, residual, motion, options)
+    spread = np.asarray(read_spread(jnp.asarray(raw[:, :, 1:]), options).inverse_sigma)
+    ours: dict[str, Any] = {
+        "residual": residual,
+        "scale": motion.scale.scale,
+        "sqrt_info": spread,
+        "nll_elementwise": nll,
+        "loss": total,
+        "grad_raw": gradient,
+        "d2_trans": squared["trans"],
+        "d2_rot": squared["rot"],
+        **_named_as_theirs(metrics, {}),
+    }
+    for part, where in PARTS.items():
+        values = spread[-1][..., where]
+        ours[f"metric.sqrt_info_{part}_mean"] = values.mean()
+        for percent in (10, 50):
+            ours[f"metric.sqrt_info_{part}_p{percent}"] = np.percentile(values, percent)
+    return {prefix + key: value for key, value in ours.items()}
+
+
+def _named_as_theirs(metrics: Mapping[str, Mean | Array], loose: Mapping[str, Any]) -> dict[str, Any]:
+    """Our metrics under the reference's flat names."""
+    ours = {}
+    for name, value in metrics.items():
+        group, short = name.split("/")
+        key = f"metric.{'scale_' if group == 'scale' else ''}{short}"
+        value = value.compute() if isinstance(value, Mean) else value
+        if group in ("loss", "calibration"):
+            ours[key] = Ours(value, **loose)
+        elif short.startswith(("residual_trans", "residual_rot")):
+            ours[key] = Ours(value, **{**loose, "floor": _LENGTH})
+        else:  # the spread of scales is a difference of numbers about 1
+            ours[key] = Ours(value, floor=_UNIT) if name == "scale/std" else value
+    return ours
+
+
+def _seven(transforms: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """(t, q xyzw) with each quaternion's sign as in theirs."""
+    quaternions = np.asarray(_to_quat(transforms[..., :3, :3]))
+    opposite = np.sum(quaternions * theirs[..., 3:], axis=-1, keepdims=True) < 0
+    return np.concatenate([transforms[..., :3, 3], np.where(opposite, -quaternions, quaternions)], axis=-1)
+
+
+_encode, _to_quat = jax.jit(pose_encoding.encode, static_argnums=(2, 3)), jax.jit(so3.to_quat_xyzw)
+
+
+@jax.jit
+def _decode(encoding: Array) -> Array:
+    """camera_from_world; the angles of view play no part in the loss."""
+    return pose_encoding.decode(encoding, 1, 1)[0]
+
+
+def _residual(encoding: Array, camera_from_world: Array, min_translation: float) -> Array:
+    return window_errors(_decode(encoding), camera_from_world, min_translation)[0]
+
+
+def _attached(encoding: Array, camera_from_world: Array, min_translation: float) -> Array:
+    """The residual under a scale that passes gradients on, where neither bounds nor the fallback have fixed it."""
+    predicted, true = relative_to_first(_decode(encoding)), relative_to_first(camera_from_world)
+    centers, centers_true = se3.translation(predicted), se3.translation(true)
+    found = window_scale(centers, centers_true, min_translation)
+    moves = jnp.sum(centers_true**2, axis=-1, keepdims=True) > min_translation**2
+    products, squares = (jnp.sum(moves * centers * x, axis=(-2, -1)) for x in (centers_true, centers))
+    free = found.scale == found.raw
+    scale = jnp.where(free, products / jnp.where(free, squares, 1.0), found.scale)
+    return scaled_residual(predicted, true, scale)[..., 1:, :]
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _errors(
+    encoding: Array, camera_from_world: Array, min_translation: float
+) -> tuple[Array, WindowMotion, Array, Array]:
+    """Residuals and motion, and first_from_camera of the truth and of the prediction."""
+    predicted = _decode(encoding)
+    errors = window_errors(predicted, camera_from_world, min_translation)
+    return *errors, relative_to_first(camera_from_world), relative_to_first(predicted)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _pull_back(
+    residual_of: Callable, encoding: Array, camera_from_world: Array, to_residual: Array, min_translation: float
+) -> Array:
+    """The gradient to the encoding of a gradient to the residual."""
+    return jax.vjp(lambda x: residual_of(x, camera_from_world, min_translation), encoding)[1](to_residual)[0]
+
+
+@functools.partial(jax.jit, static_argnums=3)
+@functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
+def _loss(raw: Array, residual: Array, motion: WindowMotion, options: NllOptions):
+    """The loss, what the reference keeps of it, and its gradients to raw numbers and residuals."""
+    total, nll, metrics = pose_nll(residual, raw[:, :, 1:], options, motion)
+    squared = squared_distances(clamp_residual(residual, options), read_spread(raw[:, :, 1:], options))
+    return total, (nll, squared, metrics)

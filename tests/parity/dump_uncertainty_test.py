@@ -1,0 +1,87 @@
+"""Every array of the uncertainty loss's reference is within its tolerance or named with a reason."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rig3r_jax.parity.compare import Comparison, Skipped
+from rig3r_jax.parity.dump import uncertainty_loss
+from rig3r_jax.parity.dump.folder import Dump
+
+COMPARED = 1560  # so that none goes missing
+
+
+def run(folder, tolerance=None):
+    dump = Dump(folder)
+    rows = list(uncertainty_loss.compare_folder(dump, tolerance))
+    compared = {row.name: row for row in rows if isinstance(row, Comparison)}
+    skipped = {row.name: row.reason for row in rows if isinstance(row, Skipped)}
+    assert len(compared) + len(skipped) == len(rows)
+    return compared, skipped, set(dump.unread()) - set(skipped)
+
+
+def cut(golden, folder, cases, change=lambda name, array: array):
+    """A folder of some cases only."""
+    folder.mkdir()
+    for file in (uncertainty_loss.FILE, uncertainty_loss.GRADIENTS, uncertainty_loss.SQRT_INFORMATION):
+        with np.load(golden / file) as arrays:
+            kept = {name: change(name, arrays[name]) for name in arrays if name.split("__")[0] in cases}
+        np.savez(folder / file, **kept)
+    described = json.loads((golden / uncertainty_loss.OPTIONS).read_text())
+    (folder / uncertainty_loss.OPTIONS).write_text(json.dumps(described))
+    return folder
+
+
+@pytest.mark.slow
+def test_golden_folder(shared):
+    compared, skipped, unread = run(shared / "golden/uncertainty_loss")
+    assert not [row for row in compared.values() if not row.passed]
+    assert len(compared) == COMPARED and not unread
+    assert set(skipped.values()) == {uncertainty_loss.QUOTIENT}
+    assert all(row.note for row in compared.values() if row.tolerance > 2e-5)
+
+
+def test_golden_case_with_one_wrong_number_in_each_file(shared, tmp_path):
+    def change(name, array):
+        if name in wrong:
+            array = array.copy()
+            array.flat[7 % array.size] += 1e-5
+        return array
+
+    wrong = {
+        "residual_clamped__f64_grad_log_var",
+        "residual_clamped__grad_pose_enc_scale_detached",
+        "residual_clamped__metric.sqrt_info_rot_p90",
+    }
+    folder = cut(shared / "golden/uncertainty_loss", tmp_path / "cut", {"residual_clamped"}, change)
+    compared, skipped, unread = run(folder)
+    assert {name.split("/")[1] for name, row in compared.items() if not row.passed} == wrong
+    assert {name.split("/")[0] for name in compared} == {
+        uncertainty_loss.FILE, uncertainty_loss.GRADIENTS, uncertainty_loss.SQRT_INFORMATION
+    }  # fmt: skip
+    assert len(skipped) == 4 and not unread
+
+
+def test_golden_options_are_read_from_the_description(shared, tmp_path):
+    """A wrong option shows in what depends on it."""
+    folder = cut(shared / "golden/uncertainty_loss", tmp_path / "cut", {"one_stage_gamma"})
+    (folder / uncertainty_loss.GRADIENTS).unlink()
+    (folder / uncertainty_loss.SQRT_INFORMATION).unlink()
+    path = folder / uncertainty_loss.OPTIONS
+    described = json.loads(path.read_text())
+    described["one_stage_gamma"]["options"]["loss_type"] = "laplace"
+    path.write_text(json.dumps(described))
+    compared, _, _ = run(folder)
+    beyond = {name.split("__f64_")[1] for name, row in compared.items() if "__f64_" in name and not row.passed}
+    assert beyond == {"nll_elementwise", "grad_log_var", "metric.pose_uncertainty_nll"}
+
+    described["one_stage_gamma"]["options"]["scale_detach"] = False
+    path.write_text(json.dumps(described))
+    with pytest.raises(ValueError, match="one_stage_gamma lets gradients through the scale"):
+        run(folder)
+
+
+def test_a_folder_without_arrays_is_told(tmp_path):
+    with pytest.raises(ValueError, match="log_var.npz is missing"):
+        run(tmp_path)
