@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from rig3r_jax.data.builders import BuildReport, RecordSource, build_records
 from rig3r_jax.data.cache import CachedSource
 from rig3r_jax.data.pipeline import PipelineOptions, SampleStream, make_loader
-from rig3r_jax.schema import Batch
+from rig3r_jax.schema import Batch, Views
 from rig3r_jax.training.sharding import batch_sharding
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def _stream(
     return SampleStream(sources, options, seed)
 
 
-def to_device(batch: Batch, mesh: Mesh) -> Batch:
+def to_device(batch: Batch | Views, mesh: Mesh) -> Batch | Views:
     """Rows of this process as part of the global batch."""
     sharding = batch_sharding(mesh)
     if jax.process_count() == 1:
