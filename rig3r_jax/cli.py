@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code, 2 for input that the user can mend."""
     parser = argparse.ArgumentParser(prog="rig3r", description="Rig3R in JAX: data, weights, evaluation, parity.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (_add_build_data, _add_evaluate, _add_convert, _add_export, _add_parity):
+    for add in (_add_build_data, _add_evaluate, _add_charts, _add_convert, _add_export, _add_parity):
         add(commands)
     options, rest = parser.parse_known_args(arguments)  # argparse leaves key=value over when it follows a flag
     if unknown := [word for word in rest if not re.match(getattr(options, "takes", "$"), word)]:
@@ -56,6 +56,30 @@ def _evaluate(options: argparse.Namespace, _) -> int:
     from rig3r_jax.training.report import evaluate_workdir
 
     evaluate_workdir(Path(options.workdir))
+    return 0
+
+
+def _add_charts(commands) -> None:
+    command = commands.add_parser(
+        "charts", help="draw the training curves of pose uncertainty, runs on top of each other"
+    )
+    command.add_argument(
+        "runs", nargs="+", help="workdirs, metrics.jsonl, TensorBoard folders or W&B history .csv files"
+    )
+    command.add_argument("--output_dir", required=True, help="folder of the .png files and summary_table.md")
+    command.set_defaults(function=_charts)
+
+
+def _charts(options: argparse.Namespace, _) -> int:
+    from rig3r_jax.viz.histories import label_runs, read_history
+    from rig3r_jax.viz.pose_charts import absent_charts, write_charts
+
+    labels = label_runs(options.runs)
+    histories = {label: read_history(run) for label, run in zip(labels, options.runs, strict=True)}
+    for path in write_charts(histories, options.output_dir):
+        print(path)
+    for name, metrics in absent_charts(histories).items():
+        print(f"not drawn: {name}; no run has {', '.join(metrics[:3])}{', ...' if len(metrics) > 3 else ''}")
     return 0
 
 

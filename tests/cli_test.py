@@ -1,5 +1,8 @@
 """The command line: what it takes in any order, and what it refuses with exit code 2."""
 
+import json
+import re
+
 import pytest
 
 from rig3r_jax import cli
@@ -20,6 +23,20 @@ def test_settings_may_stand_anywhere(monkeypatch, arguments):
     monkeypatch.setattr(builders, "build_data", lambda *given: seen.append(given))
     assert cli.main(arguments) == 0
     assert seen == [("procedural", "", "OUT", ["seed=1"])]
+
+
+def test_charts_of_runs_are_drawn_and_the_others_named(tmp_path, capsys):
+    for run in ("old", "new"):
+        (tmp_path / run).mkdir()
+        rows = [{"step": step, "calibration/d2_rot_mean": 3.0, "calibration/d2_trans_mean": 2.0} for step in (1, 2, 3)]
+        (tmp_path / run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "charts"
+    assert cli.main(["charts", str(tmp_path / "old"), str(tmp_path / "new"), "--output_dir", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert (out / "calibration.png").stat().st_size > 5_000 and "not drawn: loss_curves" in told
+    assert {"old", "new"} <= set(re.findall(r"\w+", (out / "summary_table.md").read_text()))
+    assert cli.main(["charts", str(tmp_path / "none"), "--output_dir", str(out)]) == 2
+    assert "none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
