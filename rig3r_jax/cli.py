@@ -1,6 +1,7 @@
 """`rig3r <command>`: one thin function per command."""
 
 import argparse
+import importlib.util
 import os
 import re
 import sys
@@ -155,6 +156,8 @@ def _add_parity(commands) -> None:
 
 
 def _twin(options: argparse.Namespace, rest: list[str]) -> int:
+    if importlib.util.find_spec("torch") is None:
+        raise ValueError("the twin is written in PyTorch: pip install 'rig3r_jax[torch]' -c constraints.txt")
     from rig3r_jax.parity.twin import twin_command
     from rig3r_jax.training.flags import read_config
 

@@ -55,6 +55,12 @@ def test_unknown_words_are_named(capsys, arguments, word):
     assert exit_.value.code == 2 and word in capsys.readouterr().err
 
 
+def test_the_twin_without_pytorch_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    assert cli.main(["parity", "twin", "--config=configs/demo.py"]) == 2
+    assert "pip install 'rig3r_jax[torch]'" in capsys.readouterr().err
+
+
 def test_what_the_user_can_mend_is_one_message_and_exit_2(capsys, tmp_path):
     assert cli.main(["convert", "dust3r", str(tmp_path / "none.pth"), str(tmp_path / "out.safetensors")]) == 2
     assert "none.pth is missing" in capsys.readouterr().err
