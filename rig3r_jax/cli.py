@@ -156,12 +156,14 @@ def _add_parity(commands) -> None:
 
 
 def _twin(options: argparse.Namespace, rest: list[str]) -> int:
+    from rig3r_jax.training.flags import read_config
+
+    config = read_config(rest)
     if importlib.util.find_spec("torch") is None:
         raise ValueError("the twin is written in PyTorch: pip install 'rig3r_jax[torch]' -c constraints.txt")
     from rig3r_jax.parity.twin import twin_command
-    from rig3r_jax.training.flags import read_config
 
-    return twin_command(read_config(rest), options)
+    return twin_command(config, options)
 
 
 def _dump(options: argparse.Namespace, _) -> int:

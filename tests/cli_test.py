@@ -55,9 +55,12 @@ def test_unknown_words_are_named(capsys, arguments, word):
     assert exit_.value.code == 2 and word in capsys.readouterr().err
 
 
-def test_the_twin_without_pytorch_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
-    assert cli.main(["parity", "twin", "--config=configs/demo.py"]) == 2
+def test_the_twin_without_pytorch_says_what_to_install(repo, monkeypatch, capsys):
+    find = cli.importlib.util.find_spec
+    monkeypatch.setattr(
+        cli.importlib.util, "find_spec", lambda name, *more: name != "torch" and find(name, *more) or None
+    )
+    assert cli.main(["parity", "twin", f"--config={repo}/configs/demo.py"]) == 2
     assert "pip install 'rig3r_jax[torch]'" in capsys.readouterr().err
 
 

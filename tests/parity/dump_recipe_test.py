@@ -87,7 +87,7 @@ def written(repo, tmp_path, monkeypatch):
             parameter.normal_(0, 0.3)
     monkeypatch.chdir(tmp_path)
     exec(code, {"model": model, "encode": model, "images": torch.rand(2, 3, 8, 12) * 2 - 1})
-    return SimpleNamespace(folder=tmp_path / "my_run", model=model, lines=code.strip().splitlines())
+    return SimpleNamespace(folder=tmp_path / "my_run", model=model, lines=list(filter(None, code.splitlines())))
 
 
 def test_the_recipe_of_the_manual_writes_a_folder_that_agrees(written, capsys):
