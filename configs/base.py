@@ -11,6 +11,7 @@ def dataset(name: str, root: str = "", weight: float = 1.0, **options) -> Config
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.name = "base"  # names the default workdir, runs/<name>
+    config.task = "rig3r"  # or uncertainty: a head on a frozen backbone (configs/uncertainty.py)
     config.title = "Rig3R"  # heading of the report
     config.notes = ()  # sentences that the report shows above its tables
     config.seed = 0  # of parameters and data; sample n of a run is a function of (seed, n)
@@ -76,7 +77,7 @@ def get_config() -> ConfigDict:
     optimizer.b2 = 0.95
     optimizer.eps = 1e-8
     optimizer.weight_decay = 0.05  # not on biases, norms and null vectors
-    optimizer.clip_norm = 1.0  # global gradient norm
+    optimizer.clip_norm = 1.0  # global gradient norm; 0: no clipping
     optimizer.ema_decay = 0.0  # 0: no average of the parameters is kept
 
     train = config.train = ConfigDict()

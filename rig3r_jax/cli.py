@@ -19,7 +19,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code, 2 for input that the user can mend."""
     parser = argparse.ArgumentParser(prog="rig3r", description="Rig3R in JAX: data, weights, evaluation, parity.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (_add_build_data, _add_evaluate, _add_charts, _add_convert, _add_export, _add_parity):
+    for add in (
+        _add_build_data,
+        _add_evaluate,
+        _add_calibrate_study,
+        _add_charts,
+        _add_convert,
+        _add_export,
+        _add_parity,
+    ):
         add(commands)
     options, rest = parser.parse_known_args(arguments)  # argparse leaves key=value over when it follows a flag
     if unknown := [word for word in rest if not re.match(getattr(options, "takes", "$"), word)]:
@@ -50,14 +58,39 @@ def _build_data(options: argparse.Namespace, rest: list[str]) -> int:
 def _add_evaluate(commands) -> None:
     command = commands.add_parser("evaluate", help="evaluate the newest checkpoint of a workdir and write its report")
     command.add_argument("--workdir", required=True)
+    command.add_argument(
+        "--calibration", action="store_true", help="the workdir must be of an uncertainty head; its calibration report"
+    )
     command.set_defaults(function=_evaluate)
 
 
 def _evaluate(options: argparse.Namespace, _) -> int:
-    from rig3r_jax.training.report import evaluate_workdir
+    from rig3r_jax.training.workdir import evaluate_workdir
 
-    evaluate_workdir(Path(options.workdir))
+    evaluate_workdir(Path(options.workdir), task="uncertainty" if options.calibration else None)
     return 0
+
+
+def _add_calibrate_study(commands) -> None:
+    command = commands.add_parser(
+        "calibrate-study", help="train a small Rig3R, freeze it, and compare ways to learn its pose uncertainty"
+    )
+    command.add_argument("--workdir", required=True, help="holds everything; what is there is used again")
+    command.add_argument("--backbone", help="workdir of a Rig3R, or a converted VGGT; by default one is trained first")
+    command.add_argument("--seeds", type=int, default=5, help="of each arm")
+    command.set_defaults(function=_calibrate_study, takes=CONFIG_FLAG)
+
+
+def _calibrate_study(options: argparse.Namespace, rest: list[str]) -> int:
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for name in ("jax", "orbax", "absl"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    from rig3r_jax.training.uncertainty.calibrate import calibrate_study
+
+    backbone = Path(options.backbone) if options.backbone else None
+    return calibrate_study(Path(options.workdir), backbone, options.seeds, rest)
 
 
 def _add_charts(commands) -> None:
@@ -113,9 +146,13 @@ def _add_export(commands) -> None:
 
 
 def _export(options: argparse.Namespace, _) -> int:
-    from rig3r_jax.training.initial import save_run
+    from rig3r_jax.training.workdir import task_name
 
-    print(save_run(Path(options.workdir), Path(options.out)))
+    if task_name(Path(options.workdir)) == "uncertainty":
+        from rig3r_jax.training.uncertainty.export import save_head as save
+    else:
+        from rig3r_jax.training.initial import save_run as save
+    print(save(Path(options.workdir), Path(options.out)))
     return 0
 
 

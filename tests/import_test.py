@@ -14,7 +14,16 @@ PACKAGE = REPO / "rig3r_jax"
 HEAVY = {"tensorflow", "tensorboard", "torch", "clu", "grain", "tensorflow_datasets", "array_record"}
 
 # Rooms and modules that inference and benchmarks never need, and that may import something heavy.
-MAY_BE_HEAVY = ("data.records", "data.builders", "data.pipeline", "weights", "training", "parity", "benchmarks")
+MAY_BE_HEAVY = (
+    "data.records",
+    "data.builders",
+    "data.pipeline",
+    "data.window_stream",
+    "weights",
+    "training",
+    "parity",
+    "benchmarks",
+)
 
 
 def fresh_python(code: str) -> str:

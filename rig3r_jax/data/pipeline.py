@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import sys
 import threading
+import typing
 from collections.abc import Sequence
 
 import cv2
@@ -97,6 +98,13 @@ class Quarantine:
         )
 
 
+@typing.runtime_checkable
+class Samples(typing.Protocol):
+    """Random access to samples: `SampleStream`, `data.window_stream.WindowStream`."""
+
+    def __getitem__(self, n: int) -> Batch: ...
+
+
 class SampleStream:
     """The endless sequence of samples: `stream[n]` is a numpy Batch without the b dimension."""
 
@@ -149,10 +157,7 @@ class SampleStream:
 
 
 def draw_sample(scene: Scene, options: PipelineOptions, rng: np.random.Generator) -> Batch:
-    """One sample of `scene`, numpy without the b dimension; BadRecord naming the scene.
-
-    Frames and metadata are drawn before the augmentation, so that other augmentation options leave them as they are.
-    """
+    """`make_sample` of frames that are drawn; BadRecord naming the scene."""
     chosen = draw_frames(
         scene,
         rng,
@@ -163,6 +168,15 @@ def draw_sample(scene: Scene, options: PipelineOptions, rng: np.random.Generator
         min_stride=options.min_stride,
         grids=options.grids,
     )
+    return make_sample(scene, chosen, options, rng)
+
+
+def make_sample(scene: Scene, chosen: Sequence[int], options: PipelineOptions, rng: np.random.Generator) -> Batch:
+    """The sample of these frames (indices into `scene.frames`, the first is its reference), numpy without b dimension.
+
+    BadRecord naming the scene. Metadata is drawn before the augmentation, so that other augmentation options leave it,
+    and the frames drawn before, as they are.
+    """
     frames = [scene.frames[index] for index in chosen]
     camera_index = np.array([frame.camera for frame in frames], np.int32)
     rig_from_camera = np.stack([scene.cameras[c].rig_from_camera for c in camera_index]).astype(np.float32)
@@ -249,7 +263,7 @@ class _Positions:
 
 
 def make_loader(
-    stream: SampleStream,
+    stream: Samples,
     global_batch: int,
     start_sample: int = 0,
     process_index: int = 0,

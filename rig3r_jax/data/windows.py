@@ -6,7 +6,7 @@ Windows are ascending and never repeat a frame. A sequence is what belongs to on
 import dataclasses
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -122,6 +122,11 @@ class WindowOptions:
         if problems:
             raise ValueError("window options: " + "; ".join(problems))
 
+    @property
+    def frames_needed(self) -> int:
+        """Of a sequence, for windows of every kind to fit."""
+        return (self.views - 1) * self.stride + 1 if self.consecutive else self.views
+
 
 class Window(typing.NamedTuple):
     """Frames of one sequence, and the kind of window that they are."""
@@ -129,6 +134,11 @@ class Window(typing.NamedTuple):
     sequence: str
     kind: str
     frames: Int[np.ndarray, " v"]
+
+    @property
+    def name(self) -> str:
+        """Such as desk[3,4,6]."""
+        return f"{self.sequence}[{','.join(map(str, self.frames.tolist()))}]"
 
 
 class WindowSampler:
@@ -144,9 +154,8 @@ class WindowSampler:
         self._lengths = {name: len(world_from_camera) for name, world_from_camera in sequences.items()}
         if not self._lengths:
             raise ValueError("no sequences to draw windows from; give at least one")
-        span = (options.views - 1) * options.stride + 1 if options.consecutive else options.views
         for name, length in self._lengths.items():
-            _check_length(name, length, span)
+            _check_length(name, length, options.frames_needed)
         self._pairs = {}
         if options.two_cluster:
             rules = (options.max_metres, options.max_degrees, options.min_gap)
@@ -160,20 +169,33 @@ class WindowSampler:
                 )
         ratios = np.array([getattr(options, kind) for kind in KINDS], np.float64)
         self._ratios = ratios / ratios.sum()
+        self._pools = {  # by kind: its sequences, and each one's share of all their frames
+            kind: self._shares(self._pairs if kind == "two_cluster" else self._lengths)
+            for kind in KINDS
+            if getattr(options, kind)
+        }
 
     def __getitem__(self, number: int) -> Window:
         """Window number `number`."""
-        rng = np.random.default_rng([self.seed, number])
+        return self.draw(number)
+
+    def draw(self, number: int, attempt: int = 0) -> Window:
+        """Window number `number`, or the draw that takes its place after `attempt` draws that could not be used."""
+        rng = np.random.default_rng([self.seed, number, attempt])  # zeros at the end change nothing
         kind = KINDS[rng.choice(len(KINDS), p=self._ratios)]
-        names = list(self._pairs if kind == "two_cluster" else self._lengths)
-        frames = np.array([self._lengths[name] for name in names], np.float64)
-        name = names[rng.choice(len(names), p=frames / frames.sum())]
+        names, shares = self._pools[kind]
+        name = names[rng.choice(len(names), p=shares)]
         length, options = self._lengths[name], self.options
         if kind == "varied":
             return Window(name, kind, varied_window(rng, length, options.views, options.reach, name))
         if kind == "consecutive":
             return Window(name, kind, consecutive_window(rng, length, options.views, options.stride, name))
         return Window(name, kind, two_cluster_window(rng, self._pairs[name], length, options.views, name))
+
+    def _shares(self, names: Iterable[str]) -> tuple[list[str], np.ndarray]:
+        names = list(names)
+        frames = np.array([self._lengths[name] for name in names], np.float64)
+        return names, frames / frames.sum()
 
 
 def _check_length(name: str, num_frames: int, needed: int) -> None:

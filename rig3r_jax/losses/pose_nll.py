@@ -62,12 +62,13 @@ class NllOptions:
     def __post_init__(self):
         choices = {"parameterisation": RAW_SIZES, "likelihood": LIKELIHOODS, "motion_weighting": MOTION_WEIGHTINGS}
         clamps = ("log_var_clamp", "sqrt_info_clamp_trans", "sqrt_info_clamp_rot")
+        bounds = {name: getattr(self, name) for name in clamps}
         positive = ("gamma", "prior_sqrt_info", *(() if self.residual_sq_clamp is None else ("residual_sq_clamp",)))
         not_negative = ("log_variance_penalty", "prior_weight", "min_translation")
         rules = [
             *((name, getattr(self, name) in known, f"one of {', '.join(known)}") for name, known in choices.items()),
-            *((name, getattr(self, name)[0] < getattr(self, name)[1], "(lower, upper)") for name in clamps),
-            *((name, getattr(self, name)[0] > 0, "positive") for name in clamps[1:]),
+            *((name, np.shape(pair) == (2,) and pair[0] < pair[1], "(lower, upper)") for name, pair in bounds.items()),
+            *((name, min(bounds[name], default=1.0) > 0, "positive") for name in clamps[1:]),
             *((name, getattr(self, name) > 0, "positive") for name in positive),
             *((name, getattr(self, name) >= 0, "0 or more") for name in not_negative),
             ("dof", self.likelihood != "student_t" or self.dof > 2, "above 2, or student_t has no variance"),

@@ -21,6 +21,7 @@ from rig3r_jax.parity.torch_run import HOOKED, Outcome, Recipe, named_states, ru
 from rig3r_jax.schema import Batch
 from rig3r_jax.training.config import build_model
 from rig3r_jax.training.initial import initialise
+from rig3r_jax.training.objective import MultitaskObjective
 from rig3r_jax.training.setup import build_optimizer
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.training.step import make_train_step
@@ -198,7 +199,7 @@ def run_flax(config: ConfigDict, params: PyTree, batch: Batch, precision: Precis
 
 def _train(config: ConfigDict, model: nn.Module, weights: LossWeights, params: PyTree, batch: Batch, steps: int):
     optimizer, schedule = build_optimizer(config)
-    train_step = jax.jit(make_train_step(model, optimizer, schedule, weights))
+    train_step = jax.jit(make_train_step(MultitaskObjective(model, weights), optimizer, schedule))
     zero = jnp.zeros((), jnp.int32)
     state = TrainState(zero, params, optimizer.init(params), {}, zero, zero)
     if config.model.dtype == "float64":  # JAX divides int32 in float32, which would round schedule and bias correction

@@ -1,40 +1,16 @@
 """A config before work begins: checked as a whole, saved, compared with the one a workdir was trained with."""
 
-import dataclasses
-import importlib.util
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from rig3r_jax.formats.atomic import write_atomically
-from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.models.rig3r import Rig3R, build
-from rig3r_jax.training.initial import init_problems
 
-TRAIN_EXTRA = ("clu", "grain", "tensorflow", "tensorflow_datasets", "tensorboard", "tqdm")
 SELF_MADE = ("procedural",)  # sources that need no root
-
-
-def validate(config: ConfigDict, *, devices: int | None = None) -> None:
-    """Checks all that can be checked before device work.
-
-    Args:
-        config: a whole config.
-        devices: how many devices the run finds; None leaves the mesh unchecked.
-
-    Raises:
-        ValueError: one message with every problem: key, value, rule, remedy.
-    """
-    problems = [*_missing_packages()]
-    if not problems:  # the pipeline cannot be looked at without its packages
-        problems += [*_data_problems(config), *_sampling_problems(config)]
-    problems += [*_model_problems(config), *_training_problems(config), *_mesh_problems(config, devices)]
-    if problems:
-        raise ValueError("this configuration cannot run:\n" + "\n".join(f"  * {problem}" for problem in problems))
 
 
 def build_model(config: ConfigDict, backend: str | None = None) -> Rig3R:
@@ -42,13 +18,8 @@ def build_model(config: ConfigDict, backend: str | None = None) -> Rig3R:
     return build(**{key: value for key, value in config.model.items() if key != "init_from"}, backend=backend)
 
 
-def _missing_packages() -> Iterator[str]:
-    missing = [name for name in TRAIN_EXTRA if importlib.util.find_spec(name) is None]
-    if missing:
-        yield f"training needs {', '.join(missing)}: pip install 'rig3r_jax[train]' -c constraints.txt"
-
-
-def _data_problems(config: ConfigDict) -> Iterator[str]:
+def mixture_problems(config: ConfigDict) -> Iterator[str]:
+    """What keeps data.mixture from being built."""
     from rig3r_jax.data.sources import SOURCES  # with its packages checked
 
     active = 0
@@ -74,99 +45,33 @@ def _data_problems(config: ConfigDict) -> Iterator[str]:
         yield "data.mixture has no entry with a weight above 0; give at least one"
 
 
-def _sampling_problems(config: ConfigDict) -> Iterator[str]:
-    from rig3r_jax.data.pipeline import PipelineOptions
-
-    pairs = {
-        key: (config.sampling[key],) for key in config.sampling if key.endswith("_range") and key != "camera_id_range"
-    }
-    pairs["grids"] = config.sampling.grids
-    wrong = [key for key, values in pairs.items() if not all(np.shape(value) == (2,) for value in values)]
-    for key in wrong:
-        example = "((2, 3), (3, 2)), times x cameras" if key == "grids" else "(0.8, 1.0)"
-        yield f"sampling.{key} is {config.sampling[key]!r}; it must hold pairs of numbers, such as {example}"
-    try:
-        if not wrong:
-            PipelineOptions(**config.sampling.to_dict())
-    except (ValueError, TypeError) as error:
-        yield f"sampling: {error}"
-    if config.sampling.image_size % config.model.patch:
-        yield (
-            f"sampling.image_size is {config.sampling.image_size}; it must be a multiple of "
-            f"model.patch={config.model.patch}"
-        )
-
-
-def _model_problems(config: ConfigDict) -> Iterator[str]:
-    model = config.model
-    if model.attention == "cudnn" and model.dtype != "bfloat16":
-        yield f"model.attention=cudnn works in bfloat16 only, model.dtype is {model.dtype}; take auto"
-    try:
-        built = build_model(config, backend="cpu")
-    except (ValueError, TypeError) as error:
-        yield str(error)
-        return
-    if model.get("init_from"):
-        yield from init_problems(model.init_from, model)
-    if built.decoder_depth < 4:
-        yield f"model.decoder_depth is {built.decoder_depth}; at least 4, since heads read the depths L/2, 3L/4 and L"
-    for side in ("points_per_patch", "rays_per_patch"):
-        if model.patch % model[side]:
-            yield f"model.{side} is {model[side]}; it must divide model.patch={model.patch}"
-    width = built.decoder_width or built.width
-    if built.width % (4 * built.heads) or width % (4 * built.heads):
-        yield f"model {model.variant}: widths {built.width}, {width} must be multiples of 4 * heads = {4 * built.heads}"
-
-
-def _training_problems(config: ConfigDict) -> Iterator[str]:
+def number_problems(config: ConfigDict) -> Iterator[str]:
+    """Numbers of seed, training, optimizer and mesh that no task can run with."""
     train, optimizer = config.train, config.optimizer
     if config.seed < 0:
         yield f"seed is {config.seed}; it must not be negative"
-    if config.loss.reduction not in ("mean", "sum"):
-        yield f"loss.reduction is {config.loss.reduction!r}; it must be mean or sum"
-    unknown = sorted(set(config.loss.keys()) - {field.name for field in dataclasses.fields(LossWeights)})
-    if unknown:
-        yield f"loss has the unknown keys {', '.join(unknown)}"
-    for section, keys in (
-        (
-            "train",
-            ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps"),
-        ),
-        ("evaluation", ("samples", "batch_size")),
-        ("mesh", ("data", "fsdp")),
-    ):
-        for key in keys:
-            if config[section][key] < 1:
-                yield f"{section}.{key} is {config[section][key]}; it must be at least 1"
+    counts = ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps")
+    yield from least_problems(config, train=counts, mesh=("data", "fsdp"))
     if not 0 <= optimizer.warmup_steps < max(train.steps, 1):
         yield f"optimizer.warmup_steps is {optimizer.warmup_steps}; it must be less than train.steps={train.steps}"
     if not optimizer.learning_rate > 0:
         yield f"optimizer.learning_rate is {optimizer.learning_rate}; it must be positive"
     if not 0 <= optimizer.ema_decay < 1:
         yield f"optimizer.ema_decay is {optimizer.ema_decay}; it must be in [0, 1)"
-    if config.evaluation.samples % max(config.evaluation.batch_size, 1):
+    rows = config.mesh.data * config.mesh.fsdp * train.accumulate
+    if rows > 0 and train.batch_size % rows:
         yield (
-            f"evaluation.samples={config.evaluation.samples} must be a multiple of "
-            f"evaluation.batch_size={config.evaluation.batch_size}"
-        )
-
-
-def _mesh_problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
-    wanted = config.mesh.data * config.mesh.fsdp
-    rows = wanted * config.train.accumulate
-    if rows > 0 and config.train.batch_size % rows:
-        yield (
-            f"train.batch_size={config.train.batch_size} must be a multiple of mesh.data * mesh.fsdp * "
+            f"train.batch_size={train.batch_size} must be a multiple of mesh.data * mesh.fsdp * "
             f"train.accumulate = {rows}"
         )
-    if config.evaluation.enabled and wanted > 0 and config.evaluation.batch_size % wanted:
-        size = config.evaluation.batch_size
-        yield f"evaluation.batch_size={size} must be a multiple of mesh.data * mesh.fsdp = {wanted}"
-    if devices is not None and wanted != devices:
-        remedy = (
-            f"--config.mesh.data={devices}" if config.mesh.fsdp == 1 else "--config.mesh.data and --config.mesh.fsdp"
-        )
-        yield f"mesh wants {wanted} devices, found {devices}: {remedy}"
+
+
+def least_problems(config: ConfigDict, **sections: Sequence[str]) -> Iterator[str]:
+    """Keys of sections that are below 1."""
+    for section, keys in sections.items():
+        for key in keys:
+            if config[section][key] < 1:
+                yield f"{section}.{key} is {config[section][key]}; it must be at least 1"
 
 
 def save_config(config: ConfigDict, path: Path) -> None:

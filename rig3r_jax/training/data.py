@@ -1,6 +1,5 @@
 """The data of a run: records are built once, then streamed from any sample on."""
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -21,6 +20,11 @@ from rig3r_jax.training.sharding import batch_sharding
 logger = logging.getLogger(__name__)
 
 Records = list[tuple[ConfigDict, BuildReport]]
+
+
+def records_folder(config: ConfigDict, workdir: Path) -> Path:
+    """Where built records lie: config.data.records, or inside the workdir."""
+    return Path(config.data.records) if config.data.records else Path(workdir) / "records"
 
 
 def build_mixture(config: ConfigDict, folder: Path, *, progress: bool) -> Records:
@@ -85,18 +89,3 @@ def to_device(batch: Batch | Views, mesh: Mesh) -> Batch | Views:
     if jax.process_count() == 1:
         return jax.device_put(batch, sharding)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
-
-
-@dataclasses.dataclass(frozen=True)
-class Position:
-    """Where a run stands in its data; with the seed it names every sample that is still to come."""
-
-    seed: int
-    next_sample: int
-
-    def after(self, samples: int) -> "Position":
-        """The position when as many more samples are done."""
-        return Position(self.seed, self.next_sample + samples)
-
-    def to_json(self) -> dict[str, int]:
-        return dataclasses.asdict(self)

@@ -97,6 +97,8 @@ def _newest_params(workdir: Path) -> tuple[PyTree, dict, int]:
     from rig3r_jax.training.setup import build_run
 
     config = load_config(workdir / "config.json")
+    if (task := config.get("task", "rig3r")) != "rig3r":
+        raise ValueError(f"{workdir} is a run of {task} and holds no Rig3R; its head goes to a file by `rig3r export`")
     config.mesh.data, config.mesh.fsdp = jax.device_count(), 1
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
     try:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import logging
+import math
 import signal
 import sys
 import time
@@ -15,24 +16,15 @@ from tqdm import tqdm
 
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.losses.mean import Mean
-from rig3r_jax.training import evaluate, report
 from rig3r_jax.training.checkpoint import Checkpoints, only_writer
-from rig3r_jax.training.config import config_differences, save_config, validate
-from rig3r_jax.training.data import (
-    Position,
-    Records,
-    build_mixture,
-    check_splits,
-    make_loader,
-    to_device,
-    training_stream,
-)
-from rig3r_jax.training.flops import peak_flops, train_flops
+from rig3r_jax.training.config import config_differences, save_config
+from rig3r_jax.training.flops import peak_flops
 from rig3r_jax.training.host import keep_freed_memory, share_interpreter_quickly
-from rig3r_jax.training.initial import initialise
 from rig3r_jax.training.metrics import MetricsWriter, merge_window, parameter_table
-from rig3r_jax.training.setup import Run, build_run, records_folder
+from rig3r_jax.training.position import Position
 from rig3r_jax.training.state import TrainState
+from rig3r_jax.training.step import ENDED
+from rig3r_jax.training.task import Task, open_task, validate
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +39,8 @@ class UserError(Exception):
 class Prepared:
     """A run that is ready to step: restored or fresh."""
 
-    run: Run
+    task: Task
     workdir: Path
-    records: Records
     checkpoints: Checkpoints
     state: TrainState
     position: Position
@@ -76,24 +67,15 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
             for difference in config_differences(config, workdir):
                 logger.warning("%s", difference)
 
-            # 2. The data: built now or found built.
-            records = build_mixture(config, records_folder(config, workdir), progress=jax.process_index() == 0)
-            for _, built in records:
-                logger.info("%s", built.summary())
-            check_splits(config, records)
-
-            # 3. The model, and its state: the newest checkpoint's or a fresh one.
-            run = build_run(config)
+            # 2. Data and model, and the state: the newest checkpoint's or a fresh one.
+            task = open_task(config, workdir)
             checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
             stack.callback(checkpoints.close)
             if checkpoints.latest_step is None:
-                state, position = run.init(), Position(config.seed, 0)
-                if config.model.init_from:
-                    state, told = initialise(state, config.model.init_from, config.model)
-                    logger.info("parameters from %s", told)
+                state, position = task.init(), Position(config.seed, 0)
                 logger.info("parameters:\n%s", parameter_table(state.params))
             else:
-                state, saved = checkpoints.restore(run.abstract_state)
+                state, saved = checkpoints.restore(task.abstract_state)
                 position = Position(**saved)
                 if position.seed != config.seed:
                     raise ValueError(
@@ -102,7 +84,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
                     )
                 logger.info("resumed at step %d, sample %d", int(state.step), position.next_sample)
             save_config(config, workdir / "config.json")
-            prepared = Prepared(run, workdir, records, checkpoints, state, position)
+            prepared = Prepared(task, workdir, checkpoints, state, position)
         except (ValueError, FileNotFoundError) as error:
             raise UserError(str(error)) from error
         try:
@@ -116,14 +98,8 @@ def run(prepared: Prepared) -> int:
     writer = MetricsWriter(prepared.workdir, resume_step=int(prepared.state.step), only_log=jax.process_index() > 0)
     try:
         code = train(prepared, writer)
-        if code == EXIT_DONE and prepared.run.config.evaluation.enabled:
-            report.finish(
-                prepared.run,
-                prepared.state.trained_params,
-                prepared.records,
-                prepared.workdir,
-                step=int(prepared.state.step),
-            )
+        if code == EXIT_DONE and prepared.task.config.evaluation.enabled:
+            prepared.task.finish(prepared.state.trained_params, prepared.workdir, step=int(prepared.state.step))
     finally:
         writer.close()
     return code
@@ -131,27 +107,20 @@ def run(prepared: Prepared) -> int:
 
 def train(prepared: Prepared, writer: MetricsWriter) -> int:
     """Steps from the prepared state to config.train.steps; leaves the last state in `prepared`."""
-    work, config, state = prepared.run, prepared.run.config.train, prepared.state
+    task, config, state = prepared.task, prepared.task.config.train, prepared.state
     first, position = int(state.step), prepared.position
-    stream = training_stream(work.config, prepared.records)
-    loader = make_loader(
-        stream,
-        config.batch_size,
-        start_sample=position.next_sample,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        num_threads=work.config.data.threads,
-        prefetch=work.config.data.prefetch,
-    )
-    meter, stop, code = _Meter(work, writer), _StopFlag(), EXIT_DONE
+    batches = task.batches(position)
+    meter, stop, code = _Meter(task, writer), _StopFlag(), EXIT_DONE
+    ended = task.stopped(state)
     bar = tqdm(total=config.steps, initial=first, unit="step", mininterval=0.5 if sys.stderr.isatty() else 15)
-    with stop, bar, contextlib.closing(loader), _Profiler(config, prepared.workdir) as profiler:
-        for step in range(first + 1, config.steps + 1):
+    with stop, bar, contextlib.closing(batches), _Profiler(config, prepared.workdir) as profiler:
+        source = iter(batches)
+        for step in range(first + 1, first + 1 if ended else config.steps + 1):
             # 1. The next batch, dispatched; the time spent waiting for data is shown.
             with meter.waiting():
-                batch = to_device(next(loader), work.mesh)
+                batch = next(source)
             profiler.before(step)
-            state, metrics = work.train_step(state, batch)
+            state, metrics = task.train_step(state, batch)
             profiler.after(step, metrics)
             position = position.after(config.batch_size)
 
@@ -161,10 +130,11 @@ def train(prepared: Prepared, writer: MetricsWriter) -> int:
 
             # 3. Log, look for trouble, save: each waits for the step.
             stopping = stop.requested  # read once: a signal that comes later is heard at the next step
-            last = step == config.steps or stopping
+            ended = meter.ended  # early, by the task's own rule
+            last = step == config.steps or stopping or ended
             diverged = meter.bad_steps >= config.max_bad_steps
             if step % config.log_every == 0 or last or diverged:
-                bar.set_postfix_str(meter.write(step, {"data/bad_draws": float(stream.quarantine.bad_draws)}))
+                bar.set_postfix_str(meter.write(step, batches.scalars()))
             if step % config.checkpoint_every == 0 or last or diverged:
                 prepared.checkpoints.save(step, state, position.to_json())
             if diverged:
@@ -173,30 +143,31 @@ def train(prepared: Prepared, writer: MetricsWriter) -> int:
                 break
             if config.evaluate_every and step % config.evaluate_every == 0 and step < config.steps:
                 evaluating = time.perf_counter()
-                writer.write(step, evaluate.short_evaluation(work, state.trained_params, prepared.records))
+                writer.write(step, task.short_evaluation(state.trained_params))
                 meter.skip_clock(since=evaluating)
+            if ended:
+                logger.info("training ended early, at step %d of %d", step, config.steps)
+                break
             if stopping and step < config.steps:
                 code = EXIT_INTERRUPTED
                 break
     prepared.checkpoints.wait()
     prepared.state, prepared.position = state, position
-    for record, reason in stream.quarantine.reasons.items():
-        logger.warning("left out %s: %s", record, reason)
     return code
 
 
 class _Meter:
     """Metrics and times since the last logged row. Metrics are read one step late, so that a step is always running."""
 
-    def __init__(self, run: Run, writer: MetricsWriter):
-        config, size = run.config, run.config.sampling.image_size
-        self._writer = writer
-        self._images_per_step = config.train.batch_size * config.sampling.num_views
-        self._operations = config.train.batch_size * train_flops(run.model, config.sampling.num_views, size, size)
-        device = run.mesh.devices.flat[0]
-        self._peak = (config.train.peak_tflops * 1e12 or peak_flops(device)) * run.mesh.size
+    def __init__(self, task: Task, writer: MetricsWriter):
+        self._writer, self._images_per_step = writer, task.images_per_step
+        self._operations, self._peak, self._loss = task.operations_per_step, math.nan, task.loss_name
+        if math.isfinite(self._operations):
+            tflops = task.config.train.peak_tflops
+            self._peak = (tflops * 1e12 or peak_flops(task.devices[0])) * len(task.devices)
         self._pending = None
         self.bad_steps = 0  # not finite, in a row, up to the last step read
+        self.ended = False  # the task's own rule says that training is over
         self.restart()
 
     def skip_clock(self, since: float) -> None:
@@ -227,20 +198,21 @@ class _Meter:
         scalars = merge_window(self._window) | more
         scalars["speed/steps_per_second"] = steps / seconds
         scalars["speed/images_per_second"] = steps * self._images_per_step / seconds
-        # MFU: the share of the devices' peak that the operations of the model use, recomputation not counted.
-        scalars["speed/mfu_percent"] = 100.0 * steps * self._operations / (self._peak * seconds)
         scalars["speed/data_wait_percent"] = 100.0 * self._waited / seconds
+        line = f"loss {scalars[self._loss]:.3f}, {scalars['speed/images_per_second']:.0f} images/s, "
+        if math.isfinite(self._peak):
+            # MFU: the share of the devices' peak that the operations of the model use, recomputation not counted.
+            scalars["speed/mfu_percent"] = 100.0 * steps * self._operations / (self._peak * seconds)
+            line += f"MFU {scalars['speed/mfu_percent']:.1f}%, "
         self._writer.write(step, scalars)
         self.restart()
-        return (
-            f"loss {scalars['loss/total']:.3f}, {scalars['speed/images_per_second']:.0f} images/s, "
-            f"MFU {scalars['speed/mfu_percent']:.1f}%, waiting for data {scalars['speed/data_wait_percent']:.1f}%"
-        )
+        return line + f"waiting for data {scalars['speed/data_wait_percent']:.1f}%"
 
     def _read(self, metrics: dict[str, Mean] | None) -> None:
         if metrics is not None:
             self._window.append(jax.device_get(metrics))
             self.bad_steps = int(self._window[-1]["count/bad_steps"].total)
+            self.ended = bool(ENDED in self._window[-1] and self._window[-1][ENDED].total)
 
 
 class _Profiler:

@@ -1,5 +1,6 @@
 """AdamW with warm-up and cosine annealing; which parameters decay is an ordered list of rules."""
 
+import math
 import re
 
 import jax
@@ -51,9 +52,9 @@ def learning_rate_schedule(
 def make_optimizer(
     schedule: optax.Schedule, *, b1: float, b2: float, eps: float, weight_decay: float, clip_norm: float
 ) -> optax.GradientTransformation:
-    """Clipping by the global norm, then AdamW (Loshchilov & Hutter 2019)."""
+    """Clipping by the global norm (0: none), then AdamW (Loshchilov & Hutter 2019)."""
     return optax.chain(
-        optax.clip_by_global_norm(clip_norm),
+        optax.clip_by_global_norm(clip_norm or math.inf),
         optax.adamw(
             schedule,
             b1,

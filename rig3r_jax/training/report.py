@@ -18,12 +18,10 @@ from rig3r_jax.geometry.recover import recover_camera
 from rig3r_jax.losses.ground_truth import mean_depth
 from rig3r_jax.models.rig3r import to_unit_range
 from rig3r_jax.schema import Batch, Predictions
-from rig3r_jax.training.checkpoint import Checkpoints
-from rig3r_jax.training.config import load_config
-from rig3r_jax.training.data import Records, build_mixture, evaluation_batches
+from rig3r_jax.training.data import Records, evaluation_batches
 from rig3r_jax.training.evaluate import full_evaluation, predictor, protocol, save_evaluation
 from rig3r_jax.training.metrics import read_metrics
-from rig3r_jax.training.setup import Run, build_run, records_folder
+from rig3r_jax.training.setup import Run
 from rig3r_jax.viz.report import ExampleView, build_report
 
 CONFIDENT = 0.7  # share of the points, the most confident ones, that files and pictures show
@@ -152,19 +150,3 @@ def finish(run: Run, params: PyTree, records: Records, workdir: Path, *, step: i
     evaluation = {"step": step, **protocol(run), "sets": full_evaluation(run, params, records)}
     save_evaluation(evaluation, workdir)
     write_report(run, params, records, workdir, evaluation)
-
-
-def evaluate_workdir(workdir: Path) -> None:
-    """`finish` for the newest checkpoint of a workdir, on whatever devices there are.
-
-    Raises:
-        ValueError, FileNotFoundError: when the folder is no workdir or has no checkpoint.
-    """
-    config = load_config(workdir / "config.json")
-    config.mesh.data, config.mesh.fsdp = jax.device_count(), 1
-    records = build_mixture(config, records_folder(config, workdir), progress=True)
-    run = build_run(config)
-    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
-    state, _ = checkpoints.restore(run.abstract_state)
-    checkpoints.close()
-    finish(run, state.trained_params, records, workdir, step=int(state.step))

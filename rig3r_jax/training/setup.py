@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.models.rig3r import Rig3R
 from rig3r_jax.schema import Batch, Predictions, RigMetadata, Targets, Views
 from rig3r_jax.training.config import build_model
+from rig3r_jax.training.objective import MultitaskObjective
 from rig3r_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from rig3r_jax.training.sharding import batch_sharding, make_mesh, placed_on, replicated, state_shardings
 from rig3r_jax.training.state import TrainState, init_state
@@ -62,10 +62,9 @@ def build_run(config: ConfigDict, devices: list[jax.Device] | None = None) -> Ru
     shardings = state_shardings(mesh, shapes)
     rows, whole = batch_sharding(mesh), replicated(mesh)
     train_step = make_train_step(
-        model,
+        MultitaskObjective(model, LossWeights(**config.loss.to_dict())),
         optimizer,
         schedule,
-        LossWeights(**config.loss.to_dict()),
         accumulate=config.train.accumulate,
         ema_decay=config.optimizer.ema_decay,
     )
@@ -117,8 +116,3 @@ class _on:  # noqa: N801 - reads as a phrase: _on(mesh, function)
         """Lowers for arguments or ShapeDtypeStructs."""
         with placed_on(self._mesh):
             return self._function.lower(*args)
-
-
-def records_folder(config: ConfigDict, workdir: Path) -> Path:
-    """Where built records lie: config.data.records, or inside the workdir."""
-    return Path(config.data.records) if config.data.records else Path(workdir) / "records"

@@ -1,54 +1,64 @@
-"""One training step: (state, batch) -> (state, metrics), pure."""
+"""One training step: (state, batch) -> (state, metrics), pure, whatever the objective."""
 
+import typing
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, PyTree
 
-from rig3r_jax.losses.ground_truth import GroundTruth, ground_truth
 from rig3r_jax.losses.mean import Mean
-from rig3r_jax.losses.multitask import Counts, LossWeights, merge_metrics, multitask_loss
-from rig3r_jax.models.rig3r import output_grids
-from rig3r_jax.schema import Batch, Views
+from rig3r_jax.losses.multitask import merge_metrics
 from rig3r_jax.training.state import TrainState
 
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Mean]]]
+ENDED = "count/ended"  # metric by which a task says that its training is over before the last step
+Metrics = dict[str, Mean]
+TrainStep = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
+
+
+@typing.runtime_checkable
+class Objective(typing.Protocol):
+    """What a step minimises. Pure: its methods are traced."""
+
+    def prepare(self, batch: PyTree) -> tuple[PyTree, PyTree]:
+        """(rows, whole): what the loss wants of each row, samples first, and of the whole batch, such as counts."""
+        ...
+
+    def loss(self, params: PyTree, rows: PyTree, whole: PyTree) -> tuple[Float[Array, ""], Metrics]:
+        """The share of these rows in the loss of the whole batch, and their metrics."""
+        ...
 
 
 def make_train_step(
-    model: nn.Module,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
-    weights: LossWeights,
     *,
     accumulate: int = 1,
     ema_decay: float = 0.0,
+    state_metrics: Callable[[PyTree], Metrics] = lambda opt_state: {},
 ) -> TrainStep:
     """The step as a function to be jitted.
 
-    Sums and counts of every loss term run over the global batch; with `accumulate` micro-batches the counts are taken
-    from the whole batch first, so that the loss does not depend on the mesh or on the number of micro-batches.
-    A step whose loss or gradient is not finite changes nothing but the step counters.
+    With `accumulate` micro-batches, what concerns the whole batch is taken from it first, so that the loss does not
+    depend on the mesh or on the number of micro-batches. A step whose loss or gradient is not finite changes nothing
+    but the step counters. The optimizer is given the metrics as an extra argument; `state_metrics` are read from its
+    state after the step.
     """
+    optimizer = optax.with_extra_args_support(optimizer)
 
-    def loss_of(params, views: Views, truth: GroundTruth, counts: Counts):
-        return multitask_loss(model.apply({"params": params}, views), truth, weights, counts)
-
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Mean]]:
-        height, width = batch.views.images.shape[2:4]
-        truth = ground_truth(batch.targets, batch.views.image_mask, *output_grids(model, height, width))
-        counts = Counts.of(truth, weights.reduction)
-        gradient = jax.value_and_grad(loss_of, has_aux=True)
+    def train_step(state: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
+        rows, whole = objective.prepare(batch)
+        gradient = jax.value_and_grad(objective.loss, has_aux=True)
         if accumulate == 1:
-            (loss, metrics), grads = gradient(state.params, batch.views, truth, counts)
+            (loss, metrics), grads = gradient(state.params, rows, whole)
         else:
-            loss, metrics, grads = _accumulate(gradient, state.params, batch.views, truth, counts, accumulate)
+            loss, metrics, grads = _accumulate(gradient, state.params, rows, whole, accumulate)
 
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, metrics=metrics)
         params = optax.apply_updates(state.params, updates)
         ema = optax.incremental_update(params, state.ema, 1.0 - ema_decay) if state.ema else state.ema
         new = TrainState(
@@ -65,6 +75,7 @@ def make_train_step(
             "train/learning_rate": Mean(jnp.asarray(schedule(state.step - state.skipped_steps), jnp.float32), one),
             "count/skipped_steps": Mean(new.skipped_steps.astype(jnp.float32), one),
             "count/bad_steps": Mean(new.bad_steps.astype(jnp.float32), one),
+            **state_metrics(new.opt_state),
         }
         return new, metrics
 
@@ -75,20 +86,20 @@ def _where(condition: jax.Array, new, old):
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-def _accumulate(gradient, params, views: Views, truth: GroundTruth, counts: Counts, parts: int):
+def _accumulate(gradient, params, rows: PyTree, whole: PyTree, parts: int):
     """Sums loss, metrics and gradients over `parts` micro-batches, each spread over all devices."""
 
     def split(x):  # row r goes to part r mod parts, so that every part takes an equal share of every device's rows
         return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
 
-    slices = jax.tree.map(split, (views, truth))
+    slices = jax.tree.map(split, rows)
     first = jax.tree.map(lambda x: x[0], slices)
-    shapes = jax.eval_shape(gradient, params, *first, counts)
+    shapes = jax.eval_shape(gradient, params, first, whole)
     (loss, metrics), grads = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     metrics = {k: Mean(v.total, jnp.ones_like(v.count)) if k.startswith("loss/") else v for k, v in metrics.items()}
 
     def body(carry, part):
-        (part_loss, part_metrics), part_grads = gradient(params, *part, counts)
+        (part_loss, part_metrics), part_grads = gradient(params, part, whole)
         loss, metrics, grads = carry
         return (loss + part_loss, merge_metrics(metrics, part_metrics), jax.tree.map(jnp.add, grads, part_grads)), None
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -193,6 +194,7 @@ def _curves(panel: Panel, histories: Mapping[str, History]) -> list[tuple[str, s
 
 def _draw(ax, panel, histories):
     """All lines of all runs: colours tell runs apart and dashes metrics; of one run, colours tell metrics apart."""
+    histories = {textwrap.fill(label, 34): history for label, history in histories.items()}  # of the legend
     labels, metrics = list(histories), list(panel.lines)
     ax.set(title=panel.title, xlabel="step", ylabel=panel.y_label)
     if panel.kind == "d2":

@@ -26,6 +26,7 @@ FORMAT, VERSION = "rig3r-weights", "1"
 
 # kind -> module below rig3r_jax.weights with `convert_tensors`, `export_tensors`, UNTOLD: the fields that no shape
 # tells, arguments of `convert_tensors`, and PUBLIC: the fields of the public model
+OWN_KINDS = ("rig3r", "pose_uncertainty")  # of what was trained here
 KINDS = {"dust3r": "dust3r", "dinov2": "dinov2", "vggt": "vggt", "open-rig3r": "open_rig3r"}
 
 
@@ -182,10 +183,10 @@ def load_metadata(path: str | Path) -> dict[str, str]:
             f"{path} is no converted weights file; make one: rig3r convert {{{','.join(KINDS)}}} {path} "
             f"{Path(path).stem}_converted.safetensors"
         )
-    if metadata.get("version") != VERSION or metadata.get("kind") not in (*KINDS, "rig3r"):
+    if metadata.get("version") != VERSION or metadata.get("kind") not in (*KINDS, *OWN_KINDS):
         raise ValueError(
             f"{path}: kind {metadata.get('kind')!r} in version {metadata.get('version')!r} of the format is not known "
-            f"here (version {VERSION}: {', '.join(KINDS)}, rig3r); update the package or convert the file again"
+            f"here (version {VERSION}: {', '.join([*KINDS, *OWN_KINDS])}); update the package or convert the file again"
         )
     return metadata
 

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from rig3r_jax.training.config import config_differences, load_config, save_config, validate
+from rig3r_jax.training.config import config_differences, load_config, save_config
 from rig3r_jax.training.flags import wrong_overrides
+from rig3r_jax.training.task import validate
 
 
 @pytest.fixture

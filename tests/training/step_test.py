@@ -8,6 +8,7 @@ import pytest
 
 from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.models.rig3r import build
+from rig3r_jax.training.objective import MultitaskObjective
 from rig3r_jax.training.optimizer import (
     WEIGHT_DECAY_RULES,
     first_match,
@@ -34,7 +35,8 @@ def state():
 
 
 def _step(**options):
-    return jax.jit(make_train_step(MODEL, OPTIMIZER, SCHEDULE, LossWeights(), **{"ema_decay": 0.9, **options}))
+    objective = MultitaskObjective(MODEL, LossWeights())
+    return jax.jit(make_train_step(objective, OPTIMIZER, SCHEDULE, **{"ema_decay": 0.9, **options}))
 
 
 @pytest.fixture(scope="module")

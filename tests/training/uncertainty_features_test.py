@@ -14,14 +14,13 @@ from rig3r_jax.geometry.recover import recover_camera
 from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.models.vggt import build_vggt
 from rig3r_jax.training.setup import Run, build_run
+from rig3r_jax.training.uncertainty.backbone import Rig3RBackbone, VggtBackbone
 from rig3r_jax.training.uncertainty.features import (
     WindowFeatures,
     joined,
     load_cached,
     parameters_digest,
-    rig3r_features,
     save,
-    vggt_features,
 )
 from rig3r_jax.training.uncertainty.head import HeadOptions, train_head
 from tests.batches import random_batch
@@ -52,12 +51,12 @@ def params():
 
 @pytest.fixture(scope="module")
 def windows(params):
-    return rig3r_features(run_of(True), params, BATCHES)
+    return Rig3RBackbone(run_of(True), params).features(BATCHES)
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_cameras_of_rig3r_are_the_closed_form_on_its_pose_rays(params, windows, known):
-    found = windows if known else rig3r_features(run_of(False), params, BATCHES)
+    found = windows if known else Rig3RBackbone(run_of(False), params).features(BATCHES)
     assert found.features.shape == (1, 4, 3, 16) and found.features.dtype == np.float32
     apply = jax.jit(MODEL.apply)
     for n, batch in enumerate(BATCHES):
@@ -86,7 +85,7 @@ def test_features_of_rig3r_are_its_decoder_tokens_over_the_image(params, windows
 
 def test_backbone_is_untouched(params):
     before, digest = jax.tree.map(np.array, params), parameters_digest(params)
-    train_head(rig3r_features(run_of(True), params, BATCHES), NllOptions(), HeadOptions(steps=2), 0)
+    train_head(Rig3RBackbone(run_of(True), params).features(BATCHES), NllOptions(), HeadOptions(steps=2), 0)
     jax.tree.map(np.testing.assert_array_equal, params, before)
     assert parameters_digest(params) == digest
     other = jax.tree.map(lambda x: x, before)
@@ -100,16 +99,17 @@ def test_vggt_gives_cameras_and_features_of_every_refinement():
         iterations=3, outputs=("camera",), log_variance=True, attention="dense",
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (2, 2, 8, 12, 3), np.uint8)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
+    batch = BATCHES[0]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), batch.views.images)["params"]
     params = jax.tree.map(lambda leaf: jnp.asarray(0.3 * rng.normal(size=leaf.shape), leaf.dtype), shapes)
-    true = BATCHES[0].targets.reference_from_camera[:, :2]
-    found = vggt_features(model, params, images, true, names=["a", "b"])
-    camera = jax.jit(model.apply)({"params": params}, images).camera
+    found = VggtBackbone(model, params, 32).features([batch], names=["a", "b"])
+    white = np.where(batch.views.image_mask[..., None], batch.views.images, np.uint8(255))
+    assert (white != batch.views.images).any()
+    camera = jax.jit(model.apply)({"params": params}, white).camera
     np.testing.assert_allclose(found.features, camera.features, rtol=1e-3, atol=1e-4)
-    expected, _ = pose_encoding.decode(camera.encoding, 8, 12)
+    expected, _ = pose_encoding.decode(camera.encoding, 32, 32)
     np.testing.assert_allclose(found.camera_from_world_predicted, expected, rtol=1e-3, atol=1e-4)
-    assert found.features.shape == (3, 2, 2, 32) and found.names == ("a", "b")
+    assert found.features.shape == (3, 2, 3, 32) and found.names == ("a", "b")
 
 
 def test_cache_gives_back_what_was_saved_under_its_key_alone(windows, tmp_path, caplog):

@@ -9,24 +9,15 @@ import json
 import logging
 import typing
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree, UInt8
+from jaxtyping import Float, PyTree
 
 from rig3r_jax.formats.atomic import whole_file
-from rig3r_jax.geometry import camera, pose_encoding, se3
-from rig3r_jax.geometry.recover import recover_camera
-from rig3r_jax.models.decoder import Decoder
-from rig3r_jax.models.vggt import VGGT
-from rig3r_jax.schema import Batch, Views
-from rig3r_jax.training.data import to_device
 from rig3r_jax.training.optimizer import path_string
-from rig3r_jax.training.setup import Run
-from rig3r_jax.training.sharding import placed_on
 
 logger = logging.getLogger(__name__)
 FORMAT = 1  # of the file; raised where what the arrays mean changes, so that older files are made anew
@@ -88,92 +79,6 @@ def joined(parts: Sequence[WindowFeatures]) -> WindowFeatures:
         np.concatenate([part.camera_from_world_true for part in parts]),
         tuple(name for part in parts for name in part.names),
     )
-
-
-def rig3r_features(
-    run: Run, params: PyTree, batches: Iterable[Batch], names: Sequence[str] | None = None
-) -> WindowFeatures:
-    """Windows of a frozen Rig3R, one refinement: each sample of the batches is a window, its reference the origin.
-
-    Args:
-        run: of the backbone; `config.evaluation.known_intrinsics` says whether cameras are recovered with the true
-            intrinsics.
-        params: of the backbone; only read.
-        batches: on the host, as `training.data.evaluation_batches` gives them.
-        names: of all windows; numbers by default.
-
-    Returns:
-        Features: decoder tokens of the last, normalised state, averaged over the part of a frame that is no padding.
-        Predicted cameras: the closed form on the pose rays, lengths in units of the sample's mean depth.
-    """
-    known = run.config.evaluation.known_intrinsics
-    read = jax.jit(lambda params, views, intrinsics: _read_rig3r(run.model, params, views, intrinsics))
-    parts, count = [], 0
-    for batch in batches:
-        placed = to_device(batch, run.mesh)
-        intrinsics = placed.targets.intrinsics if known else None
-        with placed_on(run.mesh):
-            features, camera_from_reference = (np.asarray(x)[None] for x in read(params, placed.views, intrinsics))
-        true = np.asarray(se3.inverse(jnp.asarray(batch.targets.reference_from_camera)), np.float32)
-        numbered = tuple(str(count + row) for row in range(len(true)))
-        parts.append(WindowFeatures(features, camera_from_reference, true, numbered))
-        count += len(true)
-    return _named(joined(parts), names)
-
-
-def _read_rig3r(model, params: PyTree, views: Views, intrinsics: Array | None) -> tuple[Array, Array]:
-    """(features (b v d), camera_from_reference (b v 4 4)) of a batch, float32."""
-    predictions, state = model.apply(
-        {"params": params},
-        views,
-        capture_intermediates=lambda module, method: isinstance(module, Decoder) and method == "__call__",
-        mutable=["intermediates"],
-    )
-    tokens = state["intermediates"]["decoder"]["__call__"][0][-1]
-    batch, count, height, width = views.image_mask.shape
-    patches = (height // model.patch, width // model.patch)
-    cells = views.image_mask.reshape(batch, count, patches[0], model.patch, patches[1], model.patch)
-    weights = jnp.mean(cells, axis=(3, 5), dtype=jnp.float32).reshape(batch, count, -1, 1)
-    tokens = tokens.astype(jnp.float32).reshape(batch, count, patches[0] * patches[1], -1)
-    features = jnp.sum(tokens * weights, axis=2) / jnp.sum(weights, axis=2)
-
-    grid = predictions.pose_directions.shape[2:4]
-    rows, columns = (camera.cell_pixels(size, n) for size, n in zip((height, width), grid, strict=True))
-    shown = views.image_mask[:, :, rows][..., columns]
-    directions = jnp.where(shown[..., None], predictions.pose_directions, 0.0)  # a zero direction counts for nothing
-    found = recover_camera(directions, predictions.pose_center, height, width, intrinsics)
-    return features, se3.inverse(found.a_from_camera)
-
-
-def vggt_features(
-    model: VGGT,
-    params: PyTree,
-    images: Float[np.ndarray, "b v h w 3"] | UInt8[np.ndarray, "b v h w 3"],
-    camera_from_world_true: Float[np.ndarray, "b v 4 4"],
-    names: Sequence[str] | None = None,
-    rows: int = 1,
-) -> WindowFeatures:
-    """Windows of a frozen VGGT, every refinement of its camera head: trunk features, and cameras of the encodings.
-
-    `rows` windows pass the model at a time; the depth and point heads are left out.
-    """
-    model = model.clone(outputs=("camera",), log_variance=False)
-    if rows < 1 or not len(images):
-        raise ValueError(f"rows is {rows} and there are {len(images)} windows; both must be 1 or more")
-    estimate = jax.jit(lambda params, images: model.apply({"params": params}, images).camera)
-    parts = []
-    for start in range(0, len(images), rows):
-        found = estimate(params, jnp.asarray(images[start : start + rows]))
-        camera_from_world, _ = pose_encoding.decode(found.encoding.astype(jnp.float32), *images.shape[2:4])
-        true = np.asarray(camera_from_world_true[start : start + rows], np.float32)
-        numbered = tuple(str(start + row) for row in range(len(true)))
-        features = np.asarray(found.features, np.float32)
-        parts.append(WindowFeatures(features, np.asarray(camera_from_world), true, numbered))
-    return _named(joined(parts), names)
-
-
-def _named(windows: WindowFeatures, names: Sequence[str] | None) -> WindowFeatures:
-    return windows if names is None else dataclasses.replace(windows, names=tuple(names))
 
 
 def parameters_digest(params: PyTree) -> str:

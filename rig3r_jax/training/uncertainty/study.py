@@ -17,23 +17,22 @@ from rig3r_jax.losses.pose_metrics import PARTS
 from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.training.uncertainty.features import WindowFeatures
 from rig3r_jax.training.uncertainty.head import (
-    STEP_D2,
-    TARGET,
-    WINDOWED,
-    WINDOWS,
     Curves,
     HeadOptions,
     continue_training,
     error_samples,
-    head_data,
     initial_state,
-    last_residuals,
     mle_variance,
 )
+from rig3r_jax.training.uncertainty.objective import STEP_D2, last_residuals, window_batch
+from rig3r_jax.training.uncertainty.watch import TARGET, WINDOWED, WINDOWS
 
 STEPS = (100, 200, 300, 500)  # whose d2 is shown
 CLAMP_OVER_INVERSE_SIGMA = {"trans": 1.1, "rot": 2.8}  # of the clamps in proportion
+WORST = 6.0  # windowed d2 that a steady training never exceeds
 VGGT_WIDTH = 2048  # of the features that a learning rate of 1e-4 is for
+OLD, NEW, RECIPE = "old head, clamps in proportion", "new head", "recipe"
+ROLES = (OLD, NEW, RECIPE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +42,7 @@ class Arm:
     name: str
     nll: NllOptions
     head: HeadOptions = HeadOptions()
+    role: str = ""  # one of ROLES, by which `checks` finds it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ArmResult:
 def scaled_clamps(train: WindowFeatures, base: NllOptions | None = None) -> NllOptions:
     """The old head with upper clamps in proportion to the training residuals' Gaussian MLE sigma, one for all axes."""
     base = base or NllOptions()
-    variance = mle_variance(last_residuals(head_data(train, base.min_translation)), NllOptions())
+    variance = mle_variance(last_residuals(window_batch(train, base.min_translation)))
     sigma = {part: float(np.sqrt(variance[where].mean())) for part, where in PARTS.items()}
     upper = {part: CLAMP_OVER_INVERSE_SIGMA[part] / sigma[part] for part in PARTS}
     lower = {part: min(0.1, 1e-3 * bound) for part, bound in upper.items()}
@@ -76,28 +76,25 @@ def plain_options(width: int) -> HeadOptions:
 
     A step of Adam moves each weight by the learning rate, hence the output by it times the hidden width.
     """
-    plain = HeadOptions()
-    return dataclasses.replace(plain, learning_rate=plain.learning_rate * VGGT_WIDTH / width)
+    rate = HeadOptions().learning_rate * VGGT_WIDTH / width
+    return HeadOptions(learning_rate=rate, end_learning_rate=rate)
 
 
-def recipe_options(width: int) -> HeadOptions:
-    """Our recipe: as quick, but of steps that are less noisy, clipped and warmed up, from the MLE of one sigma."""
-    plain = plain_options(width)
-    steady = {"windows_per_step": 8, "warmup_steps": 50, "clip_norm": 1.0, "lower_after": 350}
-    return dataclasses.replace(plain, head_init="mle", **steady)
+def study_arms(train: WindowFeatures, nll: NllOptions, recipe: HeadOptions) -> list[Arm]:
+    """The old head with raw clamps and with clamps in proportion, the new head, then the recipe under several laws.
 
-
-def study_arms(train: WindowFeatures) -> list[Arm]:
-    """The arms: old head with raw clamps and with clamps in proportion, new head, and three of our recipe."""
-    scaled, plain, recipe = scaled_clamps(train), plain_options(train.width), recipe_options(train.width)
+    Old and new head start and train plainly. `nll` and `recipe` are those of the recipe, the last arm.
+    """
+    scaled, plain = scaled_clamps(train), plain_options(train.width)
     clamps = f"{scaled.sqrt_info_clamp_trans[1]:.3g}/{scaled.sqrt_info_clamp_rot[1]:.3g}"
+    student_t = dataclasses.replace(nll, parameterisation="log_variance")
     return [
-        Arm("sqrt-information, clamps 100/200", NllOptions("sqrt_information"), plain),
-        Arm(f"sqrt-information, clamps in proportion {clamps}", scaled, plain),
-        Arm("log-variance", NllOptions(), plain),
-        Arm("recipe, Gaussian", NllOptions(), recipe),
-        Arm("recipe, Student-t", NllOptions(likelihood="student_t"), recipe),
-        Arm("recipe, Cholesky", NllOptions("cholesky"), recipe),
+        Arm("sqrt-info 100/200", NllOptions("sqrt_information"), plain),
+        Arm(f"sqrt-info {clamps}", scaled, plain, OLD),
+        Arm("log-variance", NllOptions(), plain, NEW),
+        Arm("steady, Gaussian", NllOptions(), recipe),
+        Arm("steady, Student-t", student_t, recipe),
+        Arm("recipe", nll, recipe, RECIPE),
     ]
 
 
@@ -113,7 +110,7 @@ def run_arm(
 
     `told` gets a line when a seed is done.
     """
-    data = head_data(train, arm.nll.min_translation)
+    data = window_batch(train, arm.nll.min_translation)
     residual = last_residuals(data)
     params, histories, reports = [], [], []
     for seed in seeds:
@@ -147,7 +144,7 @@ def study_table(results: Sequence[ArmResult]) -> str:
         "### Held-out windows",
         f"d2 target {TARGET:g}, less 1 / (views - 1) for translation where variances are those before the scale is "
         "fitted. Margin: NLL of one constant sigma of the same law, fit to the training residuals, less the NLL; "
-        "positive is better. Both per component with all constants.",
+        "positive is better; then the same over one constant sigma of a Gaussian. Per component, all constants.",
         _held_out_table(results),
     ]
     return "\n\n".join(blocks) + "\n"
@@ -156,8 +153,9 @@ def study_table(results: Sequence[ArmResult]) -> str:
 def _told(result: ArmResult) -> str:
     """What an arm does, in words."""
     nll, head = result.arm.nll, result.arm.head
+    role = f" ({result.arm.role})" if result.arm.role not in ("", result.arm.name) else ""
     facts = [
-        f"{result.arm.name}: {nll.parameterisation} under a {nll.likelihood} law, {len(result.seeds)} seeds",
+        f"{result.arm.name}{role}: {nll.parameterisation} under a {nll.likelihood} law, {len(result.seeds)} seeds",
         f"{head.steps} steps of {head.windows_per_step} windows, learning rate {head.learning_rate:.2g}",
         f"start {head.head_init}",
     ]
@@ -165,9 +163,38 @@ def _told(result: ArmResult) -> str:
         facts.append(f"warm-up of {head.warmup_steps} steps")
     if head.clip_norm:
         facts.append(f"gradients clipped to {head.clip_norm:g}")
-    if head.lower_after:
-        facts.append(f"learning rate times {head.lower_factor:g} from step {head.lower_after}")
+    if head.end_learning_rate < head.learning_rate:
+        facts.append(f"cosine to {head.end_learning_rate:.2g}")
+    if head.watch.lower_after:
+        facts.append(f"learning rate times {head.watch.lower_factor:g} from step {head.watch.lower_after}")
     return ", ".join(facts)
+
+
+def checks(results: Sequence[ArmResult]) -> list[str]:
+    """What the study is held against, each "met" or "MISSED" with its figures, the worst of all seeds."""
+    found = {result.arm.role: summary(result) for result in results if result.arm.role}
+    old, new, recipe = (found[role] for role in ROLES)
+    hits = [float(np.mean(old["clamp_hit_trans"])), max(new["clamp_hit_trans"] + new["clamp_hit_rot"])]
+    lines = [
+        (hits[0] > 0.2, f"old head, clamps in proportion: {hits[0]:.1%} of translations at the clamp (above 20%)"),
+        (hits[1] == 0, f"log-variance: {hits[1]:.1%} at a clamp (0%)"),
+    ]
+    low, high = band_and_status(TARGET, TARGET)[0]
+    for part in PARTS:
+        d2 = recipe[f"held_out_d2_{part}"]
+        told = f"recipe, held out: d2 {part} {min(d2):.2f} to {max(d2):.2f} ({low:.1f} to {high:.1f})"
+        lines.append((low <= min(d2) and max(d2) <= high, told))
+        worst = max(recipe[f"d2_{part}_worst"] + recipe[f"held_out_d2_{part}_worst"])
+        told = f"recipe: worst d2 {part} of {WINDOWS} windows, training and held out, {worst:.2f} (at most {WORST:g})"
+        lines.append((worst <= WORST, told))
+    margins = [min(recipe[name]) for name in ("held_out_margin", "held_out_margin_gaussian")]
+    told = f"{margins[0]:+.3f} of the same law, {margins[1]:+.3f} of a Gaussian (above 0)"
+    lines.append((min(margins) > 0, f"recipe, held out: NLL less than that of one constant sigma, by {told}"))
+    for level, nominal in CENTRAL_LEVELS.items():
+        off = max(abs(share - nominal) for share in recipe[f"held_out_coverage_{level}"])
+        told = f"recipe, held out: coverage at {level} within {100 * off:.1f} points of {nominal:.1%} (at most 3)"
+        lines.append((off <= 0.03, told))
+    return [f"{'met' if good else 'MISSED'}: {told}" for good, told in lines]
 
 
 def summary(result: ArmResult) -> dict[str, list[float]]:
@@ -193,7 +220,9 @@ def _figures(arm: Arm, rows: Curves, report: CalibrationReport) -> dict[str, flo
             f"residual_{part}_p90": _mean_of(last, f"diagnostic/residual_{part}_p90"),
         }
     for prefix, kind in (("held_out", report), ("recalibrated", report.recalibrated)):
-        figures |= {f"{prefix}_nll": kind.nll, f"{prefix}_margin": kind.margins["constant_sigma"]}
+        margins = {"": "constant_sigma", "_gaussian": "constant_sigma_gaussian"}
+        figures |= {f"{prefix}_margin{suffix}": kind.margins[name] for suffix, name in margins.items()}
+        figures[f"{prefix}_nll"] = kind.nll
         figures |= {f"{prefix}_d2_{part}": kind.d2[part].mean for part in PARTS}
         figures |= {f"{prefix}_d2_{part}_worst": kind.windowed_d2[f"{part}_max"] for part in PARTS}
         figures |= {f"{prefix}_coverage_{level}": kind.coverage["pooled"][level] for level in CENTRAL_LEVELS}
@@ -252,7 +281,8 @@ def _held_out_table(results: Sequence[ArmResult]) -> str:
     columns = {
         "d2 translation": "d2_trans", "d2 rotation": "d2_rot", f"worst of {WINDOWS} windows": "d2_trans_worst",
         "worst rotation": "d2_rot_worst", **{f"in {level}, %": f"coverage_{level}" for level in CENTRAL_LEVELS},
-        "NLL": "nll", "margin": "margin", "rank correlation translation": "spearman_trans", "rotation": "spearman_rot",
+        "NLL": "nll", "margin": "margin", "over Gaussian": "margin_gaussian",
+        "rank correlation translation": "spearman_trans", "rotation": "spearman_rot",
     }  # fmt: skip
     lines = [_row(["arm", *columns]), "|---|" + "---:|" * len(columns)]
     for result in results:
@@ -261,7 +291,7 @@ def _held_out_table(results: Sequence[ArmResult]) -> str:
             cells = []
             for name in columns.values():
                 percent = name.startswith("coverage")
-                factor, places = (100.0, 1) if percent else (1.0, 3 if name in ("nll", "margin") else 2)
+                factor, places = (100.0, 1) if percent else (1.0, 3 if name == "nll" or "margin" in name else 2)
                 cells.append(_spread(found[f"{prefix}_{name}"], places, factor))
             lines.append(_row([result.arm.name + told, *cells]))
     return "\n".join(lines)

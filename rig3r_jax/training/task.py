@@ -1,0 +1,105 @@
+"""What a run is about: the one thing that the loop knows of model and data. `config.task` names it."""
+
+import importlib
+import importlib.util
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from rig3r_jax.training.config import number_problems
+from rig3r_jax.training.position import Position
+from rig3r_jax.training.state import TrainState
+from rig3r_jax.training.step import TrainStep
+
+TRAIN_EXTRA = ("clu", "grain", "tensorflow", "tensorflow_datasets", "tensorboard", "tqdm")
+TASKS = {  # config.task -> module with problems(config, devices) and open_task(config, workdir)
+    "rig3r": "rig3r_jax.training.rig3r",
+    "uncertainty": "rig3r_jax.training.uncertainty.task",
+}
+
+
+@typing.runtime_checkable
+class Batches(typing.Protocol):
+    """Global batches on the device, from some sample on."""
+
+    def __iter__(self) -> Iterator[PyTree]: ...
+
+    def close(self) -> None:
+        """Ends its threads, and says in the log what was left out."""
+        ...
+
+    def scalars(self) -> dict[str, float]:
+        """What the metrics shall show of the data."""
+        ...
+
+
+@typing.runtime_checkable
+class Task(typing.Protocol):
+    """A model with its data: what the loop trains, evaluates and reports on."""
+
+    config: ConfigDict
+    abstract_state: TrainState  # ShapeDtypeStructs with shardings
+    train_step: TrainStep
+    devices: tuple[jax.Device, ...]
+    loss_name: str  # metric that the progress bar shows
+    images_per_step: int
+    operations_per_step: float  # floating-point operations, for MFU; NaN: not counted
+
+    def init(self) -> TrainState:
+        """A fresh state, placed."""
+        ...
+
+    def batches(self, position: Position) -> Batches:
+        """Those from `position` on."""
+        ...
+
+    def stopped(self, state: TrainState) -> bool:
+        """Whether the state says that training has ended early."""
+        ...
+
+    def short_evaluation(self, params: PyTree) -> dict[str, float]:
+        """Scalars for the metrics, while training."""
+        ...
+
+    def finish(self, params: PyTree, workdir: Path, *, step: int) -> None:
+        """Evaluates `params` and writes every file about them."""
+        ...
+
+
+def validate(config: ConfigDict, *, devices: int | None = None) -> None:
+    """Checks all that can be checked before device work.
+
+    Args:
+        config: a whole config.
+        devices: how many devices the run finds; None leaves the mesh unchecked.
+
+    Raises:
+        ValueError: one message with every problem: key, value, rule, remedy.
+    """
+    missing = [name for name in TRAIN_EXTRA if importlib.util.find_spec(name) is None]
+    if missing:  # the pipeline cannot be looked at without its packages
+        problems = [f"training needs {', '.join(missing)}: pip install 'rig3r_jax[train]' -c constraints.txt"]
+    else:
+        problems = [*module_of(config).problems(config, devices), *number_problems(config)]
+    if problems:
+        raise ValueError("this configuration cannot run:\n" + "\n".join(f"  * {problem}" for problem in problems))
+
+
+def module_of(config: ConfigDict):
+    """The module of the config's task; configs that were written before there were tasks are of Rig3R.
+
+    Raises ValueError for an unknown name.
+    """
+    name = config.get("task", "rig3r")
+    if name not in TASKS:
+        raise ValueError(f"task is {name!r}; it must be one of {', '.join(TASKS)}")
+    return importlib.import_module(TASKS[name])
+
+
+def open_task(config: ConfigDict, workdir: Path) -> Task:
+    """Data and model of a run: built, or found built."""
+    return module_of(config).open_task(config, workdir)

@@ -1,0 +1,46 @@
+"""A workdir taken up again: its config, its task, its newest parameters."""
+
+from pathlib import Path
+
+import jax
+
+from rig3r_jax.training.checkpoint import Checkpoints
+from rig3r_jax.training.config import load_config
+from rig3r_jax.training.state import TrainState
+from rig3r_jax.training.task import Task, open_task
+
+
+def open_workdir(workdir: Path) -> tuple[Task, TrainState]:
+    """The task of a workdir on whatever devices there are, and the state of its newest checkpoint.
+
+    Raises:
+        ValueError, FileNotFoundError: when the folder is no workdir or has no checkpoint.
+    """
+    config = load_config(workdir / "config.json")
+    config.mesh.data, config.mesh.fsdp = jax.device_count(), 1
+    task = open_task(config, workdir)
+    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+    try:
+        state, _ = checkpoints.restore(task.abstract_state)
+    finally:
+        checkpoints.close()
+    return task, state
+
+
+def task_name(workdir: Path) -> str:
+    """config.task of a workdir; ValueError when it is none."""
+    return load_config(workdir / "config.json").get("task", "rig3r")
+
+
+def evaluate_workdir(workdir: Path, task: str | None = None) -> None:
+    """Evaluates the newest checkpoint and writes every file about it, as the end of the run does.
+
+    ValueError where the run is of another task than `task`.
+    """
+    if task and task_name(workdir) != task:
+        raise ValueError(
+            f"{workdir} is a run of {task_name(workdir)}, not of {task}; train a head on it: "
+            f"python main.py --config=configs/uncertainty_recipe.py --config.backbone.path={workdir} ..."
+        )
+    opened, state = open_workdir(workdir)
+    opened.finish(state.trained_params, workdir, step=int(state.step))
