@@ -19,8 +19,8 @@ def get_config():
     config.data.mixture = [
         demo.base.dataset(
             "procedural",
-            train_worlds=1000,
-            test_worlds=50,
+            train_worlds=800,
+            test_worlds=40,
             fixed_rigs=400,  # so that no set of cameras is learnt by heart
             min_cameras=3,
             max_cameras=6,
@@ -32,7 +32,7 @@ def get_config():
     ]
     config.sampling.num_views = 8
     config.sampling.grids = ((8, 1), (4, 2), (2, 4))
-    config.train.steps = 5_000
+    config.train.steps = 4_000
     config.evaluation.samples = 40
     config.evaluation.baselines = False
     return config

@@ -1,7 +1,7 @@
 """Weights between PyTorch's and Flax's names and layouts, by a table: one entry per source tensor, one error report.
 
 A table is total: every source key has exactly one entry or one regex that leaves it out by name, and every leaf of the
-model is filled or named as optional. Whatever does not fit is told in one message.
+model is filled. Whatever does not fit is told in one message.
 """
 
 import dataclasses
@@ -81,15 +81,10 @@ class Table:
 
     entries: tuple[Entry, ...]
     ignored: tuple[str, ...] = ()  # regexes (fullmatch) of source keys that are left out by name
-    optional: tuple[str, ...] = ()  # regexes (fullmatch) of target paths that the source may lack
 
     def ignores(self, source: str) -> bool:
         """Whether a source key is left out by name."""
         return any(re.fullmatch(pattern, source) for pattern in self.ignored)
-
-    def may_lack(self, target: str) -> bool:
-        """Whether the source may come without a target path."""
-        return any(re.fullmatch(pattern, target) for pattern in self.optional)
 
 
 def linear(source: str, target: str, index: int | None = None, *, bias: bool = True) -> list[Entry]:
@@ -171,8 +166,7 @@ def convert(tensors: Mapping[str, np.ndarray], table: Table, wanted: Mapping) ->
     Args:
         tensors: PyTorch names to arrays, which may be memory-mapped and of any floating-point type.
         table: the mapping.
-        wanted: shapes and dtypes of the parameters: a nested tree, or {"a/b/c": ShapeDtypeStruct}. Optional ones that
-            the source lacks are absent from the result.
+        wanted: shapes and dtypes of the parameters: a nested tree, or {"a/b/c": ShapeDtypeStruct}.
 
     Raises:
         ConversionError: names every unknown key, every missing key, every leaf that stays unfilled and every tensor
@@ -180,11 +174,9 @@ def convert(tensors: Mapping[str, np.ndarray], table: Table, wanted: Mapping) ->
     """
     wanted = flatten(wanted)
     _check_table(table)
-    absent = _check(tensors, table, wanted)
+    _check(tensors, table, wanted)
     flat, broken = {}, []
     for entry in table.entries:
-        if entry.target in absent:
-            continue
         if entry.target not in flat:
             leaf = wanted[entry.target]
             flat[entry.target] = np.empty(leaf.shape, leaf.dtype)
@@ -207,7 +199,7 @@ def export(params: Mapping, table: Table) -> dict[str, np.ndarray]:
     targets = {entry.target for entry in table.entries}
     problems = {
         "parameters that have no name in PyTorch": sorted(flat.keys() - targets),
-        "parameters that are missing": sorted(path for path in targets - flat.keys() if not table.may_lack(path)),
+        "parameters that are missing": sorted(targets - flat.keys()),
     }
     _raise(problems)
     arrays = {path: np.asarray(leaf) for path, leaf in flat.items()}
@@ -240,36 +232,26 @@ def _check_table(table):
     assert not both, f"the table keeps and ignores {both}"
 
 
-def _check(tensors, table, wanted) -> set[str]:
-    """Raises when anything does not fit; returns the optional targets that the source lacks altogether."""
+def _check(tensors, table, wanted) -> None:
+    """Raises when anything does not fit."""
     sources = {entry.source for entry in table.entries}
     by_target = defaultdict(list)
     for entry in table.entries:
         by_target[entry.target].append(entry)
-    absent = {
-        target
-        for target, entries in by_target.items()
-        if table.may_lack(target) and not any(entry.source in tensors for entry in entries)
-    }
     problems = {
         "unknown keys": [key for key in tensors if key not in sources and not table.ignores(key)],
-        "missing keys": [
-            entry.source for entry in table.entries if entry.target not in absent and entry.source not in tensors
-        ],
-        "parameters that nothing fills": [
-            path for path in wanted if path not in by_target and not table.may_lack(path)
-        ],
+        "missing keys": [entry.source for entry in table.entries if entry.source not in tensors],
+        "parameters that nothing fills": [path for path in wanted if path not in by_target],
         "parameters that the model does not have": [path for path in by_target if path not in wanted],
         "misshapen tensors": [],
     }
     for target, entries in by_target.items():
-        if target in wanted and target not in absent:
+        if target in wanted:
             problems["misshapen tensors"] += _shape_problems(tensors, target, entries, wanted[target])
             stacked = {entry.index for entry in entries} - {None}
             unfilled = sorted(set(range(wanted[target].shape[0])) - stacked) if stacked else []
             problems["parameters that nothing fills"] += [f"{target}[{index}]" for index in unfilled]
     _raise(problems)
-    return absent
 
 
 def _shape_problems(tensors, target, entries, leaf):

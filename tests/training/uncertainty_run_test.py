@@ -59,6 +59,7 @@ def folder(tmp_path_factory):
 
 def start(folder: Path, *arguments: str, flags: str | None = "") -> subprocess.Popen:
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     environment |= {} if flags is None else {"XLA_FLAGS": flags}
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)], cwd=REPO, env=environment, stdout=subprocess.PIPE,

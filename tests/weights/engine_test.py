@@ -123,15 +123,6 @@ def test_a_stack_of_another_depth_is_told():
         convert(tensors, table, stack(depth=2)[2])
 
 
-def test_optional_parameters_may_be_absent_whole_but_not_in_part():
-    wanted = {"a": jax.ShapeDtypeStruct((2, 3), jnp.float32), "b": jax.ShapeDtypeStruct((2,), jnp.float32)}
-    table = Table((Entry("a.0", "a", index=0), Entry("a.1", "a", index=1), Entry("b", "b")), optional=("a",))
-    assert convert({"b": random(2)}, table, wanted).keys() == {"b"}
-    with pytest.raises(ConversionError, match="1 missing keys:\n  a.1"):
-        convert({"b": random(2), "a.0": random(3)}, table, wanted)
-    assert export({"b": random(2)}, table).keys() == {"b"}
-
-
 def test_export_names_what_it_cannot_place():
     table, tensors, shapes = stack(depth=1)
     params = convert(tensors, table, shapes)
