@@ -19,7 +19,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.sparse.linalg import splu
 
-from rig3r_jax.geometry import se3, so3
+from rig3r_jax.geometry import se3
 
 KERNELS = ("none", "huber", "cauchy")
 THRESHOLD = 3.55  # the norm that 95% of whitened Gaussian errors of 6 dimensions stay under
@@ -276,9 +276,7 @@ def _rigid(a_from_b: np.ndarray) -> np.ndarray:
         return np.asarray(_through_quaternion(a_from_b.astype(np.float64)), np.float64)
 
 
-@jax.jit
-def _through_quaternion(a_from_b):
-    return se3.from_rotation_translation(so3.from_quat_xyzw(so3.to_quat_xyzw(a_from_b[:, :3, :3])), a_from_b[:, :3, 3])
+_through_quaternion = jax.jit(se3.through_quaternion)
 
 
 def _assembled(

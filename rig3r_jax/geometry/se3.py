@@ -26,6 +26,11 @@ def translation(a_from_b: Float[Array, "*b 4 4"]) -> Float[Array, "*b 3"]:
     return a_from_b[..., :3, 3]
 
 
+def through_quaternion(a_from_b: Float[Array, "*b 4 4"]) -> Float[Array, "*b 4 4"]:
+    """The same with the rotation of its unit quaternion; a stored rotation is orthonormal to its own rounding only."""
+    return from_rotation_translation(so3.from_quat_xyzw(so3.to_quat_xyzw(rotation(a_from_b))), translation(a_from_b))
+
+
 def inverse(a_from_b: Float[Array, "*b 4 4"]) -> Float[Array, "*b 4 4"]:
     """b_from_a, by transposition of the rotation (which must be one)."""
     transposed = jnp.swapaxes(rotation(a_from_b), -1, -2)

@@ -19,7 +19,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from rig3r_jax.geometry import se3, so3
+from rig3r_jax.geometry import se3
 from rig3r_jax.geometry.numerics import at_least_float32, matmul, matvec, safe_norm
 from rig3r_jax.geometry.residual import MIN_TRANSLATION, relative_to_first, window_residual
 from rig3r_jax.losses.mean import Mean
@@ -204,11 +204,8 @@ def window_errors(
     Both sides pass through the pose encoding's unit quaternion first: stored rotations are orthonormal to float32 only.
     VGGT's encodings become matrices by `pose_encoding.decode`. In float32 at least.
     """
-    wide = (x.astype(at_least_float32(x.dtype)) for x in (camera_from_world_predicted, camera_from_world_true))
-    predicted, true = (
-        se3.from_rotation_translation(so3.from_quat_xyzw(so3.to_quat_xyzw(se3.rotation(x))), se3.translation(x))
-        for x in wide
-    )
+    cameras = (camera_from_world_predicted, camera_from_world_true)
+    predicted, true = (se3.through_quaternion(x.astype(at_least_float32(x.dtype))) for x in cameras)
     found = window_residual(predicted, true, min_translation)
     distances = (safe_norm(se3.translation(relative_to_first(x)[..., 1:, :, :])) for x in (true, predicted))
     return found.residual, WindowMotion(found.scale, *distances)

@@ -21,6 +21,13 @@ class Checkpoints:
         handlers = {"state": ocp.StandardCheckpointHandler(), "position": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
+    @classmethod
+    def found(cls, workdir: Path, keep: int) -> "Checkpoints":
+        """Those that are there; FileNotFoundError, and nothing is made, where there are none."""
+        if not (Path(workdir) / "checkpoints").is_dir():
+            raise FileNotFoundError(_none_in(Path(workdir) / "checkpoints"))
+        return cls(workdir, keep)
+
     @property
     def latest_step(self) -> int | None:
         """Step of the newest complete checkpoint; None without one."""
@@ -45,9 +52,7 @@ class Checkpoints:
         """
         step = self.latest_step if step is None else step
         if step is None:
-            raise FileNotFoundError(
-                f"{self.folder} holds no checkpoint; train first: python main.py --config=... --workdir=..."
-            )
+            raise FileNotFoundError(_none_in(self.folder))
         self._check_shapes(step, abstract_state)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state), position=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=items)
@@ -79,6 +84,10 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
+
+
+def _none_in(folder: Path) -> str:
+    return f"{folder} holds no checkpoint; train first: python main.py --config=... --workdir=..."
 
 
 @contextlib.contextmanager

@@ -107,11 +107,15 @@ _FREE = re.compile(
 )
 
 
+# What parameters mean: another value is another model.
+_MODEL = ("model.", "nll.parameterisation", "backbone.metadata")
+
+
 def config_differences(config: ConfigDict, workdir: Path) -> list[str]:
     """One line for every key that changed since the workdir's config.json and changes what is learnt.
 
     Raises:
-        ValueError: where a key of `model` changed: the checkpoints are of another model.
+        ValueError: where a key changed that makes the checkpoints those of another model.
     """
     if not (Path(workdir) / "config.json").exists():
         return []
@@ -120,10 +124,9 @@ def config_differences(config: ConfigDict, workdir: Path) -> list[str]:
         key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
     }
     lines = [f"{key} was {a!r} and is now {b!r}" for key, (a, b) in changed.items() if not _FREE.fullmatch(key)]
-    if any(line.startswith("model.") for line in lines):
+    if other := [line for line in lines if line.startswith(_MODEL)]:
         raise ValueError(
-            f"{workdir} is the run of another model: {'; '.join(line for line in lines if line.startswith('model.'))}; "
-            "give another --workdir, or those values"
+            f"{workdir} is the run of another model: {'; '.join(other)}; give another --workdir, or those values"
         )
     return [f"this run goes on with another config: {line}" for line in lines]
 

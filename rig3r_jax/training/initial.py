@@ -100,7 +100,7 @@ def _newest_params(workdir: Path) -> tuple[PyTree, dict, int]:
     if (task := config.get("task", "rig3r")) != "rig3r":
         raise ValueError(f"{workdir} is a run of {task} and holds no Rig3R; its head goes to a file by `rig3r export`")
     config.mesh.data, config.mesh.fsdp = jax.device_count(), 1
-    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+    checkpoints = Checkpoints.found(workdir, config.train.keep_checkpoints)
     try:
         state, _ = checkpoints.restore(build_run(config).abstract_state)
     finally:

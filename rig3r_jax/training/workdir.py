@@ -19,7 +19,7 @@ def open_workdir(workdir: Path) -> tuple[Task, TrainState]:
     config = load_config(workdir / "config.json")
     config.mesh.data, config.mesh.fsdp = jax.device_count(), 1
     task = open_task(config, workdir)
-    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+    checkpoints = Checkpoints.found(workdir, config.train.keep_checkpoints)
     try:
         state, _ = checkpoints.restore(task.abstract_state)
     finally:

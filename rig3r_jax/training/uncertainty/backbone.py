@@ -65,7 +65,7 @@ def open_backbone(section: ConfigDict) -> Backbone:
             raise ValueError(f"backbone.path is {path}, a run of {task}; give the workdir of a run of rig3r")
         config.mesh.data = config.mesh.fsdp = 1
         run = build_run(config, jax.devices()[:1])
-        checkpoints = Checkpoints(path, config.train.keep_checkpoints)
+        checkpoints = Checkpoints.found(path, config.train.keep_checkpoints)
         try:
             state, _ = checkpoints.restore(run.abstract_state)
         finally:

@@ -85,7 +85,8 @@ def study_arms(train: WindowFeatures, nll: NllOptions, recipe: HeadOptions) -> l
 
     Old and new head start and train plainly. `nll` and `recipe` are those of the recipe, the last arm.
     """
-    scaled, plain = scaled_clamps(train), plain_options(train.width)
+    scaled = scaled_clamps(train)
+    plain = dataclasses.replace(plain_options(train.width), steps=recipe.steps)
     clamps = f"{scaled.sqrt_info_clamp_trans[1]:.3g}/{scaled.sqrt_info_clamp_rot[1]:.3g}"
     student_t = dataclasses.replace(nll, parameterisation="log_variance")
     return [

@@ -25,7 +25,7 @@ from rig3r_jax.evaluation.edge_weighting import (
     WindowPredictions,
     compare_weightings,
 )
-from rig3r_jax.geometry import residual, se3, so3
+from rig3r_jax.geometry import residual, se3
 from rig3r_jax.losses.pose_nll import NllOptions, window_errors
 from rig3r_jax.training.uncertainty.features import WindowFeatures
 from rig3r_jax.training.uncertainty.head import said_covariance
@@ -253,7 +253,7 @@ def _check_truth(name: str, windows: WindowFeatures, frames: np.ndarray, true: n
 def _scaled(predicted: jax.Array, true: jax.Array, min_translation: float) -> jax.Array:
     """first_from_camera (b v 4 4) of predicted camera_from_world (1 b v 4 4) in the windows' fitted lengths."""
     _, motion = window_errors(predicted, true, min_translation)
-    first_from_camera = residual.relative_to_first(_through_quaternion(predicted[0]))
+    first_from_camera = residual.relative_to_first(se3.through_quaternion(predicted[0]))
     return residual.scale_translation(first_from_camera, motion.scale.scale[0])
 
 
@@ -263,9 +263,7 @@ def _rigid(a_from_b: np.ndarray) -> np.ndarray:
         return np.asarray(_through_quaternion(jnp.asarray(a_from_b, jnp.float64)), np.float64)
 
 
-def _through_quaternion(a_from_b: jax.Array) -> jax.Array:
-    rotation = so3.from_quat_xyzw(so3.to_quat_xyzw(se3.rotation(a_from_b)))
-    return se3.from_rotation_translation(rotation, se3.translation(a_from_b))
+_through_quaternion = jax.jit(se3.through_quaternion)
 
 
 def _number(value: float, digits: int = 4) -> str:
