@@ -33,12 +33,16 @@ def get_config():
     backbone.image_size = 518  # pixels, VGGT's only: images are padded to a square
     backbone.metadata = "all"  # Rig3R's only: what it is told of a window; a row of its evaluation, or "as trained"
 
-    config.data.mixture = [base.dataset("tum", window=1000)]  # a split of a recording is one sequence
+    config.data.mixture = [
+        base.dataset("tum", window=1000)
+    ]  # a split of a recording, up to 1,000 frames, is one sequence
     config.data.cache_gigabytes = 4.0
+    config.data.features = ""  # folder of what the backbone says of the pools; "" is <workdir>/features
 
     windows = config.windows = ConfigDict()  # data.windows.WindowOptions, and the pools that are drawn
     windows.splits = ("train", "validation", "test")  # of the sources
     windows.counts = (2000, 2000, 2000)  # windows of each
+    windows.seed = 0  # of the pools; config.seed is that of the head and its batches
     windows.views = 8  # frames of a window
     windows.varied = 1.0  # share of windows of distinct frames around a random one
     windows.consecutive = 0.0
@@ -65,14 +69,14 @@ def get_config():
 
     head = config.head = ConfigDict()
     head.init = "default"  # mle: start at the most likely variances of the training residuals
-    head.lower_after = 0  # step from which the learning rate is multiplied by lower_factor; 0: none
+    head.lower_after = 0  # steps after which the learning rate is multiplied by lower_factor; 0: never
     head.lower_near = 0.0  # the same from when windowed d2 are this near to 3; 0: never
     head.lower_factor = 0.1
     head.stop_near = 0.0  # training ends when windowed d2 have been this near to 3 for stop_patience steps; 0: never
     head.stop_patience = 100
 
     optimizer = config.optimizer
-    optimizer.learning_rate = 1e-4
+    optimizer.learning_rate = 1e-4  # for 2,048 features, VGGT's: times 2048 / width for others
     optimizer.end_learning_rate = 1e-4  # constant
     optimizer.warmup_steps = 0
     optimizer.b2 = 0.999

@@ -18,6 +18,7 @@ def get_config():
     config.head.init = "mle"  # no error of the start has to be unlearnt
     config.train.batch_size = 10  # a single window is noise
     config.train.log_every = 10
+    config.optimizer.learning_rate = 2e-4
     config.optimizer.warmup_steps = 50
     config.optimizer.end_learning_rate = 1e-6  # the last steps average
     config.optimizer.clip_norm = 2.0

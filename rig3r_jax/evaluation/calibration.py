@@ -7,12 +7,14 @@ UNDER-confident: sigma is too large.
 """
 
 import dataclasses
+import functools
 import math
 import typing
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
+from scipy import special, stats
 
 from rig3r_jax.evaluation.error_samples import (
     GROUPS,
@@ -33,6 +35,9 @@ _BAND = 0.5 / 3.0  # calibrated: 2.5..3.5 at a target of 3, and in proportion
 _LEVELS = np.concatenate([np.arange(1, 20) / 20.0, [0.99]])
 _QUANTILES = (np.arange(200) + 0.5) / 200.0
 _SIGMA_BINS = 10
+_STEP, _END = 0.2, 80.0  # of the inversion of a characteristic function; it errs where |z| nears 2 pi / _STEP
+_FARTHEST = 15.0  # deviation beyond which the law of a weighted sum is as good as that of its largest part
+_CHUNK = 1024
 
 
 @typing.no_type_check
@@ -58,17 +63,22 @@ class SquaredDistance:
 @typing.no_type_check
 @dataclasses.dataclass(frozen=True)
 class CalibrationReport:
-    """The calibration of one set of predictions; `recalibrated` is the same of variances times `temperature`."""
+    """The calibration of one set of predictions; `recalibrated` is the same of variances times `temperature`.
+
+    Coverage, reliability and ks_law are of the residual's own components under their marginal laws. Of whole
+    covariances under a law that is not Gaussian coverage has one more entry, `whitened`: all components of L^T r, which
+    follow the law itself.
+    """
 
     likelihood: Likelihood
     samples: int
     windows: int | None
     views: int | None
     d2: dict[str, SquaredDistance]  # trans, rot, pose (all six)
-    coverage: dict[str, dict[str, float]]  # pooled, trans, rot, v_x ... -> 1sigma, 2sigma, 3sigma -> share inside
+    coverage: dict[str, dict[str, float]]  # pooled, trans, rot, v_x ..., see below -> {1,2,3}sigma -> share inside
     reliability: dict[str, Float[np.ndarray, "k"]]  # level, and shares inside the central interval of that level
     calibration_error: float  # mean |share - level| of the pooled components
-    ks_law: float  # KS statistic of all components against the stated law itself
+    ks_law: float  # KS statistic of all components against what they should follow
     whitened_covariance: Float[np.ndarray, "6 6"]  # the identity where covariances are right
     whitened_off_diagonal: dict[str, float]  # max and mean of absolute values
     sigma_bins: dict[str, dict[str, Float[np.ndarray, "m"]]]  # trans, rot -> predicted and observed root mean squares
@@ -77,7 +87,7 @@ class CalibrationReport:
     nll: float  # mean per component, all constants
     baselines: dict[str, float]  # NLL of uncertainties that are the same everywhere, fitted to the training residuals
     margins: dict[str, float]  # baseline - nll; positive: the prediction is better
-    windowed_d2: dict[str, float]  # {trans,rot}_{max,last} of means over WINDOWS windows; NaN of fewer
+    windowed_d2: dict[str, float]  # {trans,rot}_{max,last,inside} of means over WINDOWS windows; NaN of fewer
     temperature: dict[str, float] | None = None  # factors on the variances of trans and rot
     recalibrated: "CalibrationReport | None" = None
 
@@ -129,12 +139,16 @@ def windowed_mean(
 
 def _report(samples: ErrorSamples, train_residual: np.ndarray, warmup_windows: int) -> CalibrationReport:
     """Of one set of predictions, without recalibration."""
-    white, inside = whiten(samples), _central_probabilities(samples)
+    white, inside = whiten(samples), component_probabilities(samples)
     covariance = np.cov(white.T) if len(white) > 1 else np.full((6, 6), np.nan)
     off_diagonal = np.abs(covariance[~np.eye(6, dtype=bool)])
     parts = {"pooled": slice(0, 6), **GROUPS}
     shares = {name: np.array([np.mean(inside[:, part] <= p) for p in _LEVELS]) for name, part in parts.items()}
     parts |= {name: slice(dim, dim + 1) for dim, name in enumerate(DIMENSIONS)}
+    found = {name: inside[:, part] for name, part in parts.items()}
+    if samples.covariance.ndim == 3 and samples.likelihood.name != "gaussian":
+        unit = math.sqrt(samples.likelihood.variance_of_unit_scale)
+        found["whitened"] = samples.likelihood.central_probability(white * unit)
     nll = float(np.mean(negative_log_likelihood(samples)))
     baselines = baseline_nlls(samples.residual, np.asarray(train_residual, np.float64), samples.likelihood)
     distances = squared_distances(samples)
@@ -145,8 +159,8 @@ def _report(samples: ErrorSamples, train_residual: np.ndarray, warmup_windows: i
         views=samples.views,
         d2={name: _squared_distance(name, values, samples) for name, values in distances.items()},
         coverage={
-            name: {level: float(np.mean(inside[:, part] <= p)) for level, p in CENTRAL_LEVELS.items()}
-            for name, part in parts.items()
+            name: {level: float(np.mean(values <= p)) for level, p in CENTRAL_LEVELS.items()}
+            for name, values in found.items()
         },
         reliability={"level": _LEVELS, **shares},
         calibration_error=float(np.mean(np.abs(shares["pooled"] - _LEVELS))),
@@ -159,17 +173,67 @@ def _report(samples: ErrorSamples, train_residual: np.ndarray, warmup_windows: i
         nll=nll,
         baselines=baselines,
         margins={name: value - nll for name, value in baselines.items()},
-        windowed_d2=_windowed(distances, samples.window, warmup_windows),
+        windowed_d2=_windowed(distances, samples, warmup_windows, samples.window),
     )
 
 
-def _central_probabilities(samples: ErrorSamples) -> np.ndarray:
-    """Of each component under the stated law; of whitened ones where a sum of components would follow another law."""
-    if samples.covariance.ndim == 2 or samples.likelihood.name == "gaussian":
-        standard = samples.residual / np.sqrt(samples.variance)
-    else:
-        standard = whiten(samples)
-    return samples.likelihood.central_probability(standard * math.sqrt(samples.likelihood.variance_of_unit_scale))
+def component_probabilities(samples: ErrorSamples) -> Float[np.ndarray, "n 6"]:
+    """Probability of the central interval that ends at each residual component, under its own marginal law.
+
+    With whole covariances r = U u, where U is upper triangular, U U^T the covariance, and u are independent of the
+    stated law with variance 1: a component is a weighted sum of up to six of them, whose law is computed, to 1e-4 of
+    probability, by inverting its characteristic function (sums of Gaussians are Gaussian).
+    """
+    law, standard = samples.likelihood, samples.residual / np.sqrt(samples.variance)
+    if samples.covariance.ndim == 2 or law.name == "gaussian":
+        return law.central_probability(standard * math.sqrt(law.variance_of_unit_scale))
+    upper = np.linalg.cholesky(samples.covariance[:, ::-1, ::-1])[:, ::-1, ::-1]
+    weights = upper / np.sqrt(samples.variance)[:, :, None]
+    sums = [weighted_sum_probability(law, standard[:, dim], weights[:, dim, dim:]) for dim in range(6)]
+    return np.stack(sums, axis=-1)
+
+
+def weighted_sum_probability(
+    law: Likelihood, size: Float[np.ndarray, "n"], weights: Float[np.ndarray, "n k"]
+) -> Float[np.ndarray, "n"]:
+    """P(|sum_j weights_j u_j| <= |size|), u independent, of the law with variance 1; rows of weights have norm 1.
+
+    The law's own probability plus (2 / pi) integral of (prod_j phi(weights_j t) - phi(t)) sin(t size) / t over t > 0
+    (Gil-Pelaez 1951, for symmetric laws), phi the law's characteristic function at variance 1: exact where one weight
+    is all.
+    """
+    phi = _characteristic(law)
+    t = np.arange(0.5 * _STEP, _END, _STEP)
+    t = t[: 1 + np.count_nonzero(np.abs(phi(t)) > 1e-7)]
+    alone, size = phi(t), np.abs(size)
+    found = law.central_probability(size * math.sqrt(law.variance_of_unit_scale))
+    for start in range(0, len(size), _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        product = np.ones((len(size[rows]), len(t)))
+        for weight in np.abs(weights[rows]).T:
+            product *= phi(weight[:, None] * t)
+        waves = np.sin(np.minimum(size[rows], _FARTHEST)[:, None] * t)
+        found[rows] += 2.0 / math.pi * _STEP * ((product - alone) * waves) @ (1.0 / t)
+    return np.clip(found, 0.0, 1.0)
+
+
+@functools.cache
+def _characteristic(law: Likelihood) -> Callable[[np.ndarray], np.ndarray]:
+    """E cos(t u) of the law with variance 1, for 0 <= t <= _END.
+
+    A Student-t variable is a Gaussian one of variance (dof - 2) / chi-square(dof): the mean of exp(-t^2 variance / 2),
+    by Gauss-Legendre over the probability of chi-square, as a table.
+    """
+    if law.name == "gaussian":
+        return lambda t: np.exp(-0.5 * t**2)
+    if law.name == "laplace":
+        return lambda t: 1.0 / (1.0 + 0.5 * t**2)
+    node, weight = special.roots_legendre(400)
+    variance = (law.dof - 2.0) / stats.chi2.ppf(0.5 * (node + 1.0), law.dof)
+    table = np.linspace(0.0, _END, 16001)
+    values = np.exp(-0.5 * table[:, None] ** 2 * variance) @ (0.5 * weight)
+    values[0] = 1.0
+    return lambda t: np.interp(t, table, values)
 
 
 def _squared_distance(name: str, values: np.ndarray, samples: ErrorSamples) -> SquaredDistance:
@@ -226,7 +290,9 @@ def _sharpness(samples: ErrorSamples) -> dict[str, float]:
     return found
 
 
-def _windowed(distances: dict[str, np.ndarray], window: np.ndarray | None, warmup: int) -> dict[str, float]:
+def _windowed(
+    distances: dict[str, np.ndarray], samples: ErrorSamples, warmup: int, window: np.ndarray | None
+) -> dict[str, float]:
     found = {}
     for name in GROUPS:
         means = np.zeros(0)
@@ -235,6 +301,8 @@ def _windowed(distances: dict[str, np.ndarray], window: np.ndarray | None, warmu
             means = windowed_mean(distances[name][later], np.asarray(window)[later])
         found[f"{name}_max"] = float(means.max()) if len(means) else math.nan
         found[f"{name}_last"] = float(means[-1]) if len(means) else math.nan
+        low, high = _squared_distance(name, distances[name], samples).band
+        found[f"{name}_inside"] = float(np.mean((low <= means) & (means <= high))) if len(means) else math.nan
     return found
 
 

@@ -9,9 +9,10 @@ from rig3r_jax.evaluation.error_samples import GROUPS
 LEGEND = (
     "d2: mean squared error over the predictive variance, of 3 components. Below its band: under-confident (sigma too "
     "large); above: over-confident. Coverage: percent of components inside the central 68.3 / 95.4 / 99.7 percent "
-    "interval of the stated law. NLL: per component, all constants. Margin: NLL of one constant sigma (same law, fit "
-    "to the training residuals) less the NLL; positive is better. rho: rank correlation of sigma with the size of the "
-    "error. Pairs: translation / rotation. -: nothing to measure."
+    "interval of their marginal law; whitened: of components made independent by the predicted covariance. NLL: per "
+    "component, all constants. Margin: NLL of one constant sigma (same law, fit to the training residuals) less the "
+    "NLL; positive is better. rho: rank correlation of sigma with the size of the error. Pairs: translation / "
+    "rotation. -: nothing to measure."
 )
 _PARTS = {"trans": "translation", "rot": "rotation", "pose": "both"}
 
@@ -56,7 +57,8 @@ def _distance_table(kinds):
 def _coverage_table(kinds):
     titles = [f"{100 * level:.1f} % {kind}".strip() for kind in kinds for level in CENTRAL_LEVELS.values()]
     lines = [_row(["coverage, percent", *titles]), "|---|" + "---:|" * len(titles)]
-    for name in ("pooled", *GROUPS, *DIMENSIONS):
+    names = ("pooled", *GROUPS, *DIMENSIONS, "whitened")
+    for name in (name for name in names if all(name in report.coverage for report in kinds.values())):
         shares = [report.coverage[name][level] for report in kinds.values() for level in CENTRAL_LEVELS]
         lines.append(_row([_PARTS.get(name, name), *(f"{100 * share:.1f}" for share in shares)]))
     return "\n".join(lines)

@@ -216,6 +216,7 @@ def pose_nll(
     raw: Float[Array, "i b n c"],
     options: NllOptions,
     motion: WindowMotion | None = None,
+    translation_weights: Float[Array, "b"] | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, "i b n 6"], Metrics]:
     """The loss over refinements i and windows b, whose first frame is left out.
 
@@ -224,6 +225,7 @@ def pose_nll(
         raw: the head's numbers of the same frames.
         options: parameterisation, likelihood and weights.
         motion: from `window_errors`; without it there are no metrics of the scale and no motion weighting.
+        translation_weights: `motion_weights` of the batch that these windows are a part of; by default of these.
 
     Returns:
         (1 / i) sum_k gamma^(i-1-k) mean(nll_k), weighted and penalised; the NLL per element without either; metrics
@@ -235,8 +237,8 @@ def pose_nll(
     nll = standard_nll(whiten(clamp_residual(residual, options), spread), options) - spread.log
     charged = nll
     if motion is not None:
-        weights = motion_weights(motion, options)[:, None, None]
-        charged = nll * jnp.where(jnp.arange(6) < 3, weights, 1.0)
+        weights = motion_weights(motion, options) if translation_weights is None else translation_weights
+        charged = nll * jnp.where(jnp.arange(6) < 3, weights[:, None, None], 1.0)
     # On what comes before the clamp, so that a head beyond it is drawn back.
     if options.log_variance_penalty:
         charged += options.log_variance_penalty * (2.0 * spread.unclamped_log) ** 2

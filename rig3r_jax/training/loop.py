@@ -23,7 +23,6 @@ from rig3r_jax.training.host import keep_freed_memory, share_interpreter_quickly
 from rig3r_jax.training.metrics import MetricsWriter, merge_window, parameter_table
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.state import TrainState
-from rig3r_jax.training.step import ENDED
 from rig3r_jax.training.task import Task, open_task, validate
 
 logger = logging.getLogger(__name__)
@@ -111,7 +110,7 @@ def train(prepared: Prepared, writer: MetricsWriter) -> int:
     first, position = int(state.step), prepared.position
     batches = task.batches(position)
     meter, stop, code = _Meter(task, writer), _StopFlag(), EXIT_DONE
-    ended = task.stopped(state)
+    ended = task.ends_early and task.stopped(state)
     bar = tqdm(total=config.steps, initial=first, unit="step", mininterval=0.5 if sys.stderr.isatty() else 15)
     with stop, bar, contextlib.closing(batches), _Profiler(config, prepared.workdir) as profiler:
         source = iter(batches)
@@ -130,7 +129,7 @@ def train(prepared: Prepared, writer: MetricsWriter) -> int:
 
             # 3. Log, look for trouble, save: each waits for the step.
             stopping = stop.requested  # read once: a signal that comes later is heard at the next step
-            ended = meter.ended  # early, by the task's own rule
+            ended = task.ends_early and task.stopped(state)  # by the task's own rule: waits for the step
             last = step == config.steps or stopping or ended
             diverged = meter.bad_steps >= config.max_bad_steps
             if step % config.log_every == 0 or last or diverged:
@@ -167,7 +166,6 @@ class _Meter:
             self._peak = (tflops * 1e12 or peak_flops(task.devices[0])) * len(task.devices)
         self._pending = None
         self.bad_steps = 0  # not finite, in a row, up to the last step read
-        self.ended = False  # the task's own rule says that training is over
         self.restart()
 
     def skip_clock(self, since: float) -> None:
@@ -212,7 +210,6 @@ class _Meter:
         if metrics is not None:
             self._window.append(jax.device_get(metrics))
             self.bad_steps = int(self._window[-1]["count/bad_steps"].total)
-            self.ended = bool(ENDED in self._window[-1] and self._window[-1][ENDED].total)
 
 
 class _Profiler:

@@ -50,6 +50,7 @@ class Rig3RTask:
     """A `training.task.Task`."""
 
     loss_name = "loss/total"
+    ends_early = False
 
     def __init__(self, run: Run, records: Records):
         self.run, self.records, self.config = run, records, run.config

@@ -12,7 +12,6 @@ from rig3r_jax.losses.mean import Mean
 from rig3r_jax.losses.multitask import merge_metrics
 from rig3r_jax.training.state import TrainState
 
-ENDED = "count/ended"  # metric by which a task says that its training is over before the last step
 Metrics = dict[str, Mean]
 TrainStep = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
 

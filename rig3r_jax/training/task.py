@@ -47,6 +47,7 @@ class Task(typing.Protocol):
     devices: tuple[jax.Device, ...]
     loss_name: str  # metric that the progress bar shows
     images_per_step: int
+    ends_early: bool  # training may be over before its last step
     operations_per_step: float  # floating-point operations, for MFU; NaN: not counted
 
     def init(self) -> TrainState:
@@ -58,7 +59,7 @@ class Task(typing.Protocol):
         ...
 
     def stopped(self, state: TrainState) -> bool:
-        """Whether the state says that training has ended early."""
+        """Whether the state says that training has ended early; asked after every step where `ends_early`."""
         ...
 
     def short_evaluation(self, params: PyTree) -> dict[str, float]:

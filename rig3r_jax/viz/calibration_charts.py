@@ -36,7 +36,7 @@ def write_calibration_charts(report: Mapping[str, Any], output_dir: str | Path) 
 
 
 def _reliability(path: Path, kinds: Mapping[str, Any]) -> None:
-    """Share of components inside the law's central interval of every level."""
+    """Share of components inside the central interval of every level, under their marginal laws."""
     with figure(path, f"Reliability under the stated law ({_law(kinds)})", 3, panel_size=(3.7, 3.7)) as axes:
         for ax, (name, title) in zip(axes, {"pooled": "All components", **_PARTS}.items(), strict=False):
             ax.plot([0, 100], [0, 100], color=QUIET, lw=1.0, ls="--", label="right")

@@ -13,7 +13,11 @@ from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.viz.figures import COLORS, DASHES, INK, figure, plain_ticks
 from rig3r_jax.viz.histories import Curve, History
 
-WINDOWED = 100  # logged values that a windowed d2 is the mean of
+ROWS = 100  # logged values of a trailing mean
+WINDOWS = 100  # windows, or a few more, that a logged windowed d2 is the mean of
+STEP_D2 = "calibration/predictive_d2_{part}"  # of one step's windows, under the predictive variance of the law
+WINDOWED_D2 = "calibration/windowed_d2_{part}"  # the same of the last WINDOWS windows; NaN of fewer
+RAW_D2 = "calibration/d2_{part}_mean"  # r^2 exp(-log variance): TARGET is that of a Gaussian law alone
 TARGET, BAND = 3.0, (2.5, 3.5)  # of d2; below: sigma too large, under-confident
 _MIN_SMOOTHED = 60
 _STOPS = (0.2, 0.4, 0.6, 1.0)  # parts of a run at which the table reads it: 100, 200, 300, 500 of 500 steps
@@ -67,7 +71,7 @@ CHARTS = {
     ),
     "calibration": Chart(
         "Calibration: squared error over predicted variance, of 3 components",
-        _pair("d2", {"calibration/d2_{part}_mean": "windowed"}, "d2", True),
+        _pair("d2", {STEP_D2: "one step", WINDOWED_D2: f"last {WINDOWS} windows", RAW_D2: "raw"}, "d2", True),
     ),
     "sigma_mean": Chart(
         "Predicted sigma, mean", _pair("sigma, {unit}", {"uncertainty/sigma_{part}_mean": "mean"}, log_y=True)
@@ -157,22 +161,18 @@ def summary_table(histories: Mapping[str, History]) -> str:
     lines = ["# Pose uncertainty training", ""]
     titles = ["run", "step"]
     for part in ("rot", "trans"):
-        titles += [f"d2_{part}", f"mean of {WINDOWED}", "status", f"sqrt_info_{part}_p90", f"clamp hit {part}"]
+        titles += [f"d2_{part}", "windowed", "status", f"sqrt_info_{part}_p90", f"clamp hit {part}"]
     lines += [_row(titles), "|---|" + "---:|" * (len(titles) - 1)]
     for label, history in histories.items():
         last = max(curve.steps[-1] for curve in history.curves.values())
         lines += [_row([label, *_course(history, round(last * stop))]) for stop in _STOPS]
-    lines += ["", f"d2 of one step is noise: the status is that of the mean over the last {WINDOWED} logged values,"]
-    lines += [
-        f"calibrated in {BAND[0]} to {BAND[1]}, below under-confident (sigma too large), above over-confident.",
-        "",
-    ]
-    titles = [f"{label}, {what}" for label in histories for what in ("last", f"mean of {WINDOWED}")]
+    lines += ["", *_d2_legend(histories), ""]
+    titles = [f"{label}, {what}" for label in histories for what in ("last", f"mean of last {ROWS} rows")]
     lines += ["## At the end", "", _row(["metric", *titles]), "|---|" + "---:|" * len(titles)]
     for name in dict.fromkeys(name for chart in CHARTS.values() for name in chart.metrics()):
         found = [history.find(name) for history in histories.values()]
         if any(found):
-            cells = [cell for curve in found for cell in (_last(curve, 1), _last(curve, WINDOWED))]
+            cells = [cell for curve in found for cell in (_last(curve, 1), _last(curve, ROWS))]
             lines.append(_row([name, *map(_number, cells)]))
     for chart, wanted in absent_charts(histories).items():
         lines += ["", f"Not drawn: {chart}; no run logged {', '.join(wanted)}."]
@@ -186,6 +186,32 @@ def status(d2: float) -> str:
     return "under-confident" if d2 < BAND[0] else "over-confident" if d2 > BAND[1] else "calibrated"
 
 
+def _d2(history: History, part: str) -> tuple[Curve | None, Curve | None, bool]:
+    """d2 of a step; its windowed mean; whether both are of the raw d2, because the run logged no other."""
+    step, windowed = (history.find(name.format(part=part)) for name in (STEP_D2, WINDOWED_D2))
+    if step or windowed:
+        return step, windowed, False
+    raw = history.find(RAW_D2.format(part=part))
+    return raw, raw and Curve(raw.steps, trailing_mean(raw.values)), raw is not None
+
+
+def _d2_legend(histories):
+    """What d2 and its mean are in the table, and of which runs they are something else."""
+    lines = [
+        f"d2 of one step, under the predictive variance, is noise: the status is that of the last {WINDOWS} windows,",
+        f"calibrated in {BAND[0]} to {BAND[1]}, below under-confident (sigma too large), above over-confident.",
+    ]
+    raw = [label for label, history in histories.items() if any(_d2(history, part)[2] for part in _PARTS)]
+    if raw:
+        lines += [
+            "",
+            f"Of {', '.join(raw)}, without a logged windowed d2: d2 is the raw r^2 exp(-log variance), its mean",
+            f"that of the last {ROWS} logged rows, and the status holds under a Gaussian law alone (calibrated is 6",
+            "of a Laplace law, 3 nu / (nu - 2) of a Student-t law).",
+        ]
+    return lines
+
+
 def _curves(panel: Panel, histories: Mapping[str, History]) -> list[tuple[str, str, Curve]]:
     """(label, metric, curve) of everything that a panel can show."""
     found = [(label, name, history.find(name)) for label, history in histories.items() for name in panel.lines]
@@ -195,11 +221,12 @@ def _curves(panel: Panel, histories: Mapping[str, History]) -> list[tuple[str, s
 def _draw(ax, panel, histories):
     """All lines of all runs: colours tell runs apart and dashes metrics; of one run, colours tell metrics apart."""
     histories = {textwrap.fill(label, 34): history for label, history in histories.items()}  # of the legend
-    labels, metrics = list(histories), list(panel.lines)
     ax.set(title=panel.title, xlabel="step", ylabel=panel.y_label)
     if panel.kind == "d2":
-        ax.axhspan(*BAND, color=COLORS[2], alpha=0.15, lw=0)
-        ax.axhline(TARGET, color=INK, lw=1.0, ls="--", label=f"target {TARGET:g}")
+        _draw_d2(ax, panel, histories)
+        _finish(ax, panel)
+        return
+    labels, metrics = list(histories), list(panel.lines)
     for label, name, curve in _curves(panel, histories):
         run, line = labels.index(label), metrics.index(name)
         several = len(labels) > 1
@@ -213,14 +240,33 @@ def _draw(ax, panel, histories):
             continue
         values = 100.0 * curve.values if panel.kind == "share" else curve.values
         values = np.where(values > 0, values, np.nan) if panel.log_y else values
-        length = WINDOWED if panel.kind == "d2" else max(3, len(values) // 25)
-        if panel.kind == "d2" or len(values) >= _MIN_SMOOTHED:
+        length = max(3, len(values) // 25)
+        if len(values) >= _MIN_SMOOTHED:
             ax.plot(curve.steps, values, color=color, lw=0.7, alpha=0.35)
             ax.set_xlabel(f"step   (thin: as logged, bold: mean of the last {length} values)")
             values = trailing_mean(values, length)
         mark = "o" if len(values) == 1 else None
         ax.plot(curve.steps, values, color=color, ls=dash, lw=1.7, marker=mark, label=", ".join(words))
     _finish(ax, panel)
+
+
+def _draw_d2(ax, panel, histories):
+    """Of every run one step's d2, thin, and the windowed one, bold."""
+    ax.axhspan(*BAND, color=COLORS[2], alpha=0.15, lw=0)
+    ax.axhline(TARGET, color=INK, lw=1.0, ls="--", label=f"target {TARGET:g}")
+    ax.set_xlabel("step   (thin: as logged, bold: windowed)")
+    part = next(part for part, title in _PARTS.items() if title == panel.title)
+    for color, (label, history) in zip(COLORS, histories.items(), strict=False):
+        step, windowed, raw = _d2(history, part)
+        words = f"raw, last {ROWS} rows;\ntarget of a Gaussian law" if raw else f"last {WINDOWS} windows"
+        words = f"{label}:\n{words}" if len(histories) > 1 else words
+        for curve, width, alpha in ((step, 0.7, 0.35), (windowed, 1.7, 1.0)):
+            if curve is None:
+                continue
+            values = np.where(curve.values > 0, curve.values, np.nan)
+            mark = "o" if curve is windowed and len(values) == 1 else None
+            named = words if curve is windowed and np.isfinite(values).any() else None
+            ax.plot(curve.steps, values, color=color, lw=width, alpha=alpha, marker=mark, label=named)
 
 
 def _draw_band(ax, panel, history, line, color, label):
@@ -235,7 +281,7 @@ def _draw_band(ax, panel, history, line, color, label):
         ax.fill_between(curves[0].steps, curves[0].values, curves[2].values, color=color, alpha=0.22, lw=0, label=area)
 
 
-def trailing_mean(values: Float[np.ndarray, "n"], length: int = WINDOWED) -> Float[np.ndarray, "n"]:
+def trailing_mean(values: Float[np.ndarray, "n"], length: int = ROWS) -> Float[np.ndarray, "n"]:
     """Mean of the last `length` finite values at every place; NaN until a tenth of them have come."""
     finite = np.isfinite(values)
     sums = np.concatenate([[0.0], np.cumsum(np.where(finite, values, 0.0))])
@@ -267,8 +313,8 @@ def _finish(ax, panel):
 def _course(history, step):
     cells = [f"{step:g}"]
     for part in ("rot", "trans"):
-        d2 = history.find(f"calibration/d2_{part}_mean")
-        mean = _last(d2, WINDOWED, step)
+        d2, windowed, raw = _d2(history, part)
+        mean = _last(d2, ROWS, step) if raw else _logged(windowed, step)
         hits = _last(history.find(f"diagnostic/sqrt_info_{part}_clamp_hit"), 1, step)
         cells += [_number(_last(d2, 1, step)), _number(mean), status(mean)]
         cells.append(_number(_last(history.find(f"diagnostic/sqrt_info_{part}_p90"), 1, step)))
@@ -280,6 +326,12 @@ def _last(curve, count, step=math.inf):
     """Mean of the last finite values up to a step; NaN without any."""
     values = np.zeros(0) if curve is None else curve.values[(curve.steps <= step) & np.isfinite(curve.values)]
     return float(values[-count:].mean()) if len(values) else math.nan
+
+
+def _logged(curve, step):
+    """The value logged last up to a step; NaN too, which is no mean of fewer windows."""
+    values = np.zeros(0) if curve is None else curve.values[curve.steps <= step]
+    return float(values[-1]) if len(values) else math.nan
 
 
 def _number(value):

@@ -14,6 +14,8 @@ from rig3r_jax.evaluation.calibration import (
     CENTRAL_LEVELS,
     band_and_status,
     calibration_report,
+    component_probabilities,
+    weighted_sum_probability,
     windowed_mean,
 )
 from rig3r_jax.evaluation.error_samples import (
@@ -153,6 +155,79 @@ def test_what_is_trained_is_what_is_reported(law, parameterisation, size):
     for name in ("trans", "rot"):
         means = squared_distances(samples)[name].reshape(1, 5, 7).mean(-1)
         np.testing.assert_allclose(means, np.asarray(d2[name]), rtol=1e-9)
+
+
+SIZES = np.array([0.05, 0.3, 1.0, 1.5, 2.0, 3.0, 5.0, 12.0, 100.0])
+WEIGHTS = ([1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [1.0, -1.0, 0.0, 0.0, 0.0, 0.0], [0.3, 0.05, 1.0, -0.4, 0.1, 0.0])
+OTHER_LAWS = [Likelihood("laplace"), *(Likelihood("student_t", dof) for dof in (2.5, 5.0, 8.0, 400.0))]
+
+
+@pytest.mark.parametrize("law", OTHER_LAWS, ids=str)
+def test_weighted_sums_against_monte_carlo(law):
+    rng = np.random.default_rng(20)
+    frozen = stats.t(law.dof) if law.name == "student_t" else stats.laplace()
+    draws = (frozen.ppf(rng.random((6, 300_000))) if law.dof > 100 else frozen.rvs((6, 300_000), rng)) / frozen.std()
+    for weights in WEIGHTS:
+        weights = np.array(weights) / np.linalg.norm(weights)
+        sums = np.abs(weights @ draws)
+        expected = [np.mean(sums <= size) for size in SIZES]
+        found = weighted_sum_probability(law, -SIZES, np.tile(weights, (len(SIZES), 1)))
+        np.testing.assert_allclose(found, expected, atol=0.003)  # 3.3 standard deviations of the expectation at most
+    alone = weighted_sum_probability(law, SIZES, np.tile([1.0, 0.0, 0.0], (len(SIZES), 1)))
+    np.testing.assert_array_equal(alone, law.central_probability(SIZES * frozen.std()))
+
+
+def test_weighted_sums_that_have_a_closed_form():
+    """Two Laplace variables of equal scale: the density of their sum at unit scale is (1 + |x|) exp(-|x|) / 4."""
+    half = np.full((len(SIZES), 2), math.sqrt(0.5))
+    size = 2.0 * SIZES  # of the sum of two at scale 1, whose standard deviation is 2
+    expected = 1.0 - (1.0 + 0.5 * size) * np.exp(-size)
+    np.testing.assert_allclose(weighted_sum_probability(Likelihood("laplace"), SIZES, half), expected, atol=1e-4)
+    gaussian = weighted_sum_probability(Likelihood(), SIZES, half)
+    np.testing.assert_allclose(gaussian, 2 * stats.norm.cdf(SIZES) - 1, atol=1e-12)
+
+
+@pytest.mark.parametrize("law", [Likelihood("laplace"), Likelihood("student_t", 5.0)], ids=str)
+def test_coverage_is_of_components_not_of_whitened_ones(law):
+    """One covariance, whose components are sums of many errors; its rotation is stated four times too small."""
+    rng = np.random.default_rng(21)
+    frozen, count = stats.t(law.dof) if law.name == "student_t" else stats.laplace(), 12_000
+    upper = np.triu(np.where(np.eye(6), 1.0, 0.8)) * np.array([[0.03], [0.02], [0.01], [0.004], [0.005], [0.006]])
+    residual = frozen.rvs((count, 6), rng) / frozen.std() @ upper.T
+    stated = np.broadcast_to(upper @ upper.T, (count, 6, 6))
+    samples = ErrorSamples(residual, stated, law)
+    report = calibration_report(samples, residual)
+    assert list(report.coverage) == ["pooled", "trans", "rot", "v_x", "v_y", "v_z", "w_x", "w_y", "w_z", "whitened"]
+    simulated = np.abs(frozen.rvs((300_000, 6), rng) / frozen.std() @ upper.T)
+    for level, nominal in CENTRAL_LEVELS.items():
+        bounds = np.quantile(simulated, nominal, axis=0)  # of the marginals, from other draws
+        for dim, name in enumerate(("v_x", "v_y", "v_z", "w_x", "w_y", "w_z")):
+            assert report.coverage[name][level] == pytest.approx(nominal, abs=0.015)
+            assert report.coverage[name][level] == pytest.approx(
+                np.mean(np.abs(residual[:, dim]) <= bounds[dim]), abs=5e-3
+            )
+        assert report.coverage["whitened"][level] == pytest.approx(nominal, abs=0.015)
+    one_sigma = CENTRAL_LEVELS["1sigma"]
+    naive = law.central_probability(residual[:, 0] / np.sqrt(stated[:, 0, 0]) * frozen.std())
+    assert abs(np.mean(naive <= one_sigma) - one_sigma) > 0.02  # a sum does not follow the law of its parts
+    assert report.ks_law < 0.015 and report.calibration_error < 0.01
+    small = calibration_report(samples.scaled(1.0, 1 / 16), residual).coverage
+    assert small["v_x"] == report.coverage["v_x"]  # whatever is said of the rotation
+    outside = np.mean(np.abs(residual[:, 3]) > np.quantile(simulated[:, 3], one_sigma) / 4)
+    assert 1 - small["w_x"]["1sigma"] == pytest.approx(outside, abs=5e-3) and outside > 0.6
+    assert small["whitened"]["1sigma"] < small["pooled"]["1sigma"] - 0.03  # rotation spreads over all whitened ones
+    assert "| whitened |" in calibration_table.report_markdown(report)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=LIKELIHOODS)
+def test_independent_components_follow_the_law_itself(law):
+    flat = draw(law, 300, np.random.default_rng(22))
+    expected = law.central_probability(flat.residual / np.sqrt(flat.covariance / law.variance_of_unit_scale))
+    np.testing.assert_allclose(component_probabilities(flat), expected, rtol=1e-12)
+    whole = ErrorSamples(flat.residual, flat.covariance[:, :, None] * np.eye(6), law)
+    np.testing.assert_allclose(component_probabilities(whole), expected, rtol=1e-12)
+    assert "whitened" not in calibration_report(flat, flat.residual).coverage
+    assert ("whitened" in calibration_report(whole, flat.residual).coverage) == (law.name != "gaussian")
 
 
 def test_diagonal_covariances_say_the_same_as_variances():

@@ -28,7 +28,7 @@ from rig3r_jax.training.uncertainty.objective import last_residuals, window_batc
 from rig3r_jax.training.uncertainty.watch import WINDOWED, WINDOWS, WatchOptions, watch_state
 
 WIDTH, VIEWS = 32, 4
-PLAIN = study.plain_options(WIDTH)
+PLAIN = HeadOptions().for_width(WIDTH)
 RECIPE = dataclasses.replace(
     PLAIN, head_init="mle", windows_per_step=10, warmup_steps=50, clip_norm=2.0, watch=WatchOptions(lower_after=350)
 )

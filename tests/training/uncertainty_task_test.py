@@ -18,13 +18,12 @@ from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.training import task as tasks
 from rig3r_jax.training.data import build_mixture
 from rig3r_jax.training.position import Position
-from rig3r_jax.training.step import ENDED
 from rig3r_jax.training.uncertainty.features import WindowFeatures, joined
 from rig3r_jax.training.uncertainty.head import HeadOptions, initial_state, make_head_step
 from rig3r_jax.training.uncertainty.objective import window_batch
 from rig3r_jax.training.uncertainty.pools import SPLITS, Pools, kinds_of, read_pools
 from rig3r_jax.training.uncertainty.task import UncertaintyTask
-from rig3r_jax.training.uncertainty.watch import WatchState
+from rig3r_jax.training.uncertainty.watch import ENDED, WatchState
 from tests.batches import random_rotations
 from tests.conftest import REPO
 
@@ -64,9 +63,12 @@ def windows(count=12, iterations=2, seed=0):
     )
 
 
-@pytest.mark.parametrize(("parameterisation", "iterations"), [("log_variance", 2), ("cholesky", 1)])
-def test_step_does_not_depend_on_micro_batches(parameterisation, iterations):
-    nll, options = NllOptions(parameterisation), HeadOptions(windows_per_step=12)
+@pytest.mark.parametrize(
+    ("parameterisation", "iterations", "weighting"),
+    [("log_variance", 2, "none"), ("cholesky", 1, "none"), ("log_variance", 2, "gt_trans_norm")],
+)
+def test_step_does_not_depend_on_micro_batches(parameterisation, iterations, weighting):
+    nll, options = NllOptions(parameterisation, motion_weighting=weighting), HeadOptions(windows_per_step=12)
     batch = window_batch(windows(12, iterations), nll.min_translation)
     state = initial_state(batch, nll, options, 0)
     one, parts = (jax.jit(make_head_step(nll, options, accumulate))(state, batch) for accumulate in (1, 3))
@@ -254,7 +256,7 @@ def test_pools_of_another_backbone_or_seed_are_made_anew(config, records, made, 
     assert backbone.seen == 7
     equal(pools.train, made[1].train)
     other = config.copy_and_resolve_references()
-    other.seed = 7
+    other.windows.seed = 7
     seeded = read_pools(other, records, backbone, tmp_path)
     assert backbone.seen == 14 and seeded.train.names != pools.train.names
 

@@ -259,7 +259,7 @@ def test_camera_covariances_grow_away_from_the_first_frame(written):
 
 def test_right_covariances_make_cameras_calibrated(tmp_path, monkeypatch):
     """Independent errors of known covariance: squares of the graph's errors are as large as its covariances say."""
-    monkeypatch.setattr("rig3r_jax.training.uncertainty.trajectories.write_trajectory_chart", lambda *_: None)
+    monkeypatch.setattr("rig3r_jax.training.uncertainty.trajectory_files.write_trajectory_chart", lambda *_: None)
     d2 = [write_trajectory(tmp_path, str(seed), predictions(seed), images(FRAMES)).d2 for seed in range(20)]
     means = {part: np.mean([row[part] for row in d2]) for part in d2[0]}
     # The windows' fitted scale takes an error's part away: a little less than 3, 3 and 6.

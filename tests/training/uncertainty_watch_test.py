@@ -14,10 +14,10 @@ from rig3r_jax.losses.mean import Mean
 from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.training.checkpoint import Checkpoints
 from rig3r_jax.training.optimizer import make_optimizer
-from rig3r_jax.training.step import ENDED
 from rig3r_jax.training.uncertainty.head import HeadOptions, continue_training, initial_state
 from rig3r_jax.training.uncertainty.objective import STEP_D2, WindowBatch
 from rig3r_jax.training.uncertainty.watch import (
+    ENDED,
     WINDOWED,
     WINDOWS,
     WatchOptions,
@@ -32,7 +32,7 @@ PARAMS = {"layer": {"kernel": jnp.full((2, 2), 0.5), "bias": jnp.ones(2)}}
 
 def run(options, trans, rot=None, size=1):
     """(factor that each step's update was scaled by, metrics after it) for d2 of consecutive steps."""
-    watch, read = watch_d2(options, size), watch_metrics(options, ENDED)
+    watch, read = watch_d2(options, size), watch_metrics(options)
     update = jax.jit(lambda state, metrics: watch.update({"x": jnp.ones(3)}, state, metrics=metrics))
     state, factors, rows = watch.init({"x": jnp.zeros(3)}), [], []
     for of_trans, of_rot in zip(trans, trans if rot is None else rot, strict=True):

@@ -10,7 +10,7 @@ import pytest
 
 from rig3r_jax.evaluation.calibration import calibration_report
 from rig3r_jax.evaluation.error_samples import ErrorSamples
-from rig3r_jax.viz import figures
+from rig3r_jax.viz import figures, pose_charts
 from rig3r_jax.viz.calibration_charts import write_calibration_charts
 from rig3r_jax.viz.histories import Curve, History
 from rig3r_jax.viz.pose_charts import CHARTS, absent_charts, status, summary_table, trailing_mean, write_charts
@@ -105,6 +105,76 @@ def test_table_reads_the_run_at_the_steps_of_the_experiment():
     ]
     assert rows[2].endswith("| - | - | - | - | 30 % |")
     assert "| calibration/d2_rot_mean | 9 | 9 |" in text
+    assert "Of one|two, without a logged windowed d2" in text and "last 100 logged rows" in text
+
+
+def own(raw, step, windowed):
+    """A run that logs all three d2 of rotation."""
+    names = ("calibration/d2_rot_mean", "calibration/predictive_d2_rot", "calibration/windowed_d2_rot")
+    values = [np.broadcast_to(np.asarray(x, np.float64), (500,)) for x in (raw, step, windowed)]
+    return History(Path("run"), {name: Curve(STEPS, value) for name, value in zip(names, values, strict=True)})
+
+
+def test_the_status_is_of_the_windowed_d2_under_the_predictive_variance():
+    """A calibrated Laplace run, whose raw d2 is 6, beside a run of another origin that logs the raw d2 alone."""
+    windowed = np.where(STEPS <= 150, np.nan, 3.1)
+    foreign = History(Path("csv"), {"calibration/d2_rot_mean": Curve(STEPS, np.full(500, 6.0))})
+    text = summary_table({"ours": own(6.0, 2.9, windowed), "theirs": foreign})
+    cells = [
+        [cell.strip() for cell in row.split("|")[1:6]] for row in text.splitlines() if re.match(r"\| \w+s \|", row)
+    ]
+    assert cells[0] == ["ours", "100", "2.9", "-", "-"]  # fewer windows than a mean is of
+    assert cells[1:4] == [["ours", step, "2.9", "3.1", "calibrated"] for step in ("200", "300", "500")]
+    assert cells[4] == ["theirs", "100", "6", "6", "over-confident"]
+    assert "Of theirs, without a logged windowed d2" in text
+    assert (
+        "| metric | ours, last | ours, mean of last 100 rows | theirs, last | theirs, mean of last 100 rows |" in text
+    )
+    assert "| calibration/windowed_d2_rot | 3.1 | 3.1 | - | - |" in text
+    assert "without a logged" not in summary_table({"ours": own(6.0, 2.9, windowed)})
+    ended = summary_table({"ours": own(6.0, 2.9, np.where(STEPS < 500, 3.0, np.nan))})
+    assert "| ours | 500 | 2.9 | - | - |" in ended  # not the last number there was
+
+
+def test_the_calibration_chart_draws_the_windowed_d2(tmp_path, monkeypatch):
+    """Lines by their values: thin ones a step's, bold ones windowed; the raw d2 only of a run without another."""
+    drawings = []
+
+    def look(ax, panel):
+        drawings.append(([(line.get_ydata()[-1], line.get_linewidth()) for line in ax.lines], ax.texts_of_legend()))
+
+    monkeypatch.setattr(pose_charts, "_finish", lambda ax, panel: look(Legend(ax), panel))
+    foreign = History(Path("csv"), {"train/calibration/d2_rot_mean": Curve(STEPS, np.full(500, 5.0))})
+    runs = {"ours": own(6.0, 2.0, 3.1), "theirs": foreign, "young": own(6.0, 4.0, np.nan)}
+    write_charts(runs, tmp_path)
+    lines, legend = drawings[0]
+    assert lines[0] == (3.0, 1.0) and lines[1:5] == [(2.0, 0.7), (3.1, 1.7), (5.0, 0.7), (5.0, 1.7)]
+    assert lines[5] == (4.0, 0.7) and np.isnan(lines[6][0])
+    assert legend == [
+        "target 3",
+        "ours:\nlast 100 windows",
+        "theirs:\nraw, last 100 rows;\ntarget of a Gaussian law",
+    ]
+
+
+class Legend:
+    """Axes whose legend can be read."""
+
+    def __init__(self, ax):
+        self.lines, self._ax = ax.lines, ax
+
+    def texts_of_legend(self):
+        return self._ax.get_legend_handles_labels()[1]
+
+
+def test_runs_of_either_kind_are_overlaid(tmp_path):
+    foreign = History(Path("csv"), {"calibration/d2_rot_mean": Curve(STEPS, np.full(500, 5.0))})
+    wavy = 3 + 0.5 * np.sin(STEPS / 9)
+    for name, runs in {
+        "both": {"ours": own(6.0, wavy, wavy), "theirs": foreign},
+        "turned": {"theirs": foreign, "ours": own(6.0, wavy, wavy)},
+    }.items():
+        drawn(write_charts(runs, tmp_path / name)[0])
 
 
 def test_status_bands():

@@ -59,6 +59,10 @@ def open_backbone(section: ConfigDict) -> Backbone:
         ValueError, FileNotFoundError: neither is there.
     """
     path = Path(section.path)
+    if not path.exists():
+        raise ValueError(
+            f"backbone.path is {path}, which does not exist; put the backbone back, a head is of no use alone"
+        )
     if path.is_dir():
         config = load_config(path / "config.json")
         if (task := config.get("task", "rig3r")) != "rig3r":
@@ -87,7 +91,9 @@ class Rig3RBackbone:
             raise ValueError(f"backbone.metadata is {metadata!r}; it must be one of {', '.join(METADATA)}")
         self.name, self._run, self._params, self._metadata = name, run, params, metadata
         self._known = run.config.evaluation.known_intrinsics
-        model = {key: value for key, value in run.config.model.to_dict().items() if key not in EXECUTION}
+        model = {
+            key: value for key, value in run.config.model.to_dict().items() if key not in EXECUTION or key == "dtype"
+        }
         self.digest = _digest(params, model, metadata, self._known, repr(self.sample_options(2)))
         self._read = jax.jit(lambda params, views, intrinsics: _read_rig3r(run.model, params, views, intrinsics))
 
@@ -147,7 +153,10 @@ class VggtBackbone:
         self.name, self._params = name, params
         self._model = model.clone(outputs=("camera",), log_variance=False)
         self._image_size = image_size
-        fields = {key: value for key, value in self._model.__dict__.items() if isinstance(value, int | float | str)}
+        fields = {
+            key: value for key, value in self._model.__dict__.items() if isinstance(value, int | float | str | tuple)
+        }
+        fields["dtype"] = jnp.dtype(self._model.dtype).name
         self.digest = _digest(params, fields, image_size)
         self._estimate = jax.jit(lambda params, images: self._model.apply({"params": params}, images).camera)
 

@@ -25,6 +25,7 @@ from rig3r_jax.training.checkpoint import Checkpoints, only_writer
 from rig3r_jax.training.flags import read_config
 from rig3r_jax.training.task import validate
 from rig3r_jax.training.uncertainty import report
+from rig3r_jax.training.uncertainty.export import write_head
 from rig3r_jax.training.uncertainty.study import (
     RECIPE,
     Arm,
@@ -36,7 +37,6 @@ from rig3r_jax.training.uncertainty.study import (
     summary,
 )
 from rig3r_jax.training.uncertainty.task import UncertaintyTask, open_task
-from rig3r_jax.viz.calibration_charts import write_calibration_charts
 from rig3r_jax.viz.histories import read_history
 from rig3r_jax.viz.pose_charts import write_charts
 
@@ -79,7 +79,8 @@ def calibrate_study(workdir: Path, backbone: Path | None, seeds: int, overrides:
 
 
 def _train_backbone(folder: Path, records: Path) -> int:
-    config = _config("uncertainty_backbone", [f"--config.data.records={records}"])
+    given = [f"--config.data.records={records}", "--config.evaluation.enabled=False"]
+    config = _config("uncertainty_backbone", given)
     if (folder / "config.json").exists():
         checkpoints = Checkpoints(folder, config.train.keep_checkpoints)
         latest = checkpoints.latest_step
@@ -102,7 +103,7 @@ def _run(task: UncertaintyTask, workdir: Path, seeds: int) -> None:
     results = []
     for arm in study_arms(pools.train, task.nll, task.head):
         result = run_arm(arm, pools.train, pools.validation, pools.test, range(seeds), _say)
-        _write_histories(workdir / "arms", result)
+        _write_arm(workdir / "arms", result, task.backbone.digest)
         results.append(result)
     print()
     verdicts = checks(results)
@@ -114,7 +115,7 @@ def _run(task: UncertaintyTask, workdir: Path, seeds: int) -> None:
     histories = {arm.name: read_history(_folder(workdir / "arms", arm, 0)) for arm in plain}
     write_charts(histories, workdir / "charts")
     recipe = next(result for result in results if result.arm.role == RECIPE)
-    write_calibration_charts(recipe.reports[0].to_json(), workdir / "calibration")
+    report.write_calibration(recipe.reports[0], workdir, {"seed": recipe.seeds[0], "backbone": task.backbone.name})
     if config.evaluation.trajectories:
         print(report.write_trajectories(task, recipe.params[0], workdir))
 
@@ -127,10 +128,13 @@ def _folder(root: Path, arm: Arm, seed: int) -> Path:
     return root / re.sub(r"[^\w.]+", "_", arm.name) / f"seed_{seed}"
 
 
-def _write_histories(root: Path, result: ArmResult) -> None:
-    for seed, rows in zip(result.seeds, result.histories, strict=True):
+def _write_arm(root: Path, result: ArmResult, backbone: str) -> None:
+    """Metrics and the head of every seed."""
+    for seed, params, rows in zip(result.seeds, result.params, result.histories, strict=True):
+        folder = _folder(root, result.arm, seed)
         lines = (json.dumps({k: v if np.isfinite(v) else None for k, v in row.items()}) + "\n" for row in rows)
-        write_atomically(_folder(root, result.arm, seed) / "metrics.jsonl", "".join(lines).encode())
+        write_atomically(folder / "metrics.jsonl", "".join(lines).encode())
+        write_head(folder / "head.safetensors", params, result.arm.nll, f"{result.arm.name}, seed {seed}", backbone)
 
 
 def _write_json(path: Path, results: Sequence[ArmResult], verdicts: Sequence[str]) -> None:

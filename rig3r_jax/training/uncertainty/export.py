@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import jax
+import numpy as np
 from jaxtyping import PyTree
 
-from rig3r_jax.losses.pose_nll import NllOptions
+from rig3r_jax.losses.pose_nll import NllOptions, variance_factor
 from rig3r_jax.training.uncertainty.backbone import VggtBackbone
 from rig3r_jax.training.workdir import open_workdir
 from rig3r_jax.weights import vggt
@@ -22,23 +24,30 @@ def save_head(workdir: str | Path, out: str | Path) -> str:
     """Writes the newest head of an uncertainty run.
 
     Over VGGT, and as log-variances: the whole backbone's file with the head as its log-variance branch, every other
-    array as it was. Else the head alone, for `load_head`.
+    array as it was. Laws with heavier tails than a Gaussian's are told by the logarithm of their variance. Else the
+    head alone, for `load_head`.
     """
     task, state = open_workdir(Path(workdir))
     params, told = jax.device_get(state.params), f"{Path(workdir).name}, step {int(state.step)}"
-    law = json.dumps(dataclasses.asdict(task.nll))
     if isinstance(task.backbone, VggtBackbone) and task.nll.parameterisation == "log_variance":
         whole, metadata = load_params(task.config.backbone.path)
-        arrays = flatten(whole) | {f"{BRANCH}/{name}": leaf for name, leaf in flatten(params).items()}
+        head = dict(flatten(params))
+        head["fc2/bias"] = head["fc2/bias"] + np.float32(math.log(variance_factor(task.nll)))
+        arrays = flatten(whole) | {f"{BRANCH}/{name}": leaf for name, leaf in head.items()}
         fields = json.loads(metadata["fields"]) | {"log_variance": True}
         dtypes = {"dtypes": json.dumps(_backbone_dtypes(whole, metadata))}
         metadata = {key: value for key, value in metadata.items() if key != "initialised"}
-        more = {"fields": json.dumps(fields), "pose_log_var": told, "nll": law}
+        more = {"fields": json.dumps(fields), "pose_log_var": f"{told}; log of the predictive variance"}
         save_params(out, nest(arrays), metadata | dtypes | more)
         return f"{workdir} -> {out}: {task.backbone.name} with the head of {told} as {BRANCH}"
-    metadata = {"kind": KIND, "source": told, "backbone": task.backbone.digest, "nll": law}
-    save_params(out, params, metadata)
+    write_head(out, params, task.nll, told, task.backbone.digest)
     return f"{workdir} -> {out}: the head of {told}, for {task.backbone.name}"
+
+
+def write_head(path: str | Path, params: PyTree, nll: NllOptions, source: str, backbone: str) -> None:
+    """The head alone; `backbone` is the digest of the one whose errors it knows."""
+    law = json.dumps(dataclasses.asdict(nll))
+    save_params(path, params, {"kind": KIND, "source": source, "backbone": backbone, "nll": law})
 
 
 def _backbone_dtypes(params: PyTree, metadata: dict[str, str]) -> dict[str, str]:

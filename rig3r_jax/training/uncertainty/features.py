@@ -47,8 +47,8 @@ class WindowFeatures:
             values = getattr(self, name)
             if values.shape != shape:
                 raise ValueError(f"{name} has the shape {values.shape}; beside these features it must be {shape}")
-            by_window = values if name == "camera_from_world_true" else np.moveaxis(values, 1, 0)
-            bad = ~np.isfinite(by_window.reshape(count, -1)).all(-1)
+            axis = 0 if name == "camera_from_world_true" else 1
+            bad = ~np.isfinite(values).all(axis=tuple(k for k in range(values.ndim) if k != axis))
             if bad.any():
                 first = self.names[np.flatnonzero(bad)[0]]
                 raise ValueError(f"{name} is not finite in {bad.sum()} of {count} windows, first {first}; leave it out")

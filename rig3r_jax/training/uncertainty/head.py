@@ -18,18 +18,28 @@ from rig3r_jax.losses.pose_nll import NllOptions, covariance, initial_bias, pred
 from rig3r_jax.models import pose_uncertainty
 from rig3r_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from rig3r_jax.training.state import TrainState
-from rig3r_jax.training.step import ENDED, TrainStep, make_train_step
+from rig3r_jax.training.step import TrainStep, make_train_step
 from rig3r_jax.training.uncertainty.features import WindowFeatures
-from rig3r_jax.training.uncertainty.objective import HeadObjective, WindowBatch, last_residuals, window_batch
+from rig3r_jax.training.uncertainty.objective import (
+    HeadObjective,
+    WindowBatch,
+    last_residuals,
+    residuals_of,
+    window_batch,
+)
 from rig3r_jax.training.uncertainty.watch import WatchOptions, watch_d2, watch_metrics, watch_state
 
 CHUNK = 50  # steps of one compiled program
+RATE_WIDTH = 2048  # of VGGT's features
 Curves = list[dict[str, int | float]]  # a row per step, which is its `step`
 
 
 @dataclasses.dataclass(frozen=True)
 class HeadOptions:
-    """How the head is trained. The defaults are those of a plain AdamW run of one window per step."""
+    """How the head is trained. The defaults are those of a plain AdamW run of one window per step.
+
+    Learning rates are for a head of RATE_WIDTH features, see `for_width`.
+    """
 
     steps: int = 500
     windows_per_step: int = 1
@@ -58,9 +68,18 @@ class HeadOptions:
         if wrong:
             raise ValueError("; ".join(wrong))
 
+    def for_width(self, width: int) -> "HeadOptions":
+        """The same for features of another width, learning as quickly.
+
+        A step of Adam moves each weight by the learning rate, hence the output by it times the hidden width.
+        """
+        factor = RATE_WIDTH / width
+        rates = {name: factor * getattr(self, name) for name in ("learning_rate", "end_learning_rate")}
+        return dataclasses.replace(self, **rates)
+
 
 def mle_variance(residual: Float[np.ndarray, "n 6"]) -> Float[np.ndarray, "6"]:
-    """A Gaussian's most likely variances, one for all frames: mean squares, under which d2 is on target.
+    """A Gaussian's most likely variances (m^2, rad^2), one for all frames: mean squares, under which d2 is on target.
 
     Under a law with heavier tails the residuals of all frames together, whose spreads differ, would be over-confident.
     """
@@ -81,7 +100,7 @@ def initial_state(windows: WindowBatch, nll: NllOptions, options: HeadOptions, s
 
 def make_head_step(nll: NllOptions, options: HeadOptions, accumulate: int = 1) -> TrainStep:
     """The training step of the head, to be jitted; the gradient's norm goes by the name of the head's curves."""
-    watched = watch_metrics(options.watch, ENDED)
+    watched = watch_metrics(options.watch)
     step = make_train_step(HeadObjective(nll), *_optimizer(options), accumulate=accumulate, state_metrics=watched)
 
     def head_step(state: TrainState, batch: WindowBatch):
@@ -177,7 +196,10 @@ def _apply(params: PyTree, features: Float[Array, "i b n d"], parameterisation: 
 def said_covariance(
     params: PyTree, windows: WindowFeatures, nll: NllOptions
 ) -> Float[np.ndarray, "b n 6"] | Float[np.ndarray, "b n 6 6"]:
-    """What the head says of the last refinement's errors: predictive variances, or covariances of `cholesky`."""
+    """What the head says of the last refinement's errors: predictive variances, or covariances of `cholesky`.
+
+    Of the tangents (v, w) in true_from_predicted, in the true camera's frame: m^2, m rad, rad^2.
+    """
     raw = predict(params, windows, nll)[-1]
     with jax.enable_x64(True):
         spread = covariance if nll.parameterisation == "cholesky" else predictive_variance
@@ -186,7 +208,7 @@ def said_covariance(
 
 def error_samples(params: PyTree, windows: WindowFeatures, nll: NllOptions) -> ErrorSamples:
     """Residuals of the last refinement with what the head says of them, for the calibration report."""
-    residual = last_residuals(window_batch(windows, nll.min_translation))
+    residual = residuals_of(windows, nll.min_translation)
     said = said_covariance(params, windows, nll)
     return ErrorSamples(
         residual,

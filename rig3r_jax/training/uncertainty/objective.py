@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from rig3r_jax.geometry.residual import WindowScale
 from rig3r_jax.losses.mean import Mean
 from rig3r_jax.losses.pose_metrics import PARTS, WindowMotion
-from rig3r_jax.losses.pose_nll import NllOptions, pose_nll, window_d2, window_errors
+from rig3r_jax.losses.pose_nll import NllOptions, motion_weights, pose_nll, window_d2, window_errors
 from rig3r_jax.models import pose_uncertainty
 from rig3r_jax.training.uncertainty.features import WindowFeatures
 
@@ -33,6 +33,12 @@ class WindowBatch:
     def __len__(self) -> int:
         return self.features.shape[0]
 
+    @property
+    def motion(self) -> WindowMotion:
+        """As the loss takes it, refinements first."""
+        scale, predicted = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), (self.scale, self.predicted_distance))
+        return WindowMotion(scale, self.true_distance, predicted)
+
     def take(self, rows: Int[Array, "k"]) -> "WindowBatch":
         """These windows."""
         return jax.tree.map(lambda x: x[rows], self)
@@ -50,6 +56,13 @@ def window_batch(windows: WindowFeatures, min_translation: float) -> WindowBatch
 _window_errors = jax.jit(window_errors, static_argnums=2)
 
 
+def residuals_of(windows: WindowFeatures, min_translation: float) -> Float[np.ndarray, "n 6"]:
+    """`last_residuals` of windows whose features stay where they are."""
+    cameras = (windows.camera_from_world_predicted[-1:], windows.camera_from_world_true)
+    residual, _ = _window_errors(*map(jnp.asarray, cameras), min_translation)
+    return np.asarray(residual[-1], np.float64).reshape(-1, 6)
+
+
 def last_residuals(batch: WindowBatch) -> Float[np.ndarray, "n 6"]:
     """Residuals of the last refinement, of all windows and frames; float64 on the host."""
     return np.asarray(batch.residual[:, -1], np.float64).reshape(-1, 6)
@@ -61,22 +74,21 @@ class HeadObjective:
 
     nll: NllOptions
 
-    def prepare(self, batch: WindowBatch) -> tuple[WindowBatch, Float[Array, ""]]:
-        """The windows, and how many there are."""
-        return batch, jnp.asarray(len(batch), batch.residual.dtype)
+    def prepare(self, batch: WindowBatch) -> tuple[tuple[WindowBatch, Float[Array, "b"]], Float[Array, ""]]:
+        """The windows with the weights of their translations, and how many there are."""
+        weights = motion_weights(batch.motion, self.nll)
+        return (batch, weights), jnp.asarray(len(batch), batch.residual.dtype)
 
     def loss(
-        self, params: PyTree, rows: WindowBatch, whole: Float[Array, ""]
+        self, params: PyTree, rows: tuple[WindowBatch, Float[Array, "b"]], whole: Float[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Mean]]:
         """`pose_nll` of these windows, and its metrics with d2 under the predictive variance."""
-        features, residual, scale, predicted = jax.tree.map(
-            lambda x: jnp.swapaxes(x, 0, 1), (rows.features, rows.residual, rows.scale, rows.predicted_distance)
-        )
+        batch, weights = rows
+        features, residual = (jnp.swapaxes(x, 0, 1) for x in (batch.features, batch.residual))
         raw = pose_uncertainty.build(features.shape[-1], self.nll.parameterisation).apply({"params": params}, features)
-        motion = WindowMotion(scale, rows.true_distance, predicted)
-        loss, _, found = pose_nll(residual, raw, self.nll, motion)
+        loss, _, found = pose_nll(residual, raw, self.nll, batch.motion, weights)
         found |= {STEP_D2[part]: Mean.of(value) for part, value in window_d2(residual[-1], raw[-1], self.nll).items()}
-        one, share = jnp.ones((), loss.dtype), len(rows) / whole
+        one, share = jnp.ones((), loss.dtype), len(batch) / whole
         metrics = {name: value if isinstance(value, Mean) else Mean(value, one) for name, value in found.items()}
         metrics["loss/pose_uncertainty_nll"] = Mean(loss, one)
         # Losses of micro-batches add up.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 import logging
 from pathlib import Path
 
@@ -48,10 +49,13 @@ def open_stream(config: ConfigDict, records: Records, backbone: Backbone, split:
         for entry, report in records
         if report.splits.get(of_sources)
     ]
+    lacking = [entry.name for entry, report in records if not report.splits.get(of_sources)]
+    if sources and lacking:
+        logger.warning("%s: %s have no split %r, so none of their windows are in it", split, lacking, of_sources)
     if not sources:
         found = sorted({name for _, report in records for name, count in report.splits.items() if count})
         raise ValueError(f"windows.splits[{number}] is {of_sources!r}; the sources of data.mixture have {found}")
-    return WindowStream(sources, backbone.sample_options(options.views), options, config.seed + number)
+    return WindowStream(sources, backbone.sample_options(options.views), options, config.windows.seed + number)
 
 
 def read_pools(config: ConfigDict, records: Records, backbone: Backbone, folder: Path) -> Pools:
@@ -134,9 +138,8 @@ def _key(config: ConfigDict, records: Records, backbone: Backbone, split: str, c
     windows = {key: value for key, value in config.windows.items() if key not in ("counts", "splits")}
     return {
         "backbone": backbone.digest,
-        "records": [[entry.name, report.path.name, report.splits] for entry, report in records],
+        "records": [json.loads((report.path / "build.json").read_text()) for _, report in records],
         "split": config.windows.splits[SPLITS.index(split)],
-        "seed": config.seed,
         "count": count,
         "windows": windows,
     }

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import PyTree
 
+from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.window_stream import WindowStream
-from rig3r_jax.evaluation.calibration import calibration_report
+from rig3r_jax.evaluation.calibration import CalibrationReport, calibration_report
 from rig3r_jax.evaluation.calibration_table import report_markdown, summary_markdown
 from rig3r_jax.evaluation.edge_weighting import constant_sigma
 from rig3r_jax.formats.atomic import write_atomically
@@ -46,11 +47,7 @@ def write_report(task: typing.Any, params: PyTree, workdir: Path, *, step: int) 
     )
     residual = last_residuals(task.windows)
     report = calibration_report(samples, residual, recalibrate_on=validation)
-    plain = report.to_json()
-    told = {"step": step, "backbone": task.backbone.name, **plain}
-    _write_json(workdir / "calibration.json", told)
-    write_atomically(workdir / "calibration.md", report_markdown(report).encode())
-    write_calibration_charts(plain, workdir / "calibration")
+    write_calibration(report, workdir, {"step": step, "backbone": task.backbone.name})
     if (workdir / "metrics.jsonl").exists():
         write_charts({task.config.name: read_history(workdir)}, workdir / "charts")
     print(f"{workdir}, step {step}, backbone {task.backbone.name}\n")
@@ -59,15 +56,28 @@ def write_report(task: typing.Any, params: PyTree, workdir: Path, *, step: int) 
         print(write_trajectories(task, params, workdir))
 
 
+def write_calibration(report: CalibrationReport, workdir: Path, told: dict[str, typing.Any]) -> None:
+    """calibration.json, which begins with what is `told`, calibration.md and the charts."""
+    plain = report.to_json()
+    _write_json(workdir / "calibration.json", {**told, **plain})
+    write_atomically(workdir / "calibration.md", report_markdown(report).encode())
+    write_calibration_charts(plain, workdir / "calibration")
+
+
 def write_trajectories(task: typing.Any, params: PyTree, workdir: Path) -> str:
     """The first sequences of the test split as pose graphs, with the head's `params`; returns the table."""
     config, sigma = task.config, constant_sigma(last_residuals(task.windows))
     stream = open_stream(config, task.records, task.backbone, "test")
     found, written = {}, {}
-    for name in list(stream.sequences)[: config.evaluation.trajectories]:
-        sequence = stream.sequences[name]
+    for name, sequence in stream.sequences.items():
+        if len(found) == config.evaluation.trajectories:
+            break
         frames = covering_windows(name, len(sequence), task.pools.test.views, config.evaluation.overlap)
-        windows = windows_of(stream, task.backbone, name, frames, config.backbone.batch_size)
+        try:
+            windows = windows_of(stream, task.backbone, name, frames, config.backbone.batch_size)
+        except BadRecord as error:
+            logger.warning("left out the trajectory %s: %s", name, error)
+            continue
         predictions = trajectory_predictions(windows, frames, sequence.world_from_camera, params, task.nll, name)
         found[name] = predictions
         folder = workdir / "trajectories" / re.sub(r"[^\w.-]+", "_", name)
@@ -87,7 +97,7 @@ def _images(stream: WindowStream, name: str) -> TrajectoryImages:
     camera = scene.cameras[scene.frames[sequence.frames[0]].camera]
     count = len(sequence)
     return TrajectoryImages(
-        names=tuple(f"{scene.name}/{camera.name}/{number:06d}" for number in range(count)),
+        names=tuple(f"{scene.name}/{camera.name}/{time:.6f}" for time in sequence.times.tolist()),
         sizes=np.tile(np.array(camera.size[::-1]), (count, 1)),
         intrinsics=np.tile(camera.intrinsics, (count, 1, 1)),
         times=sequence.times,

@@ -57,6 +57,12 @@ def problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
         yield f"windows.counts is {counts!r}; every pool must have at least 1 window"
     elif counts and config.train.batch_size > counts[0]:
         yield f"train.batch_size={config.train.batch_size} is more than the {counts[0]} training windows"
+    if config.nll.motion_weighting != "none" and config.train.batch_size == 1:
+        weighting = config.nll.motion_weighting
+        yield f"nll.motion_weighting={weighting} weighs the windows of a step: --config.train.batch_size=8"
+    for index, entry in enumerate(config.data.mixture):
+        if entry.weight not in (0, 1):
+            yield f"data.mixture[{index}].weight is {entry.weight}; windows come from all frames alike: take 1, or 0"
     if evaluation.trajectories < 0:
         yield f"evaluation.trajectories is {evaluation.trajectories}; it must not be negative"
     if not 0 < evaluation.overlap < 1:
@@ -100,7 +106,8 @@ def open_task(config: ConfigDict, workdir: Path) -> "UncertaintyTask":
         raise ValueError(
             f"{workdir} was trained on another backbone than {config.backbone.path} is now; give another --workdir"
         )
-    pools = read_pools(config, records, backbone, workdir / FEATURES)
+    folder = Path(config.data.features) if config.data.features else workdir / FEATURES
+    pools = read_pools(config, records, backbone, folder)
     write_atomically(known, backbone.digest.encode())
     return UncertaintyTask(config, records, backbone, pools)
 
@@ -113,7 +120,8 @@ class UncertaintyTask:
 
     def __init__(self, config: ConfigDict, records: Records, backbone: Backbone, pools: Pools):
         self.config, self.records, self.backbone, self.pools = config, records, backbone, pools
-        self.nll, self.head = nll_options(config), head_options(config)
+        self.nll, self.head = nll_options(config), head_options(config).for_width(pools.train.width)
+        self.ends_early = self.head.watch.stop_near > 0
         mesh = make_mesh(1, 1, jax.devices()[:1])
         self.devices = tuple(mesh.devices.flat)
         self.images_per_step = config.train.batch_size * pools.train.views

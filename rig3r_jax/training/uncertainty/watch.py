@@ -19,6 +19,7 @@ from rig3r_jax.training.uncertainty.objective import STEP_D2
 
 WINDOWS = 100  # that a windowed d2 is the mean of, at least; a single window is noise
 TARGET = 3.0  # of d2 under variances that are learnt from the residuals themselves
+ENDED = "count/ended"  # 1 from the step on after which training is over
 WINDOWED = {part: f"calibration/windowed_d2_{part}" for part in PARTS}
 
 
@@ -26,7 +27,7 @@ WINDOWED = {part: f"calibration/windowed_d2_{part}" for part in PARTS}
 class WatchOptions:
     """When to lower the learning rate and when to end."""
 
-    lower_after: int = 0  # step from which the learning rate is multiplied by lower_factor; 0: none
+    lower_after: int = 0  # steps after which the learning rate is multiplied by lower_factor; 0: never
     lower_near: float = 0.0  # the same from when both windowed d2 are this near to 3; 0: never
     lower_factor: float = 0.1
     stop_near: float = 0.0  # training ends when both windowed d2 have been this near to 3 ...
@@ -83,7 +84,7 @@ def watch_state(opt_state: PyTree) -> WatchState:
     return next(x for x in found if isinstance(x, WatchState))
 
 
-def watch_metrics(options: WatchOptions, ended_name: str):
+def watch_metrics(options: WatchOptions):
     """`state_metrics` of `training.step`: windowed d2 (NaN of fewer windows), the factor on the learning rate."""
 
     def read(opt_state: PyTree) -> dict[str, Mean]:
@@ -91,7 +92,7 @@ def watch_metrics(options: WatchOptions, ended_name: str):
         windowed = jnp.mean(state.recent_d2, axis=0)
         found = {WINDOWED[part]: Mean(windowed[index], one) for index, part in enumerate(PARTS)}
         found["train/learning_rate_factor"] = Mean(jnp.where(state.lowered, options.lower_factor, 1.0), one)
-        found[ended_name] = Mean(state.ended.astype(jnp.float32), one)
+        found[ENDED] = Mean(state.ended.astype(jnp.float32), one)
         return found
 
     return read
