@@ -33,9 +33,11 @@ def get_config():
     backbone.image_size = 518  # pixels, VGGT's only: images are padded to a square
     backbone.metadata = "all"  # Rig3R's only: what it is told of a window; a row of its evaluation, or "as trained"
 
+    blocks = {"fractions": (0.7, 0.15, 0.15), "gap": 0, "min_frames": 8, "window": 1000}  # train, validation, test
     config.data.mixture = [
-        base.dataset("tum", window=1000)
-    ]  # a split of a recording, up to 1,000 frames, is one sequence
+        base.dataset("tum", intrinsics="by_name", **blocks),
+        base.dataset("sevenscenes", weight=0.0, **blocks),
+    ]
     config.data.cache_gigabytes = 4.0
     config.data.features = ""  # folder of what the backbone says of the pools; "" is <workdir>/features
 

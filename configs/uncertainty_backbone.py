@@ -32,7 +32,7 @@ def get_config():
     ]
     config.sampling.num_views = 8
     config.sampling.grids = ((8, 1), (4, 2), (2, 4))
-    config.train.steps = 4_000
+    config.train.steps = 3_000
     config.evaluation.samples = 40
     config.evaluation.baselines = False
     return config

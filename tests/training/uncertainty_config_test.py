@@ -74,7 +74,7 @@ def test_every_value_of_the_plain_set_up():
     config = load("uncertainty")
     for key, expected in SET_UP.items():
         assert value(config, key) == expected, key
-    assert [(entry.name, entry.weight) for entry in config.data.mixture] == [("tum", 1.0)]
+    assert [(entry.name, entry.weight) for entry in config.data.mixture] == [("tum", 1.0), ("sevenscenes", 0.0)]
     assert min(config.windows.counts) >= 2000
     assert config.windows.splits == ("train", "validation", "test")
     assert nll_options(config) == NllOptions() and head_options(config) == HeadOptions()
