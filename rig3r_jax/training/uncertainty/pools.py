@@ -86,7 +86,9 @@ def read_pools(config: ConfigDict, records: Records, backbone: Backbone, folder:
 def _computed(config: ConfigDict, stream: WindowStream, backbone: Backbone, count: int) -> WindowFeatures:
     rows = config.backbone.batch_size
     number = -(-count // rows)
-    loader = make_loader(stream, rows, num_threads=config.data.threads, num_batches=number)
+    loader = make_loader(
+        stream, rows, num_threads=config.data.threads, prefetch=config.data.prefetch, num_batches=number
+    )
     # An iterator, since a tqdm has a length and looks like what can be gone through twice.
     batches = iter(tqdm(loader, total=number, desc="windows", unit="batch", mininterval=1))
     found = _first(backbone.features(batches), count)

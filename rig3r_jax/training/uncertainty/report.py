@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.window_stream import WindowStream
@@ -22,9 +23,12 @@ from rig3r_jax.evaluation.calibration import CalibrationReport, calibration_repo
 from rig3r_jax.evaluation.calibration_table import report_markdown, summary_markdown
 from rig3r_jax.evaluation.edge_weighting import constant_sigma
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.losses.pose_nll import NllOptions
+from rig3r_jax.training.data import Records
+from rig3r_jax.training.uncertainty.backbone import Backbone
 from rig3r_jax.training.uncertainty.head import error_samples
-from rig3r_jax.training.uncertainty.objective import last_residuals
-from rig3r_jax.training.uncertainty.pools import open_stream, windows_of
+from rig3r_jax.training.uncertainty.objective import WindowBatch, last_residuals
+from rig3r_jax.training.uncertainty.pools import Pools, open_stream, windows_of
 from rig3r_jax.training.uncertainty.trajectories import (
     KERNELS,
     compare,
@@ -40,8 +44,20 @@ from rig3r_jax.viz.pose_charts import write_charts
 logger = logging.getLogger(__name__)
 
 
-def write_report(task: typing.Any, params: PyTree, workdir: Path, *, step: int) -> None:
-    """Everything above, of these parameters of an `UncertaintyTask`, and a summary on the screen."""
+@typing.runtime_checkable
+class HeadRun(typing.Protocol):
+    """What a report wants to know of an uncertainty run."""
+
+    config: ConfigDict
+    records: Records
+    backbone: Backbone
+    pools: Pools
+    nll: NllOptions
+    windows: WindowBatch  # of the training pool
+
+
+def write_report(task: HeadRun, params: PyTree, workdir: Path, *, step: int) -> None:
+    """Everything above, of these parameters of a head, and a summary on the screen."""
     samples, validation = (
         error_samples(params, windows, task.nll) for windows in (task.pools.test, task.pools.validation)
     )
@@ -64,7 +80,7 @@ def write_calibration(report: CalibrationReport, workdir: Path, told: dict[str, 
     write_calibration_charts(plain, workdir / "calibration")
 
 
-def write_trajectories(task: typing.Any, params: PyTree, workdir: Path) -> str:
+def write_trajectories(task: HeadRun, params: PyTree, workdir: Path) -> str:
     """The first sequences of the test split as pose graphs, with the head's `params`; returns the table."""
     config, sigma = task.config, constant_sigma(last_residuals(task.windows))
     stream = open_stream(config, task.records, task.backbone, "test")
