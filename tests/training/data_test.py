@@ -4,7 +4,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from rig3r_jax.data.builders import BuildReport
-from rig3r_jax.training.data import Position, check_splits
+from rig3r_jax.training.data import check_splits
+from rig3r_jax.training.position import Position
 
 
 def _config(split, sets, enabled=True):
