@@ -1,6 +1,7 @@
 """`rig3r <command>`: one thin function per command."""
 
 import argparse
+import importlib
 import importlib.util
 import os
 import re
@@ -17,7 +18,9 @@ KINDS = ("dust3r", "dinov2", "vggt", "open-rig3r")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code, 2 for input that the user can mend."""
-    parser = argparse.ArgumentParser(prog="rig3r", description="Rig3R in JAX: data, weights, evaluation, parity.")
+    parser = argparse.ArgumentParser(
+        prog="rig3r", description="Rig3R in JAX: data, weights, evaluation, parity, speed."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (
         _add_build_data,
@@ -27,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _add_convert,
         _add_export,
         _add_parity,
+        _add_bench,
     ):
         add(commands)
     options, rest = parser.parse_known_args(arguments)  # argparse leaves key=value over when it follows a flag
@@ -213,6 +217,18 @@ def _attention(*_) -> int:
     from rig3r_jax.parity.attention import attention_command
 
     return attention_command()
+
+
+def _add_bench(commands) -> None:
+    from rig3r_jax.benchmarks.arguments import add_kinds
+
+    bench = commands.add_parser("bench", help="measure speed and memory on this machine; tables and JSON")
+    bench.set_defaults(function=_bench, takes=CONFIG_FLAG)
+    add_kinds(bench)
+
+
+def _bench(options: argparse.Namespace, rest: list[str]) -> int:
+    return importlib.import_module(options.module).command(options, rest)
 
 
 if __name__ == "__main__":

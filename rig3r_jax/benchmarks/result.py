@@ -1,0 +1,96 @@
+"""What a benchmark leaves: a table on screen, and JSON that names hardware, versions and the command."""
+
+import datetime
+import importlib.metadata
+import importlib.util
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+
+from rig3r_jax.formats.atomic import write_atomically
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
+Row = Mapping[str, str | int | float | None]
+
+
+def environment() -> dict[str, object]:
+    """Hardware, versions, commit, time and the command line, as JSON takes them."""
+    device = jax.devices()[0]
+    return {
+        "device": device.device_kind if device.platform != "cpu" else _processor(),
+        "platform": device.platform,
+        "devices": jax.device_count(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES if importlib.util.find_spec(name)},
+        "commit": _commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["rig3r", *sys.argv[1:]]),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def save_result(folder: Path, name: str, settings: Mapping[str, object], rows: Sequence[Row], **more: object) -> Path:
+    """Writes `folder`/`name`.json: environment, settings, rows; numbers that are not finite become null."""
+    path = Path(folder) / f"{name}.json"
+    content = {"benchmark": name, "environment": environment(), "settings": dict(settings), "rows": list(rows), **more}
+    write_atomically(path, (json.dumps(_plain(content), indent=1) + "\n").encode())
+    return path
+
+
+def format_rows(rows: Sequence[Row]) -> str:
+    """Rows with the same keys as an aligned table: 3 significant digits, `-` for what is absent."""
+    if not rows:
+        raise ValueError("a table wants at least one row")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[_cell(row.get(key)) for key in columns] for row in rows]
+    widths = [max(len(line[i]) for line in [columns, *cells]) for i in range(len(columns))]
+    left = [any(isinstance(row.get(key), str) for row in rows) for key in columns]
+
+    def line(values: Sequence[str]) -> str:
+        return "  ".join(
+            v.ljust(w) if to_left else v.rjust(w) for v, w, to_left in zip(values, widths, left, strict=True)
+        ).rstrip()
+
+    return "\n".join([line(columns), line(["-" * width for width in widths]), *map(line, cells)])
+
+
+def _cell(value: str | int | float | None) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _plain(value):
+    """NaN and infinity, which JSON has no word for, as null; mappings and sequences as JSON's own."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    """Short hash of the package's commit, `+` behind it where files differ; "" outside a repository."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""

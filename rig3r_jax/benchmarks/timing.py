@@ -1,0 +1,50 @@
+"""Times of a function on a device: what compiling took, then the median of repeated calls."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Seconds of repeated calls."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The usual time of a call."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Half the range between the quartiles, over the median; 0 of fewer than 4 calls."""
+        if len(self.seconds) < 4:
+            return 0.0
+        first, _, third = statistics.quantiles(self.seconds, n=4)
+        return (third - first) / 2 / self.median
+
+
+def time_calls(call: Callable[[], object], *, repeats: int, warmup: int = 1) -> Timing:
+    """Calls and waits for the result `repeats` times, after `warmup` calls that do not count.
+
+    `call` returns arrays of JAX, or has itself waited for its device.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats={repeats} must be at least 1")
+    for _ in range(warmup):
+        jax.block_until_ready(call())
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        seconds.append(time.perf_counter() - start)
+    return Timing(tuple(seconds))
+
+
+def peak_bytes(device: jax.Device) -> int | None:
+    """The most memory that was ever in use on a device, in this process; None where it does not tell."""
+    return (device.memory_stats() or {}).get("peak_bytes_in_use")
