@@ -13,38 +13,47 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only writes the
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its start-up notes help nobody
 
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<config name> by default.")
+_COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0; SLURM tells by itself.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "Processes of the run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Number of this one, from 0.")
 
 
 def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path]:
-    """Config and workdir of a command line; exits with code 2 and a short message when they cannot be read."""
+    """Config and workdir of a command line; ValueError when they cannot be read."""
     from rig3r_jax.training.flags import read_config
 
     if {"--help", "-h"} & set(arguments[1:]):
         print(f"{__doc__}\nconfigs/base.py names and explains every key; BUILD.md has examples.")
         raise SystemExit(0)
-    try:
-        config = read_config(arguments[1:], flags.FLAGS)
-    except ValueError as error:
-        print("main.py: " + str(error).replace("\n", "\n         "), file=sys.stderr)
-        raise SystemExit(2) from None
+    config = read_config(arguments[1:], flags.FLAGS)
     return config, Path(_WORKDIR.value or f"runs/{config.name}")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one config to its report; returns the exit code."""
-    config, workdir = parse(arguments)
+    from rig3r_jax.training import loop, processes, xla
+
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)  # of the libraries
-    stdlib_logging.getLogger("rig3r_jax").setLevel(stdlib_logging.INFO)
-
-    from rig3r_jax.training import loop
-
+    try:
+        config, workdir = parse(arguments)
+        xla.use_flags()
+        processes.join(processes.Processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value))
+    except ValueError as error:
+        return refuse(error)
+    stdlib_logging.getLogger("rig3r_jax").setLevel("INFO" if processes.is_first() else "WARNING")
     try:
         with loop.prepare(config, workdir) as prepared:
             return loop.run(prepared)
     except loop.UserError as error:
-        print(f"main.py: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
+
+
+def refuse(error: Exception) -> int:
+    """Says what the user can mend; exit code 2. An empty message is said by another process."""
+    if str(error):
+        print("main.py: " + str(error).replace("\n", "\n         "), file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -89,6 +89,7 @@ def get_config() -> ConfigDict:
     train.keep_checkpoints = 3
     train.evaluate_every = 0  # steps; 0 evaluates at the end only
     train.max_bad_steps = 10  # non-finite steps in a row after which the run stops
+    train.watchdog_seconds = 600.0  # without a step after which the run prints its stacks and ends; 0: no watchdog
     train.profile_at = 0  # step at which a profile of profile_steps steps is taken; 0 for none
     train.profile_steps = 5
     train.peak_tflops = 0.0  # of one device, for MFU; 0 looks the device up or measures a matrix product
@@ -96,6 +97,7 @@ def get_config() -> ConfigDict:
     mesh = config.mesh = ConfigDict()
     mesh.data = 1  # devices that hold whole copies of the state
     mesh.fsdp = 1  # devices that one copy of parameters and optimizer state is cut over; the batch is cut over both
+    mesh.frames = 1  # devices that the images of one sample are cut over: for more images than one device holds
 
     evaluation = config.evaluation = ConfigDict()
     evaluation.enabled = True

@@ -65,12 +65,18 @@ def _add_evaluate(commands) -> None:
     command.add_argument(
         "--calibration", action="store_true", help="the workdir must be of an uncertainty head; its calibration report"
     )
+    command.add_argument("--coordinator", default="", help="HOST:PORT of process 0 of many; SLURM tells by itself")
+    command.add_argument("--num_processes", type=int, default=0)
+    command.add_argument("--process_id", type=int, default=-1)
     command.set_defaults(function=_evaluate)
 
 
 def _evaluate(options: argparse.Namespace, _) -> int:
+    from rig3r_jax.training import processes, xla
     from rig3r_jax.training.workdir import evaluate_workdir
 
+    xla.use_flags()
+    processes.join(processes.Processes(options.coordinator, options.num_processes, options.process_id))
     evaluate_workdir(Path(options.workdir), task="uncertainty" if options.calibration else None)
     return 0
 
@@ -228,6 +234,9 @@ def _add_bench(commands) -> None:
 
 
 def _bench(options: argparse.Namespace, rest: list[str]) -> int:
+    from rig3r_jax.training import xla
+
+    xla.use_flags()
     return importlib.import_module(options.module).command(options, rest)
 
 

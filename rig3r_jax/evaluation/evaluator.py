@@ -86,8 +86,11 @@ def evaluate(
     blank_settings: Sequence[str] = (),
     with_baselines: bool = True,
     options: EvaluationOptions | None = None,
+    gather: Callable[[dict], list[dict]] = lambda rows: [rows],
 ) -> dict[str, dict]:
     """Scores of every setting over numpy batches in which all metadata is present: {row name: scores}.
+
+    Where several processes see different batches, `gather` returns what all of them measured, on each.
 
     `blank_settings` are evaluated with grey images in rows named by `blank_label`; `with_baselines` adds the rows of
     `baselines.BASELINES`, which know poses only (their other scores are NaN). A row holds the scores of all pairs (see
@@ -112,7 +115,8 @@ def evaluate(
             rows[label].add_points(predictions.points, point_truth)
         for label, baseline in baselines.BASELINES.items() if with_baselines else ():
             rows[label].add_poses(baseline(targets), targets)
-    return {label: row.scores() for label, row in rows.items()}
+    parts = gather(rows)
+    return {label: _Row.of([part[label] for part in parts]).scores() for label in rows}
 
 
 class _Row:
@@ -127,6 +131,16 @@ class _Row:
         self.accuracy: list[tuple[np.ndarray, float]] = []  # distances in metres and the sample's mean depth
         self.completeness: list[tuple[np.ndarray, float]] = []
         self.samples = 0
+
+    @classmethod
+    def of(cls, parts: Sequence["_Row"]) -> "_Row":
+        """All that several rows measured."""
+        whole = cls(parts[0].options)
+        for part in parts:
+            for name in ("pairs", "same_time", "rigs", "focal_errors", "accuracy", "completeness"):
+                getattr(whole, name).extend(getattr(part, name))
+            whole.samples += part.samples
+        return whole
 
     def add_cameras(self, predictions: Predictions, targets: Targets, image_mask: np.ndarray) -> None:
         """Recovers cameras from both ray maps; adds pairs of images, rigs and focal errors of a batch."""

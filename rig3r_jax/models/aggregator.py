@@ -9,8 +9,9 @@ from jaxtyping import Array, Float, Int
 
 from rig3r_jax.models.attention import Attention, dense_attention
 from rig3r_jax.models.dinov2 import DINOv2, patch_grid
-from rig3r_jax.models.layers import Block, rematerialised, stack
+from rig3r_jax.models.layers import Block, stack
 from rig3r_jax.models.positions import grid_positions
+from rig3r_jax.models.remat import rematerialised
 
 EPSILON = 1e-5  # of every LayerNorm outside DINOv2
 LAYER_SCALE = 0.01  # initial factor of the residual branches

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from rig3r_jax.geometry.numerics import at_least_float32
+from rig3r_jax.models.remat import named_inputs, named_output
 
 Attention = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -53,7 +53,8 @@ IMPLEMENTATIONS: dict[str, Attention] = {
 def select_attention(name: str, *, backend: str, dtype: jax.typing.DTypeLike) -> Attention:
     """The implementation called `name`; `auto` is cuDNN for 16-bit types on a GPU and chunked elsewhere.
 
-    The output carries the checkpoint name `attention`, so that a remat policy can keep it.
+    Inputs and output carry the checkpoint names that remat policies go by. The fused kernel's output carries none:
+    policies know the kernel itself, whose statistics they keep too, and a named copy would be kept beside it.
     """
     if name == "auto":
         name = "cudnn" if backend == "gpu" and jnp.dtype(dtype).itemsize == 2 else "chunked"
@@ -63,6 +64,7 @@ def select_attention(name: str, *, backend: str, dtype: jax.typing.DTypeLike) ->
 
     @functools.wraps(implementation)
     def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        return checkpoint_name(implementation(q, k, v), "attention")
+        out = implementation(*named_inputs(q, k, v))
+        return out if name == "cudnn" else named_output(out)
 
     return attend

@@ -146,10 +146,16 @@ class DPTHead(nn.Module):
         return x
 
 
+def views_at_a_time(views: int, chunk: int) -> int:
+    """The largest part of `views` that divides them and is at most `chunk`."""
+    return max(size for size in range(1, min(chunk, views) + 1) if views % size == 0)
+
+
 class ChunkedDPTHead(nn.Module):
     """A DPTHead over `chunk` views at a time, recomputed in the backward pass: it needs the memory of one chunk.
 
-    The batch axis stays whole in every chunk, so that it can be cut over devices.
+    The batch axis stays whole in every chunk, and the views of a chunk are evenly spaced over those of the sample, so
+    that both can be cut over devices.
     """
 
     chunk: int
@@ -158,11 +164,11 @@ class ChunkedDPTHead(nn.Module):
     @nn.compact
     def __call__(self, levels: list[Float[Array, "b v n _"]], rows: int, columns: int) -> Float[Array, "b v h w c"]:
         batch, views = levels[0].shape[:2]
-        chunk = max(size for size in range(1, min(self.chunk, views) + 1) if views % size == 0)
+        chunk = views_at_a_time(views, self.chunk)
         dpt = nn.remat(DPTHead, static_argnums=(2, 3), prevent_cse=False)(**self.head, name="dpt")
 
         def slices(level):  # (b, v, ...) -> (v / chunk, b * chunk, ...)
-            parts = level.reshape(batch, views // chunk, chunk, *level.shape[2:]).swapaxes(0, 1)
+            parts = jnp.moveaxis(level.reshape(batch, chunk, views // chunk, *level.shape[2:]), 2, 0)
             return parts.reshape(views // chunk, batch * chunk, *level.shape[2:])
 
         scan = nn.scan(
@@ -171,5 +177,5 @@ class ChunkedDPTHead(nn.Module):
             split_rngs={"params": False},
         )
         out = scan(dpt, None, [slices(level) for level in levels])[1]
-        out = out.reshape(views // chunk, batch, chunk, *out.shape[2:]).swapaxes(0, 1)
+        out = jnp.moveaxis(out.reshape(views // chunk, batch, chunk, *out.shape[2:]), 0, 2)
         return out.reshape(batch, views, *out.shape[3:])

@@ -13,11 +13,13 @@ from rig3r_jax.models.attention import Attention, chunked_attention, select_atte
 from rig3r_jax.models.decoder import Decoder
 from rig3r_jax.models.dpt import ChunkedDPTHead
 from rig3r_jax.models.heads import LinearPointHead, RayHead, points_and_confidence
-from rig3r_jax.models.layers import REMAT_POLICIES
 from rig3r_jax.models.positions import grid_positions
+from rig3r_jax.models.remat import REMAT_POLICIES
 from rig3r_jax.models.rig_embedding import RigEmbedding
 from rig3r_jax.models.vit import Encoder
 from rig3r_jax.schema import Predictions, Views
+
+VIEWS = ("batch", "views", "patches", "width")  # logical axes of the tokens of every view
 
 
 def to_unit_range(images: Float[Array, "*b"] | UInt8[Array, "*b"], dtype=jnp.float32) -> Float[Array, "*b"]:
@@ -44,6 +46,7 @@ class Rig3R(nn.Module):
     dpt_chunk: int = 4  # views of a sample that pass the DPT head at a time
     time_unit: float = 0.1  # seconds
     attend: Attention = chunked_attention
+    attend_jointly: Attention | None = None  # over the tokens of all images, in the decoder; None: as `attend`
     qk_norm: bool = False
     remat: str = "none"
     unroll: bool = False
@@ -55,24 +58,25 @@ class Rig3R(nn.Module):
         batch, count, height, width = views.images.shape[:4]
         rows, columns = height // self.patch, width // self.patch
         images = (to_unit_range(views.images, at_least_float32(self.dtype)) - 0.5) / 0.5
-        layers = {"attend": self.attend, "remat": self.remat, "unroll": self.unroll, "dtype": self.dtype}
+        layers = {"remat": self.remat, "unroll": self.unroll, "dtype": self.dtype}
 
         tokens = Encoder(
-            self.width, self.encoder_depth, self.heads, self.patch, self.position, **layers, name="encoder"
+            self.width, self.encoder_depth, self.heads, self.patch, self.position, self.attend, **layers, name="encoder"
         )(images.reshape(batch * count, height, width, 3))
         decoder_width = self.decoder_width or self.width
         if decoder_width != self.width:
             tokens = nn.Dense(decoder_width, dtype=self.dtype, name="decoder_embed")(tokens)
         embedding = RigEmbedding(decoder_width, time_unit=self.time_unit, dtype=self.dtype, name="rig_embedding")
-        tokens = tokens.reshape(batch, count, rows * columns, -1)
+        tokens = nn.with_logical_constraint(tokens.reshape(batch, count, rows * columns, -1), VIEWS)
         tokens = tokens + embedding(views.metadata, rows, columns, height, width)
 
         rotary = np.tile(grid_positions(rows, columns), (count, 1)) if self.position == "rope" else None
-        decoder = Decoder(
-            self.decoder_depth, self.heads, qk_norm=self.qk_norm, positions=rotary, **layers, name="decoder"
-        )
+        attend = self.attend_jointly or self.attend
+        decoder = Decoder(self.decoder_depth, self.heads, attend, self.qk_norm, rotary, **layers, name="decoder")
         levels = decoder(tokens.reshape(batch, count * rows * columns, -1))
-        levels = [level.reshape(batch, count, rows * columns, -1) for level in levels]
+        levels = [
+            nn.with_logical_constraint(level.reshape(batch, count, rows * columns, -1), VIEWS) for level in levels
+        ]
 
         points, confidence = points_and_confidence(self._point_head(levels, rows, columns))
         rays = [

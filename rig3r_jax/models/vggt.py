@@ -16,7 +16,7 @@ from rig3r_jax.models.attention import Attention, chunked_attention, select_atte
 from rig3r_jax.models.camera_head import CameraEstimate, CameraHead
 from rig3r_jax.models.dinov2 import patch_grid
 from rig3r_jax.models.dpt import ChunkedDPTHead
-from rig3r_jax.models.layers import REMAT_POLICIES
+from rig3r_jax.models.remat import REMAT_POLICIES
 from rig3r_jax.models.rig3r import to_unit_range
 
 OUTPUTS = ("camera", "depth", "points")

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from rig3r_jax.geometry.numerics import at_least_float32
 from rig3r_jax.models.attention import Attention, dense_attention
-from rig3r_jax.models.layers import TOKENS, Blocks, layer_norm
+from rig3r_jax.models.layers import PATCHES, Blocks, layer_norm
 from rig3r_jax.models.positions import grid_positions, grid_sincos
 
 
@@ -49,7 +49,7 @@ class Encoder(nn.Module):
         )
         if self.position == "sincos":
             x = x + grid_sincos(rows, columns, self.width, at_least_float32(self.dtype)).astype(self.dtype)
-        x = nn.with_logical_constraint(x, TOKENS)
+        x = nn.with_logical_constraint(x, PATCHES)
         x = Blocks(
             self.depth,
             self.heads,
@@ -58,6 +58,7 @@ class Encoder(nn.Module):
             remat=self.remat,
             unroll=self.unroll,
             dtype=self.dtype,
+            axes=PATCHES,
             name="blocks",
         )(x)
         return layer_norm("norm", self.dtype)(x)

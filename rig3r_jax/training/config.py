@@ -51,13 +51,15 @@ def number_problems(config: ConfigDict) -> Iterator[str]:
     if config.seed < 0:
         yield f"seed is {config.seed}; it must not be negative"
     counts = ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps")
-    yield from least_problems(config, train=counts, mesh=("data", "fsdp"))
+    yield from least_problems(config, train=counts, mesh=("data", "fsdp", "frames"))
     if not 0 <= optimizer.warmup_steps < max(train.steps, 1):
         yield f"optimizer.warmup_steps is {optimizer.warmup_steps}; it must be less than train.steps={train.steps}"
     if not optimizer.learning_rate > 0:
         yield f"optimizer.learning_rate is {optimizer.learning_rate}; it must be positive"
     if not 0 <= optimizer.ema_decay < 1:
         yield f"optimizer.ema_decay is {optimizer.ema_decay}; it must be in [0, 1)"
+    if not train.watchdog_seconds >= 0:
+        yield f"train.watchdog_seconds is {train.watchdog_seconds}; it must not be negative"
     rows = config.mesh.data * config.mesh.fsdp * train.accumulate
     if rows > 0 and train.batch_size % rows:
         yield (
@@ -85,10 +87,21 @@ def load_config(path: Path) -> ConfigDict:
         loaded = json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: this is no workdir of a run; give the --workdir of main.py") from None
+    for section, key, value in _NEWER_KEYS:
+        (loaded[section] if section else loaded).setdefault(key, value)
     mixture = loaded["data"].pop("mixture")
     config = ConfigDict(_tuples(loaded))
     config.data.mixture = [ConfigDict(_tuples(entry)) for entry in mixture]
     return config
+
+
+# (section, key, value that it had before it was a key): a config.json may be older than they are.
+_NEWER_KEYS = (("", "task", "rig3r"), ("mesh", "frames", 1), ("train", "watchdog_seconds", 0.0))
+
+
+def use_devices(config: ConfigDict, count: int) -> None:
+    """Sets the mesh to `count` devices that each hold a whole copy of the state, wherever the config was made for."""
+    config.mesh.data, config.mesh.fsdp, config.mesh.frames = count, 1, 1
 
 
 def _tuples(value):
@@ -103,7 +116,7 @@ _FREE = re.compile(
     r"(name|title|notes|evaluation\..*|mesh\..*|data\.(records|threads|prefetch|cache_gigabytes)|"
     r"backbone\.(path|batch_size)|model\.(attention|remat|unroll|dpt_chunk|init_from)|"
     r"train\.(accumulate|log_every|checkpoint_every|keep_checkpoints|evaluate_every|max_bad_steps|"
-    r"profile_at|profile_steps|peak_tflops))"
+    r"profile_at|profile_steps|peak_tflops|watchdog_seconds))"
 )
 
 

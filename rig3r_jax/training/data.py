@@ -9,13 +9,15 @@ from pathlib import Path
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from rig3r_jax.data.builders import BuildReport, RecordSource, build_records
 from rig3r_jax.data.cache import CachedSource
 from rig3r_jax.data.pipeline import PipelineOptions, SampleStream, make_loader
-from rig3r_jax.schema import Batch, Views
-from rig3r_jax.training.sharding import batch_sharding
+from rig3r_jax.schema import Batch
+from rig3r_jax.training.processes import is_first, on_first
+from rig3r_jax.training.sharding import batch_sharding, row_share
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +29,15 @@ def records_folder(config: ConfigDict, workdir: Path) -> Path:
     return Path(config.data.records) if config.data.records else Path(workdir) / "records"
 
 
-def build_mixture(config: ConfigDict, folder: Path, *, progress: bool) -> Records:
-    """Builds the records of every entry with weight, or finds them built; one subfolder per source and options."""
+def build_mixture(config: ConfigDict, folder: Path, *, progress: bool = True) -> Records:
+    """Builds the records of every entry with weight, or finds them built; one subfolder per source and options.
+
+    Of many processes the first builds, and the others find what it built: they share `folder`.
+    """
+    return on_first(lambda: _build(config, folder, progress and is_first()), then_all=True)
+
+
+def _build(config: ConfigDict, folder: Path, progress: bool) -> Records:
     built = []
     for entry in config.data.mixture:
         if entry.weight > 0:
@@ -58,15 +67,25 @@ def training_stream(config: ConfigDict, records: Records) -> SampleStream:
     return _stream(records, config.data.split, options, config.seed, cache_gigabytes=config.data.cache_gigabytes)
 
 
-def evaluation_batches(config: ConfigDict, records: Records, split: str) -> Iterator[Batch]:
+def evaluation_batches(
+    config: ConfigDict, records: Records, split: str, share: tuple[int, int] = (0, 1)
+) -> Iterator[Batch]:
     """The same config.evaluation.samples samples of a split on every call: no augmentation, all metadata present.
 
-    A record that cannot be used is replaced by the next one and named in the log.
+    `share` (i, n) picks the i-th of n equal parts of the rows of every batch. A record that cannot be used is replaced
+    by the next one and named in the log.
     """
     options = PipelineOptions(**config.sampling.to_dict()).for_evaluation()
     stream = _stream(records, split, options, config.evaluation.seed)
     batches = config.evaluation.samples // config.evaluation.batch_size
-    yield from make_loader(stream, config.evaluation.batch_size, num_threads=config.data.threads, num_batches=batches)
+    yield from make_loader(
+        stream,
+        config.evaluation.batch_size,
+        process_index=share[0],
+        process_count=share[1],
+        num_threads=config.data.threads,
+        num_batches=batches,
+    )
     for record, reason in stream.quarantine.reasons.items():
         logger.warning("left out of the evaluation on %s: %s: %s", split, record, reason)
 
@@ -83,9 +102,38 @@ def _stream(
     return SampleStream(sources, options, seed)
 
 
-def to_device(batch: Batch | Views, mesh: Mesh) -> Batch | Views:
-    """Rows of this process as part of the global batch."""
+def to_device(batch: PyTree, mesh: Mesh) -> PyTree:
+    """The rows of this process (`sharding.row_share`) as its part of the global batch: leaves (rows, views, ...)."""
     sharding = batch_sharding(mesh)
     if jax.process_count() == 1:
         return jax.device_put(batch, sharding)
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
+    part, parts = row_share(mesh)
+
+    def place(leaf: np.ndarray) -> jax.Array:
+        leaf = np.asarray(leaf)
+        rows, start = len(leaf), part * len(leaf)
+
+        def piece(index: tuple[slice, ...]) -> np.ndarray:  # of the global array
+            first, last, _ = index[0].indices(rows * parts)
+            return leaf[(slice(first - start, last - start), *index[1:])]
+
+        return jax.make_array_from_callback((rows * parts, *leaf.shape[1:]), sharding, piece)
+
+    return jax.tree.map(place, batch)
+
+
+def to_host(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The rows of this process of arrays that are cut over samples (`sharding.samples_sharding`), on the host."""
+    if jax.process_count() == 1:
+        return jax.tree.map(np.asarray, tree)
+    part, parts = row_share(mesh)
+
+    def collect(array: jax.Array) -> np.ndarray:
+        rows = array.shape[0] // parts
+        out = np.empty((rows, *array.shape[1:]), array.dtype)
+        for shard in array.addressable_shards:
+            first, last, _ = shard.index[0].indices(array.shape[0])
+            out[first - part * rows : last - part * rows] = shard.data
+        return out
+
+    return jax.tree.map(collect, tree)

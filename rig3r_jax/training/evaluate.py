@@ -2,26 +2,29 @@
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
-import jax
-import numpy as np
 from jaxtyping import PyTree
 
 from rig3r_jax.evaluation.evaluator import SETTINGS, EvaluationOptions, evaluate
 from rig3r_jax.evaluation.table import format_markdown, format_table
-from rig3r_jax.schema import Predictions, Views
-from rig3r_jax.training.data import Records, evaluation_batches, to_device
+from rig3r_jax.schema import Batch, Predictions, Views
+from rig3r_jax.training.data import Records, evaluation_batches, to_device, to_host
+from rig3r_jax.training.processes import gather
 from rig3r_jax.training.setup import Run
+from rig3r_jax.training.sharding import leads_rows, row_share
+from rig3r_jax.training.watchdog import progress
 
 UNTRAINED = "untrained"
 
 
 def predictor(run: Run, params: PyTree):
-    """predict_fn of the evaluators: numpy views in, numpy predictions out."""
+    """predict_fn of the evaluators: numpy views in, numpy predictions out, the rows of this process."""
 
     def predict(views: Views) -> Predictions:
-        return jax.tree.map(np.asarray, run.predict(params, to_device(views, run.mesh)))
+        progress("predicting for the evaluation")
+        return to_host(run.predict(params, to_device(views, run.mesh)), run.mesh)
 
     return predict
 
@@ -33,14 +36,17 @@ def options_of(run: Run) -> EvaluationOptions:
 
 
 def full_evaluation(run: Run, params: PyTree, records: Records) -> dict[str, dict]:
-    """{set: {row: scores}}: every metadata setting, blank images, the untrained network and the no-network rows."""
+    """{set: {row: scores}}: every metadata setting, blank images, the untrained network and the no-network rows.
+
+    The same on all processes, each of which evaluates its rows.
+    """
     section, result = run.config.evaluation, {}
     for split in section.sets:
-        batches = list(evaluation_batches(run.config, records, split))
+        batches = list(evaluation_batches(run.config, records, split, row_share(run.mesh)))
         blank = ("none", "all") if section.baselines else ()
-        rows = evaluate(predictor(run, params), batches, tuple(SETTINGS), blank, section.baselines, options_of(run))
+        rows = _evaluate(run, params, batches, tuple(SETTINGS), blank, section.baselines)
         if section.baselines:
-            untrained = evaluate(predictor(run, run.init().params), batches, ("all",), (), False, options_of(run))
+            untrained = _evaluate(run, run.init().params, batches, ("all",))
             rows[UNTRAINED] = untrained["all"]
         result[split] = rows
     return result
@@ -50,12 +56,24 @@ def short_evaluation(run: Run, params: PyTree, records: Records) -> dict[str, fl
     """The headline numbers of the settings none and all, as scalars for the metrics."""
     scalars = {}
     for split in run.config.evaluation.sets:
-        batches = evaluation_batches(run.config, records, split)
-        rows = evaluate(predictor(run, params), batches, ("none", "all"), (), False, options_of(run))
+        batches = evaluation_batches(run.config, records, split, row_share(run.mesh))
+        rows = _evaluate(run, params, batches, ("none", "all"))
         for setting, scores in rows.items():
             for key in ("mAA30", "RRA15", "RTA15", "chamfer_relative"):
                 scalars[f"evaluation/{split}/{setting}/{key}"] = scores[key]
     return scalars
+
+
+def _evaluate(
+    run: Run, params: PyTree, batches: Iterable[Batch], settings: tuple[str, ...], blank=(), with_baselines=False
+) -> dict[str, dict]:
+    """`evaluate` over the rows of all processes; of those that share rows, one counts."""
+
+    def of_all(rows: dict) -> list[dict]:
+        return [part for part in gather(rows if leads_rows(run.mesh) else None) if part is not None]
+
+    predict = predictor(run, params)
+    return evaluate(predict, batches, settings, blank, with_baselines, options_of(run), gather=of_all)
 
 
 def protocol(run: Run) -> dict[str, object]:

@@ -11,23 +11,40 @@ from rig3r_jax.models.rig3r import Rig3R
 PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "B200": 2250.0}
 
 
-def forward_flops(model: Rig3R, views: int, height: int, width: int) -> float:
-    """Operations (2 per multiply-add) of one forward pass over one sample."""
+def forward_parts(model: Rig3R, views: int, height: int, width: int) -> dict[str, float]:
+    """Operations (2 per multiply-add) of one forward pass over one sample, by part of the model.
+
+    Products and convolutions count, as in MFU; elementwise work does not.
+    """
     rows, columns = height // model.patch, width // model.patch
-    tokens = rows * columns
-    inner = model.decoder_width or model.width
-
-    def blocks(depth: int, d: int, n: int) -> float:  # qkv, proj, two MLP layers: 12 d^2 weights; q k^T and p v
-        return 1.0 * depth * (2 * 12 * d * d * n + 4 * n * n * d)
-
-    encoder = views * (2 * 3 * model.patch**2 * model.width * tokens + blocks(model.encoder_depth, model.width, tokens))
-    decoder = blocks(model.decoder_depth, inner, views * tokens)
-    rays = 2 * views * tokens * 2 * (inner * model.ray_hidden + model.ray_hidden * 3 * model.rays_per_patch**2)
+    inner, d = model.decoder_width or model.width, model.width
+    patches, tokens = rows * columns, views * rows * columns  # of an image, of the sample
+    per_token = {  # weights that every token meets
+        "patch_embed": 3 * model.patch**2 * d,
+        "encoder_linear": model.encoder_depth * 12 * d * d,  # qkv 3 d^2, proj d^2, MLP 8 d^2
+        "decoder_embed": d * inner if inner != d else 0,
+        "rig_embedding": 6 * inner,
+        "decoder_linear": model.decoder_depth * 12 * inner * inner,
+        "ray_heads": 2 * model.ray_hidden * (inner + 3 * model.rays_per_patch**2),
+    }
+    parts = {name: 2.0 * tokens * weights for name, weights in per_token.items()}
+    parts["encoder_attention"] = model.encoder_depth * views * attention_flops(patches, d)
+    parts["decoder_attention"] = model.decoder_depth * attention_flops(tokens, inner)
     if model.point_head == "linear":
-        points = 2 * views * tokens * inner * 4 * model.points_per_patch**2
+        parts["point_head"] = 2.0 * tokens * inner * 4 * model.points_per_patch**2
     else:
-        points = views * _dpt_flops(model, inner, rows, columns)
-    return float(encoder + decoder + rays + points)
+        parts["point_head"] = views * _dpt_flops(model, inner, rows, columns)
+    return parts
+
+
+def attention_flops(tokens: int, width: int) -> float:
+    """q k^T and p v of one layer over one sequence, all heads."""
+    return 4.0 * tokens * tokens * width
+
+
+def forward_flops(model: Rig3R, views: int, height: int, width: int) -> float:
+    """Operations of one forward pass over one sample."""
+    return sum(forward_parts(model, views, height, width).values())
 
 
 def _dpt_flops(model: Rig3R, inner: int, rows: int, columns: int) -> float:

@@ -93,13 +93,13 @@ def save_run(workdir: str | Path, out: str | Path) -> str:
 def _newest_params(workdir: Path) -> tuple[PyTree, dict, int]:
     """Parameters to evaluate, config.model and step of the newest checkpoint."""
     from rig3r_jax.training.checkpoint import Checkpoints  # here: the config's validation imports this module
-    from rig3r_jax.training.config import load_config
+    from rig3r_jax.training.config import load_config, use_devices
     from rig3r_jax.training.setup import build_run
 
     config = load_config(workdir / "config.json")
-    if (task := config.get("task", "rig3r")) != "rig3r":
+    if (task := config.task) != "rig3r":
         raise ValueError(f"{workdir} is a run of {task} and holds no Rig3R; its head goes to a file by `rig3r export`")
-    config.mesh.data, config.mesh.fsdp = jax.device_count(), 1
+    use_devices(config, jax.device_count())
     checkpoints = Checkpoints.found(workdir, config.train.keep_checkpoints)
     try:
         state, _ = checkpoints.restore(build_run(config).abstract_state)

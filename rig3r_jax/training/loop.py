@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import logging
 import math
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -22,16 +21,21 @@ from rig3r_jax.training.flops import peak_flops
 from rig3r_jax.training.host import keep_freed_memory, share_interpreter_quickly
 from rig3r_jax.training.metrics import MetricsWriter, merge_window, parameter_table
 from rig3r_jax.training.position import Position
+from rig3r_jax.training.processes import ToldElsewhere, is_first, on_first
 from rig3r_jax.training.state import TrainState
+from rig3r_jax.training.stopping import StopRequest
 from rig3r_jax.training.task import Task, open_task, validate
+from rig3r_jax.training.watchdog import Watchdog
+from rig3r_jax.training.xla import use_compilation_cache
 
 logger = logging.getLogger(__name__)
 
-EXIT_DONE, EXIT_DIVERGED, EXIT_INTERRUPTED = 0, 1, 75  # 75 (EX_TEMPFAIL) asks a scheduler to start the run again
+# 75 (EX_TEMPFAIL) asks a scheduler to start the run again; so does watchdog.EXIT_STALLED.
+EXIT_DONE, EXIT_DIVERGED, EXIT_INTERRUPTED = 0, 1, 75
 
 
 class UserError(Exception):
-    """What the user can mend: a message to print without a traceback."""
+    """What the user can mend: a message to print without a traceback; "" where another process prints it."""
 
 
 @dataclasses.dataclass
@@ -47,22 +51,20 @@ class Prepared:
 
 @contextlib.contextmanager
 def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
-    """Checks, builds and restores everything; holds the workdir for this process alone.
+    """Checks, builds and restores everything; holds the workdir for this run alone.
 
     Raises:
-        UserError: for a config that cannot run, data that cannot be used, or a workdir of another model or process.
+        UserError: for a config that cannot run, data that cannot be used, or a workdir of another model or run.
     """
     with contextlib.ExitStack() as stack:
         try:
             # 1. The config, before any device work.
-            validate(config, devices=jax.device_count())
+            on_first(lambda: validate(config, devices=jax.device_count()))
             keep_freed_memory()
             share_interpreter_quickly()
-            workdir.mkdir(parents=True, exist_ok=True)
-            if jax.config.jax_compilation_cache_dir is None and jax.default_backend() != "cpu":
-                # A resumed run compiles nothing anew. Not on CPU: another machine may lack the instructions.
-                jax.config.update("jax_compilation_cache_dir", str(workdir.resolve() / "compiled"))
-            stack.enter_context(only_writer(workdir))
+            on_first(lambda: workdir.mkdir(parents=True, exist_ok=True))
+            use_compilation_cache(workdir)
+            on_first(lambda: stack.enter_context(only_writer(workdir)))
             for difference in config_differences(config, workdir):
                 logger.warning("%s", difference)
 
@@ -82,8 +84,11 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
                         "give another --workdir, or that seed"
                     )
                 logger.info("resumed at step %d, sample %d", int(state.step), position.next_sample)
-            save_config(config, workdir / "config.json")
+            if is_first():
+                save_config(config, workdir / "config.json")
             prepared = Prepared(task, workdir, checkpoints, state, position)
+        except ToldElsewhere as error:
+            raise UserError("") from error
         except (ValueError, FileNotFoundError) as error:
             raise UserError(str(error)) from error
         try:
@@ -94,30 +99,36 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
 
 def run(prepared: Prepared) -> int:
     """Trains to the last step, evaluates and reports; returns the exit code."""
-    writer = MetricsWriter(prepared.workdir, resume_step=int(prepared.state.step), only_log=jax.process_index() > 0)
-    try:
-        code = train(prepared, writer)
-        if code == EXIT_DONE and prepared.task.config.evaluation.enabled:
+    config, step = prepared.task.config, int(prepared.state.step)
+    with contextlib.ExitStack() as stack:
+        label = f"process {jax.process_index()} of {jax.process_count()}"
+        watchdog = stack.enter_context(Watchdog(config.train.watchdog_seconds, label))
+        writer = MetricsWriter(prepared.workdir, resume_step=step, only_log=not is_first())
+        stack.callback(writer.close)
+        code = train(prepared, writer, watchdog)
+        if code == EXIT_DONE and config.evaluation.enabled:
+            watchdog.progress("evaluating")
             prepared.task.finish(prepared.state.trained_params, prepared.workdir, step=int(prepared.state.step))
-    finally:
-        writer.close()
     return code
 
 
-def train(prepared: Prepared, writer: MetricsWriter) -> int:
+def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
     """Steps from the prepared state to config.train.steps; leaves the last state in `prepared`."""
     task, config, state = prepared.task, prepared.task.config.train, prepared.state
     first, position = int(state.step), prepared.position
     batches = task.batches(position)
-    meter, stop, code = _Meter(task, writer), _StopFlag(), EXIT_DONE
+    meter, stop, code = _Meter(task, writer), StopRequest(), EXIT_DONE
     ended = task.ends_early and task.stopped(state)
-    bar = tqdm(total=config.steps, initial=first, unit="step", mininterval=0.5 if sys.stderr.isatty() else 15)
+    interval = 0.5 if sys.stderr.isatty() else 15
+    bar = tqdm(total=config.steps, initial=first, unit="step", mininterval=interval, disable=not is_first())
     with stop, bar, contextlib.closing(batches), _Profiler(config, prepared.workdir) as profiler:
         source = iter(batches)
         for step in range(first + 1, first + 1 if ended else config.steps + 1):
             # 1. The next batch, dispatched; the time spent waiting for data is shown.
+            watchdog.progress(f"waiting for the data of step {step}")
             with meter.waiting():
                 batch = next(source)
+            watchdog.progress(f"running step {step}")
             profiler.before(step)
             state, metrics = task.train_step(state, batch)
             profiler.after(step, metrics)
@@ -128,7 +139,7 @@ def train(prepared: Prepared, writer: MetricsWriter) -> int:
             bar.update()
 
             # 3. Log, look for trouble, save: each waits for the step.
-            stopping = stop.requested  # read once: a signal that comes later is heard at the next step
+            stopping = stop.after(step)  # asked once: a signal that comes later is heard at the next step
             ended = task.ends_early and task.stopped(state)  # by the task's own rule: waits for the step
             last = step == config.steps or stopping or ended
             diverged = meter.bad_steps >= config.max_bad_steps
@@ -142,6 +153,7 @@ def train(prepared: Prepared, writer: MetricsWriter) -> int:
                 break
             if config.evaluate_every and step % config.evaluate_every == 0 and step < config.steps:
                 evaluating = time.perf_counter()
+                watchdog.progress(f"evaluating step {step}")
                 writer.write(step, task.short_evaluation(state.trained_params))
                 meter.skip_clock(since=evaluating)
             if ended:
@@ -150,6 +162,7 @@ def train(prepared: Prepared, writer: MetricsWriter) -> int:
             if stopping and step < config.steps:
                 code = EXIT_INTERRUPTED
                 break
+    watchdog.progress("writing the last checkpoint")
     prepared.checkpoints.wait()
     prepared.state, prepared.position = state, position
     return code
@@ -163,7 +176,7 @@ class _Meter:
         self._operations, self._peak, self._loss = task.operations_per_step, math.nan, task.loss_name
         if math.isfinite(self._operations):
             tflops = task.config.train.peak_tflops
-            self._peak = (tflops * 1e12 or peak_flops(task.devices[0])) * len(task.devices)
+            self._peak = (tflops * 1e12 or peak_flops(jax.local_devices()[0])) * len(task.devices)
         self._pending = None
         self.bad_steps = 0  # not finite, in a row, up to the last step read
         self.restart()
@@ -224,7 +237,7 @@ class _Profiler:
 
     def before(self, step: int) -> None:
         """To be called before a step is dispatched."""
-        if self._first and step == self._first:
+        if self._first and step == self._first and is_first():
             jax.profiler.start_trace(self._folder)
             self._tracing = True
 
@@ -238,24 +251,3 @@ class _Profiler:
         if self._tracing:
             jax.profiler.stop_trace()
             self._tracing = False
-
-
-class _StopFlag:
-    """Set by SIGTERM or SIGINT; a second signal has its usual effect."""
-
-    def __init__(self):
-        self.requested = False
-        self._previous = {}
-
-    def __enter__(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._previous[number] = signal.signal(number, self._handle)
-
-    def __exit__(self, *_):
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number, _frame):
-        logger.warning("%s: saving after this step", signal.Signals(number).name)
-        self.requested = True
-        signal.signal(number, self._previous[number])

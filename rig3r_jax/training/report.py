@@ -21,26 +21,35 @@ from rig3r_jax.schema import Batch, Predictions
 from rig3r_jax.training.data import Records, evaluation_batches
 from rig3r_jax.training.evaluate import full_evaluation, predictor, protocol, save_evaluation
 from rig3r_jax.training.metrics import read_metrics
+from rig3r_jax.training.processes import is_first
 from rig3r_jax.training.setup import Run
+from rig3r_jax.training.sharding import row_share
 from rig3r_jax.viz.report import ExampleView, build_report
 
 CONFIDENT = 0.7  # share of the points, the most confident ones, that files and pictures show
 
 
 def write_report(run: Run, params: PyTree, records: Records, workdir: Path, evaluation: dict[str, object]) -> None:
-    """Writes report.html, and points.ply and cameras.json of the first held-out scene with all metadata."""
+    """Writes report.html, and points.ply and cameras.json of the first held-out scene with all metadata.
+
+    All processes predict, the first one draws.
+    """
     examples = []
     for split in run.config.evaluation.sets:
-        batch = next(evaluation_batches(run.config, records, split))
+        batch = next(evaluation_batches(run.config, records, split, row_share(run.mesh)))
         name = split.replace("_", " ")
         for setting, told in (("all", "rig calibration, times and camera IDs given"), ("none", "images alone")):
             predictions = predictor(run, params)(apply_setting(batch.views, setting))
+            if not is_first():
+                continue
             known = run.config.evaluation.known_intrinsics
             title = f"{name}: {told}{', intrinsics known' if known else ''}"
             example, intrinsics = _example(title, batch, predictions, metric=setting == "all", known_intrinsics=known)
             if not examples:
                 _write_scene(workdir, example, intrinsics, batch)
             examples.append(example)
+    if not is_first():
+        return
     build_report(
         workdir / "report.html",
         title=run.config.title,
@@ -148,5 +157,6 @@ def _summary(run: Run, params: PyTree) -> dict[str, object]:
 def finish(run: Run, params: PyTree, records: Records, workdir: Path, *, step: int) -> None:
     """Evaluates `params` and writes every file about them: evaluation.json, evaluation.md, report and scene."""
     evaluation = {"step": step, **protocol(run), "sets": full_evaluation(run, params, records)}
-    save_evaluation(evaluation, workdir)
+    if is_first():
+        save_evaluation(evaluation, workdir)
     write_report(run, params, records, workdir, evaluation)

@@ -5,13 +5,13 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from rig3r_jax.data.pipeline import PipelineOptions, make_loader
 from rig3r_jax.losses.multitask import LossWeights
+from rig3r_jax.models.dpt import views_at_a_time
 from rig3r_jax.schema import Batch
 from rig3r_jax.training import evaluate, report
 from rig3r_jax.training.config import build_model, least_problems, mixture_problems
@@ -20,6 +20,7 @@ from rig3r_jax.training.flops import train_flops
 from rig3r_jax.training.initial import init_problems, initialise
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.setup import Run, build_run
+from rig3r_jax.training.sharding import row_share
 from rig3r_jax.training.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def open_task(config: ConfigDict, workdir: Path) -> "Rig3RTask":
 
     Raises ValueError for data that cannot be used and for splits that no source has.
     """
-    records = build_mixture(config, records_folder(config, workdir), progress=jax.process_index() == 0)
+    records = build_mixture(config, records_folder(config, workdir))
     for _, built in records:
         logger.info("%s", built.summary())
     check_splits(config, records)
@@ -91,12 +92,13 @@ class _Batches:
     def __init__(self, task: Rig3RTask, position: Position):
         config, self._mesh = task.config, task.run.mesh
         self._stream = training_stream(config, task.records)
+        part, parts = row_share(self._mesh)
         self._loader = make_loader(
             self._stream,
             config.train.batch_size,
             start_sample=position.next_sample,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            process_index=part,
+            process_count=parts,
             num_threads=config.data.threads,
             prefetch=config.data.prefetch,
         )
@@ -171,12 +173,22 @@ def _loss_and_evaluation_problems(config: ConfigDict) -> Iterator[str]:
 
 
 def _mesh_problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
-    wanted = config.mesh.data * config.mesh.fsdp
-    if config.evaluation.enabled and wanted > 0 and config.evaluation.batch_size % wanted:
+    mesh, views = config.mesh, config.sampling.num_views
+    rows = mesh.data * mesh.fsdp
+    wanted = rows * mesh.frames
+    if config.evaluation.enabled and rows > 0 and config.evaluation.batch_size % rows:
         size = config.evaluation.batch_size
-        yield f"evaluation.batch_size={size} must be a multiple of mesh.data * mesh.fsdp = {wanted}"
+        yield f"evaluation.batch_size={size} must be a multiple of mesh.data * mesh.fsdp = {rows}"
+    if mesh.frames > 0 and views % mesh.frames:
+        yield f"sampling.num_views={views} must be a multiple of mesh.frames={mesh.frames}"
+    elif mesh.frames > 1 and config.model.point_head == "dpt":
+        chunk = views_at_a_time(views, config.model.dpt_chunk)
+        if chunk % mesh.frames:
+            yield (
+                f"model.dpt_chunk={config.model.dpt_chunk} makes chunks of {chunk} of {views} views, which must be a "
+                f"multiple of mesh.frames={mesh.frames}: --config.model.dpt_chunk={mesh.frames}"
+            )
     if devices is not None and wanted != devices:
-        remedy = (
-            f"--config.mesh.data={devices}" if config.mesh.fsdp == 1 else "--config.mesh.data and --config.mesh.fsdp"
-        )
+        alone = mesh.fsdp == mesh.frames == 1
+        remedy = f"--config.mesh.data={devices}" if alone else "--config.mesh.data, .fsdp and .frames multiply"
         yield f"mesh wants {wanted} devices, found {devices}: {remedy}"

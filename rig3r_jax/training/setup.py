@@ -16,7 +16,15 @@ from rig3r_jax.schema import Batch, Predictions, RigMetadata, Targets, Views
 from rig3r_jax.training.config import build_model
 from rig3r_jax.training.objective import MultitaskObjective
 from rig3r_jax.training.optimizer import learning_rate_schedule, make_optimizer
-from rig3r_jax.training.sharding import batch_sharding, make_mesh, placed_on, replicated, state_shardings
+from rig3r_jax.training.sharding import (
+    batch_sharding,
+    make_mesh,
+    over_frames,
+    placed_on,
+    replicated,
+    samples_sharding,
+    state_shardings,
+)
 from rig3r_jax.training.state import TrainState, init_state
 from rig3r_jax.training.step import TrainStep, make_train_step
 
@@ -50,17 +58,18 @@ def abstract_batch(config: ConfigDict, rows: int) -> Batch:
 
 def build_run(config: ConfigDict, devices: list[jax.Device] | None = None) -> Run:
     """Builds everything that needs no data and allocates no parameters."""
-    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, devices)
-    model = build_model(config, backend=mesh.devices.flat[0].platform)
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.frames, devices)
+    plain = build_model(config, backend=mesh.devices.flat[0].platform)
+    model = plain if config.mesh.frames == 1 else plain.clone(attend_jointly=over_frames(plain.attend, mesh))
     optimizer, schedule = build_optimizer(config)
 
     def init() -> TrainState:
         views = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract_batch(config, 1).views)
-        return init_state(model, optimizer, views, config.seed, keep_ema=config.optimizer.ema_decay > 0)
+        return init_state(plain, optimizer, views, config.seed, keep_ema=config.optimizer.ema_decay > 0)
 
     shapes = jax.eval_shape(init)
     shardings = state_shardings(mesh, shapes)
-    rows, whole = batch_sharding(mesh), replicated(mesh)
+    batch, whole = batch_sharding(mesh), replicated(mesh)
     train_step = make_train_step(
         MultitaskObjective(model, LossWeights(**config.loss.to_dict())),
         optimizer,
@@ -78,12 +87,14 @@ def build_run(config: ConfigDict, devices: list[jax.Device] | None = None) -> Ru
         ),
         train_step=_on(
             mesh,
-            jax.jit(train_step, in_shardings=(shardings, rows), out_shardings=(shardings, whole), donate_argnums=0),
+            jax.jit(train_step, in_shardings=(shardings, batch), out_shardings=(shardings, whole), donate_argnums=0),
         ),
         predict=_on(
             mesh,
             jax.jit(
-                lambda params, views: model.apply({"params": params}, views), in_shardings=(shardings.params, rows)
+                lambda params, views: model.apply({"params": params}, views),
+                in_shardings=(shardings.params, batch),
+                out_shardings=samples_sharding(mesh),
             ),
         ),
     )

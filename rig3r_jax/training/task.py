@@ -91,11 +91,8 @@ def validate(config: ConfigDict, *, devices: int | None = None) -> None:
 
 
 def module_of(config: ConfigDict):
-    """The module of the config's task; configs that were written before there were tasks are of Rig3R.
-
-    Raises ValueError for an unknown name.
-    """
-    name = config.get("task", "rig3r")
+    """The module of the config's task; ValueError for an unknown name."""
+    name = config.task
     if name not in TASKS:
         raise ValueError(f"task is {name!r}; it must be one of {', '.join(TASKS)}")
     return importlib.import_module(TASKS[name])

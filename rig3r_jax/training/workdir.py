@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 
 from rig3r_jax.training.checkpoint import Checkpoints
-from rig3r_jax.training.config import load_config
+from rig3r_jax.training.config import load_config, use_devices
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.training.task import Task, open_task
 
@@ -17,7 +17,13 @@ def open_workdir(workdir: Path) -> tuple[Task, TrainState]:
         ValueError, FileNotFoundError: when the folder is no workdir or has no checkpoint.
     """
     config = load_config(workdir / "config.json")
-    config.mesh.data, config.mesh.fsdp = jax.device_count(), 1
+    devices, rows = jax.device_count(), config.evaluation.batch_size
+    if config.task == "rig3r" and rows % devices:
+        raise ValueError(
+            f"{workdir} is evaluated {rows} samples at a time (evaluation.batch_size), which must be a multiple of the "
+            f"{devices} devices; show it fewer: CUDA_VISIBLE_DEVICES, or fewer tasks"
+        )
+    use_devices(config, devices)
     task = open_task(config, workdir)
     checkpoints = Checkpoints.found(workdir, config.train.keep_checkpoints)
     try:
@@ -29,7 +35,7 @@ def open_workdir(workdir: Path) -> tuple[Task, TrainState]:
 
 def task_name(workdir: Path) -> str:
     """config.task of a workdir; ValueError when it is none."""
-    return load_config(workdir / "config.json").get("task", "rig3r")
+    return load_config(workdir / "config.json").task
 
 
 def evaluate_workdir(workdir: Path, task: str | None = None) -> None:

@@ -29,26 +29,31 @@ print(json.dumps({
 """
 
 _MESHES = """
-import jax, json, runpy
+import jax, json, runpy, sys
+import numpy as np
 from rig3r_jax.training.data import to_device
 from rig3r_jax.training.setup import build_run
 from tests.batches import random_batch
 
-batch = random_batch(batch=8, views=2)
-losses, shares = {}, []
-for data, fsdp, accumulate in ((1, 1, 1), (8, 1, 1), (1, 8, 1), (2, 4, 1), (4, 1, 2)):
+batch = random_batch(batch=8, views=4)
+losses, gradients, shares = [], [], []
+for data, fsdp, frames, accumulate in json.loads(sys.argv[2]):
     config = runpy.run_path("configs/demo.py")["get_config"]()
-    config.mesh.data, config.mesh.fsdp, config.train.accumulate = data, fsdp, accumulate
-    config.sampling.num_views, config.sampling.image_size = 2, 32
-    run = build_run(config, jax.devices()[: data * fsdp])
-    state = run.init()
-    for _ in range(2):
-        state, metrics = run.train_step(state, to_device(batch, run.mesh))
-    losses[data, fsdp, accumulate] = [float(metrics[k].compute()) for k in ("loss/total", "train/gradient_norm")]
+    config.mesh.data, config.mesh.fsdp, config.mesh.frames, config.train.accumulate = data, fsdp, frames, accumulate
+    config.sampling.num_views, config.sampling.image_size = 4, 32
+    config.model.update(json.loads(sys.argv[1]))
+    run = build_run(config, jax.devices()[: data * fsdp * frames])
+    state, metrics = run.train_step(run.init(), to_device(batch, run.mesh))
+    losses.append([float(metrics[k].compute()) for k in ("loss/total", "train/gradient_norm")])
+    # After one step the first moment is the clipped gradient times 1 - b1.
+    gradients.append([np.asarray(leaf) for leaf in jax.tree.leaves(state.opt_state[1][0].mu)])
     if fsdp == 8:
         cut = [x for x in jax.tree.leaves(state.opt_state) if x.size >= 2**14]
         shares = [x.size / x.addressable_shards[0].data.size for x in cut]
-print(json.dumps({"losses": list(losses.values()), "shares": shares}))
+largest = [[float(np.abs(leaf).max()) for leaf in leaves] for leaves in gradients]
+errors = [max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(g, gradients[0])) for g in gradients]
+print(json.dumps({"losses": losses, "errors": [float(e) for e in errors], "least": min(map(min, largest)),
+                  "shares": shares}))
 """
 
 
@@ -76,10 +81,25 @@ def test_full_step_compiles_for_128_devices_within_80_gigabytes(repo, mesh):
         assert found["arguments"] < 0.1 * found["state"]
 
 
+# (data, fsdp, frames, accumulate)
+_ALL = [(1, 1, 1, 1), (8, 1, 1, 1), (1, 8, 1, 1), (2, 4, 1, 1), (2, 2, 2, 1), (1, 1, 4, 1), (2, 1, 4, 2), (1, 2, 2, 2)]
+_DPT = {"point_head": "dpt", "dpt_features": 16, "dpt_last": 8, "remat": "attention", "attention": "chunked"}
+_CASES = {
+    "linear": ({}, _ALL),
+    "dpt": ({**_DPT, "unroll": False}, [(1, 1, 1, 1), (2, 2, 2, 1)]),
+    "rotary": ({"position": "rope", "qk_norm": True}, [(1, 1, 1, 1), (2, 1, 4, 1)]),
+}
+
+
 @pytest.mark.slow
-def test_every_mesh_takes_the_same_step(repo):
-    found = json.loads(_run(repo, 8, _MESHES))
-    assert len(found["losses"]) == 5
-    for loss_and_gradient_norm in found["losses"]:
-        np.testing.assert_allclose(loss_and_gradient_norm, found["losses"][0], rtol=1e-4)
-    assert found["shares"] and set(found["shares"]) == {8.0}  # each of 8 devices holds an eighth of the moments
+@pytest.mark.parametrize("case", _CASES)
+def test_every_mesh_takes_the_same_step(repo, case):
+    fields, meshes = _CASES[case]
+    found = json.loads(_run(repo, 8, _MESHES, json.dumps(fields), json.dumps(meshes)))
+    assert len(found["losses"]) == len(found["errors"]) == len(meshes)
+    for loss_and_gradient_norm, error in zip(found["losses"], found["errors"], strict=True):
+        np.testing.assert_allclose(loss_and_gradient_norm, found["losses"][0], rtol=1e-5)
+        assert error < 1e-5  # of every parameter's gradient, relative to its largest number
+    assert found["least"] > 0  # no gradient vanishes: all were compared
+    if case == "linear":
+        assert found["shares"] and set(found["shares"]) == {8.0}  # each of 8 devices holds an eighth of the moments

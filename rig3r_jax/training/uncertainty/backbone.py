@@ -21,7 +21,7 @@ from rig3r_jax.models.decoder import Decoder
 from rig3r_jax.models.vggt import VGGT
 from rig3r_jax.schema import Batch, Views
 from rig3r_jax.training.checkpoint import Checkpoints
-from rig3r_jax.training.config import load_config
+from rig3r_jax.training.config import load_config, use_devices
 from rig3r_jax.training.data import to_device
 from rig3r_jax.training.initial import EXECUTION
 from rig3r_jax.training.setup import Run, build_run
@@ -65,9 +65,9 @@ def open_backbone(section: ConfigDict) -> Backbone:
         )
     if path.is_dir():
         config = load_config(path / "config.json")
-        if (task := config.get("task", "rig3r")) != "rig3r":
+        if (task := config.task) != "rig3r":
             raise ValueError(f"backbone.path is {path}, a run of {task}; give the workdir of a run of rig3r")
-        config.mesh.data = config.mesh.fsdp = 1
+        use_devices(config, 1)
         run = build_run(config, jax.devices()[:1])
         checkpoints = Checkpoints.found(path, config.train.keep_checkpoints)
         try:

@@ -67,7 +67,9 @@ def problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
         yield f"evaluation.trajectories is {evaluation.trajectories}; it must not be negative"
     if not 0 < evaluation.overlap < 1:
         yield f"evaluation.overlap is {evaluation.overlap}; it must be above 0 and below 1, so that windows join"
-    if config.mesh.data * config.mesh.fsdp != 1 or jax.process_count() > 1:
+    if config.mesh.data * config.mesh.fsdp * config.mesh.frames != 1 or (
+        devices is not None and jax.process_count() > 1
+    ):
         yield "the head trains on one device of one process: --config.mesh.data=1 --config.mesh.fsdp=1"
 
 
@@ -97,7 +99,7 @@ def open_task(config: ConfigDict, workdir: Path) -> "UncertaintyTask":
 
     Raises ValueError where the workdir was trained on another backbone.
     """
-    records = build_mixture(config, records_folder(config, workdir), progress=True)
+    records = build_mixture(config, records_folder(config, workdir))
     for _, built in records:
         logger.info("%s", built.summary())
     backbone = open_backbone(config.backbone)
@@ -122,7 +124,7 @@ class UncertaintyTask:
         self.config, self.records, self.backbone, self.pools = config, records, backbone, pools
         self.nll, self.head = nll_options(config), head_options(config).for_width(pools.train.width)
         self.ends_early = self.head.watch.stop_near > 0
-        mesh = make_mesh(1, 1, jax.devices()[:1])
+        mesh = make_mesh(1, 1, devices=jax.devices()[:1])
         self.devices = tuple(mesh.devices.flat)
         self.images_per_step = config.train.batch_size * pools.train.views
         self.windows = window_batch(pools.train, self.nll.min_translation)

@@ -1,0 +1,126 @@
+"""Many processes as one run: how they find each other, agree, and let process 0 write.
+
+Under SLURM every task of a job step is a process with one device; by hand each is told where process 0 listens. With
+one process all of this does nothing.
+"""
+
+import dataclasses
+import os
+import pickle
+import typing
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+HEARTBEAT_SECONDS = 100  # without a word from a process after which the others are ended
+SHUTDOWN_SECONDS = 3600  # that the others wait at the end for process 0, which draws the report
+
+T = typing.TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Processes:
+    """Who takes part, where the environment does not tell: `coordinator` is HOST:PORT of process 0."""
+
+    coordinator: str = ""
+    num_processes: int = 0
+    process_id: int = -1
+
+    def problems(self) -> list[str]:
+        """What is wrong with these values; none are needed at all."""
+        if self == Processes():
+            return []
+        wrong = []
+        if ":" not in self.coordinator:
+            wrong.append(f"--coordinator is {self.coordinator!r}; it must be HOST:PORT of process 0")
+        if self.num_processes < 1:
+            wrong.append(f"--num_processes is {self.num_processes}; it must be at least 1")
+        if not 0 <= self.process_id < max(self.num_processes, 1):
+            wrong.append(f"--process_id is {self.process_id}; it must be in 0..num_processes-1")
+        return wrong
+
+
+class ToldElsewhere(ValueError):
+    """A problem that process 0 has already printed."""
+
+
+def join(told: Processes = Processes(), environment: Mapping[str, str] = os.environ) -> None:
+    """Joins the processes of this run; to be called before anything touches a device.
+
+    Without `told` the tasks of a SLURM job step are joined: one task per GPU, since jax gives every task the GPU of its
+    SLURM_LOCALID.
+
+    Raises:
+        ValueError: for values that cannot be, naming all of them, or processes that do not find each other.
+    """
+    if problems := told.problems():
+        raise ValueError("; ".join(problems))
+    waits = {"heartbeat_timeout_seconds": HEARTBEAT_SECONDS, "shutdown_timeout_seconds": SHUTDOWN_SECONDS}
+    try:
+        if told != Processes():
+            # Its own devices were given to each process by whoever started it.
+            jax.distributed.initialize(**_arguments(told), cluster_detection_method="deactivate", **waits)
+        elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+            jax.distributed.initialize(cluster_detection_method="slurm", **waits)
+    except RuntimeError as error:
+        raise ValueError(f"the processes of this run did not find each other: {error}") from error
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files and speaks for the run."""
+    return jax.process_index() == 0
+
+
+def on_first(work: Callable[[], T], *, then_all: bool = False) -> T | None:
+    """Does `work` on process 0 while the others wait; with `then_all` they do it after, finding what it made.
+
+    What went wrong on process 0 (ValueError, FileNotFoundError) stops all: there as itself, elsewhere as ToldElsewhere.
+    """
+    if jax.process_count() == 1:
+        return work()
+    result, problem = None, None
+    if is_first():
+        try:
+            result = work()
+        except (ValueError, FileNotFoundError) as error:
+            problem = error
+    told = gather(str(problem) if problem else "")[0]
+    if problem:
+        raise problem
+    if told:
+        raise ToldElsewhere(told)
+    return work() if then_all and not is_first() else result
+
+
+def gather(value: T) -> list[T]:
+    """The values of all processes, in their order, on every process; anything that pickle takes."""
+    if jax.process_count() == 1:
+        return [value]
+    ours = np.frombuffer(pickle.dumps(value), np.uint8)
+    sizes = np.ravel(multihost_utils.process_allgather(np.array([ours.size], np.int64)))
+    padded = np.zeros(int(sizes.max()), np.uint8)
+    padded[: ours.size] = ours
+    # Our own processes' bytes, within the job: no file's.
+    return [
+        pickle.loads(row[:size].tobytes())
+        for row, size in zip(multihost_utils.process_allgather(padded), sizes, strict=True)
+    ]
+
+
+def stop_agreed(step: int) -> bool:
+    """Whether all processes stop after this step, since one of them got SIGTERM; to be asked at every step by all.
+
+    The step is the same on all: jax carries the notice around and names a step that none has reached yet.
+    """
+    return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step)
+
+
+def _arguments(told: Processes) -> dict[str, object]:
+    """The arguments that jax.distributed takes."""
+    return {
+        "coordinator_address": told.coordinator,
+        "num_processes": told.num_processes,
+        "process_id": told.process_id,
+    }

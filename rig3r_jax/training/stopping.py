@@ -1,0 +1,50 @@
+"""When a run is asked to stop: signals, heard by one process or agreed on by many."""
+
+import logging
+import os
+import signal
+
+import jax
+
+from rig3r_jax.training.processes import stop_agreed
+
+logger = logging.getLogger(__name__)
+
+# SIGTERM: preemption, `scancel`, `scontrol requeue`. SIGUSR1: what the launch scripts have SLURM send ahead of the time
+# limit, since SIGTERM comes 30 s before SIGKILL, which is too short for a big checkpoint. SIGINT: Ctrl-C.
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class StopRequest:
+    """Asked after every step; as a context it listens. In one process a second signal has its usual effect.
+
+    Of many processes, one that gets a signal is enough: jax listens to SIGTERM and has all stop after the same step;
+    the other signals are passed on to it as that.
+    """
+
+    def __init__(self):
+        self._received = False
+        self._previous = {}
+
+    def __enter__(self) -> "StopRequest":
+        alone = jax.process_count() == 1
+        for number in SIGNALS if alone else SIGNALS[1:]:
+            self._previous[number] = signal.signal(number, self._stop if alone else self._pass_on)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def after(self, step: int) -> bool:
+        """Whether the run stops after this step: the same answer on all processes."""
+        return self._received or stop_agreed(step)
+
+    def _stop(self, number: int, _frame) -> None:
+        logger.warning("%s: saving after this step", signal.Signals(number).name)
+        self._received = True
+        signal.signal(number, self._previous[number])
+
+    def _pass_on(self, number: int, _frame) -> None:
+        logger.warning("%s: saving after a step that all processes agree on", signal.Signals(number).name)
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,69 @@
+"""Ends a process that makes no progress: a stopped or lost peer leaves the others waiting in a collective for ever."""
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+
+EXIT_STALLED = 76  # asks a scheduler to start the run again from its last checkpoint
+_STUCK_INTERPRETER = 1.5  # times the limit after which C code ends a process whose interpreter no longer runs
+_REARM_SECONDS = 1.0
+
+
+class Watchdog:
+    """After `seconds` without `progress`, prints the stacks of all threads and ends the process with EXIT_STALLED.
+
+    A thread of Python's keeps the time. Behind it stands one of C's (exit code 1), for code that never gives the
+    interpreter back. With 0 seconds nothing is watched.
+    """
+
+    def __init__(self, seconds: float, label: str):
+        self._seconds, self._label = seconds, label
+        self._last, self._doing, self._armed = time.monotonic(), "starting", 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> "Watchdog":
+        global _current
+        _current = self
+        if self._seconds:
+            self.progress(self._doing)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        global _current
+        _current = None
+        self._over.set()
+        if self._seconds:
+            faulthandler.cancel_dump_traceback_later()
+
+    def progress(self, doing: str) -> None:
+        """Notes that the process lives; `doing` is what comes next, for the message."""
+        self._last, self._doing = time.monotonic(), doing
+        if self._seconds and self._last - self._armed > _REARM_SECONDS:
+            self._armed = self._last
+            faulthandler.dump_traceback_later(self._seconds * _STUCK_INTERPRETER + _REARM_SECONDS, exit=True)
+
+    def _watch(self) -> None:
+        while not self._over.wait(min(1.0, self._seconds / 10)):
+            waited = time.monotonic() - self._last
+            if waited > self._seconds:
+                self._end(waited)
+
+    def _end(self, waited: float) -> None:
+        message = f"watchdog: {self._label} made no progress for {waited:.0f} s, while {self._doing}; the stacks:\n"
+        sys.stderr.write(message)
+        sys.stderr.flush()
+        faulthandler.dump_traceback(all_threads=True)
+        os._exit(EXIT_STALLED)  # a thread that waits in a collective would keep a usual exit from ending
+
+
+_current: Watchdog | None = None
+
+
+def progress(doing: str) -> None:
+    """Tells the watchdog of this process, if there is one, that work goes on."""
+    if _current:
+        _current.progress(doing)

@@ -1,0 +1,80 @@
+"""How XLA is asked to compile: flags by backend with a reason beside each, and where compiled programs are kept."""
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+
+LAYER_BYTES = 64 * 2**20  # above the 50 MB of float32 gradients of one ViT-L block
+
+# Of the GPU's defaults (command buffers, high priority of the collectives' stream, autotuning level) nothing is said.
+FLAGS: dict[str, dict[str, str]] = {
+    "gpu": {
+        # Collectives start as soon as their operands are there and end where their result is wanted.
+        "xla_gpu_enable_latency_hiding_scheduler": "true",
+        # Gradients of a layer are summed inside the scan over layers: without this flag an iteration ends with its
+        # all-reduce, with it the sum of a layer runs while the layer before it goes backward.
+        "xla_gpu_enable_pipelined_all_reduce": "true",
+        # The same for what a mesh with fsdp does in that loop: weights come one layer ahead, gradients leave one late.
+        "xla_gpu_enable_pipelined_all_gather": "true",
+        "xla_gpu_enable_pipelined_reduce_scatter": "true",
+        # One collective per layer instead of two: 30 MB, the default, cuts the gradients of a block in two.
+        "xla_gpu_all_reduce_combine_threshold_bytes": str(LAYER_BYTES),
+        "xla_gpu_all_gather_combine_threshold_bytes": str(LAYER_BYTES),
+        "xla_gpu_reduce_scatter_combine_threshold_bytes": str(LAYER_BYTES),
+        # cuBLAS is the fastest for products of thousands by thousands, and tuning Triton's tiles for each of them
+        # takes most of the time of the first compilation.
+        "xla_gpu_enable_triton_gemm": "false",
+    },
+    "cpu": {},  # the defaults
+}
+
+_CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
+
+
+def expected_backend(environment: Mapping[str, str] = os.environ, devices: Path = Path("/dev")) -> str:
+    """The backend that JAX will start, told without starting it: "gpu" or "cpu".
+
+    What JAX_PLATFORMS asks for first; without it a GPU where both a device and JAX's plugin for it are found.
+    """
+    wanted = environment.get("JAX_PLATFORMS", "").split(",")[0].strip()
+    if wanted:
+        return "gpu" if wanted in ("cuda", "gpu") else "cpu"
+    plugin = any(importlib.util.find_spec(name) for name in _CUDA_PLUGINS)
+    return "gpu" if plugin and any(devices.glob("nvidia[0-9]*")) else "cpu"
+
+
+def use_flags(backend: str | None = None) -> str:
+    """Adds the flags of `backend`, by default the expected one, to XLA_FLAGS; what is set there stays as it is.
+
+    To be called before JAX starts its backend, which reads the variable once.
+
+    Returns:
+        The flags that were added.
+
+    Raises:
+        ValueError: for a backend of which nothing is known.
+    """
+    backend = expected_backend() if backend is None else backend
+    if backend not in FLAGS:
+        raise ValueError(f"backend is {backend!r}; it must be one of {', '.join(FLAGS)}")
+    present = os.environ.get("XLA_FLAGS", "")
+    if present.strip() and not present.lstrip().startswith("-"):
+        return ""  # the name of a file of flags: its owner chose them all
+    known = {word.lstrip("-").split("=")[0] for word in present.split()}
+    added = " ".join(f"--{name}={value}" for name, value in FLAGS[backend].items() if name not in known)
+    if added:
+        os.environ["XLA_FLAGS"] = f"{present} {added}".strip()
+    return added
+
+
+def use_compilation_cache(workdir: Path) -> None:
+    """Keeps compiled programs in <workdir>/compiled, so that a second start compiles nothing anew.
+
+    Leaves a folder that the user chose (JAX_COMPILATION_CACHE_DIR), and does nothing on CPU: a program compiled there
+    may want instructions that the next machine lacks. Starts the backend.
+    """
+    if jax.config.jax_compilation_cache_dir is None and jax.default_backend() != "cpu":
+        jax.config.update("jax_compilation_cache_dir", str(Path(workdir).resolve() / "compiled"))
