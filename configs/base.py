@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
     model.time_unit = 0.1  # seconds that count as one position of the time code
     model.qk_norm = False
     model.attention = "auto"  # cudnn on GPU in bfloat16, else chunked
-    model.remat = "attention"  # what the backward pass keeps: none (all), dots, attention, full
+    model.remat = "attention"  # what the backward pass keeps, most to least: none (all), dots, qkv, attention, full
     model.unroll = False  # unroll the scan over layers
     model.dtype = "bfloat16"  # of activations; parameters, losses and geometry are float32
 

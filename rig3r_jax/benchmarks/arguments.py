@@ -17,7 +17,7 @@ def add_kinds(bench: argparse.ArgumentParser) -> None:
 
 
 def _shape(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch", type=int, help="samples; by default one per device")
+    parser.add_argument("--batch", type=int, help="samples; by default the config's, or one per device")
     parser.add_argument("--views", type=int, help="images per sample; by default the config's")
     parser.add_argument("--size", type=int, help="pixels of an image's side; by default the config's")
 
@@ -28,7 +28,13 @@ def _repeats(parser: argparse.ArgumentParser, default: int) -> None:
 
 
 def _peer(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--peer", choices=("torch",), help="time the PyTorch twin under torch.compile in the same run")
+    parser.add_argument("--peer", choices=("torch",), help="time PyTorch, under torch.compile, in the same run")
+    parser.add_argument(
+        "--sdpa",
+        nargs="+",
+        choices=("default", "flash", "cudnn", "efficient"),
+        help="kernels of torch's attention; by default flash and cudnn on a GPU",
+    )
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
@@ -55,12 +61,14 @@ def _attention(parser: argparse.ArgumentParser) -> None:
 
 
 def _data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--source", default="procedural", help="procedural, ddad, tum or sevenscenes")
+    parser.add_argument("--source", default="", help="ddad, tum or sevenscenes; by default procedural, or the config's")
     parser.add_argument("--root", default="", help="folder of the raw data")
     parser.add_argument("--records", default="", help="folder of built records; by default built in a temporary one")
-    parser.add_argument("--views", type=int, default=24, help="images per sample")
-    parser.add_argument("--size", type=int, default=512, help="pixels of an image's side")
-    parser.add_argument("--samples", type=int, default=16, help="samples that are timed, after as many for warm-up")
+    parser.add_argument("--split", default="train", help="of the records")
+    parser.add_argument("--views", type=int, help="images per sample; by default the config's, or 24")
+    parser.add_argument("--size", type=int, help="pixels of an image's side; by default the config's, or 512")
+    parser.add_argument("--batch", type=int, help="samples per batch; by default 8 of a config, or 1")
+    parser.add_argument("--samples", type=int, default=16, help="samples that are timed, after as many before")
     parser.add_argument("--threads", type=int, nargs="+", help="loader threads to compare; by default 1 and the cores")
     parser.add_argument("options", nargs="*", metavar="key=value", help="options of the source")
 
@@ -75,6 +83,8 @@ def _scaling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory-gb-s", type=float, default=3350.0, help="bandwidth of a device's memory")
     parser.add_argument("--node-gb-s", type=float, default=450.0, help="link between devices of a node, one direction")
     parser.add_argument("--network-gb-s", type=float, default=50.0, help="network per device between nodes")
+    parser.add_argument("--hop-us", type=float, default=10.0, help="latency that a doubling of the nodes adds")
+    parser.add_argument("--device-gb", type=float, default=80.0, help="memory of a device")
 
 
 KINDS = {

@@ -47,6 +47,7 @@ class Prepared:
     checkpoints: Checkpoints
     state: TrainState
     position: Position
+    stop: StopRequest
 
 
 @contextlib.contextmanager
@@ -59,6 +60,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
     with contextlib.ExitStack() as stack:
         try:
             # 1. The config, before any device work.
+            stop = stack.enter_context(StopRequest())
             on_first(lambda: validate(config, devices=jax.device_count()))
             keep_freed_memory()
             share_interpreter_quickly()
@@ -86,7 +88,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
                 logger.info("resumed at step %d, sample %d", int(state.step), position.next_sample)
             if is_first():
                 save_config(config, workdir / "config.json")
-            prepared = Prepared(task, workdir, checkpoints, state, position)
+            prepared = Prepared(task, workdir, checkpoints, state, position, stop)
         except ToldElsewhere as error:
             raise UserError("") from error
         except (ValueError, FileNotFoundError) as error:
@@ -117,11 +119,17 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
     task, config, state = prepared.task, prepared.task.config.train, prepared.state
     first, position = int(state.step), prepared.position
     batches = task.batches(position)
-    meter, stop, code = _Meter(task, writer), StopRequest(), EXIT_DONE
+    meter, stop, code = _Meter(task, writer), prepared.stop, EXIT_DONE
     ended = task.ends_early and task.stopped(state)
     interval = 0.5 if sys.stderr.isatty() else 15
     bar = tqdm(total=config.steps, initial=first, unit="step", mininterval=interval, disable=not is_first())
-    with stop, bar, contextlib.closing(batches), _Profiler(config, prepared.workdir) as profiler:
+    with (
+        contextlib.closing(stop),
+        bar,
+        contextlib.closing(batches),
+        _Profiler(config, prepared.workdir) as profiler,
+    ):
+        stop.hear_all()
         source = iter(batches)
         for step in range(first + 1, first + 1 if ended else config.steps + 1):
             # 1. The next batch, dispatched; the time spent waiting for data is shown.
@@ -162,8 +170,8 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
             if stopping and step < config.steps:
                 code = EXIT_INTERRUPTED
                 break
-    watchdog.progress("writing the last checkpoint")
-    prepared.checkpoints.wait()
+        watchdog.progress("writing the last checkpoint")
+        prepared.checkpoints.wait()
     prepared.state, prepared.position = state, position
     return code
 

@@ -12,11 +12,14 @@ logger = logging.getLogger(__name__)
 
 # SIGTERM: preemption, `scancel`, `scontrol requeue`. SIGUSR1: what the launch scripts have SLURM send ahead of the time
 # limit, since SIGTERM comes 30 s before SIGKILL, which is too short for a big checkpoint. SIGINT: Ctrl-C.
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+AHEAD, AT_ONCE = (signal.SIGUSR1,), (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
     """Asked after every step; as a context it listens. In one process a second signal has its usual effect.
+
+    SIGUSR1 is heard from the start, else it would end a run that still compiles, and with no code that asks for a
+    restart; the others from `hear_all` on: until there is a state to save, their usual effect is the right one.
 
     Of many processes, one that gets a signal is enough: jax listens to SIGTERM and has all stop after the same step;
     the other signals are passed on to it as that.
@@ -27,18 +30,29 @@ class StopRequest:
         self._previous = {}
 
     def __enter__(self) -> "StopRequest":
-        alone = jax.process_count() == 1
-        for number in SIGNALS if alone else SIGNALS[1:]:
-            self._previous[number] = signal.signal(number, self._stop if alone else self._pass_on)
+        self._hear(AHEAD)
         return self
 
     def __exit__(self, *_) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self.close()
+
+    def close(self) -> None:
+        """Gives every signal its usual effect back."""
+        while self._previous:
+            signal.signal(*self._previous.popitem())
+
+    def hear_all(self) -> None:
+        """From here on every signal that asks to stop is heard."""
+        self._hear(AT_ONCE if jax.process_count() == 1 else (signal.SIGINT,))
 
     def after(self, step: int) -> bool:
         """Whether the run stops after this step: the same answer on all processes."""
         return self._received or stop_agreed(step)
+
+    def _hear(self, numbers: tuple[signal.Signals, ...]) -> None:
+        for number in numbers:
+            handler = self._stop if jax.process_count() == 1 else self._pass_on
+            self._previous[number] = signal.signal(number, handler)
 
     def _stop(self, number: int, _frame) -> None:
         logger.warning("%s: saving after this step", signal.Signals(number).name)

@@ -1,0 +1,151 @@
+"""The training step compiled for many simulated devices, in a process of its own: sizes and the program's text.
+
+`python -m rig3r_jax.benchmarks.scaling_program CONFIG.json OUT.json`, with XLA_FLAGS of `compile_for`.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from rig3r_jax.benchmarks.hlo import Program
+from rig3r_jax.models.dpt import views_at_a_time
+from rig3r_jax.models.remat import kept_bytes
+from rig3r_jax.models.rig3r import Rig3R
+from rig3r_jax.training.config import load_config, save_config
+from rig3r_jax.training.setup import abstract_batch, build_run
+
+# The program as it is before XLA's CPU backend turns sums of bfloat16 into sums of float32.
+_PASS = "all-reduce-promotion"
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """What one process found out. Bytes are of one device."""
+
+    devices: int
+    mesh: dict[str, int]
+    parameter_count: int
+    parameters: int  # bytes of the state, exact
+    moments: int
+    gradients: int  # as many as parameters, in float32
+    batch: int
+    activations: int | None  # kept for the backward pass on a GPU, by the remat policy's table; None where it has none
+    cpu_temporaries: int  # by XLA's CPU backend, which holds much of what is bfloat16 in float32
+    seconds: float  # to trace and compile
+    program: Program
+
+
+def compile_for(config: ConfigDict, devices: int) -> Compiled:
+    """Compiles the step of a config whose mesh has `devices` devices; one sample per data * fsdp.
+
+    Raises:
+        ValueError: with the last lines of what the process said, when it failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        settings, out, dump = (Path(folder) / name for name in ("config.json", "out.json", "dump"))
+        save_config(config, settings)
+        flags = (
+            f"--xla_force_host_platform_device_count={devices} "
+            "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+            f"--xla_dump_to={dump} --xla_dump_hlo_as_text --xla_dump_hlo_pass_re={_PASS} "
+            "--xla_dump_hlo_module_re=jit_train_step"
+        )
+        done = subprocess.run(
+            [sys.executable, "-m", "rig3r_jax.benchmarks.scaling_program", str(settings), str(out)],
+            env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            tail = "\n".join(done.stderr.strip().splitlines()[-5:])
+            raise ValueError(f"the step for {devices} devices did not compile:\n{tail}")
+        texts = sorted(dump.glob(f"*jit_train_step*before_{_PASS}.txt"))
+        if not texts:
+            raise ValueError(f"XLA wrote no program before its pass {_PASS}: this jaxlib names it differently")
+        return Compiled(**json.loads(out.read_text()), program=Program(texts[-1].read_text()))
+
+
+def mesh_config(config: ConfigDict, devices: int, *, fsdp: int, frames: int) -> ConfigDict:
+    """The config with a mesh of `devices` devices and one sample per data * fsdp.
+
+    Raises:
+        ValueError: where fsdp * frames does not divide them, or frames not the images of a sample.
+    """
+    if devices % (fsdp * frames):
+        raise ValueError(f"--devices {devices} must be a multiple of --fsdp * --frames = {fsdp * frames}")
+    if config.sampling.num_views % frames:
+        raise ValueError(f"--frames {frames} must divide sampling.num_views={config.sampling.num_views}")
+    config = ConfigDict(config).copy_and_resolve_references()
+    config.mesh.data, config.mesh.fsdp, config.mesh.frames = devices // (fsdp * frames), fsdp, frames
+    config.train.batch_size, config.train.accumulate = devices // frames, 1
+    return config
+
+
+def activation_bytes(model: Rig3R, views: int, size: int) -> int | None:
+    """Bytes of one sample's activations that wait for the backward pass, in bfloat16, and of the point head's largest
+    chunk of images with its gradients."""
+    if model.dtype != jnp.bfloat16:
+        return None
+    cells = (size // model.patch) ** 2
+    inner = model.decoder_width or model.width
+    kept = model.encoder_depth * kept_bytes(model.remat, model.width, model.heads)
+    kept += model.decoder_depth * kept_bytes(model.remat, inner, model.heads)
+    levels = 4 * inner * 2  # read by the point head
+    total = views * cells * (kept + levels)
+    if model.point_head == "dpt":
+        total += 2 * 2 * views_at_a_time(views, model.dpt_chunk) * point_head_elements(model, size)
+    return total
+
+
+def point_head_elements(model: Rig3R, size: int) -> int:
+    """Elements of the maps that a DPT head makes of one image."""
+    if model.point_head != "dpt":
+        return 0
+    cells, features = (size // model.patch) ** 2, model.dpt_features
+    units = sum(4**level for level in (2, 1, 0)) + 0.25  # pixels of the four levels, per patch
+    # Per level: the projected map, two residual units of two convolutions (input and output), a doubled map, a 1x1.
+    levels = cells * units * features * (1 + 2 * 2 * 2 + 2 * 4)
+    last = cells * model.patch**2 * (features // 2 + 2 * model.dpt_last)
+    return int(levels + last)
+
+
+def _local_bytes(tree) -> int:
+    """Bytes that one device holds of ShapeDtypeStructs with shardings."""
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _main(settings: str, out: str) -> None:
+    config = load_config(Path(settings))
+    start = time.perf_counter()
+    run = build_run(config)
+    batch = abstract_batch(config, config.train.batch_size)
+    memory = run.train_step.lower(run.abstract_state, batch).compile().memory_analysis()
+    state, size = run.abstract_state, config.sampling.image_size
+    kept = activation_bytes(run.model, config.sampling.num_views, size)
+    found = {
+        "devices": run.mesh.size,
+        "mesh": dict(run.mesh.shape),
+        "parameter_count": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "parameters": _local_bytes(state.params) + _local_bytes(state.ema),
+        "moments": _local_bytes(state.opt_state),
+        "gradients": _local_bytes(state.params),
+        "batch": sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch)) // run.mesh.size,
+        "activations": None if kept is None else kept // config.mesh.frames,
+        "cpu_temporaries": memory.temp_size_in_bytes,
+        "seconds": time.perf_counter() - start,
+    }
+    Path(out).write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

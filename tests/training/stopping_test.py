@@ -1,0 +1,47 @@
+"""Signals that ask a run of one process to stop."""
+
+import os
+import signal
+
+import pytest
+
+from rig3r_jax.training.stopping import StopRequest
+
+
+@pytest.fixture
+def calls():
+    """Signals that reach the handlers of whoever runs us."""
+    found = []
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    before = {number: signal.signal(number, lambda n, _: found.append(n)) for number in numbers}
+    yield found
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_the_early_signal_is_remembered_and_the_others_keep_their_effect(calls):
+    with StopRequest() as stop:
+        assert not stop.after(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert calls == [signal.SIGTERM] and not stop.after(2)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert stop.after(3) and stop.after(4) and len(calls) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_the_second_signal_has_its_usual_effect(calls, number):
+    with StopRequest() as stop:
+        stop.hear_all()
+        os.kill(os.getpid(), number)
+        assert stop.after(1) and calls == []
+        os.kill(os.getpid(), number)
+        assert calls == [number]
+
+
+def test_handlers_are_given_back(calls):
+    with StopRequest() as stop:
+        stop.hear_all()
+        stop.close()
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            os.kill(os.getpid(), number)
+    assert calls == [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT] and not stop.after(1)
