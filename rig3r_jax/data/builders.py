@@ -4,6 +4,7 @@ A folder of records:
     build.json                      what was asked for (source, root, options, versions) and what came out
     quarantine.json                 scenes left out, each with its reason
     rig_scenes/1.0.0/               a TFDS data set: `tfds.data_source("rig_scenes", split=..., data_dir=folder)`
+    rig_frames/1.0.0/               another, of images and depths; a scene knows the number of its first frame
 The folder appears under its name when it is whole, not before.
 """
 
@@ -31,8 +32,8 @@ from rig3r_jax.data import records
 from rig3r_jax.data.scene import BadRecord, Scene
 from rig3r_jax.data.sources import SOURCES
 
-_DATASET, _VERSION = "rig_scenes", "1.0.0"
-_SCENES_PER_FILE = 64
+_SCENES, _FRAMES, _VERSION = "rig_scenes", "rig_frames", "1.0.0"
+_PER_FILE = {_SCENES: 64, _FRAMES: 4096}  # records
 _BAD_SCENES_SHOWN = 20
 
 Loaders = dict[str, list[tuple[str, Callable[[], Scene]]]]  # by split
@@ -62,6 +63,11 @@ def build_data(source: str, root: str, out: str, settings: Iterable[str] = ()) -
 
     Values of `settings` are Python literals or else text. Raises ValueError (BadRecord for data) with the remedy.
     """
+    return build_records(source, root, out, parse_settings(settings)).summary()
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """Options of a source from words key=value; ValueError where one is none."""
     options = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -71,7 +77,7 @@ def build_data(source: str, root: str, out: str, settings: Iterable[str] = ()) -
             options[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             options[key] = value
-    return build_records(source, root, out, options).summary()
+    return options
 
 
 def build_records(
@@ -111,7 +117,8 @@ def build_records(
     partial.mkdir()
     try:
         report = _write(partial, source, loaders, max_bad_fraction, progress)
-        sizes = {path.name: path.stat().st_size for path in sorted(_dataset_folder(partial).iterdir())}
+        files = sorted(path for part in (_SCENES, _FRAMES) for path in _dataset_folder(partial, part).iterdir())
+        sizes = {str(path.relative_to(partial)): path.stat().st_size for path in files}
         _write_json(partial / "quarantine.json", [{"scene": name, "reason": reason} for name, reason in report.skipped])
         _write_json(partial / "build.json", {"asked": stamp, "splits": report.splits, "bytes": sizes})
         try:
@@ -135,34 +142,29 @@ class RecordSource:
         build = _read_build(self.path)
         if build is None:
             raise BadRecord(f"{path}: holds no records (no build.json); run `rig3r build-data` first")
+        if build["asked"].get("format") != records.FORMAT_VERSION:
+            raise BadRecord(f"{path}: holds records of an older format; delete it and build it again")
         if not build["splits"].get(split):
             raise BadRecord(f"{path}: split {split!r} has no records; splits: {build['splits']}")
-        folder = _dataset_folder(self.path)
         for name, size in build["bytes"].items():
-            found = (folder / name).stat().st_size if (folder / name).exists() else None
+            file = self.path / name
+            found = file.stat().st_size if file.exists() else None
             if found != size:
                 state = "is missing" if found is None else f"has {found} bytes"
-                raise BadRecord(f"{folder / name}: {state}, was written with {size}; delete {path} and build it again")
-        builder = tfds.builder_from_directory(str(folder))
-        self._records = builder.as_data_source(split)
-        shards = builder.info.splits[split]
-        self._files = [str(path) for path in shards.filepaths]
-        self._file_ends = list(accumulate(shards.shard_lengths))
+                raise BadRecord(f"{file}: {state}, was written with {size}; delete {path} and build it again")
+        self._scenes, self._frames = (_Part(_dataset_folder(self.path, part), split) for part in (_SCENES, _FRAMES))
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._scenes)
 
     def __getitem__(self, index: SupportsIndex) -> Scene:
-        """Scene number `index`. BadRecord, naming the file, where its bytes are damaged."""
+        """Scene number `index`. BadRecord, naming the file, where its bytes are damaged; the same goes for a frame's
+        image and depth, which are read when they are asked for."""
         number = index.__index__()
         number += len(self) if number < 0 else 0
         if not 0 <= number < len(self):
             raise IndexError(f"{self.path}: scene {index} of {len(self)} in split {self.split!r}")
-        try:
-            return records.example_to_scene(self._records[number])
-        except Exception as error:  # array_record, protobuf and TFDS each raise their own kinds
-            file = self._files[bisect_right(self._file_ends, number)]
-            raise BadRecord(f"{file}: record {number} does not read ({error}); delete and build it again") from error
+        return records.example_to_scene(self._scenes.read(number), self._frames.read)
 
     def __getstate__(self) -> tuple[Path, str]:
         return self.path, self.split
@@ -171,9 +173,38 @@ class RecordSource:
         self.__init__(*state)
 
 
+class _Part:
+    """One split of one of the data sets of a folder: records by number."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        builder = tfds.builder_from_directory(str(folder))
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        self._records, self._features = builder.as_data_source(split, deserialize_method=raw), builder.info.features
+        shards = builder.info.splits[split]
+        self._files = [str(path) for path in shards.filepaths]
+        self._file_ends = list(accumulate(shards.shard_lengths))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def read(self, number: int) -> dict[str, Any]:
+        """The fields of record `number`; BadRecord, naming the file, where its bytes are damaged."""
+        try:
+            return self._parse(self._read_bytes(number))
+        except Exception as error:  # array_record, protobuf and TFDS each raise their own kinds
+            file = self._files[bisect_right(self._file_ends, number)]
+            raise BadRecord(f"{file}: record {number} does not read ({error}); delete and build it again") from error
+
+    def _read_bytes(self, number: int) -> bytes:
+        return self._records[number]
+
+    def _parse(self, data: bytes) -> dict[str, Any]:
+        return self._features.deserialize_example_np(data)
+
+
 def _write(folder: Path, source: str, loaders: Loaders, max_bad_fraction: float, progress: bool) -> BuildReport:
     """Writes records and their metadata into `folder`; raises once too many scenes are bad."""
-    writer = _writer(_dataset_folder(folder), source)
+    writer = _SceneWriter(folder, source)
     total = sum(map(len, loaders.values()))
     allowed = max_bad_fraction * total
     counts, skipped, images = {}, [], 0
@@ -197,9 +228,7 @@ def _write(folder: Path, source: str, loaders: Loaders, max_bad_fraction: float,
                         break
                 else:
                     writing.result()
-                    if not counts[split]:
-                        writer.initialize_splits([split])
-                    writing = pool.submit(writer.add_examples, {split: [records.scene_to_example(scene)]})
+                    writing = pool.submit(writer.add, split, scene)
                     counts[split] += 1
                     images += len(scene.frames)
                 bar.set_postfix(images=images, skipped=len(skipped), refresh=False)
@@ -207,7 +236,7 @@ def _write(folder: Path, source: str, loaders: Loaders, max_bad_fraction: float,
             if len(skipped) > max(allowed, _BAD_SCENES_SHOWN):
                 break  # no use in reading the rest
         writing.result()
-        writer.close_all()
+        writer.close()
     if len(skipped) > allowed or not images:
         raise BadRecord(
             f"source {source!r}: {len(skipped)} of {total} scenes are bad, allowed are {allowed:g} "
@@ -216,16 +245,39 @@ def _write(folder: Path, source: str, loaders: Loaders, max_bad_fraction: float,
     return BuildReport(path=folder, splits=counts, skipped=skipped, reused=False)
 
 
-def _writer(folder: Path, source: str) -> tfds.core.SequentialWriter:
-    """TFDS's writer in the order given; a GeneratorBasedBuilder would shuffle, and write everything twice."""
+class _SceneWriter:
+    """Scenes into a folder's data sets, in the order given; TFDS's GeneratorBasedBuilder would shuffle, and write all
+    twice."""
+
+    def __init__(self, folder: Path, source: str) -> None:
+        features = {_SCENES: records.scene_features(), _FRAMES: records.frame_features()}
+        self._writers = {name: _writer(folder, name, fields, source) for name, fields in features.items()}
+        self._frames: dict[str, int] = {}  # written so far, by split
+
+    def add(self, split: str, scene: Scene) -> None:
+        """Writes one scene and its frames."""
+        if split not in self._frames:
+            self._frames[split] = 0
+            for writer in self._writers.values():
+                writer.initialize_splits([split])
+        self._writers[_SCENES].add_examples({split: [records.scene_to_example(scene, self._frames[split])]})
+        self._writers[_FRAMES].add_examples({split: [records.frame_to_example(frame) for frame in scene.frames]})
+        self._frames[split] += len(scene.frames)
+
+    def close(self) -> None:
+        """Writes what is left, and the metadata."""
+        for writer in self._writers.values():
+            writer.close_all()
+
+
+def _writer(folder: Path, name: str, features: tfds.features.FeaturesDict, source: str) -> tfds.core.SequentialWriter:
+    folder = _dataset_folder(folder, name)
     folder.mkdir(parents=True)
     identity = tfds.core.DatasetIdentity(
-        name=_DATASET, version=tfds.core.Version(_VERSION), data_dir=str(folder), module_name=__name__
+        name=name, version=tfds.core.Version(_VERSION), data_dir=str(folder), module_name=__name__
     )
-    info = tfds.core.DatasetInfo(
-        builder=identity, features=records.features(), description=f"Rig scenes of the source {source!r}."
-    )
-    return tfds.core.SequentialWriter(info, max_examples_per_shard=_SCENES_PER_FILE, file_format="array_record")
+    info = tfds.core.DatasetInfo(builder=identity, features=features, description=f"{name} of the source {source!r}.")
+    return tfds.core.SequentialWriter(info, max_examples_per_shard=_PER_FILE[name], file_format="array_record")
 
 
 def _stamp(source: str, root: str, options: Mapping[str, Any]) -> tuple[ModuleType, dict[str, Any]]:
@@ -303,8 +355,8 @@ def _is_running(process: int) -> bool:
     return process != os.getpid()  # our own number, found before we made the folder, is of an earlier process
 
 
-def _dataset_folder(folder: Path) -> Path:
-    return folder / _DATASET / _VERSION
+def _dataset_folder(folder: Path, name: str) -> Path:
+    return folder / name / _VERSION
 
 
 def _write_json(path: Path, value: Any) -> None:

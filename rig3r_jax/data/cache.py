@@ -14,6 +14,7 @@ class CachedSource:
     def __init__(self, source: SceneSource, gigabytes: float):
         self._source = source
         self._left = gigabytes * 1e9  # bytes
+        self._full = False
         self._scenes: dict[int, Scene] = {}
         self._lock = threading.Lock()
 
@@ -25,9 +26,12 @@ class CachedSource:
         scene = self._scenes.get(index)
         if scene is None:
             scene = self._source[index]
+            if self._full:
+                return scene  # of which only the frames that are drawn will be read
             size = sum(len(frame.image) + len(frame.depth) for frame in scene.frames)
             with self._lock:
-                if size <= self._left and index not in self._scenes:
+                self._full |= size > self._left
+                if not self._full and index not in self._scenes:
                     self._left -= size
                     self._scenes[index] = scene
         return scene

@@ -17,9 +17,9 @@ import grain
 import jax
 import numpy as np
 
-from rig3r_jax.data.augment import ViewOptions, draw_placement, prepare_view
+from rig3r_jax.data.augment import PreparedView, ViewOptions, blank_views, draw_placement, prepare_view
 from rig3r_jax.data.sampling import draw_frames
-from rig3r_jax.data.scene import BadRecord, Scene, SceneSource
+from rig3r_jax.data.scene import BadRecord, Frame, Scene, SceneSource
 from rig3r_jax.schema import Batch, RigMetadata, Targets, Views
 
 _ATTEMPTS = 100  # draws for one sample before the run stops, whatever the budget
@@ -183,6 +183,7 @@ def make_sample(scene: Scene, chosen: Sequence[int], options: PipelineOptions, r
     time = np.array([frame.time - frames[0].time for frame in frames]).astype(np.float32)
     frame_index, camera_id, shown = _draw_metadata(camera_index, options, rng)
     images, image_mask, depth, valid, intrinsics = _prepare_views(scene, frames, options, rng)
+    intrinsics = intrinsics.astype(np.float32)
     has_camera_id, has_time, has_rig = (np.full(len(frames), value) for value in shown)
     metadata = RigMetadata(
         frame_index=frame_index,
@@ -218,17 +219,19 @@ def _draw_metadata(
 
 
 def _prepare_views(
-    scene: Scene, frames: list, options: PipelineOptions, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images, image masks, depths, valid masks and intrinsics of the views."""
+    scene: Scene, frames: list[Frame], options: PipelineOptions, rng: np.random.Generator
+) -> PreparedView:
+    """The views of a sample, each written to its row of the sample's arrays."""
     cameras = sorted({frame.camera for frame in frames})
     placements = {c: draw_placement(scene.cameras[c].size, options, rng) for c in cameras}
+    views = blank_views(options.image_size, len(frames))
     try:
-        views = [prepare_view(f, scene.cameras[f.camera], placements[f.camera], options, rng) for f in frames]
+        for i, frame in enumerate(frames):
+            row = PreparedView(*(array[i] for array in views))
+            prepare_view(frame, scene.cameras[frame.camera], placements[frame.camera], options, rng, row)
     except BadRecord as error:
         raise BadRecord(f"scene {scene.name}, {error}") from error
-    images, image_mask, depth, valid, intrinsics = (np.stack(column) for column in zip(*views, strict=True))
-    return images, image_mask, depth, valid, intrinsics.astype(np.float32)
+    return views
 
 
 def _to_reference(world_from_camera: np.ndarray) -> np.ndarray:
@@ -293,4 +296,6 @@ def make_loader(
 
 def _stack(samples: Sequence[Batch]) -> Batch:
     """Adds the b dimension. Host arrays only: nothing here touches a device."""
+    if len(samples) == 1:
+        return jax.tree.map(lambda leaf: leaf[None], samples[0])  # no copy
     return jax.tree.map(lambda *leaves: np.stack(leaves), *samples)

@@ -1,11 +1,13 @@
-"""Scene <-> one TFDS record, and the rules that a scene must keep to be written.
+"""Scene <-> TFDS records, and the rules that a scene must keep to be written.
 
-A record holds a whole scene as flat arrays with a leading dimension of cameras or frames. Images and depths are
-byte strings as the source gave them: TFDS's Image feature would decode them and needs TensorFlow to write.
+A scene is one record of flat arrays with a leading dimension of cameras or frames, and one record for the image and
+depth of each frame, so that only what is drawn is read. Images and depths are byte strings as the source gave them:
+TFDS's Image feature would decode them and needs TensorFlow to write.
 """
 
+import functools
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,36 @@ from PIL import Image, UnidentifiedImageError
 
 from rig3r_jax.data.scene import BadRecord, DenseDepth, Frame, RigCamera, Scene, decode_depth
 
-FORMAT_VERSION = 1  # of the record's fields; counts among the options under which records are reused
+FORMAT_VERSION = 2  # of the record's fields; counts among the options under which records are reused
 _ROTATION_TOLERANCE = 1e-4
 _END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # a file cut short still has a good header, but no end
 _END_WINDOW = 1024  # bytes at the end of a file among which the marker must be (writers may pad)
 
 
-def features() -> tfds.features.FeaturesDict:
-    """Fields of a record. float64 needs `encoding="bytes"`: a tf.Example has float32 only, and is slower."""
+class StoredFrame(Frame):
+    """A frame whose image and depth are read, both at once, when one of them is first asked for, and then kept."""
+
+    @classmethod
+    def of(cls, read: Callable[[], Mapping[str, bytes]], **fields: Any) -> "StoredFrame":
+        """A frame of these fields; `read` gives image and depth, or raises BadRecord."""
+        frame = cls.__new__(cls)
+        frame.__dict__.update(fields, _read=read)
+        return frame
+
+    def __getattr__(self, name: str) -> bytes:
+        if name not in ("image", "depth") or "_read" not in self.__dict__:
+            raise AttributeError(name)
+        self.__dict__.update(self._read())
+        return self.__dict__[name]
+
+
+def frame_features() -> tfds.features.FeaturesDict:
+    """Fields of a frame's record."""
+    return tfds.features.FeaturesDict({"image": tfds.features.Text(), "depth": tfds.features.Text()})
+
+
+def scene_features() -> tfds.features.FeaturesDict:
+    """Fields of a scene's record. float64 needs `encoding="bytes"`: a tf.Example has float32 only, and is slower."""
 
     def array(dtype: type, *shape: int) -> tfds.features.Tensor:
         return tfds.features.Tensor(shape=(None, *shape), dtype=dtype, encoding="bytes")
@@ -38,14 +62,18 @@ def features() -> tfds.features.FeaturesDict:
             "frame_time": array(np.float64),
             "frame_step": array(np.int32),
             "frame_world_from_camera": array(np.float64, 4, 4),
-            "frame_image": tfds.features.Sequence(tfds.features.Text()),
-            "frame_depth": tfds.features.Sequence(tfds.features.Text()),
+            "first_frame": tfds.features.Scalar(np.int64),
         }
     )
 
 
-def scene_to_example(scene: Scene) -> dict[str, Any]:
-    """The record of a scene, as `features` wants it."""
+def frame_to_example(frame: Frame) -> dict[str, bytes]:
+    """The record of a frame, as `frame_features` wants it."""
+    return {"image": frame.image, "depth": frame.depth}
+
+
+def scene_to_example(scene: Scene, first_frame: int) -> dict[str, Any]:
+    """The record of a scene, as `scene_features` wants it; its frames have the numbers from `first_frame` on."""
     cameras, frames = scene.cameras, scene.frames
     return {
         "name": scene.name,
@@ -58,13 +86,12 @@ def scene_to_example(scene: Scene) -> dict[str, Any]:
         "frame_time": np.array([frame.time for frame in frames], np.float64),
         "frame_step": np.array([frame.step for frame in frames], np.int32),
         "frame_world_from_camera": np.array([frame.world_from_camera for frame in frames], np.float64),
-        "frame_image": [frame.image for frame in frames],
-        "frame_depth": [frame.depth for frame in frames],
+        "first_frame": first_frame,
     }
 
 
-def example_to_scene(example: Mapping[str, Any]) -> Scene:
-    """Inverse of `scene_to_example`, from what TFDS gives back."""
+def example_to_scene(example: Mapping[str, Any], read_frame: Callable[[int], Mapping[str, bytes]]) -> Scene:
+    """Inverse of `scene_to_example`, from what TFDS gives back; `read_frame` takes the number of a frame."""
     cameras = tuple(
         RigCamera(name.decode(), intrinsics, (int(size[0]), int(size[1])), rig_from_camera)
         for name, intrinsics, size, rig_from_camera in zip(
@@ -75,17 +102,13 @@ def example_to_scene(example: Mapping[str, Any]) -> Scene:
             strict=True,
         )
     )
+    first = int(example["first_frame"])
+    columns = (example[f"frame_{name}"].tolist() for name in ("camera", "time", "step"))
     frames = tuple(
-        Frame(*fields)
-        for fields in zip(
-            example["frame_camera"].tolist(),
-            example["frame_time"].tolist(),
-            example["frame_step"].tolist(),
-            example["frame_world_from_camera"],
-            example["frame_image"],
-            example["frame_depth"],
-            strict=True,
+        StoredFrame.of(
+            functools.partial(read_frame, first + i), camera=camera, time=time, step=step, world_from_camera=matrix
         )
+        for i, (camera, time, step, matrix) in enumerate(zip(*columns, example["frame_world_from_camera"], strict=True))
     )
     name = example["name"]
     name = name.decode() if isinstance(name, bytes) else name

@@ -65,8 +65,10 @@ def test_scenes_come_back_in_order(source, tmp_path):
 
 def test_records_are_a_tfds_data_source(source, tmp_path):
     build(tmp_path / "records")
-    data = tfds.data_source("rig_scenes", split="val", data_dir=tmp_path / "records")
-    assert_same(scene_of(71), records.example_to_scene(data[1]))
+    scenes, frames = (
+        tfds.data_source(name, split="val", data_dir=tmp_path / "records") for name in ("rig_scenes", "rig_frames")
+    )
+    assert_same(scene_of(71), records.example_to_scene(scenes[1], frames.__getitem__))
 
 
 def test_source_is_read_by_threads_and_pickles(source, tmp_path):
@@ -165,14 +167,15 @@ def test_bad_options_are_named(source, tmp_path):
         builders.build_data("made", "", str(tmp_path / "records"), ["size"])
 
 
-def record_file(folder):
-    return next(folder.glob("rig_scenes/*/*val*array_record*"))
+def record_file(folder, part="rig_frames"):
+    return next(folder.glob(f"{part}/*/*val*array_record*"))
 
 
+@pytest.mark.parametrize("part", ["rig_scenes", "rig_frames"])
 @pytest.mark.parametrize("keep", [0, 1000, -1000])
-def test_truncated_file_is_named(source, tmp_path, keep):
+def test_truncated_file_is_named(source, tmp_path, keep, part):
     build(tmp_path / "records")
-    file = record_file(tmp_path / "records")
+    file = record_file(tmp_path / "records", part)
     os.truncate(file, keep % file.stat().st_size)
     with pytest.raises(BadRecord, match=f"{file.name}: has .* was written with"):
         builders.RecordSource(tmp_path / "records", "val")
@@ -193,8 +196,26 @@ def test_damaged_file_is_named(source, tmp_path):
         handle.seek(65536)
         handle.write(b"\0" * (file.stat().st_size - 65536))
     source = builders.RecordSource(tmp_path / "records", "val")
-    with pytest.raises(BadRecord, match=f"{file.name}: record [01] does not read"):
-        [source[0], source[1]]
+    with pytest.raises(BadRecord, match=rf"{file.name}: record \d+ does not read"):
+        [frame.image for scene in source for frame in scene.frames]
+
+
+def test_damaged_scenes_are_named(source, tmp_path):
+    build(tmp_path / "records")
+    file = record_file(tmp_path / "records", "rig_scenes")
+    file.write_bytes(file.read_bytes()[:100] + b"\0" * (file.stat().st_size - 100))
+    with pytest.raises(BadRecord, match=rf"{file.name}"):
+        list(builders.RecordSource(tmp_path / "records", "val"))
+
+
+def test_records_of_another_format_are_refused(source, tmp_path):
+    build(tmp_path / "records")
+    file = tmp_path / "records/build.json"
+    content = json.loads(file.read_text())
+    content["asked"]["format"] = 1
+    file.write_text(json.dumps(content))
+    with pytest.raises(BadRecord, match="older format; delete it and build it again"):
+        builders.RecordSource(tmp_path / "records", "val")
 
 
 def test_folder_without_records_is_named(tmp_path):

@@ -63,6 +63,12 @@ def test_resumed_stream_equals_the_uninterrupted_one(threads):
     assert_same(jax.tree.map(lambda x: x[2], whole[5]), stream[5 * 4 + 2])
 
 
+def test_batch_of_one_is_the_sample():
+    (batch,) = load(1, global_batch=1, start_sample=5)
+    assert_same(jax.tree.map(lambda x: x[0], batch), make_stream()[5])
+    assert all(leaf.shape[0] == 1 for leaf in jax.tree.leaves(batch))
+
+
 @pytest.mark.parametrize("processes", [2, 4])
 def test_any_number_of_processes_gives_the_same_global_batches(processes):
     whole = load(3, global_batch=8, start_sample=8)

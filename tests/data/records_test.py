@@ -53,9 +53,21 @@ def test_record_returns_the_scene_exactly():
         image=b"\xff\xd8\x80" + bytes(range(256)) + b"\0\0",
         depth=b"D\0\0\0",
     )
-    features = records.features()
-    data = features.serialize_example(records.scene_to_example(scene))
-    assert_same(scene, records.example_to_scene(features.deserialize_example_np(data)))
+    scenes, frames = records.scene_features(), records.frame_features()
+    data = scenes.serialize_example(records.scene_to_example(scene, 7))
+    stored = [frames.serialize_example(records.frame_to_example(frame)) for frame in scene.frames]
+    read = []
+
+    def read_frame(number):
+        read.append(number)
+        return frames.deserialize_example_np(stored[number - 7])
+
+    found = records.example_to_scene(scenes.deserialize_example_np(data), read_frame)
+    assert not read
+    assert found.frames[3].depth == scene.frames[3].depth and read == [10]  # image and depth of that frame alone
+    assert_same(scene, found)
+    assert sorted(read) == list(range(7, 13))  # each once
+    assert dataclasses.replace(found.frames[0], image=b"").depth == scene.frames[0].depth
 
 
 @pytest.mark.parametrize("kind", [".jpg", ".png"])

@@ -1,0 +1,110 @@
+"""Pixels, depth and intrinsics of a view agree, however the image was made smaller."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+
+from rig3r_jax.data import placement as placement_module
+from rig3r_jax.data.augment import ViewOptions, draw_placement, prepare_view
+from rig3r_jax.data.placement import place_image
+from rig3r_jax.data.scene import BadRecord, DenseDepth, SparseDepth, encode_depth
+from tests.data.scenes import encode, make_scene
+
+# Stored images that are shrunk by less than 1 up to 20: by no reduction, each of 2, 4 and 8, and by blocks on top.
+OPTIONS = ViewOptions(
+    image_size=96, aspect_range=(0.5, 2.0), crop_scale_range=(0.7, 1.0), brightness=0.0, contrast=0.0,
+    saturation=0.0, hue=0.0, blur_probability=0.0,
+)  # fmt: skip
+SIZES = [(90, 70), (150, 170), (333, 517), (480, 640), (607, 803), (1216, 1936)]
+
+
+def camera_and_placement(size, seed):
+    scene = make_scene(seed, steps=1, cameras=1, size=(8, 8))
+    intrinsics = np.array([[0.8 * size[1], 0, 0.48 * size[1]], [0, 0.8 * size[1], 0.53 * size[0]], [0, 0, 1]])
+    camera = dataclasses.replace(scene.cameras[0], size=size, intrinsics=intrinsics)
+    return scene.frames[0], camera, draw_placement(size, OPTIONS, np.random.default_rng(seed))
+
+
+def project(point, intrinsics):
+    return (intrinsics @ point / point[2])[:2]
+
+
+def centres(size):
+    v, u = np.mgrid[: size[0], : size[1]] + 0.5
+    return u, v
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+@pytest.mark.parametrize("size", SIZES)
+def test_points_are_seen_where_the_intrinsics_say(size, kind):
+    """Spots are painted where three points project: image, dense and sparse depth show them there in the view too."""
+    for seed in range(3):
+        frame, camera, p = camera_and_placement(size, seed)
+        spread = 2.0 * max(p.shrink, 1)  # stored pixels
+        painted = np.array(
+            [(p.left + a * p.width, p.top + b * p.height) for a, b in [(0.297, 0.313), (0.519, 0.717), (0.745, 0.437)]]
+        )
+        points = np.stack([np.linalg.solve(camera.intrinsics, [u, v, 1]) for u, v in painted]) * [[5], [6], [7]]
+        u, v = centres(size)
+        image, depth = np.zeros((*size, 3)), np.full(size, 50, np.float32)
+        for (pu, pv), point in zip(painted, points, strict=True):
+            distance = (u - pu) ** 2 + (v - pv) ** 2
+            image += np.exp(-distance / (2 * spread**2))[..., None] * [230, 120, 60]
+            depth[distance <= (1.5 * spread) ** 2] = point[2]
+        frame = dataclasses.replace(frame, image=encode(image.astype(np.uint8), kind))
+        dense, sparse = (
+            prepare_view(
+                dataclasses.replace(frame, depth=encode_depth(stored)), camera, p, OPTIONS, np.random.default_rng()
+            )
+            for stored in (DenseDepth(depth), SparseDepth(painted.astype(np.float32), points[:, 2].astype(np.float32)))
+        )
+        np.testing.assert_array_equal(dense.image, sparse.image)
+        u, v = centres((96, 96))
+        for point in points:
+            expected = project(point, dense.intrinsics)
+            radius = 8 * spread / 2 * p.new_width / p.width
+            near = (np.abs(u - expected[0]) < radius) & (np.abs(v - expected[1]) < radius)
+            for channel in (0, 1):
+                weight = np.where(near, np.maximum(dense.image[..., channel].astype(float) - 12, 0), 0)
+                found = np.array([(u * weight).sum(), (v * weight).sum()]) / weight.sum()
+                np.testing.assert_allclose(found, expected, atol=0.1)
+            disc = near & (dense.depth == np.float32(point[2]))
+            np.testing.assert_allclose([u[disc].mean(), v[disc].mean()], expected, atol=0.5)  # of whole pixels
+            column, row = np.floor(expected).astype(int)
+            assert sparse.valid[row, column] and sparse.depth[row, column] == np.float32(point[2])
+        assert sparse.valid.sum() == 3
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_shrunken_image_is_close_to_its_means(size, kind):
+    noise = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    image = cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
+    _, _, p = camera_and_placement(size, 2)
+    crop = image[p.top : p.top + p.height, p.left : p.left + p.width]
+    means = cv2.resize(crop, (p.new_width, p.new_height), interpolation=cv2.INTER_AREA)
+    found = place_image(encode(image, kind), size, p)
+    assert found.shape == means.shape
+    assert np.abs(found.astype(float) - means).mean() < 5
+    shifted = np.abs(found[:, 1:].astype(float) - means[:, :-1]).mean()
+    assert shifted > 2 * np.abs(found.astype(float) - means).mean()
+
+
+def test_every_float16_depth_is_converted_as_numpy_does():
+    values = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(256, 256)
+    depth, valid = placement_module._known(values)
+    assert depth.dtype == np.float32
+    np.testing.assert_array_equal(valid, (values > 0) & (values < np.inf))
+    np.testing.assert_array_equal(depth, np.where(valid, values, 0).astype(np.float32))
+    others = np.array([[1.5, 0, -2], [np.nan, np.inf, 1e-30]], np.float32)
+    depth, valid = placement_module._known(others)
+    np.testing.assert_array_equal(depth, np.float32([[1.5, 0, 0], [0, 0, 1e-30]]))
+    np.testing.assert_array_equal(valid, depth > 0)
+
+
+def test_image_that_decodes_to_another_size_is_refused():
+    _, _, p = camera_and_placement((480, 640), 0)
+    with pytest.raises(BadRecord, match=r"decodes to \(\d+, \d+\) of \(480, 640\) pixels"):
+        place_image(encode(np.zeros((400, 640, 3), np.uint8), ".jpg"), (480, 640), p)
