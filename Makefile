@@ -1,9 +1,9 @@
 # Needs Python 3.11, 3.12 or 3.13 (or uv): everything else is set up in .venv by the first command.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-slurm slurm-packages lint clean
 
-PYTHON_FILES := .ci configs main.py rig3r_jax tests
+PYTHON_FILES := .ci configs launch main.py rig3r_jax tests
 SETUP_FILES := pyproject.toml constraints.txt launch/setup.sh .venv/bin/python
 WORKERS ?= 2
 PYTEST_ARGS ?=
@@ -13,6 +13,9 @@ help:
 	@echo "make demo    set up, then train, evaluate and report on embedded data (DEMO_ARGS='--workdir=...' adds flags)"
 	@echo "make test    set up, then run the tests (PYTEST_ARGS='tests/geometry -k golden' picks some, WORKERS=2)"
 	@echo "             RIG3R_TORCH=1 installs PyTorch for its tests, RIG3R_NO_SKIPS=1 makes a skipped test a failure"
+	@echo "make test-slurm"
+	@echo "             set up, then run the batch scripts of launch/ on a SLURM of their own; names the packages that"
+	@echo "             this wants where they are missing, or as root installs them under RIG3R_INSTALL_SLURM=1"
 	@echo "make lint    set up, then check the style of the code"
 	@echo "make clean   remove .venv and caches; results under runs/ stay"
 	@echo "             PYTHON=/path/to/python picks the interpreter"
@@ -22,6 +25,12 @@ demo: .venv/.have-train
 
 test: .venv/.have-dev $(if $(filter 1,$(RIG3R_TORCH)),.venv/.have-torch)
 	.venv/bin/python -m pytest -n $(WORKERS) --dist=loadfile --durations=10 $(PYTEST_ARGS)
+
+test-slurm: slurm-packages .venv/.have-dev
+	.venv/bin/python -m pytest -n $(WORKERS) --dist=loadfile --durations=10 -m slurm tests/launch
+
+slurm-packages:
+	@sh tests/launch/packages.sh
 
 lint: .venv/.have-dev
 	.venv/bin/python -m ruff check $(wildcard $(PYTHON_FILES))

@@ -44,17 +44,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _add_build_data(commands) -> None:
-    command = commands.add_parser("build-data", help="turn a data set into records")
-    command.add_argument("source", help="procedural, ddad, tum or sevenscenes")
+    command = commands.add_parser(
+        "build-data", help="turn a data set into records; or, with --config=FILE, all that a run reads, ahead of it"
+    )
+    command.add_argument("source", nargs="?", help="procedural, ddad, tum or sevenscenes")
     command.add_argument("--root", default="", help="folder of the raw data")
-    command.add_argument("--out", required=True, help="folder of the records to make")
+    command.add_argument("--out", default="", help="folder of the records to make")
     command.add_argument("options", nargs="*", metavar="key=value", help="options of the source")
-    command.set_defaults(function=_build_data, takes=SETTING)
+    command.set_defaults(function=_build_data, takes=CONFIG_FLAG)
 
 
 def _build_data(options: argparse.Namespace, rest: list[str]) -> int:
+    if options.source is None:
+        from rig3r_jax.training.data import build_ahead
+        from rig3r_jax.training.flags import read_config
+
+        print(build_ahead(read_config(rest)))
+        return 0
     from rig3r_jax.data.builders import build_data
 
+    if not options.out:
+        raise ValueError("--out is missing: the folder of the records to make")
     print(build_data(options.source, options.root, options.out, [*options.options, *rest]))
     return 0
 

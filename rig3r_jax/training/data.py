@@ -16,6 +16,7 @@ from rig3r_jax.data.builders import BuildReport, RecordSource, build_records
 from rig3r_jax.data.cache import CachedSource
 from rig3r_jax.data.pipeline import PipelineOptions, SampleStream, make_loader
 from rig3r_jax.schema import Batch
+from rig3r_jax.training.config import mixture_problems
 from rig3r_jax.training.processes import is_first, on_first
 from rig3r_jax.training.sharding import batch_sharding, row_share
 
@@ -35,6 +36,19 @@ def build_mixture(config: ConfigDict, folder: Path, *, progress: bool = True) ->
     Of many processes the first builds, and the others find what it built: they share `folder`.
     """
     return on_first(lambda: _build(config, folder, progress and is_first()), then_all=True)
+
+
+def build_ahead(config: ConfigDict) -> str:
+    """Builds what a run of this config reads into config.data.records, where the run finds it; returns a summary.
+
+    ValueError, naming every problem, when that cannot be done.
+    """
+    problems = list(mixture_problems(config))
+    if not config.data.records:
+        problems.append("data.records is empty: --config.data.records=FOLDER, the same for the run")
+    if problems:
+        raise ValueError("\n".join(problems))
+    return "\n".join(report.summary() for _, report in build_mixture(config, records_folder(config, Path("."))))
 
 
 def _build(config: ConfigDict, folder: Path, progress: bool) -> Records:

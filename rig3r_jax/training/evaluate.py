@@ -14,7 +14,7 @@ from rig3r_jax.training.data import Records, evaluation_batches, to_device, to_h
 from rig3r_jax.training.processes import gather
 from rig3r_jax.training.setup import Run
 from rig3r_jax.training.sharding import leads_rows, row_share
-from rig3r_jax.training.watchdog import progress
+from rig3r_jax.training.watchdog import COMPILING, progress
 
 UNTRAINED = "untrained"
 
@@ -23,7 +23,7 @@ def predictor(run: Run, params: PyTree):
     """predict_fn of the evaluators: numpy views in, numpy predictions out, the rows of this process."""
 
     def predict(views: Views) -> Predictions:
-        progress("predicting for the evaluation")
+        progress("predicting for the evaluation", COMPILING)
         return to_host(run.predict(params, to_device(views, run.mesh)), run.mesh)
 
     return predict

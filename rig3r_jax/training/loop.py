@@ -25,7 +25,7 @@ from rig3r_jax.training.processes import ToldElsewhere, is_first, on_first
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.training.stopping import StopRequest
 from rig3r_jax.training.task import Task, open_task, validate
-from rig3r_jax.training.watchdog import Watchdog
+from rig3r_jax.training.watchdog import COMPILING, Watchdog
 from rig3r_jax.training.xla import use_compilation_cache
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def run(prepared: Prepared) -> int:
         stack.callback(writer.close)
         code = train(prepared, writer, watchdog)
         if code == EXIT_DONE and config.evaluation.enabled:
-            watchdog.progress("evaluating")
+            watchdog.progress("evaluating", COMPILING)
             prepared.task.finish(prepared.state.trained_params, prepared.workdir, step=int(prepared.state.step))
     return code
 
@@ -136,7 +136,7 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
             watchdog.progress(f"waiting for the data of step {step}")
             with meter.waiting():
                 batch = next(source)
-            watchdog.progress(f"running step {step}")
+            watchdog.progress(f"running step {step}", COMPILING if step <= first + 2 else 1.0)
             profiler.before(step)
             state, metrics = task.train_step(state, batch)
             profiler.after(step, metrics)
@@ -161,7 +161,7 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
                 break
             if config.evaluate_every and step % config.evaluate_every == 0 and step < config.steps:
                 evaluating = time.perf_counter()
-                watchdog.progress(f"evaluating step {step}")
+                watchdog.progress(f"evaluating step {step}", COMPILING)
                 writer.write(step, task.short_evaluation(state.trained_params))
                 meter.skip_clock(since=evaluating)
             if ended:

@@ -7,6 +7,7 @@ import threading
 import time
 
 EXIT_STALLED = 76  # asks a scheduler to start the run again from its last checkpoint
+COMPILING = 5.0  # times the limit for what may have to compile a program first
 _STUCK_INTERPRETER = 1.5  # times the limit after which C code ends a process whose interpreter no longer runs
 _REARM_SECONDS = 1.0
 
@@ -20,7 +21,7 @@ class Watchdog:
 
     def __init__(self, seconds: float, label: str):
         self._seconds, self._label = seconds, label
-        self._last, self._doing, self._armed = time.monotonic(), "starting", 0.0
+        self._last, self._limit, self._doing, self._armed = time.monotonic(), seconds, "starting", 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -39,17 +40,20 @@ class Watchdog:
         if self._seconds:
             faulthandler.cancel_dump_traceback_later()
 
-    def progress(self, doing: str) -> None:
-        """Notes that the process lives; `doing` is what comes next, for the message."""
+    def progress(self, doing: str, patience: float = 1.0) -> None:
+        """Notes that the process lives; `doing` is what comes next, for the message, and may take `patience` times the
+        limit."""
+        limit = self._seconds * patience
+        changed, self._limit = limit != self._limit, limit
         self._last, self._doing = time.monotonic(), doing
-        if self._seconds and self._last - self._armed > _REARM_SECONDS:
+        if self._seconds and (changed or self._last - self._armed > _REARM_SECONDS):
             self._armed = self._last
-            faulthandler.dump_traceback_later(self._seconds * _STUCK_INTERPRETER + _REARM_SECONDS, exit=True)
+            faulthandler.dump_traceback_later(limit * _STUCK_INTERPRETER + _REARM_SECONDS, exit=True)
 
     def _watch(self) -> None:
         while not self._over.wait(min(1.0, self._seconds / 10)):
             waited = time.monotonic() - self._last
-            if waited > self._seconds:
+            if waited > self._limit:
                 self._end(waited)
 
     def _end(self, waited: float) -> None:
@@ -63,7 +67,7 @@ class Watchdog:
 _current: Watchdog | None = None
 
 
-def progress(doing: str) -> None:
+def progress(doing: str, patience: float = 1.0) -> None:
     """Tells the watchdog of this process, if there is one, that work goes on."""
     if _current:
-        _current.progress(doing)
+        _current.progress(doing, patience)
