@@ -32,29 +32,26 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path]:
 def main(arguments: Sequence[str]) -> int:
     """Runs one config to its report; returns the exit code."""
     from rig3r_jax.training import loop, processes, xla
+    from rig3r_jax.training.watchdog import COMPILING
 
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)  # of the libraries
     try:
-        config, workdir = parse(arguments)
-        xla.use_flags()
-        processes.join(processes.Processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value))
-    except ValueError as error:
-        return refuse(error)
-    stdlib_logging.getLogger("rig3r_jax").setLevel("INFO" if processes.is_first() else "WARNING")
-    try:
+        with loop.user_errors():
+            config, workdir = parse(arguments)
+            xla.use_flags()
+            told = processes.Processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+            processes.join(told, patience=config.train.watchdog_seconds * COMPILING)
+        stdlib_logging.getLogger("rig3r_jax").setLevel("INFO" if processes.is_first() else "WARNING")
         with loop.prepare(config, workdir) as prepared:
             return loop.run(prepared)
     except loop.UserError as error:
-        return refuse(error)
-
-
-def refuse(error: Exception) -> int:
-    """Says what the user can mend; exit code 2. An empty message is said by another process."""
-    if str(error):
-        print("main.py: " + str(error).replace("\n", "\n         "), file=sys.stderr)
-    return 2
+        if str(error):  # else another process says it
+            print("main.py: " + str(error).replace("\n", "\n         "), file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    from rig3r_jax.training.processes import run_to_end
+
+    sys.exit(run_to_end(lambda: main(sys.argv)))

@@ -87,8 +87,17 @@ def _evaluate(options: argparse.Namespace, _) -> int:
 
     xla.use_flags()
     processes.join(processes.Processes(options.coordinator, options.num_processes, options.process_id))
-    evaluate_workdir(Path(options.workdir), task="uncertainty" if options.calibration else None)
-    return 0
+
+    def work() -> int:
+        try:
+            xla.use_compilation_cache(Path(options.workdir))
+            evaluate_workdir(Path(options.workdir), task="uncertainty" if options.calibration else None)
+        except (ValueError, FileNotFoundError) as error:
+            print(f"rig3r evaluate: {error}", file=sys.stderr)
+            return 2
+        return 0
+
+    return processes.run_to_end(work)
 
 
 def _add_calibrate_study(commands) -> None:
@@ -246,7 +255,10 @@ def _add_bench(commands) -> None:
 def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     from rig3r_jax.training import xla
 
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        raise ValueError("a benchmark is one process; start it with srun --ntasks=1")
     xla.use_flags()
+    xla.keep_host_devices()
     return importlib.import_module(options.module).command(options, rest)
 
 

@@ -2,7 +2,7 @@
 
 import threading
 
-from rig3r_jax.data.scene import Scene, SceneSource
+from rig3r_jax.data.scene import BadRecord, Scene, SceneSource
 
 
 class CachedSource:
@@ -28,7 +28,10 @@ class CachedSource:
             scene = self._source[index]
             if self._full:
                 return scene  # of which only the frames that are drawn will be read
-            size = sum(len(frame.image) + len(frame.depth) for frame in scene.frames)
+            try:
+                size = sum(len(frame.image) + len(frame.depth) for frame in scene.frames)
+            except BadRecord:
+                return scene  # whether a draw can use it is for the frames it draws to say, with a cache or without
             with self._lock:
                 self._full |= size > self._left
                 if not self._full and index not in self._scenes:

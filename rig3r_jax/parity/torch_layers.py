@@ -1,5 +1,7 @@
 """Position codes and the transformer block in plain PyTorch: eager, the whole attention matrix at once."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float, Num
@@ -11,19 +13,21 @@ EPSILON = 1e-6  # of every LayerNorm
 def sincos(values: Num[Tensor, "*b"], width: int, dtype: torch.dtype) -> Float[Tensor, "*b {width}"]:
     """Sines, then cosines, of the angles value * 10000^(-i / (width / 2))."""
     exponents = np.arange(width // 2) / (width // 2)
-    frequencies = torch.tensor(10_000.0**-exponents, dtype=dtype)
+    frequencies = torch.as_tensor(10_000.0**-exponents, dtype=dtype, device=values.device)
     angles = values.to(dtype).unsqueeze(-1) * frequencies
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
-def patch_positions(rows: int, columns: int) -> Num[Tensor, "n 2"]:
+def patch_positions(rows: int, columns: int, device: torch.device | None = None) -> Num[Tensor, "n 2"]:
     """(row, column) of every patch, row-major."""
-    return torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+    return torch.cartesian_prod(torch.arange(rows, device=device), torch.arange(columns, device=device))
 
 
-def grid_sincos(rows: int, columns: int, width: int, dtype: torch.dtype) -> Float[Tensor, "n {width}"]:
+def grid_sincos(
+    rows: int, columns: int, width: int, dtype: torch.dtype, device: torch.device | None = None
+) -> Float[Tensor, "n {width}"]:
     """2-D position code: the code of the column, then the code of the row."""
-    row, column = patch_positions(rows, columns).T
+    row, column = patch_positions(rows, columns, device).T
     return torch.cat([sincos(column, width // 2, dtype), sincos(row, width // 2, dtype)], dim=-1)
 
 
@@ -33,7 +37,7 @@ def rotate(heads: Float[Tensor, "b k n d"], positions: Num[Tensor, "n 2"]) -> Fl
     The first half of a head turns by the row, the second half by the column.
     """
     quarter = heads.shape[-1] // 4
-    frequencies = 100.0 ** -(torch.arange(quarter, dtype=torch.float64) / quarter)
+    frequencies = 100.0 ** -(torch.arange(quarter, dtype=torch.float64, device=heads.device) / quarter)
     turned = []
     for axis, half in enumerate(heads.chunk(2, dim=-1)):
         angles = (positions[:, axis, None] * frequencies).to(heads.dtype)
@@ -55,8 +59,17 @@ def unpatchify(tokens: Float[Tensor, "b v n p"], rows: int, columns: int, channe
     return maps.transpose(3, 4).flatten(2, 3).flatten(3, 4)
 
 
+def plain_attention(
+    q: Float[Tensor, "b k n d"], k: Float[Tensor, "b k n d"], v: Float[Tensor, "b k n d"]
+) -> Float[Tensor, "b k n d"]:
+    """softmax(q k^T / sqrt(d)) v."""
+    return torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, dim=-1) @ v
+
+
 class Attention(nn.Module):
     """Multi-head self-attention; the rows of `qkv` are q, then k, then v, each head-major."""
+
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor] = staticmethod(plain_attention)
 
     def __init__(self, width: int, heads: int, qk_norm: bool):
         super().__init__()
@@ -72,8 +85,7 @@ class Attention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if positions is not None:
             q, k = rotate(q, positions), rotate(k, positions)
-        weights = torch.softmax(q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5, dim=-1)
-        return self.proj((weights @ v).transpose(1, 2).flatten(2))
+        return self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):

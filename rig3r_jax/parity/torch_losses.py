@@ -14,12 +14,12 @@ def unprojected(
 ) -> Float[Tensor, "b v rows columns 3"]:
     """K^-1 (u, v, 1) at the centres of rows x columns equal cells of an image of size (height, width)."""
     v, u = (
-        (torch.arange(count, dtype=intrinsics.dtype) + 0.5) * length / count
+        (torch.arange(count, dtype=intrinsics.dtype, device=intrinsics.device) + 0.5) * length / count
         for length, count in zip(size, cells, strict=True)
     )
     v, u = torch.meshgrid(v, u, indexing="ij")
     pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1)
-    return torch.einsum("bvij,rcj->bvrci", torch.linalg.inv(intrinsics), pixels)
+    return torch.einsum("bvij,rcj->bvrci", torch.linalg.inv_ex(intrinsics).inverse, pixels)
 
 
 def raymap(
@@ -57,11 +57,10 @@ def ground_truth(
     """
     height, width = size = tuple(targets.depth.shape[-2:])
     valid = targets.valid & image_mask
-    has_scale = valid.flatten(1).any(dim=1)
-    scale = torch.ones_like(targets.depth[:, 0, 0, 0])
-    for sample in range(len(scale)):
-        if has_scale[sample]:
-            scale[sample] = targets.depth[sample][valid[sample]].mean()
+    count = valid.flatten(1).sum(dim=1)
+    has_scale = count > 0
+    total = torch.where(valid, targets.depth, 0).flatten(1).sum(dim=1)
+    scale = torch.where(has_scale, total / count.clamp(min=1), 1)
     points = points_from_depth(targets.depth, targets.intrinsics, targets.reference_from_camera)
     down, across = height // points_grid[0], width // points_grid[1]
     grid = (slice(None), slice(None), slice(down // 2, None, down), slice(across // 2, None, across))

@@ -39,9 +39,10 @@ class Encoder(nn.Module):
         """Tokens of images in [-1, 1]."""
         rows, columns = images.shape[1] // self.patch, images.shape[2] // self.patch
         x = self.patch_embed(patchify(images, self.patch))
-        rotary = patch_positions(rows, columns) if self.position == "rope" else None
+        rotary = patch_positions(rows, columns, x.device) if self.position == "rope" else None
         if rotary is None:
-            x = x + grid_sincos(rows, columns, self.width, x.dtype)
+            precise = torch.promote_types(x.dtype, torch.float32)
+            x = x + grid_sincos(rows, columns, self.width, precise, x.device).to(x.dtype)
         for block in self.blocks:
             x = block(x, rotary)
         return self.norm(x)
@@ -78,9 +79,8 @@ class RigEmbedding(nn.Module):
 
 def known_or_null(known: Tensor, value: Tensor, project: nn.Linear, null: Tensor) -> Float[Tensor, "b v n d"]:
     """Projection of the field where it is known; elsewhere it may hold NaN and the null vector stands for it."""
-    out = null.expand(*value.shape[:-1], -1).clone()
-    out[known] = project(value[known])
-    return out
+    known = known[:, :, None, None]
+    return torch.where(known, project(torch.where(known, value, 0)), null)
 
 
 class Decoder(nn.Module):
@@ -175,8 +175,8 @@ class Rig3R(nn.Module):
         if views.images.dtype == torch.uint8:
             images = images / 255
         tokens = self.decoder_embed(self.encoder(2 * images.flatten(0, 1) - 1)).unflatten(0, (batch, count))
-        tokens = tokens + self.rig_embedding(views.metadata, grid, (height, width))
-        rotary = patch_positions(rows, columns).repeat(count, 1) if self.position == "rope" else None
+        tokens = tokens + self.rig_embedding(views.metadata, grid, (height, width)).to(tokens.dtype)
+        rotary = patch_positions(rows, columns, tokens.device).repeat(count, 1) if self.position == "rope" else None
         states = self.decoder(tokens.flatten(1, 2), rotary)
         states = [state.unflatten(1, (count, rows * columns)) for state in states]
 

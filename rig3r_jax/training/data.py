@@ -35,7 +35,7 @@ def build_mixture(config: ConfigDict, folder: Path, *, progress: bool = True) ->
 
     Of many processes the first builds, and the others find what it built: they share `folder`.
     """
-    return on_first(lambda: _build(config, folder, progress and is_first()), then_all=True)
+    return on_first(lambda: _build(config, folder, progress), then_all=True)
 
 
 def build_ahead(config: ConfigDict) -> str:
@@ -58,6 +58,11 @@ def _build(config: ConfigDict, folder: Path, progress: bool) -> Records:
             options = entry.options.to_dict()
             key = json.dumps([entry.root and str(Path(entry.root).resolve()), options], sort_keys=True)
             out = folder / f"{entry.name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
+            if not is_first() and not out.is_dir():
+                raise ValueError(
+                    f"process {jax.process_index()} does not see {out}, which process 0 built; "
+                    "--config.data.records must be a folder on a file system that all nodes share"
+                )
             built.append((entry, build_records(entry.name, entry.root, out, options, progress=progress)))
     return built
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from rig3r_jax.models.rig3r import Rig3R
 
 # Dense bf16 peak in TFLOP/s by a part of the device's name (NVIDIA data sheets, SXM, without sparsity).
-PEAK_TFLOPS = {"H200": 989.0, "H100": 989.0, "A100": 312.0, "B200": 2250.0}
+PEAK_TFLOPS = {"H100 PCIe": 756.0, "H100 NVL": 835.0, "H200": 989.0, "H100": 989.0, "A100": 312.0, "B200": 2250.0}
 
 
 def forward_parts(model: Rig3R, views: int, height: int, width: int) -> dict[str, float]:

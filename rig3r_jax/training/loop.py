@@ -4,14 +4,12 @@ import contextlib
 import dataclasses
 import logging
 import math
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.losses.mean import Mean
@@ -22,6 +20,7 @@ from rig3r_jax.training.host import keep_freed_memory, share_interpreter_quickly
 from rig3r_jax.training.metrics import MetricsWriter, merge_window, parameter_table
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.processes import ToldElsewhere, is_first, on_first
+from rig3r_jax.training.progress import ProgressDisplay
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.training.stopping import StopRequest
 from rig3r_jax.training.task import Task, open_task, validate
@@ -36,6 +35,17 @@ EXIT_DONE, EXIT_DIVERGED, EXIT_INTERRUPTED = 0, 1, 75
 
 class UserError(Exception):
     """What the user can mend: a message to print without a traceback; "" where another process prints it."""
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """What is wrong inside is for the user to mend: raised as UserError."""
+    try:
+        yield
+    except ToldElsewhere as error:
+        raise UserError("") from error
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(str(error)) from error
 
 
 @dataclasses.dataclass
@@ -58,7 +68,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
         UserError: for a config that cannot run, data that cannot be used, or a workdir of another model or run.
     """
     with contextlib.ExitStack() as stack:
-        try:
+        with user_errors():
             # 1. The config, before any device work.
             stop = stack.enter_context(StopRequest())
             on_first(lambda: validate(config, devices=jax.device_count()))
@@ -67,7 +77,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
             on_first(lambda: workdir.mkdir(parents=True, exist_ok=True))
             use_compilation_cache(workdir)
             on_first(lambda: stack.enter_context(only_writer(workdir)))
-            for difference in config_differences(config, workdir):
+            for difference in on_first(lambda: config_differences(config, workdir)) or ():
                 logger.warning("%s", difference)
 
             # 2. Data and model, and the state: the newest checkpoint's or a fresh one.
@@ -89,10 +99,6 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
             if is_first():
                 save_config(config, workdir / "config.json")
             prepared = Prepared(task, workdir, checkpoints, state, position, stop)
-        except ToldElsewhere as error:
-            raise UserError("") from error
-        except (ValueError, FileNotFoundError) as error:
-            raise UserError(str(error)) from error
         try:
             yield prepared
         except BadRecord as error:
@@ -109,6 +115,8 @@ def run(prepared: Prepared) -> int:
         stack.callback(writer.close)
         code = train(prepared, writer, watchdog)
         if code == EXIT_DONE and config.evaluation.enabled:
+            writer.flush()
+            prepared.stop.hear_with(EXIT_INTERRUPTED)  # all is saved; started again, the run comes straight here
             watchdog.progress("evaluating", COMPILING)
             prepared.task.finish(prepared.state.trained_params, prepared.workdir, step=int(prepared.state.step))
     return code
@@ -121,12 +129,9 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
     batches = task.batches(position)
     meter, stop, code = _Meter(task, writer), prepared.stop, EXIT_DONE
     ended = task.ends_early and task.stopped(state)
-    interval = 0.5 if sys.stderr.isatty() else 15
-    bar = tqdm(total=config.steps, initial=first, unit="step", mininterval=interval, disable=not is_first())
     with (
-        contextlib.closing(stop),
-        bar,
         contextlib.closing(batches),
+        ProgressDisplay(first, config.steps, silent=not is_first()) as display,
         _Profiler(config, prepared.workdir) as profiler,
     ):
         stop.hear_all()
@@ -144,7 +149,7 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
 
             # 2. The metrics of the step before, while this one runs.
             meter.dispatched(metrics)
-            bar.update()
+            display.advance()
 
             # 3. Log, look for trouble, save: each waits for the step.
             stopping = stop.after(step)  # asked once: a signal that comes later is heard at the next step
@@ -152,7 +157,7 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
             last = step == config.steps or stopping or ended
             diverged = meter.bad_steps >= config.max_bad_steps
             if step % config.log_every == 0 or last or diverged:
-                bar.set_postfix_str(meter.write(step, batches.scalars()))
+                display.tell(step, meter.write(step, batches.scalars()), last=last or diverged)
             if step % config.checkpoint_every == 0 or last or diverged:
                 prepared.checkpoints.save(step, state, position.to_json())
             if diverged:
@@ -167,7 +172,7 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
             if ended:
                 logger.info("training ended early, at step %d of %d", step, config.steps)
                 break
-            if stopping and step < config.steps:
+            if stopping:
                 code = EXIT_INTERRUPTED
                 break
         watchdog.progress("writing the last checkpoint")

@@ -33,8 +33,12 @@ class MetricsWriter:
             row = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
             self._file.write(json.dumps({"step": step, **row}) + "\n")
 
-    def close(self) -> None:
+    def flush(self) -> None:
+        """Everything written so far is on disk."""
         self._clu.flush()
+
+    def close(self) -> None:
+        self.flush()
         self._clu.close()
         if self._file:
             self._file.close()

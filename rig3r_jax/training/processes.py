@@ -7,6 +7,8 @@ one process all of this does nothing.
 import dataclasses
 import os
 import pickle
+import sys
+import traceback
 import typing
 from collections.abc import Callable, Mapping
 
@@ -14,7 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-HEARTBEAT_SECONDS = 100  # without a word from a process after which the others are ended
+HEARTBEAT_SECONDS = 100  # at least, without a word from a process after which jax aborts the others (code 134)
 SHUTDOWN_SECONDS = 3600  # that the others wait at the end for process 0, which draws the report
 
 T = typing.TypeVar("T")
@@ -46,18 +48,20 @@ class ToldElsewhere(ValueError):
     """A problem that process 0 has already printed."""
 
 
-def join(told: Processes = Processes(), environment: Mapping[str, str] = os.environ) -> None:
+def join(told: Processes = Processes(), *, patience: float = 0.0, environment: Mapping[str, str] = os.environ) -> None:
     """Joins the processes of this run; to be called before anything touches a device.
 
     Without `told` the tasks of a SLURM job step are joined: one task per GPU, since jax gives every task the GPU of its
-    SLURM_LOCALID.
+    SLURM_LOCALID. `patience`: seconds that a watchdog may wait; jax itself waits longer, so that the watchdog's stacks
+    and its exit code come first.
 
     Raises:
         ValueError: for values that cannot be, naming all of them, or processes that do not find each other.
     """
     if problems := told.problems():
         raise ValueError("; ".join(problems))
-    waits = {"heartbeat_timeout_seconds": HEARTBEAT_SECONDS, "shutdown_timeout_seconds": SHUTDOWN_SECONDS}
+    heartbeat = max(HEARTBEAT_SECONDS, round(1.5 * patience))
+    waits = {"heartbeat_timeout_seconds": heartbeat, "shutdown_timeout_seconds": SHUTDOWN_SECONDS}
     try:
         if told != Processes():
             # Its own devices were given to each process by whoever started it.
@@ -68,6 +72,26 @@ def join(told: Processes = Processes(), environment: Mapping[str, str] = os.envi
         raise ValueError(f"the processes of this run did not find each other: {error}") from error
 
 
+def run_to_end(main: Callable[[], int]) -> int:
+    """The exit code of `main`. Of many processes one that fails ends at once.
+
+    jax's farewell at a usual exit waits for all processes, and those wait for this one in a collective: nobody would
+    see that it has failed. Whoever started them (srun --kill-on-bad-exit, launch/local.py) ends the others.
+    """
+    try:
+        code = main()
+    except BaseException:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        code = 1
+    if jax.distributed.is_initialized() and code not in (0, 75):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
 def is_first() -> bool:
     """Whether this is the process that writes files and speaks for the run."""
     return jax.process_index() == 0
@@ -76,7 +100,7 @@ def is_first() -> bool:
 def on_first(work: Callable[[], T], *, then_all: bool = False) -> T | None:
     """Does `work` on process 0 while the others wait; with `then_all` they do it after, finding what it made.
 
-    What went wrong on process 0 (ValueError, FileNotFoundError) stops all: there as itself, elsewhere as ToldElsewhere.
+    What goes wrong on process 0 stops all: there as itself, elsewhere as ToldElsewhere.
     """
     if jax.process_count() == 1:
         return work()
@@ -84,9 +108,9 @@ def on_first(work: Callable[[], T], *, then_all: bool = False) -> T | None:
     if is_first():
         try:
             result = work()
-        except (ValueError, FileNotFoundError) as error:
+        except Exception as error:
             problem = error
-    told = gather(str(problem) if problem else "")[0]
+    told = gather(f"{type(problem).__name__}: {problem}" if problem else "")[0]
     if problem:
         raise problem
     if told:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
@@ -188,6 +189,12 @@ def _mesh_problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
                 f"model.dpt_chunk={config.model.dpt_chunk} makes chunks of {chunk} of {views} views, which must be a "
                 f"multiple of mesh.frames={mesh.frames}: --config.model.dpt_chunk={mesh.frames}"
             )
+    local = jax.local_device_count() if devices else 1
+    if local % mesh.frames and mesh.frames % local:
+        yield (
+            f"mesh.frames={mesh.frames} cuts a process of {local} devices across samples; it must divide them or be a "
+            "multiple of them"
+        )
     if devices is not None and wanted != devices:
         alone = mesh.fsdp == mesh.frames == 1
         remedy = f"--config.mesh.data={devices}" if alone else "--config.mesh.data, .fsdp and .frames multiply"

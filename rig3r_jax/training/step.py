@@ -57,14 +57,21 @@ def make_train_step(
 
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, metrics=metrics)
-        params = optax.apply_updates(state.params, updates)
-        ema = optax.incremental_update(params, state.ema, 1.0 - ema_decay) if state.ema else state.ema
+
+        def move(params: PyTree, opt_state: PyTree, ema: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+            updates, opt_state = optimizer.update(grads, opt_state, params, metrics=metrics)
+            params = optax.apply_updates(params, updates)
+            return params, opt_state, optax.incremental_update(params, ema, 1.0 - ema_decay) if ema else ema
+
+        # A branch, which works in place: choosing number by number would copy parameters and moments first.
+        params, opt_state, ema = jax.lax.cond(
+            finite, move, lambda *kept: kept, state.params, state.opt_state, state.ema
+        )
         new = TrainState(
             step=state.step + 1,
-            params=_where(finite, params, state.params),
-            opt_state=_where(finite, opt_state, state.opt_state),
-            ema=_where(finite, ema, state.ema),
+            params=params,
+            opt_state=opt_state,
+            ema=ema,
             bad_steps=jnp.where(finite, 0, state.bad_steps + 1),
             skipped_steps=state.skipped_steps + jnp.where(finite, 0, 1),
         )
@@ -79,10 +86,6 @@ def make_train_step(
         return new, metrics
 
     return train_step
-
-
-def _where(condition: jax.Array, new, old):
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
 def _accumulate(gradient, params, rows: PyTree, whole: PyTree, parts: int):

@@ -16,10 +16,11 @@ AHEAD, AT_ONCE = (signal.SIGUSR1,), (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequest:
-    """Asked after every step; as a context it listens. In one process a second signal has its usual effect.
+    """Asked after every step; as a context it listens. A second SIGTERM or SIGINT has its usual effect.
 
     SIGUSR1 is heard from the start, else it would end a run that still compiles, and with no code that asks for a
-    restart; the others from `hear_all` on: until there is a state to save, their usual effect is the right one.
+    restart; the others from `hear_all` on: until there is a state to save, their usual effect is the right one. (Of
+    many processes jax holds SIGTERM back from the start: it is heard at the first step, or SLURM's SIGKILL follows.)
 
     Of many processes, one that gets a signal is enough: jax listens to SIGTERM and has all stop after the same step;
     the other signals are passed on to it as that.
@@ -49,6 +50,17 @@ class StopRequest:
         """Whether the run stops after this step: the same answer on all processes."""
         return self._received or stop_agreed(step)
 
+    def hear_with(self, code: int) -> None:
+        """From here on a signal ends the process at once with `code`: everything is saved."""
+
+        def leave(number: int, _frame) -> None:
+            logger.warning("%s: the state is saved, the run ends here", signal.Signals(number).name)
+            os._exit(code)
+
+        for number in (*AHEAD, *AT_ONCE):
+            previous = signal.signal(number, leave)
+            self._previous.setdefault(number, signal.SIG_DFL if previous is None else previous)
+
     def _hear(self, numbers: tuple[signal.Signals, ...]) -> None:
         for number in numbers:
             handler = self._stop if jax.process_count() == 1 else self._pass_on
@@ -57,8 +69,13 @@ class StopRequest:
     def _stop(self, number: int, _frame) -> None:
         logger.warning("%s: saving after this step", signal.Signals(number).name)
         self._received = True
-        signal.signal(number, self._previous[number])
+        self._hear_no_more(number)
 
     def _pass_on(self, number: int, _frame) -> None:
         logger.warning("%s: saving after a step that all processes agree on", signal.Signals(number).name)
         os.kill(os.getpid(), signal.SIGTERM)
+        self._hear_no_more(number)
+
+    def _hear_no_more(self, number: int) -> None:
+        if number not in AHEAD:  # SLURM may send that twice: near the time limit, and by `scancel --signal`
+            signal.signal(number, self._previous[number])

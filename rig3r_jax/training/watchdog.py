@@ -57,7 +57,7 @@ class Watchdog:
                 self._end(waited)
 
     def _end(self, waited: float) -> None:
-        message = f"watchdog: {self._label} made no progress for {waited:.0f} s, while {self._doing}; the stacks:\n"
+        message = f"\nwatchdog: {self._label} made no progress for {waited:.0f} s, while {self._doing}; the stacks:\n"
         sys.stderr.write(message)
         sys.stderr.flush()
         faulthandler.dump_traceback(all_threads=True)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+from ml_collections import ConfigDict
 
 from rig3r_jax.training.checkpoint import Checkpoints
 from rig3r_jax.training.config import load_config, use_devices
@@ -17,12 +18,9 @@ def open_workdir(workdir: Path) -> tuple[Task, TrainState]:
         ValueError, FileNotFoundError: when the folder is no workdir or has no checkpoint.
     """
     config = load_config(workdir / "config.json")
-    devices, rows = jax.device_count(), config.evaluation.batch_size
-    if config.task == "rig3r" and rows % devices:
-        raise ValueError(
-            f"{workdir} is evaluated {rows} samples at a time (evaluation.batch_size), which must be a multiple of the "
-            f"{devices} devices; show it fewer: CUDA_VISIBLE_DEVICES, or fewer tasks"
-        )
+    devices = jax.device_count()
+    if config.task == "rig3r":
+        config.evaluation.batch_size = _evaluation_rows(config, devices)
     use_devices(config, devices)
     task = open_task(config, workdir)
     checkpoints = Checkpoints.found(workdir, config.train.keep_checkpoints)
@@ -31,6 +29,22 @@ def open_workdir(workdir: Path) -> tuple[Task, TrainState]:
     finally:
         checkpoints.close()
     return task, state
+
+
+def _evaluation_rows(config: ConfigDict, devices: int) -> int:
+    """Samples at a time on `devices`: on each no more than the run's own mesh gave it. Scores are pooled over samples.
+
+    ValueError where no number of rows is a multiple of the devices and divides the samples.
+    """
+    samples, mesh = config.evaluation.samples, config.mesh
+    most = max(config.evaluation.batch_size // (mesh.data * mesh.fsdp), 1) * devices
+    fitting = [rows for rows in range(devices, most + 1, devices) if samples % rows == 0]
+    if not fitting:
+        raise ValueError(
+            f"evaluation.samples={samples} is no multiple of {devices} devices; use fewer: CUDA_VISIBLE_DEVICES, or "
+            "fewer tasks"
+        )
+    return fitting[-1]
 
 
 def task_name(workdir: Path) -> str:

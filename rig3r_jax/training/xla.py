@@ -70,6 +70,13 @@ def use_flags(backend: str | None = None) -> str:
     return added
 
 
+def keep_host_devices() -> None:
+    """Adds the CPU to a JAX_PLATFORMS that leaves it out: references in float64 and first weights are made there."""
+    wanted = os.environ.get("JAX_PLATFORMS", "")
+    if wanted and "cpu" not in wanted.split(","):
+        os.environ["JAX_PLATFORMS"] = f"{wanted},cpu"
+
+
 def use_compilation_cache(workdir: Path) -> None:
     """Keeps compiled programs in <workdir>/compiled, so that a second start compiles nothing anew.
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -113,15 +114,46 @@ def test_flags_that_cannot_be_are_named_at_once():
 
 
 @pytest.mark.slow
+def test_a_process_that_fails_alone_ends_at_once(repo, records, tmp_path):
+    """The others wait for it, and jax's farewell would wait for them."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
+    ranks = []
+    for number in range(2):
+        folder = records if number == 0 else tmp_path / "not_shared"
+        options = "--config.data.mixture[0].options"
+        command = [
+            sys.executable, "main.py", "--config=configs/demo.py", f"--workdir={tmp_path}", "--config.mesh.data=2",
+            f"{options}.train_worlds=6", f"{options}.test_worlds=4", f"--config.data.records={folder}",
+            f"--coordinator={coordinator}", "--num_processes=2", f"--process_id={number}",
+        ]  # fmt: skip
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": "1"}
+        pipe = subprocess.PIPE
+        ranks.append(
+            subprocess.Popen(command, cwd=repo, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+        )
+    try:
+        output = _finish(ranks[1], 2)
+        assert f"process 1 does not see {tmp_path / 'not_shared'}" in output and "all nodes share" in output
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.communicate()
+
+
+@pytest.mark.slow
 def test_stopped_process_ends_the_run_with_stacks(start, tmp_path):
-    more = ("--config.mesh.data=2", "--config.train.steps=100000", "--config.train.watchdog_seconds=20")
-    process = start(tmp_path, 2, 1, *more)
-    _wait_for_step(tmp_path, 6, process)
+    train = "--config.train"
+    more = (f"{train}.steps=100000", f"{train}.checkpoint_every=5", f"{train}.watchdog_seconds=20")
+    process = start(tmp_path, 2, 1, "--config.mesh.data=2", *more)
+    _wait_for_step(tmp_path, 30, process)
     os.kill(_rank_pid(process, 1), signal.SIGSTOP)
     stopped = time.monotonic()
     output = _finish(process, 76)
     assert time.monotonic() - stopped < 20 + 5 + 30
-    assert "[0] watchdog: process 0 of 2 made no progress for" in output and ", while running step" in output
+    assert "[0] watchdog: process 0 of 2 made no progress for" in output, output[-6000:]
+    assert ", while running step" in output
     assert output.count("(most recent call first)") >= 3 and "in train" in output  # stacks of several threads
     kept = [int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
     assert kept and json.loads((tmp_path / "checkpoints" / str(max(kept)) / "position/metadata").read_text())

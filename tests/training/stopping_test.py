@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -28,7 +30,7 @@ def test_the_early_signal_is_remembered_and_the_others_keep_their_effect(calls):
         assert stop.after(3) and stop.after(4) and len(calls) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_second_signal_has_its_usual_effect(calls, number):
     with StopRequest() as stop:
         stop.hear_all()
@@ -36,6 +38,25 @@ def test_the_second_signal_has_its_usual_effect(calls, number):
         assert stop.after(1) and calls == []
         os.kill(os.getpid(), number)
         assert calls == [number]
+
+
+def test_the_early_signal_may_come_twice(calls):
+    with StopRequest() as stop:
+        stop.hear_all()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert stop.after(1) and calls == []
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_once_all_is_saved_a_signal_ends_the_process(repo, name):
+    code = (
+        "import os, signal; from rig3r_jax.training.stopping import StopRequest\n"
+        "with StopRequest() as stop:\n    stop.hear_all(); stop.hear_with(75)\n"
+        f"    os.kill(os.getpid(), signal.{name}); print('still here')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 75 and done.stdout == "" and f"{name}: the state is saved" in done.stderr
 
 
 def test_handlers_are_given_back(calls):

@@ -1,0 +1,129 @@
+"""`rig3r bench attention`: every implementation on this device, forward and backward, at shapes that count."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rig3r_jax.benchmarks.result import format_rows, save_result
+from rig3r_jax.benchmarks.setting import out_of_memory, prepare, result_name
+from rig3r_jax.benchmarks.timing import time_calls
+from rig3r_jax.models.attention import IMPLEMENTATIONS, dense_attention
+
+Shape = tuple[int, int, int, int]  # (b, n, k, d)
+SHAPES: dict[str, tuple[Shape, ...]] = {  # encoder and decoder of the paper's step, then with wider heads
+    "gpu": ((24, 1024, 16, 64), (1, 24576, 16, 64), (24, 1024, 8, 128), (1, 24576, 8, 128)),
+    "cpu": ((6, 256, 4, 64), (1, 1536, 4, 64)),
+}
+HOW = (
+    "operations: 4 b n^2 k d forward, 2.5 times that backward; both: output and gradients of q, k, v; error: largest "
+    "difference from dense float32 over the largest number, of the first queries"
+)
+_CHECKED = 256  # queries whose output is compared
+
+
+def command(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Prints one row per shape and implementation, and writes the JSON."""
+    if rest:
+        raise ValueError(f"{rest[0]!r} is no flag of this benchmark, which wants no config")
+    prepare(options)
+    backend = jax.default_backend()
+    dtype = options.dtype or ("bfloat16" if backend == "gpu" else "float32")
+    shapes = [parse_shape(text) for text in options.shape] if options.shape else SHAPES.get(backend, SHAPES["cpu"])
+    rows = []
+    for shape in shapes:
+        arrays = random_arrays(shape)
+        expected = reference(arrays, dtype)
+        for name in IMPLEMENTATIONS:
+            rows.append(_row(shape, name, dtype, _ours(name, arrays, dtype), expected, options))
+        for kernel in _kernels(options, dtype):
+            rows.append(_row(shape, f"torch SDPA {kernel}", dtype, _theirs(kernel, arrays, dtype), expected, options))
+    print(HOW, format_rows(rows), sep="\n\n")
+    if options.out:
+        settings = {"shapes": [list(shape) for shape in shapes], "dtype": dtype, "notes": [HOW]}
+        print(f"\n{save_result(Path(options.out), result_name(options, dtype), settings, rows)}")
+    return 0 if any(row["forward ms"] for row in rows) else 1
+
+
+def parse_shape(text: str) -> Shape:
+    """`24,1024,16,64` as numbers; ValueError for anything else."""
+    try:
+        batch, tokens, heads, width = (int(word) for word in text.split(","))
+    except ValueError:
+        raise ValueError(f"shape is {text!r}; it must be four numbers, B,N,K,D, such as 24,1024,16,64") from None
+    if min(batch, tokens, heads, width) < 1:
+        raise ValueError(f"shape is {text!r}; every number must be at least 1")
+    return batch, tokens, heads, width
+
+
+def random_arrays(shape: Shape) -> list[np.ndarray]:
+    """q, k, v and the gradient of the output, float32, normally distributed."""
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal(shape, np.float32) for _ in range(4)]
+
+
+def reference(arrays: Sequence[np.ndarray], dtype: str) -> np.ndarray:
+    """The first queries' output by dense float32, from inputs rounded to `dtype`."""
+    q, k, v = (jnp.asarray(x, dtype).astype(jnp.float32) for x in arrays[:3])
+    with jax.default_matmul_precision("highest"):
+        return np.asarray(jax.jit(dense_attention)(q[:, :_CHECKED], k, v))
+
+
+def _row(shape: Shape, name: str, dtype: str, make: Callable, expected: np.ndarray, options) -> dict:
+    """One implementation at one shape; what cannot run says why."""
+    row = {"b,n,k,d": ",".join(map(str, shape)), "attention": name, "dtype": dtype, "forward ms": None}
+    operations = 4.0 * shape[0] * shape[1] ** 2 * shape[2] * shape[3]
+    try:
+        forward, both, to_host = make()
+        clock = {"repeats": options.repeats, "warmup": options.warmup}
+        seconds = time_calls(forward, **clock).median
+        row["forward ms"], row["forward TFLOP/s"] = 1e3 * seconds, operations / seconds / 1e12
+        found = to_host(forward())[:, :_CHECKED]
+        row["error"] = float(np.abs(found - expected).max() / np.abs(expected).max())
+        seconds = time_calls(both, **clock).median
+        row["both ms"], row["both TFLOP/s"] = 1e3 * seconds, 3.5 * operations / seconds / 1e12
+    except Exception as error:  # every framework has its own way to say that a kernel does not take these arrays
+        row["remark"] = "out of memory" if out_of_memory(error) else f"does not run: {str(error).splitlines()[0][:90]}"
+    return row
+
+
+def _ours(name: str, arrays: Sequence[np.ndarray], dtype: str) -> Callable:
+    """What makes (forward, both, to_host) of an implementation."""
+
+    def make():
+        attend = IMPLEMENTATIONS[name]
+        q, k, v, cotangent = (jnp.asarray(x, dtype) for x in arrays)
+        forward = jax.jit(attend).lower(q, k, v).compile()
+
+        def run(q, k, v, cotangent):
+            out, pullback = jax.vjp(attend, q, k, v)
+            return out, pullback(cotangent)
+
+        both = jax.jit(run)  # compiled by its warm-up call: the forward pass may run where this has no memory
+        return lambda: forward(q, k, v), lambda: both(q, k, v, cotangent), lambda out: np.asarray(out, np.float32)
+
+    return make
+
+
+def _theirs(kernel: str, arrays: Sequence[np.ndarray], dtype: str) -> Callable:
+    """The same of torch's attention."""
+
+    def make():
+        from rig3r_jax.benchmarks.peer import to_host, torch_attention_calls
+
+        return *torch_attention_calls(list(arrays), dtype, kernel), to_host
+
+    return make
+
+
+def _kernels(options: argparse.Namespace, dtype: str) -> Sequence[str]:
+    if not options.peer:
+        return ()
+    if options.sdpa:
+        return options.sdpa
+    if jax.default_backend() != "gpu":
+        return ("default",)
+    return ("flash", "cudnn", "efficient")

@@ -1,0 +1,51 @@
+"""torch's scaled_dot_product_attention by kernel, timed on the arrays that our attentions are timed on."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rig3r_jax.parity.torch_fast import attention_on
+
+
+def torch_attention_calls(
+    arrays: list[np.ndarray], dtype: str, kernel: str
+) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+    """(forward, forward and backward): each waits for the device; `to_host` takes what the first returns.
+
+    Args:
+        arrays: q, k, v and the gradient of the output, (b n k d), float32.
+        dtype: what they are rounded to.
+        kernel: a key of torch_fast.SDPA.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_float32_matmul_precision("high")
+    q, k, v, cotangent = (
+        torch.from_numpy(np.asarray(array, np.float32)).to(device, getattr(torch, dtype)).transpose(1, 2).contiguous()
+        for array in arrays
+    )
+    leaves = [x.requires_grad_() for x in (q, k, v)]
+
+    attend = attention_on(kernel)
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def forward() -> Tensor:
+        with torch.no_grad():
+            out = attend(q, k, v)
+        wait()
+        return out
+
+    def both() -> None:
+        torch.autograd.grad(attend(q, k, v), leaves, cotangent)
+        wait()
+
+    return forward, both
+
+
+def to_host(out: Tensor) -> np.ndarray:
+    """An output as (b n k d), float32."""
+    return out.transpose(1, 2).float().cpu().numpy()

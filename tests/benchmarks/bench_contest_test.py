@@ -1,0 +1,75 @@
+"""Contests: who calls when, and what happens to those that cannot."""
+
+import pytest
+
+from rig3r_jax.benchmarks.contest import run_contest
+
+
+class _Fake:
+    remark, first_seconds = "", 3.0
+
+    def __init__(self, name, log, fail_at="", error=None):
+        self.name, self._log, self._fail_at, self._error = name, log, fail_at, error
+
+    def _do(self, what):
+        self._log.append((self.name, what))
+        if what == self._fail_at:
+            raise self._error
+
+    def open(self):
+        self._do("open")
+
+    def call(self):
+        self._do("call")
+
+    def close(self):
+        self._do("close")
+
+    def peak_bytes(self):
+        return 7
+
+
+def test_contestants_call_in_turns_when_all_fit():
+    log, checked = [], []
+    both = [_Fake("a", log), _Fake("b", log)]
+    results = run_contest(both, repeats=2, warmup=1, in_turns=True, check=checked.append)
+    assert log[:2] == [("a", "open"), ("b", "open")]
+    assert log[2:8] == [("a", "call"), ("b", "call")] * 3
+    assert log[8:] == [("a", "close"), ("b", "close")]
+    assert checked == [both]
+    assert [result.name for result in results] == ["a", "b"]
+    assert all(len(result.timing.seconds) == 2 and result.peak_bytes == 7 for result in results)
+    assert all(2.9 < result.compile_seconds <= 3.0 for result in results)
+
+
+def test_else_the_last_goes_first_and_is_closed_before_the_next():
+    log, checked = [], []
+    both = [_Fake("a", log), _Fake("b", log)]
+    results = run_contest(both, repeats=1, warmup=0, in_turns=False, check=checked.append)
+    assert log == [(name, what) for name in "ba" for what in ("open", "call", "close")]
+    assert checked == [both] and [result.name for result in results] == ["a", "b"]
+
+
+@pytest.mark.parametrize("fail_at", ["open", "call"])
+@pytest.mark.parametrize(
+    ("error", "remark"),
+    [
+        (MemoryError("std::bad_alloc"), "out of memory"),
+        (RuntimeError("RESOURCE_EXHAUSTED: no room"), "out of memory"),
+        (RuntimeError("No available kernel. Aborting execution.\nmore"), "No available kernel. Aborting execution."),
+    ],
+)
+def test_who_cannot_run_is_told_and_the_others_go_on(fail_at, error, remark):
+    log, checked = [], []
+    good, bad = _Fake("good", log), _Fake("bad", log, fail_at, error)
+    results = run_contest([good, bad], repeats=2, warmup=0, in_turns=True, check=checked.append)
+    assert results[0].timing and results[1].timing is None and results[1].remark == remark
+    assert log.count(("bad", fail_at)) == 1 and ("bad", "close") in log
+    assert checked == [[good] if fail_at == "open" else [good, bad]]
+
+
+def test_other_errors_are_errors():
+    with pytest.raises(KeyError):
+        run_contest([_Fake("a", [], "open", KeyError("x"))], repeats=1, warmup=0, in_turns=True)
+    with pytest.raises(ValueError, match="repeats=0"):
+        run_contest([], repeats=0, warmup=0, in_turns=True)
