@@ -10,7 +10,7 @@ import numpy as np
 
 from rig3r_jax.benchmarks.result import format_rows, save_result
 from rig3r_jax.benchmarks.setting import out_of_memory, prepare, result_name
-from rig3r_jax.benchmarks.timing import time_calls
+from rig3r_jax.benchmarks.timing import time_device
 from rig3r_jax.models.attention import IMPLEMENTATIONS, dense_attention
 
 Shape = tuple[int, int, int, int]  # (b, n, k, d)
@@ -77,13 +77,13 @@ def _row(shape: Shape, name: str, dtype: str, make: Callable, expected: np.ndarr
     row = {"b,n,k,d": ",".join(map(str, shape)), "attention": name, "dtype": dtype, "forward ms": None}
     operations = 4.0 * shape[0] * shape[1] ** 2 * shape[2] * shape[3]
     try:
-        forward, both, to_host = make()
-        clock = {"repeats": options.repeats, "warmup": options.warmup}
-        seconds = time_calls(forward, **clock).median
+        forward, both, to_host, wait = make()
+        clock = {"repeats": options.repeats, "warmup": options.warmup, "wait": wait}
+        seconds = time_device(forward, **clock).median
         row["forward ms"], row["forward TFLOP/s"] = 1e3 * seconds, operations / seconds / 1e12
         found = to_host(forward())[:, :_CHECKED]
         row["error"] = float(np.abs(found - expected).max() / np.abs(expected).max())
-        seconds = time_calls(both, **clock).median
+        seconds = time_device(both, **clock).median
         row["both ms"], row["both TFLOP/s"] = 1e3 * seconds, 3.5 * operations / seconds / 1e12
     except Exception as error:  # every framework has its own way to say that a kernel does not take these arrays
         row["remark"] = "out of memory" if out_of_memory(error) else f"does not run: {str(error).splitlines()[0][:90]}"
@@ -91,7 +91,7 @@ def _row(shape: Shape, name: str, dtype: str, make: Callable, expected: np.ndarr
 
 
 def _ours(name: str, arrays: Sequence[np.ndarray], dtype: str) -> Callable:
-    """What makes (forward, both, to_host) of an implementation."""
+    """What makes (forward, both, to_host, wait) of an implementation."""
 
     def make():
         attend = IMPLEMENTATIONS[name]
@@ -103,7 +103,11 @@ def _ours(name: str, arrays: Sequence[np.ndarray], dtype: str) -> Callable:
             return out, pullback(cotangent)
 
         both = jax.jit(run)  # compiled by its warm-up call: the forward pass may run where this has no memory
-        return lambda: forward(q, k, v), lambda: both(q, k, v, cotangent), lambda out: np.asarray(out, np.float32)
+
+        def to_host(out):
+            return np.asarray(out, np.float32)
+
+        return lambda: forward(q, k, v), lambda: both(q, k, v, cotangent), to_host, jax.block_until_ready
 
     return make
 
@@ -112,9 +116,9 @@ def _theirs(kernel: str, arrays: Sequence[np.ndarray], dtype: str) -> Callable:
     """The same of torch's attention."""
 
     def make():
-        from rig3r_jax.benchmarks.peer import to_host, torch_attention_calls
+        from rig3r_jax.benchmarks.peer import to_host, torch_attention_calls, wait
 
-        return *torch_attention_calls(list(arrays), dtype, kernel), to_host
+        return *torch_attention_calls(list(arrays), dtype, kernel), to_host, wait
 
     return make
 

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from rig3r_jax.benchmarks.setting import Setting
 from rig3r_jax.models.dpt import views_at_a_time
-from rig3r_jax.parity.torch_attention import to_host, torch_attention_calls
+from rig3r_jax.parity.torch_attention import to_host, torch_attention_calls, wait
 from rig3r_jax.parity.torch_rig3r import Rig3R
 from rig3r_jax.parity.torch_run import Recipe
 from rig3r_jax.parity.torch_step import TorchInference, TorchTraining, Twin
@@ -17,7 +17,7 @@ from rig3r_jax.training.config import build_model
 from rig3r_jax.weights import rig3r
 from rig3r_jax.weights.engine import export
 
-__all__ = ["default_kernels", "inference_peers", "to_host", "torch_attention_calls", "training_peers"]
+__all__ = ["default_kernels", "inference_peers", "to_host", "torch_attention_calls", "training_peers", "wait"]
 
 
 def default_kernels(dtype: str) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ def _twins(config: ConfigDict, weights: Mapping, rows: int, views: int, kernels:
             weights=weights,
             dtype=config.model.dtype,
             images_per_chunk=rows * views_at_a_time(views, model.dpt_chunk),
-            remat=config.model.remat != "none",
+            remat=config.model.remat,
             kernel=kernel,
         )
         for kernel in kernels or default_kernels(config.model.dtype)

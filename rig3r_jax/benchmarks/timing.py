@@ -28,30 +28,45 @@ class Timing:
         return (third - first) / 2 / self.median
 
 
-def time_calls(call: Callable[[], object], *, repeats: int, warmup: int = 1, in_a_row: int = 1) -> Timing:
+def time_calls(
+    call: Callable[[], object],
+    *,
+    repeats: int,
+    warmup: int = 1,
+    in_a_row: int = 1,
+    wait: Callable[[object], object] = jax.block_until_ready,
+) -> Timing:
     """Calls and waits for the result `repeats` times, after `warmup` calls that do not count.
 
-    `call` returns arrays of JAX, or has itself waited for its device. With `in_a_row` calls before every wait, what
+    `wait` is given what `call` returns and waits for its device. With `in_a_row` calls before every wait, what
     Python takes to start one hides behind the device's work on the one before; seconds are those of one call.
     """
     if min(repeats, in_a_row) < 1:
         raise ValueError(f"repeats={repeats} and in_a_row={in_a_row} must be at least 1")
     for _ in range(warmup):
-        jax.block_until_ready(call())
+        wait(call())
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
         for _ in range(in_a_row):
             result = call()
-        jax.block_until_ready(result)
+        wait(result)
         seconds.append((time.perf_counter() - start) / in_a_row)
     return Timing(tuple(seconds))
 
 
-def time_device(call: Callable[[], object], *, repeats: int, least: float = 0.02) -> Timing:
+def time_device(
+    call: Callable[[], object],
+    *,
+    repeats: int,
+    warmup: int = 2,
+    least: float = 0.02,
+    wait: Callable[[object], object] = jax.block_until_ready,
+) -> Timing:
     """`time_calls` of short work: as many calls in a row as take `least` seconds, so that the device never waits."""
-    once = time_calls(call, repeats=1, warmup=2).median
-    return time_calls(call, repeats=repeats, warmup=0, in_a_row=max(1, min(100, round(least / once))))
+    once = time_calls(call, repeats=1, warmup=warmup, wait=wait).median
+    in_a_row = max(1, min(100, round(least / once)))
+    return time_calls(call, repeats=repeats, warmup=0, in_a_row=in_a_row, wait=wait)
 
 
 def peak_bytes(device: jax.Device) -> int | None:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from rig3r_jax.parity.torch_layers import Attention, Block
 from rig3r_jax.parity.torch_rig3r import DPTPointHead, Rig3R
@@ -19,6 +19,16 @@ SDPA = {
     "flash": SDPBackend.FLASH_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
+}
+_ATTENTION = tuple(
+    getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}").default
+    for kernel in ("flash_attention", "cudnn_attention", "efficient_attention", "flash_attention_for_cpu")
+)
+# What the backward pass finds kept of a block under a policy of `models.remat`, beside the block's input.
+KEPT = {
+    "full": (),
+    "attention": _ATTENTION,
+    "dots": (*_ATTENTION, torch.ops.aten.mm.default, torch.ops.aten.addmm.default),
 }
 # Modules that compute in float32 whatever the activations are: as in the Flax model.
 PRECISE = ("rig_embedding", "point_head.proj", "head3", "directions.fc2", "center.fc1", "center.fc2")
@@ -63,14 +73,16 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
 
 class Checkpointed(nn.Module):
-    """Keeps the module's inputs only; the backward pass computes the rest again."""
+    """Keeps the module's inputs and what the operations `kept` return; the backward pass computes the rest again."""
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: nn.Module, kept: tuple = ()):
         super().__init__()
         self.module = module
+        contexts = functools.partial(create_selective_checkpoint_contexts, list(kept))
+        self.options = {"context_fn": contexts} if kept else {}
 
     def forward(self, *args):
-        return checkpoint(self.module, *args, use_reentrant=False)
+        return checkpoint(self.module, *args, use_reentrant=False, **self.options)
 
 
 class ChunkedDPT(nn.Module):
@@ -89,7 +101,7 @@ _CASTING = {nn.Linear: Linear, nn.LayerNorm: LayerNorm, nn.Conv2d: Conv2d, nn.Co
 
 
 def fast_twin(
-    fields: Mapping, weights: Mapping, *, dtype: str, device: str, images_per_chunk: int, remat: bool, kernel: str
+    fields: Mapping, weights: Mapping, *, dtype: str, device: str, images_per_chunk: int, remat: str, kernel: str
 ) -> Rig3R:
     """The twin with its weights on a device, computing as the Flax model of `dtype` does.
 
@@ -99,12 +111,14 @@ def fast_twin(
         dtype: bfloat16 or float32, of the activations; parameters are float32.
         device: cpu or cuda.
         images_per_chunk: that pass a DPT head at a time.
-        remat: whether every block is a checkpoint.
+        remat: what a block keeps for the backward pass: none (all), or a key of KEPT.
         kernel: of attention, a key of SDPA.
 
     Raises:
-        ValueError: for rotary positions in 16 bits.
+        ValueError: for rotary positions in 16 bits, and a remat policy that PyTorch does not have.
     """
+    if remat not in ("none", *KEPT):
+        raise ValueError(f"the twin has no remat policy {remat!r}; take none, {', '.join(KEPT)}")
     if dtype != "float32" and fields["position"] == "rope":
         raise ValueError("the twin turns positions by complex numbers, which have no 16-bit type; take sincos")
     model = Rig3R(**fields)
@@ -116,10 +130,10 @@ def fast_twin(
             module.attend = attention_on(kernel)
     if isinstance(model.point_head, DPTPointHead):
         model.point_head.dpt = ChunkedDPT(model.point_head.dpt, images_per_chunk)
-    if remat:
+    if remat != "none":
         for blocks in [module for module in model.modules() if isinstance(module, nn.ModuleList)]:
             for index, block in enumerate(blocks):
-                blocks[index] = Checkpointed(block) if isinstance(block, Block) else block
+                blocks[index] = Checkpointed(block, KEPT[remat]) if isinstance(block, Block) else block
     layout = torch.channels_last if device == "cuda" or dtype != "float32" else torch.preserve_format
     return model.to(device, memory_format=layout)
 

@@ -29,7 +29,7 @@ class Twin:
     weights: Mapping[str, np.ndarray]
     dtype: str
     images_per_chunk: int
-    remat: bool
+    remat: str  # a policy of models.remat
     kernel: str  # a key of torch_fast.SDPA
 
 
@@ -47,6 +47,7 @@ class Contestant:
         """Builds the model and makes the first call, which compiles."""
         torch.set_num_threads(len(os.sched_getaffinity(0)))  # as XLA's thread pool
         torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as JAX's default
+        torch.backends.cudnn.benchmark = True  # shapes do not change: the fastest convolutions, as XLA's autotuning
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
             self._before = torch.cuda.memory_allocated()
