@@ -63,7 +63,8 @@ def decode_image(data: bytes, reduction: int = 1) -> UInt8[np.ndarray, "h w 3"]:
     """RGB pixels of a JPEG or PNG as stored: the calibration knows nothing of an EXIF orientation.
 
     A JPEG is made of 8x8 cosine coefficients, of which the low ones give the image reduced by 2, 4 or 8 for less work.
-    Pixel (i, j) of that is the mean of the stored pixels from (reduction i, reduction j) on; sides are rounded up.
+    Pixel (i, j) of that stands for the square of stored pixels from (reduction i, reduction j) on, nearly as their
+    mean; sides are rounded up.
     BadRecord where the bytes do not decode.
     """
     flags = _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION

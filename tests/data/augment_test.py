@@ -245,7 +245,7 @@ def test_image_of_another_size_is_refused_before_it_is_decoded(monkeypatch):
     bomb[16:24] = (60000).to_bytes(4, "big") * 2
     with pytest.raises(BadRecord, match="60000x60000, the camera states 64x64"):
         prepare_view(dataclasses.replace(frame, image=bytes(bomb)), camera, placement, PLAIN, rng)
-    with pytest.raises(BadRecord, match="the limit is 4095 pixels"):
+    with pytest.raises(BadRecord, match="the limits are 4095 pixels"):
         prepare_view(frame, camera, placement, dataclasses.replace(PLAIN, max_pixels=4095), rng)
 
 

@@ -1,6 +1,9 @@
 """Scenes in memory are the scenes of the source, read once while there is room."""
 
+import dataclasses
+
 from rig3r_jax.data.cache import CachedSource
+from rig3r_jax.data.scene import BadRecord
 from tests.data.scenes import make_scene
 
 
@@ -35,3 +38,22 @@ def test_a_full_cache_reads_the_rest_every_time():
     for _ in range(3):
         assert [cached[index] for index in range(3)] == source.scenes
     assert source.readings == [1, 3, 3]
+
+
+def test_a_scene_with_a_broken_frame_is_the_same_with_a_cache_and_without():
+    """Draws of its other frames can use it, whatever was read before."""
+
+    class BrokenFrame:
+        time, step, camera = 0.0, 0, 0
+
+        @property
+        def image(self):
+            raise BadRecord("frame 0 does not decode")
+
+    source = Counting()
+    scene = dataclasses.replace(source.scenes[1], frames=(BrokenFrame(), *source.scenes[1].frames))
+    source.scenes[1] = scene
+    cached = CachedSource(source, 1.0)
+    for _ in range(2):
+        assert cached[1] is scene and cached[0] is source.scenes[0]
+    assert source.readings == [1, 2, 0]
