@@ -186,7 +186,10 @@ class Parts:
             name, ceiling = "linear point head", lambda: (matmul_rate((product,)), "products")
         else:
             dpt = {"patch": model.patch, "features": model.dpt_features, "last": model.dpt_last, "dtype": model.dtype}
-            module, levels = _Child(lambda: ChunkedDPTHead(model.dpt_chunk, dpt, name="point_head")), self._levels(4)
+            module, levels = (
+                _Child(lambda: ChunkedDPTHead(model.dpt_chunk, dpt, model.unroll, name="point_head")),
+                self._levels(4),
+            )
             images = shapes.rows * views_at_a_time(shapes.views, model.dpt_chunk)
             shape = (images, 4 * grid, model.dpt_features, self.dtype)
             name, ceiling = "DPT head", lambda: (convolution_rate(*shape), "3x3 convolution")

@@ -142,8 +142,34 @@ class DPTHead(nn.Module):
                 width, (factor, factor), (factor, factor), padding="VALID", dtype=self.dtype, name=f"{prefix}_resize"
             )(x)
         if level == 3:
-            return nn.Conv(width, (3, 3), (2, 2), padding=1, dtype=self.dtype, name=f"{prefix}_resize")(x)
+            return HalvingConv(width, self.dtype, name=f"{prefix}_resize")(x)
         return x
+
+
+class HalvingConv(nn.Module):
+    """A 3x3 convolution with stride 2 and padding 1; parameters as `nn.Conv`.
+
+    One product over gathered neighbourhoods: XLA's gradient of a strided convolution takes ten times as long on a CPU,
+    and the map is too small for it to matter on a GPU.
+    """
+
+    features: int
+    dtype: typing.Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+        channels, (height, width) = x.shape[-1], x.shape[1:3]
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, channels, self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        rows, columns = (height + 1) // 2, (width + 1) // 2
+        padded = jnp.pad(x.astype(self.dtype), ((0, 0), (1, 1), (1, 1), (0, 0)))
+        neighbours = [
+            padded[:, row : row + 2 * rows - 1 : 2, column : column + 2 * columns - 1 : 2]
+            for row in range(3)
+            for column in range(3)
+        ]
+        product = jnp.concatenate(neighbours, axis=-1) @ kernel.reshape(-1, self.features).astype(self.dtype)
+        return product + bias.astype(self.dtype)
 
 
 def views_at_a_time(views: int, chunk: int) -> int:
@@ -160,6 +186,7 @@ class ChunkedDPTHead(nn.Module):
 
     chunk: int
     head: dict[str, typing.Any]  # fields of DPTHead
+    unroll: bool = False  # unroll the scan over chunks: on a CPU convolutions in a loop are several times slower
 
     @nn.compact
     def __call__(self, levels: list[Float[Array, "b v n _"]], rows: int, columns: int) -> Float[Array, "b v h w c"]:
@@ -175,6 +202,7 @@ class ChunkedDPTHead(nn.Module):
             lambda module, _, part: (None, module(part, rows, columns)),
             variable_broadcast="params",
             split_rngs={"params": False},
+            unroll=views // chunk if self.unroll else 1,
         )
         out = scan(dpt, None, [slices(level) for level in levels])[1]
         out = jnp.moveaxis(out.reshape(views // chunk, batch, chunk, *out.shape[2:]), 0, 2)

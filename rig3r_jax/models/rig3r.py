@@ -89,7 +89,7 @@ class Rig3R(nn.Module):
         if self.point_head == "linear":
             return LinearPointHead(self.points_per_patch, self.dtype, name="point_head")(levels[-1], rows, columns)
         dpt = {"patch": self.patch, "features": self.dpt_features, "last": self.dpt_last, "dtype": self.dtype}
-        return ChunkedDPTHead(self.dpt_chunk, dpt, name="point_head")(levels, rows, columns)
+        return ChunkedDPTHead(self.dpt_chunk, dpt, self.unroll, name="point_head")(levels, rows, columns)
 
 
 VARIANTS: dict[str, dict[str, int]] = {
