@@ -16,6 +16,7 @@ from rig3r_jax.parity.torch_inputs import random_batch, random_parameters
 from rig3r_jax.schema import Batch, Views
 from rig3r_jax.training.config import build_model, number_problems
 from rig3r_jax.training.flags import read_config
+from rig3r_jax.training.host import keep_freed_memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,10 +115,12 @@ def host_parameters(config: ConfigDict, views: Views) -> PyTree:
 
 
 def prepare(options: argparse.Namespace) -> None:
-    """Before the devices start: nearly all of a GPU's memory for JAX, on demand where --peer torch wants a share of it.
+    """Before the devices start: nearly all of a GPU's memory for JAX, on demand where --peer torch wants a share of it;
+    freed memory of the host stays, as in a run, for both sides.
 
     Raises ValueError where torch is missing.
     """
+    keep_freed_memory()
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")  # 0.75 by default: 60 of 80 GB
     if options.peer:
         if importlib.util.find_spec("torch") is None:
