@@ -89,7 +89,7 @@ def get_config() -> ConfigDict:
     train.keep_checkpoints = 3
     train.evaluate_every = 0  # steps; 0 evaluates at the end only
     train.max_bad_steps = 10  # non-finite steps in a row after which the run stops
-    # Without a step after which a process prints its stacks and ends; five times that while it compiles. 0: no watchdog.
+    # Without a step after which a process prints its stacks and ends, five times that while it compiles; 0: never.
     train.watchdog_seconds = 300.0
     train.profile_at = 0  # step at which a profile of profile_steps steps is taken; 0 for none
     train.profile_steps = 5
