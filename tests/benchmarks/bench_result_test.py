@@ -7,7 +7,8 @@ import pytest
 from rig3r_jax.benchmarks.result import environment, format_rows, save_result
 
 
-def test_json_names_hardware_versions_commit_and_command(tmp_path):
+def test_json_names_hardware_versions_commit_and_command(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/somewhere/rig3r", "bench", "train"])
     rows = [{"what": "step", "s": 0.5, "peak": float("nan"), "none": None}]
     path = save_result(tmp_path / "deep", "one", {"batch": 2, "shape": (1, 2)}, rows, extra={"x": float("inf")})
     assert path == tmp_path / "deep/one.json"
@@ -17,7 +18,7 @@ def test_json_names_hardware_versions_commit_and_command(tmp_path):
     assert content["extra"] == {"x": None}
     told = content["environment"]
     assert told["device"] and told["devices"] >= 1 and told["cores"] >= 1
-    assert told["versions"]["jax"] and told["command"].startswith("rig3r ")
+    assert told["versions"]["jax"] and told["command"] == "rig3r bench train"
     assert told.keys() == environment().keys()
 
 

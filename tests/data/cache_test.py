@@ -3,7 +3,7 @@
 import dataclasses
 
 from rig3r_jax.data.cache import CachedSource
-from rig3r_jax.data.scene import BadRecord
+from rig3r_jax.data.scene import BadRecord, Frame
 from tests.data.scenes import make_scene
 
 
@@ -43,8 +43,9 @@ def test_a_full_cache_reads_the_rest_every_time():
 def test_a_scene_with_a_broken_frame_is_the_same_with_a_cache_and_without():
     """Draws of its other frames can use it, whatever was read before."""
 
-    class BrokenFrame:
-        time, step, camera = 0.0, 0, 0
+    class BrokenFrame(Frame):
+        def __init__(self):
+            pass
 
         @property
         def image(self):

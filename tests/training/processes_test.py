@@ -15,7 +15,7 @@ import pytest
 from rig3r_jax.training.metrics import read_metrics
 from rig3r_jax.training.processes import Processes, gather, is_first, join, on_first, stop_agreed
 
-STEPS = 200  # enough that a signal finds the run on its way
+STEPS = 100  # enough that a signal finds the run on its way
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def start(repo, records):
             sys.executable, "main.py", "--config=configs/demo.py", f"--workdir={workdir}",
             f"--config.data.records={records}", f"{options}.train_worlds=6", f"{options}.test_worlds=4",
             f"--config.train.steps={STEPS}", "--config.optimizer.warmup_steps=5", "--config.train.log_every=1",
-            "--config.train.checkpoint_every=50", "--config.train.batch_size=4", "--config.evaluation.enabled=False",
+            "--config.train.checkpoint_every=25", "--config.train.batch_size=4", "--config.evaluation.enabled=False",
             *more,
         ]  # fmt: skip
         if processes > 1:
@@ -94,7 +94,6 @@ def test_two_processes_one_interrupted_and_other_processes_go_on(start, tmp_path
     assert [row["step"] for row in found] == [row["step"] for row in expected] == [*range(1, STEPS + 1)]
     for key in ("loss/total", "error/points", "train/learning_rate"):  # rounding grows over the steps
         ours, theirs = (np.array([row[key] for row in rows]) for rows in (found, expected))
-        print(key, np.abs(ours / theirs - 1).reshape(10, -1).max(axis=1))
         np.testing.assert_allclose(ours[:20], theirs[:20], rtol=1e-4)
         np.testing.assert_allclose(ours, theirs, rtol=2e-2)
 
