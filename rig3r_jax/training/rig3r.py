@@ -190,7 +190,7 @@ def _mesh_problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
                 f"multiple of mesh.frames={mesh.frames}: --config.model.dpt_chunk={mesh.frames}"
             )
     local = jax.local_device_count() if devices else 1
-    if local % mesh.frames and mesh.frames % local:
+    if mesh.frames > 0 and local % mesh.frames and mesh.frames % local:
         yield (
             f"mesh.frames={mesh.frames} cuts a process of {local} devices across samples; it must divide them or be a "
             "multiple of them"
