@@ -31,6 +31,7 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one config to its report; returns the exit code."""
+    from rig3r_jax.cli.tasks import kind_of
     from rig3r_jax.training import loop, processes, xla
     from rig3r_jax.training.watchdog import COMPILING
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
             told = processes.Processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
             processes.join(told, patience=config.train.watchdog_seconds * COMPILING)
         stdlib_logging.getLogger("rig3r_jax").setLevel("INFO" if processes.is_first() else "WARNING")
-        with loop.prepare(config, workdir) as prepared:
+        with loop.prepare(config, workdir, kind_of(config)) as prepared:
             return loop.run(prepared)
     except loop.UserError as error:
         if str(error):  # else another process says it

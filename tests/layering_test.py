@@ -20,14 +20,15 @@ LAYERS = {
     "data": 3,
     "models": 3,
     "losses": 3,
-    "evaluation": 3,
-    "viz": 3,
+    "evaluation": 4,
     "weights": 4,
-    "training": 5,
-    "inference": 6,
-    "parity": 6,
-    "benchmarks": 7,
-    "cli": 8,
+    "viz": 5,
+    "training": 6,
+    "inference": 7,
+    "uncertainty": 8,
+    "parity": 8,
+    "benchmarks": 9,
+    "cli": 10,
 }
 
 # Heavy packages and the only places (a folder, or a module) that may import them, at the top or inside a function.

@@ -16,8 +16,8 @@ from rig3r_jax.benchmarks.timing import peak_bytes
 from rig3r_jax.geometry.recover import recover_camera
 from rig3r_jax.parity.torch_inputs import random_batch
 from rig3r_jax.schema import Views
-from rig3r_jax.training.config import build_model
-from rig3r_jax.training.flops import forward_flops
+from rig3r_jax.training.rig3r.flops import forward_flops
+from rig3r_jax.training.rig3r.setup import build_model
 from rig3r_jax.weights import rig3r
 from rig3r_jax.weights.engine import export
 

@@ -21,8 +21,8 @@ from rig3r_jax.models.rig3r import Rig3R, output_grids
 from rig3r_jax.models.rig_embedding import RigEmbedding
 from rig3r_jax.models.vit import Encoder
 from rig3r_jax.schema import Batch, Predictions
-from rig3r_jax.training.flops import forward_parts
-from rig3r_jax.training.objective import MultitaskObjective
+from rig3r_jax.training.rig3r.flops import forward_parts
+from rig3r_jax.training.rig3r.objective import MultitaskObjective
 
 
 @dataclasses.dataclass(frozen=True)

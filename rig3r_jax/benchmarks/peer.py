@@ -13,7 +13,7 @@ from rig3r_jax.parity.torch_rig3r import Rig3R
 from rig3r_jax.parity.torch_run import Recipe
 from rig3r_jax.parity.torch_step import TorchInference, TorchTraining, Twin
 from rig3r_jax.schema import Batch, Views
-from rig3r_jax.training.config import build_model
+from rig3r_jax.training.rig3r.setup import build_model
 from rig3r_jax.weights import rig3r
 from rig3r_jax.weights.engine import export
 

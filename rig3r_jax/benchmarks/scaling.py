@@ -19,8 +19,8 @@ from rig3r_jax.benchmarks.scaling_model import (
     seconds_of,
 )
 from rig3r_jax.benchmarks.scaling_program import Compiled, compile_for, mesh_config
-from rig3r_jax.training.config import build_model
 from rig3r_jax.training.flags import read_config
+from rig3r_jax.training.rig3r.setup import build_model
 from rig3r_jax.training.sharding import BATCH_AXES
 
 GB = 1e9

@@ -22,7 +22,7 @@ from rig3r_jax.models.dpt import views_at_a_time
 from rig3r_jax.models.remat import kept_bytes
 from rig3r_jax.models.rig3r import Rig3R
 from rig3r_jax.training.config import load_config, save_config
-from rig3r_jax.training.setup import abstract_batch, build_run
+from rig3r_jax.training.rig3r.setup import abstract_batch, build_run
 
 # The program as it is before XLA's CPU backend turns sums of bfloat16 into sums of float32.
 _PASS = "all-reduce-promotion"

@@ -14,9 +14,10 @@ from ml_collections import ConfigDict
 
 from rig3r_jax.parity.torch_inputs import random_batch, random_parameters
 from rig3r_jax.schema import Batch, Views
-from rig3r_jax.training.config import build_model, number_problems
+from rig3r_jax.training.checks import number_problems
 from rig3r_jax.training.flags import read_config
 from rig3r_jax.training.host import keep_freed_memory
+from rig3r_jax.training.rig3r.setup import build_model
 
 
 @dataclasses.dataclass(frozen=True)

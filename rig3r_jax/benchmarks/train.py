@@ -21,8 +21,9 @@ from rig3r_jax.benchmarks.setting import (
 )
 from rig3r_jax.benchmarks.timing import peak_bytes
 from rig3r_jax.schema import Batch
-from rig3r_jax.training.flops import peak_flops, train_flops
-from rig3r_jax.training.setup import Run, build_run
+from rig3r_jax.training.peak import peak_flops
+from rig3r_jax.training.rig3r.flops import train_flops
+from rig3r_jax.training.rig3r.setup import Run, build_run
 from rig3r_jax.training.sharding import batch_sharding
 
 # Largest relative difference of the first loss between us and the twin, by the type of the activations.

@@ -19,10 +19,9 @@ from rig3r_jax.parity.torch_inputs import random_batch, random_parameters
 from rig3r_jax.parity.torch_rig3r import Rig3R as Twin
 from rig3r_jax.parity.torch_run import HOOKED, Outcome, Recipe, named_states, run_torch
 from rig3r_jax.schema import Batch
-from rig3r_jax.training.config import build_model
-from rig3r_jax.training.initial import initialise
-from rig3r_jax.training.objective import MultitaskObjective
-from rig3r_jax.training.setup import build_optimizer
+from rig3r_jax.training.rig3r.initial import initialise
+from rig3r_jax.training.rig3r.objective import MultitaskObjective
+from rig3r_jax.training.rig3r.setup import build_model, build_optimizer
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.training.step import make_train_step
 from rig3r_jax.weights import rig3r

@@ -15,15 +15,15 @@ from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.losses.mean import Mean
 from rig3r_jax.training.checkpoint import Checkpoints, only_writer
 from rig3r_jax.training.config import config_differences, save_config
-from rig3r_jax.training.flops import peak_flops
 from rig3r_jax.training.host import keep_freed_memory, share_interpreter_quickly
 from rig3r_jax.training.metrics import MetricsWriter, merge_window, parameter_table
+from rig3r_jax.training.peak import peak_flops
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.processes import ToldElsewhere, is_first, on_first
 from rig3r_jax.training.progress import ProgressDisplay
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.training.stopping import StopRequest
-from rig3r_jax.training.task import Task, open_task, validate
+from rig3r_jax.training.task import Task, TaskKind, validate
 from rig3r_jax.training.watchdog import COMPILING, Watchdog
 from rig3r_jax.training.xla import use_compilation_cache
 
@@ -61,7 +61,7 @@ class Prepared:
 
 
 @contextlib.contextmanager
-def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
+def prepare(config: ConfigDict, workdir: Path, kind: TaskKind) -> Iterator[Prepared]:
     """Checks, builds and restores everything; holds the workdir for this run alone.
 
     Raises:
@@ -71,7 +71,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
         with user_errors():
             # 1. The config, before any device work.
             stop = stack.enter_context(StopRequest())
-            on_first(lambda: validate(config, devices=jax.device_count()))
+            on_first(lambda: validate(config, kind, devices=jax.device_count()))
             keep_freed_memory()
             share_interpreter_quickly()
             on_first(lambda: workdir.mkdir(parents=True, exist_ok=True))
@@ -81,7 +81,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Iterator[Prepared]:
                 logger.warning("%s", difference)
 
             # 2. Data and model, and the state: the newest checkpoint's or a fresh one.
-            task = open_task(config, workdir)
+            task = kind.open_task(config, workdir)
             checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
             stack.callback(checkpoints.close)
             if checkpoints.latest_step is None:

@@ -1,6 +1,5 @@
-"""What a run is about: the one thing that the loop knows of model and data. `config.task` names it."""
+"""What a run is about: the one thing that the loop knows of model and data."""
 
-import importlib
 import importlib.util
 import typing
 from collections.abc import Iterator
@@ -10,16 +9,12 @@ import jax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from rig3r_jax.training.config import number_problems
+from rig3r_jax.training.checks import number_problems
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.training.step import TrainStep
 
 TRAIN_EXTRA = ("clu", "grain", "tensorflow", "tensorflow_datasets", "tensorboard", "tqdm")
-TASKS = {  # config.task -> module with problems(config, devices) and open_task(config, workdir)
-    "rig3r": "rig3r_jax.training.rig3r",
-    "uncertainty": "rig3r_jax.training.uncertainty.task",
-}
 
 
 @typing.runtime_checkable
@@ -71,11 +66,29 @@ class Task(typing.Protocol):
         ...
 
 
-def validate(config: ConfigDict, *, devices: int | None = None) -> None:
+@typing.runtime_checkable
+class TaskKind(typing.Protocol):
+    """The module of a task: whoever starts a run looks it up by `config.task` and hands it down."""
+
+    def problems(self, config: ConfigDict, devices: int | None) -> Iterator[str]:
+        """What keeps a config from running, but for what no task can run with."""
+        ...
+
+    def open_task(self, config: ConfigDict, workdir: Path) -> Task:
+        """Data and model of a run: built, or found built."""
+        ...
+
+    def use_devices(self, config: ConfigDict, count: int) -> None:
+        """Sets a config to evaluate on `count` devices, wherever it was trained."""
+        ...
+
+
+def validate(config: ConfigDict, kind: TaskKind, *, devices: int | None = None) -> None:
     """Checks all that can be checked before device work.
 
     Args:
         config: a whole config.
+        kind: the module of its task.
         devices: how many devices the run finds; None leaves the mesh unchecked.
 
     Raises:
@@ -85,19 +98,6 @@ def validate(config: ConfigDict, *, devices: int | None = None) -> None:
     if missing:  # the pipeline cannot be looked at without its packages
         problems = [f"training needs {', '.join(missing)}: pip install 'rig3r_jax[train]' -c constraints.txt"]
     else:
-        problems = [*module_of(config).problems(config, devices), *number_problems(config)]
+        problems = [*kind.problems(config, devices), *number_problems(config)]
     if problems:
         raise ValueError("this configuration cannot run:\n" + "\n".join(f"  * {problem}" for problem in problems))
-
-
-def module_of(config: ConfigDict):
-    """The module of the config's task; ValueError for an unknown name."""
-    name = config.task
-    if name not in TASKS:
-        raise ValueError(f"task is {name!r}; it must be one of {', '.join(TASKS)}")
-    return importlib.import_module(TASKS[name])
-
-
-def open_task(config: ConfigDict, workdir: Path) -> Task:
-    """Data and model of a run: built, or found built."""
-    return module_of(config).open_task(config, workdir)

@@ -28,8 +28,8 @@ from rig3r_jax.parity.torch_losses import ground_truth, multitask_loss  # noqa: 
 from rig3r_jax.parity.torch_rig3r import Rig3R  # noqa: E402
 from rig3r_jax.parity.torch_run import run_torch  # noqa: E402
 from rig3r_jax.parity.torch_step import TorchTraining  # noqa: E402
-from rig3r_jax.training.config import build_model  # noqa: E402
-from rig3r_jax.training.objective import MultitaskObjective  # noqa: E402
+from rig3r_jax.training.rig3r.objective import MultitaskObjective  # noqa: E402
+from rig3r_jax.training.rig3r.setup import build_model  # noqa: E402
 from tests.batches import random_rotations  # noqa: E402
 from tests.conftest import REPO  # noqa: E402
 

@@ -11,7 +11,7 @@ from rig3r_jax.benchmarks.hlo import Operations, Program
 from rig3r_jax.benchmarks.scaling_model import Machine, Traffic, compute_seconds, exposed_seconds, link_seconds
 from rig3r_jax.benchmarks.scaling_program import activation_bytes
 from rig3r_jax.models.rig3r import build
-from rig3r_jax.training.flops import train_flops
+from rig3r_jax.training.rig3r.flops import train_flops
 
 MACHINE = Machine(per_node=8, matmul=650e12, attention=430e12, memory=3e12, node=450e9, network=50e9, hop=0.0)
 GRADIENTS = Traffic(

@@ -12,8 +12,8 @@ from rig3r_jax import cli
 from rig3r_jax.benchmarks.parts import Parts, Shapes
 from rig3r_jax.benchmarks.setting import host_batch, out_of_memory, read_setting, result_name
 from rig3r_jax.benchmarks.train import check_equal_work
-from rig3r_jax.training.config import build_model
-from rig3r_jax.training.flops import forward_parts
+from rig3r_jax.training.rig3r.flops import forward_parts
+from rig3r_jax.training.rig3r.setup import build_model
 from tests.conftest import REPO
 
 pytest.importorskip("torch")

@@ -8,6 +8,7 @@ import pytest
 
 from rig3r_jax.training.config import config_differences, load_config, save_config
 from rig3r_jax.training.flags import wrong_overrides
+from rig3r_jax.training.rig3r import task as rig3r_task
 from rig3r_jax.training.task import validate
 
 
@@ -57,7 +58,7 @@ def test_configs_pass_their_own_checks(config, name, tmp_path):
     for entry in checked.data.mixture:
         if entry.name != "procedural":
             entry.root = str(tmp_path)
-    validate(checked, devices=checked.mesh.data)
+    validate(checked, rig3r_task, devices=checked.mesh.data)
 
 
 def test_all_problems_come_in_one_message(config):
@@ -70,7 +71,7 @@ def test_all_problems_come_in_one_message(config):
     wrong.evaluation.batch_size = 32
     wrong.sampling.grids = (6, 4)
     with pytest.raises(ValueError) as caught:
-        validate(wrong, devices=1)
+        validate(wrong, rig3r_task, devices=1)
     message = str(caught.value)
     for part in (
         "sampling.image_size is 500", "optimizer.warmup_steps", "model.remat is 'sometimes'", 
@@ -87,7 +88,7 @@ def test_missing_folder_is_named(config):
     wrong = config("ddad")
     wrong.data.root = "/nowhere/at/all"
     with pytest.raises(ValueError, match="'/nowhere/at/all', which is no folder"):
-        validate(wrong, devices=1)
+        validate(wrong, rig3r_task, devices=1)
 
 
 def test_unknown_key_gets_the_nearest_name(repo):
@@ -132,7 +133,7 @@ def test_config_survives_its_file(config, tmp_path):
     loaded = load_config(tmp_path / "config.json")
     assert loaded.data.mixture[0].options.train_worlds == demo.data.mixture[0].options.train_worlds
     assert loaded.sampling.to_dict().keys() == demo.sampling.to_dict().keys()
-    validate(loaded, devices=1)
+    validate(loaded, rig3r_task, devices=1)
     assert config_differences(demo, tmp_path) == []
     demo.train.log_every = 7
     assert config_differences(demo, tmp_path) == []

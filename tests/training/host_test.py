@@ -9,8 +9,9 @@ import pytest
 
 from rig3r_jax.losses.mean import Mean
 from rig3r_jax.models.rig3r import build
-from rig3r_jax.training.flops import forward_flops, peak_flops, train_flops
 from rig3r_jax.training.metrics import MetricsWriter, merge_window, read_metrics
+from rig3r_jax.training.peak import peak_flops
+from rig3r_jax.training.rig3r.flops import forward_flops, train_flops
 from tests.batches import random_batch
 
 

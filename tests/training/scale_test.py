@@ -12,7 +12,7 @@ _COMPILE = """
 import json, runpy, sys
 import jax
 from rig3r_jax.training.sharding import batch_sharding
-from rig3r_jax.training.setup import abstract_batch, build_run
+from rig3r_jax.training.rig3r.setup import abstract_batch, build_run
 
 config = runpy.run_path("configs/full.py")["get_config"]()
 config.mesh.data, config.mesh.fsdp = int(sys.argv[1]), int(sys.argv[2])
@@ -31,8 +31,8 @@ print(json.dumps({
 _MESHES = """
 import jax, json, runpy, sys
 import numpy as np
-from rig3r_jax.training.data import to_device
-from rig3r_jax.training.setup import build_run
+from rig3r_jax.training.transfer import to_device
+from rig3r_jax.training.rig3r.setup import build_run
 from tests.batches import random_batch
 
 batch = random_batch(batch=8, views=4)

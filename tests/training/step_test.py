@@ -8,7 +8,6 @@ import pytest
 
 from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.models.rig3r import build
-from rig3r_jax.training.objective import MultitaskObjective
 from rig3r_jax.training.optimizer import (
     WEIGHT_DECAY_RULES,
     first_match,
@@ -16,6 +15,7 @@ from rig3r_jax.training.optimizer import (
     make_optimizer,
     path_string,
 )
+from rig3r_jax.training.rig3r.objective import MultitaskObjective
 from rig3r_jax.training.state import init_state
 from rig3r_jax.training.step import make_train_step
 from tests.batches import random_batch

@@ -1,0 +1,1 @@
+from rig3r_jax.cli.commands import main as main

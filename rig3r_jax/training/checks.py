@@ -1,0 +1,66 @@
+"""What keeps any run from starting, one line per problem: key, value, rule, remedy."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+SELF_MADE = ("procedural",)  # sources that need no root
+
+
+def mixture_problems(config: ConfigDict) -> Iterator[str]:
+    """What keeps data.mixture from being built."""
+    from rig3r_jax.data.sources import SOURCES  # with its packages checked
+
+    active = 0
+    for index, entry in enumerate(config.data.mixture):
+        key = f"data.mixture[{index}]"
+        unknown = sorted(set(entry.keys()) - {"name", "root", "weight", "options"})
+        if unknown:
+            yield f"{key} has the unknown keys {', '.join(unknown)}; it takes name, root, weight, options"
+        if entry.name not in SOURCES:
+            yield f"{key}.name is {entry.name!r}; the sources are {', '.join(SOURCES)}"
+            continue
+        if not entry.weight >= 0:
+            yield f"{key}.weight is {entry.weight}; it must not be negative"
+        if entry.weight == 0 or entry.name in SELF_MADE:
+            active += entry.weight > 0
+            continue
+        active += 1
+        if not entry.root:
+            yield f"{key} ({entry.name}) has no root, the folder of its raw data: --config.{key}.root=FOLDER"
+        elif not Path(entry.root).is_dir():
+            yield f"{key}.root is {entry.root!r}, which is no folder; give the folder of the {entry.name} data"
+    if not active:
+        yield "data.mixture has no entry with a weight above 0; give at least one"
+
+
+def number_problems(config: ConfigDict) -> Iterator[str]:
+    """Numbers of seed, training, optimizer and mesh that no task can run with."""
+    train, optimizer = config.train, config.optimizer
+    if config.seed < 0:
+        yield f"seed is {config.seed}; it must not be negative"
+    counts = ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps")
+    yield from least_problems(config, train=counts, mesh=("data", "fsdp", "frames"))
+    if not 0 <= optimizer.warmup_steps < max(train.steps, 1):
+        yield f"optimizer.warmup_steps is {optimizer.warmup_steps}; it must be less than train.steps={train.steps}"
+    if not optimizer.learning_rate > 0:
+        yield f"optimizer.learning_rate is {optimizer.learning_rate}; it must be positive"
+    if not 0 <= optimizer.ema_decay < 1:
+        yield f"optimizer.ema_decay is {optimizer.ema_decay}; it must be in [0, 1)"
+    if not train.watchdog_seconds >= 0:
+        yield f"train.watchdog_seconds is {train.watchdog_seconds}; it must not be negative"
+    rows = config.mesh.data * config.mesh.fsdp * train.accumulate
+    if rows > 0 and train.batch_size % rows:
+        yield (
+            f"train.batch_size={train.batch_size} must be a multiple of mesh.data * mesh.fsdp * "
+            f"train.accumulate = {rows}"
+        )
+
+
+def least_problems(config: ConfigDict, **sections: Sequence[str]) -> Iterator[str]:
+    """Keys of sections that are below 1."""
+    for section, keys in sections.items():
+        for key in keys:
+            if config[section][key] < 1:
+                yield f"{section}.{key} is {config[section][key]}; it must be at least 1"

@@ -1,0 +1,109 @@
+"""What keeps a run of Rig3R from starting, one line per problem: key, value, rule, remedy."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from rig3r_jax.data.pipeline import PipelineOptions
+from rig3r_jax.losses.multitask import LossWeights
+from rig3r_jax.models.dpt import views_at_a_time
+from rig3r_jax.training.checks import least_problems, mixture_problems
+from rig3r_jax.training.rig3r.initial import init_problems
+from rig3r_jax.training.rig3r.setup import build_model
+
+
+def problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
+    """What keeps a config from running, but for what no task can run with."""
+    yield from mixture_problems(config)
+    yield from _sampling_problems(config)
+    yield from _model_problems(config)
+    yield from _loss_and_evaluation_problems(config)
+    yield from _mesh_problems(config, devices)
+
+
+def _sampling_problems(config: ConfigDict) -> Iterator[str]:
+    pairs = {
+        key: (config.sampling[key],) for key in config.sampling if key.endswith("_range") and key != "camera_id_range"
+    }
+    pairs["grids"] = config.sampling.grids
+    wrong = [key for key, values in pairs.items() if not all(np.shape(value) == (2,) for value in values)]
+    for key in wrong:
+        example = "((2, 3), (3, 2)), times x cameras" if key == "grids" else "(0.8, 1.0)"
+        yield f"sampling.{key} is {config.sampling[key]!r}; it must hold pairs of numbers, such as {example}"
+    try:
+        if not wrong:
+            PipelineOptions(**config.sampling.to_dict())
+    except (ValueError, TypeError) as error:
+        yield f"sampling: {error}"
+    if config.sampling.image_size % config.model.patch:
+        yield (
+            f"sampling.image_size is {config.sampling.image_size}; it must be a multiple of "
+            f"model.patch={config.model.patch}"
+        )
+
+
+def _model_problems(config: ConfigDict) -> Iterator[str]:
+    model = config.model
+    if model.attention == "cudnn" and model.dtype != "bfloat16":
+        yield f"model.attention=cudnn works in bfloat16 only, model.dtype is {model.dtype}; take auto"
+    try:
+        built = build_model(config, backend="cpu")
+    except (ValueError, TypeError) as error:
+        yield str(error)
+        return
+    if model.get("init_from"):
+        yield from init_problems(model.init_from, model)
+    if built.decoder_depth < 4:
+        yield f"model.decoder_depth is {built.decoder_depth}; at least 4, since heads read the depths L/2, 3L/4 and L"
+    for side in ("points_per_patch", "rays_per_patch"):
+        if model.patch % model[side]:
+            yield f"model.{side} is {model[side]}; it must divide model.patch={model.patch}"
+    width = built.decoder_width or built.width
+    if built.width % (4 * built.heads) or width % (4 * built.heads):
+        yield f"model {model.variant}: widths {built.width}, {width} must be multiples of 4 * heads = {4 * built.heads}"
+
+
+def _loss_and_evaluation_problems(config: ConfigDict) -> Iterator[str]:
+    evaluation = config.evaluation
+    if config.loss.reduction not in ("mean", "sum"):
+        yield f"loss.reduction is {config.loss.reduction!r}; it must be mean or sum"
+    unknown = sorted(set(config.loss.keys()) - {field.name for field in dataclasses.fields(LossWeights)})
+    if unknown:
+        yield f"loss has the unknown keys {', '.join(unknown)}"
+    yield from least_problems(config, evaluation=("samples", "batch_size"))
+    if evaluation.samples % max(evaluation.batch_size, 1):
+        yield (
+            f"evaluation.samples={evaluation.samples} must be a multiple of "
+            f"evaluation.batch_size={evaluation.batch_size}"
+        )
+
+
+def _mesh_problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
+    mesh, views = config.mesh, config.sampling.num_views
+    rows = mesh.data * mesh.fsdp
+    wanted = rows * mesh.frames
+    if config.evaluation.enabled and rows > 0 and config.evaluation.batch_size % rows:
+        size = config.evaluation.batch_size
+        yield f"evaluation.batch_size={size} must be a multiple of mesh.data * mesh.fsdp = {rows}"
+    if mesh.frames > 0 and views % mesh.frames:
+        yield f"sampling.num_views={views} must be a multiple of mesh.frames={mesh.frames}"
+    elif mesh.frames > 1 and config.model.point_head == "dpt":
+        chunk = views_at_a_time(views, config.model.dpt_chunk)
+        if chunk % mesh.frames:
+            yield (
+                f"model.dpt_chunk={config.model.dpt_chunk} makes chunks of {chunk} of {views} views, which must be a "
+                f"multiple of mesh.frames={mesh.frames}: --config.model.dpt_chunk={mesh.frames}"
+            )
+    local = jax.local_device_count() if devices else 1
+    if mesh.frames > 0 and local % mesh.frames and mesh.frames % local:
+        yield (
+            f"mesh.frames={mesh.frames} cuts a process of {local} devices across samples; it must divide them or be a "
+            "multiple of them"
+        )
+    if devices is not None and wanted != devices:
+        alone = mesh.fsdp == mesh.frames == 1
+        remedy = f"--config.mesh.data={devices}" if alone else "--config.mesh.data, .fsdp and .frames multiply"
+        yield f"mesh wants {wanted} devices, found {devices}: {remedy}"

@@ -1,0 +1,68 @@
+"""Samples of a run: the stream of its training, the batches of its evaluation."""
+
+import logging
+from collections.abc import Iterator
+
+from ml_collections import ConfigDict
+
+from rig3r_jax.data.builders import RecordSource
+from rig3r_jax.data.cache import CachedSource
+from rig3r_jax.data.pipeline import PipelineOptions, SampleStream, make_loader
+from rig3r_jax.schema import Batch
+from rig3r_jax.training.records import Records
+
+logger = logging.getLogger(__name__)
+
+
+def check_splits(config: ConfigDict, records: Records) -> None:
+    """ValueError when the split of the training or a set of the evaluation is in no source."""
+    found = sorted({split for _, report in records for split, count in report.splits.items() if count})
+    wanted = {"data.split": [config.data.split]}
+    if config.evaluation.enabled:
+        wanted["evaluation.sets"] = list(config.evaluation.sets)
+    problems = [f"{key}: {s!r}" for key, splits in wanted.items() for s in splits if s not in found]
+    if problems:
+        raise ValueError(
+            f"no source of data.mixture has the split of {'; '.join(problems)}; they have {', '.join(found)}"
+        )
+
+
+def training_stream(config: ConfigDict, records: Records) -> SampleStream:
+    """The samples of training: a function of (config.seed, n)."""
+    options = PipelineOptions(**config.sampling.to_dict())
+    return _stream(records, config.data.split, options, config.seed, cache_gigabytes=config.data.cache_gigabytes)
+
+
+def evaluation_batches(
+    config: ConfigDict, records: Records, split: str, share: tuple[int, int] = (0, 1)
+) -> Iterator[Batch]:
+    """The same config.evaluation.samples samples of a split on every call: no augmentation, all metadata present.
+
+    `share` (i, n) picks the i-th of n equal parts of the rows of every batch. A record that cannot be used is replaced
+    by the next one and named in the log.
+    """
+    options = PipelineOptions(**config.sampling.to_dict()).for_evaluation()
+    stream = _stream(records, split, options, config.evaluation.seed)
+    batches = config.evaluation.samples // config.evaluation.batch_size
+    yield from make_loader(
+        stream,
+        config.evaluation.batch_size,
+        process_index=share[0],
+        process_count=share[1],
+        num_threads=config.data.threads,
+        num_batches=batches,
+    )
+    for record, reason in stream.quarantine.reasons.items():
+        logger.warning("left out of the evaluation on %s: %s: %s", split, record, reason)
+
+
+def _stream(
+    records: Records, split: str, options: PipelineOptions, seed: int, *, cache_gigabytes: float = 0.0
+) -> SampleStream:
+    sources = []
+    for entry, report in records:
+        if split in report.splits:
+            source = RecordSource(report.path, split)
+            source = CachedSource(source, cache_gigabytes) if cache_gigabytes else source
+            sources.append((entry.name, source, entry.weight))
+    return SampleStream(sources, options, seed)

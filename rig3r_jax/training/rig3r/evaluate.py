@@ -1,0 +1,104 @@
+"""Evaluation of a run's parameters on held-out scenes, and its files."""
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from jaxtyping import PyTree
+
+from rig3r_jax.evaluation.evaluator import SETTINGS, EvaluationOptions, evaluate
+from rig3r_jax.evaluation.table import format_markdown, format_table
+from rig3r_jax.schema import Batch, Predictions, Views
+from rig3r_jax.training.processes import gather
+from rig3r_jax.training.records import Records
+from rig3r_jax.training.rig3r.data import evaluation_batches
+from rig3r_jax.training.rig3r.setup import Run
+from rig3r_jax.training.sharding import leads_rows, row_share
+from rig3r_jax.training.transfer import to_device, to_host
+from rig3r_jax.training.watchdog import COMPILING, progress
+
+UNTRAINED = "untrained"
+
+
+def predictor(run: Run, params: PyTree):
+    """predict_fn of the evaluators: numpy views in, numpy predictions out, the rows of this process."""
+
+    def predict(views: Views) -> Predictions:
+        progress("predicting for the evaluation", COMPILING)
+        return to_host(run.predict(params, to_device(views, run.mesh)), run.mesh)
+
+    return predict
+
+
+def options_of(run: Run) -> EvaluationOptions:
+    """config.evaluation as the evaluator's options."""
+    section = run.config.evaluation
+    return EvaluationOptions(section.known_intrinsics, section.min_baseline, section.near_baseline)
+
+
+def full_evaluation(run: Run, params: PyTree, records: Records) -> dict[str, dict]:
+    """{set: {row: scores}}: every metadata setting, blank images, the untrained network and the no-network rows.
+
+    The same on all processes, each of which evaluates its rows.
+    """
+    section, result = run.config.evaluation, {}
+    for split in section.sets:
+        batches = list(evaluation_batches(run.config, records, split, row_share(run.mesh)))
+        blank = ("none", "all") if section.baselines else ()
+        rows = _evaluate(run, params, batches, tuple(SETTINGS), blank, section.baselines)
+        if section.baselines:
+            untrained = _evaluate(run, run.init().params, batches, ("all",))
+            rows[UNTRAINED] = untrained["all"]
+        result[split] = rows
+    return result
+
+
+def short_evaluation(run: Run, params: PyTree, records: Records) -> dict[str, float]:
+    """The headline numbers of the settings none and all, as scalars for the metrics."""
+    scalars = {}
+    for split in run.config.evaluation.sets:
+        batches = evaluation_batches(run.config, records, split, row_share(run.mesh))
+        rows = _evaluate(run, params, batches, ("none", "all"))
+        for setting, scores in rows.items():
+            for key in ("mAA30", "RRA15", "RTA15", "chamfer_relative"):
+                scalars[f"evaluation/{split}/{setting}/{key}"] = scores[key]
+    return scalars
+
+
+def _evaluate(
+    run: Run, params: PyTree, batches: Iterable[Batch], settings: tuple[str, ...], blank=(), with_baselines=False
+) -> dict[str, dict]:
+    """`evaluate` over the rows of all processes; of those that share rows, one counts."""
+
+    def of_all(rows: dict) -> list[dict]:
+        return [part for part in gather(rows if leads_rows(run.mesh) else None) if part is not None]
+
+    predict = predictor(run, params)
+    return evaluate(predict, batches, settings, blank, with_baselines, options_of(run), gather=of_all)
+
+
+def protocol(run: Run) -> dict[str, object]:
+    """How the numbers were made, to stand beside them."""
+    section = run.config.evaluation
+    return {
+        "samples_per_set": section.samples,
+        "images_per_sample": run.config.sampling.num_views,
+        "intrinsics": "known" if section.known_intrinsics else "estimated",
+        "min_baseline_m": section.min_baseline,
+        "near_below_m": section.near_baseline,
+    }
+
+
+def save_evaluation(evaluation: dict[str, object], workdir: Path) -> None:
+    """Writes evaluation.json and evaluation.md and prints the table."""
+    (Path(workdir) / "evaluation.json").write_text(json.dumps(_without_nan(evaluation), indent=1) + "\n")
+    (Path(workdir) / "evaluation.md").write_text(format_markdown(evaluation))
+    print(format_table(evaluation))
+
+
+def _without_nan(value):
+    """NaN, which JSON has no word for, as null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,169 @@
+"""A run's first parameters from a file of weights, and a run's last parameters into one."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from rig3r_jax.models.rig3r import VARIANTS, build
+from rig3r_jax.schema import RigMetadata, Views
+from rig3r_jax.training.checkpoint import Checkpoints
+from rig3r_jax.training.config import load_config, use_single_copies
+from rig3r_jax.training.rig3r.setup import build_run
+from rig3r_jax.training.state import TrainState
+from rig3r_jax.weights import rig3r
+from rig3r_jax.weights.convert import load_metadata, load_params, save_params, write_torch
+from rig3r_jax.weights.engine import export, flatten, shapes
+from rig3r_jax.weights.files import read_tensors
+from rig3r_jax.weights.overlay import misfits, origins, overlay
+
+KINDS = ("dust3r", "rig3r")  # of files that hold parameters of Rig3R
+MEANING = (
+    "position",
+    "patch",
+    "time_unit",
+)  # fields of config.model that change what parameters mean, not their shapes
+EXECUTION = ("init_from", "attention", "remat", "unroll", "dtype", "dpt_chunk")  # of no account for parameters
+_SHOWN = 20  # misfits that a message lists
+
+
+def init_problems(path: str | Path, model_config: ConfigDict) -> list[str]:
+    """Why a run of config.model cannot start from the weights of `path`: one line per problem with its remedy.
+
+    Looks at names and shapes only.
+    """
+    try:
+        metadata = load_metadata(path)
+        found = shapes(read_tensors(path))
+        fields = _fields(model_config)
+        wanted = shapes(_abstract_params(fields))
+    except (ValueError, FileNotFoundError) as error:
+        return [f"model.init_from: {error}"]
+    return list(_problems(path, metadata, found, wanted, fields))
+
+
+def initialise(
+    fresh: TrainState | PyTree, path: str | Path, model_config: ConfigDict
+) -> tuple[TrainState | PyTree, str]:
+    """Lays the weights of a file over freshly initialised ones.
+
+    Args:
+        fresh: a state, whose average of the parameters is replaced too, or a tree of parameters.
+        path: a file made by `rig3r convert`, or of a run's parameters.
+        model_config: config.model.
+
+    Returns:
+        The same with the leaves that the file has, placed as those were; and a report of what came from where.
+
+    Raises:
+        ValueError: the file is of another kind or model; names every tensor that does not fit, and the remedy.
+    """
+    params, metadata = load_params(path)
+    found = flatten(params)
+    old = fresh.params if isinstance(fresh, TrainState) else fresh
+    problems = list(_problems(path, metadata, shapes(found), shapes(old), _fields(model_config)))
+    if problems:
+        raise ValueError("\n".join(problems))
+    new = overlay(old, found)
+    if isinstance(fresh, TrainState):
+        ema = overlay(fresh.ema, found) if fresh.ema else fresh.ema  # buffers of its own: the step is given both
+        new = fresh.replace(params=new, ema=ema)
+    return new, origins(path, metadata, found, flatten(old))
+
+
+def export_run(workdir: str | Path, out: str | Path) -> str:
+    """Writes the newest checkpoint's parameters under the names of the PyTorch twin, .safetensors or .pth."""
+    params, _, step = _newest_params(Path(workdir))
+    tensors = export(params, rig3r.table(params))
+    write_torch(out, tensors)
+    return f"{workdir}, step {step} -> {out}: {len(tensors)} tensors under PyTorch's names"
+
+
+def save_run(workdir: str | Path, out: str | Path) -> str:
+    """Writes the newest checkpoint's parameters as a file that another run can start from."""
+    params, model, step = _newest_params(Path(workdir))
+    model = {key: value for key, value in model.items() if key not in EXECUTION}
+    requires = {key: model[key] for key in MEANING}
+    metadata = {"kind": "rig3r", "source": f"{Path(workdir).name}, step {step}"}
+    save_params(out, params, {**metadata, "fields": json.dumps(model), "requires": json.dumps(requires)})
+    return f"{workdir}, step {step} -> {out}: {len(flatten(params))} parameters; --config.model.init_from={out}"
+
+
+def _newest_params(workdir: Path) -> tuple[PyTree, dict, int]:
+    """Parameters to evaluate, config.model and step of the newest checkpoint."""
+    config = load_config(workdir / "config.json")
+    if (task := config.task) != "rig3r":
+        raise ValueError(f"{workdir} is a run of {task} and holds no Rig3R; its head goes to a file by `rig3r export`")
+    use_single_copies(config, jax.device_count())
+    checkpoints = Checkpoints.found(workdir, config.train.keep_checkpoints)
+    try:
+        state, _ = checkpoints.restore(build_run(config).abstract_state)
+    finally:
+        checkpoints.close()
+    return state.trained_params, config.model.to_dict(), int(state.step)
+
+
+def _problems(path, metadata, found, wanted, fields) -> Iterator[str]:
+    """One line for every reason why parameters `found` are none of a model with parameters `wanted`."""
+    kind = metadata["kind"]
+    if kind not in KINDS:
+        yield (
+            f"model.init_from: {path} holds weights of {kind}, which are of another model than Rig3R; give a file of "
+            f"kind {' or '.join(KINDS)}"
+        )
+        return
+    theirs = json.loads(metadata.get("fields", "{}"))
+    for key, value in json.loads(metadata.get("requires", "{}")).items():
+        if fields.get(key) != value:
+            flag = f"--config.model.{key}={value}"
+            if key in VARIANTS["large"]:
+                names = [name for name, variant in VARIANTS.items() if variant[key] == value]
+                flag = f"--config.model.variant={names[0]}" if names else "no variant has that"
+            yield f"model.{key} is {fields.get(key)!r}; the weights of {path} want {value!r}: {flag}"
+    lines = misfits(found, wanted)
+    if lines:
+        more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+        yield "\n    ".join(
+            [
+                f"model.init_from: {len(lines)} of {len(found)} arrays of {path} ({kind}) do not fit this model; "
+                f"{_remedy(theirs, fields)}",
+                *lines[:_SHOWN],
+                *more,
+            ]
+        )
+
+
+def _remedy(theirs: dict, fields: dict) -> str:
+    """Flags that make the model that of the file, as far as the file's fields tell."""
+    sizes = {key: value for key, value in theirs.items() if key in VARIANTS["large"]}
+    variants = [name for name, variant in VARIANTS.items() if all(variant[key] == sizes[key] for key in sizes)]
+    flags = {key: value for key, value in theirs.items() if key in fields and fields[key] != value and key not in sizes}
+    if sizes and variants and fields["variant"] not in variants:
+        flags["variant"] = variants[0]
+    told = " ".join(f"--config.model.{key}={value}" for key, value in flags.items())
+    return f"try {told}" if told else f"it is of a model with {theirs}"
+
+
+def _fields(model_config: ConfigDict) -> dict:
+    """config.model as the fields of `build`, those of its variant too."""
+    told = {key: value for key, value in model_config.to_dict().items() if key != "init_from"}
+    return {**VARIANTS.get(told["variant"], {}), **told}
+
+
+def _abstract_params(fields: dict) -> dict:
+    """Shapes of the parameters of the model of these fields; nothing is allocated."""
+    model = build(**fields, backend="cpu")
+    side = 2 * model.patch
+
+    def array(dtype, *shape):
+        return jax.ShapeDtypeStruct((1, 1, *shape), dtype)
+
+    integer, number, matrix = array(jnp.int32), array(jnp.float32), array(jnp.float32, 4, 4)
+    flag, intrinsics = array(jnp.bool_), array(jnp.float32, 3, 3)
+    metadata = RigMetadata(integer, integer, number, matrix, intrinsics, flag, flag, flag)
+    views = Views(array(jnp.uint8, side, side, 3), array(jnp.bool_, side, side), metadata)
+    return jax.eval_shape(model.init, jax.random.key(0), views)["params"]

@@ -1,0 +1,124 @@
+"""The task `rig3r`: rig-aware 3D from multi-camera samples, trained, evaluated and reported on."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from rig3r_jax.data.pipeline import make_loader
+from rig3r_jax.schema import Batch
+from rig3r_jax.training.config import use_single_copies
+from rig3r_jax.training.position import Position
+from rig3r_jax.training.records import Records, build_mixture, records_folder
+from rig3r_jax.training.rig3r import evaluate, report
+from rig3r_jax.training.rig3r.checks import problems
+from rig3r_jax.training.rig3r.data import check_splits, training_stream
+from rig3r_jax.training.rig3r.flops import train_flops
+from rig3r_jax.training.rig3r.initial import initialise
+from rig3r_jax.training.rig3r.setup import Run, build_run
+from rig3r_jax.training.sharding import row_share
+from rig3r_jax.training.state import TrainState
+from rig3r_jax.training.transfer import to_device
+
+__all__ = ("Rig3RTask", "open_task", "problems", "use_devices")  # a training.task.TaskKind
+logger = logging.getLogger(__name__)
+
+
+def open_task(config: ConfigDict, workdir: Path) -> "Rig3RTask":
+    """Records are built or found built, then the model.
+
+    Raises ValueError for data that cannot be used and for splits that no source has.
+    """
+    records = build_mixture(config, records_folder(config, workdir))
+    for _, built in records:
+        logger.info("%s", built.summary())
+    check_splits(config, records)
+    return Rig3RTask(build_run(config), records)
+
+
+def use_devices(config: ConfigDict, count: int) -> None:
+    """Sets a config to evaluate on `count` devices, on each no more samples at a time than its own mesh gave it.
+
+    Scores are pooled over samples, whatever the batches. ValueError where no number of rows is a multiple of the
+    devices and divides the samples.
+    """
+    samples, mesh = config.evaluation.samples, config.mesh
+    most = max(config.evaluation.batch_size // (mesh.data * mesh.fsdp), 1) * count
+    fitting = [rows for rows in range(count, most + 1, count) if samples % rows == 0]
+    if not fitting:
+        raise ValueError(
+            f"evaluation.samples={samples} is no multiple of {count} devices; use fewer: CUDA_VISIBLE_DEVICES, or "
+            "fewer tasks"
+        )
+    config.evaluation.batch_size = fitting[-1]
+    use_single_copies(config, count)
+
+
+class Rig3RTask:
+    """A `training.task.Task`."""
+
+    loss_name = "loss/total"
+    ends_early = False
+
+    def __init__(self, run: Run, records: Records):
+        self.run, self.records, self.config = run, records, run.config
+        self.abstract_state, self.train_step = run.abstract_state, run.train_step
+        self.devices = tuple(run.mesh.devices.flat)
+        views, size, rows = run.config.sampling.num_views, run.config.sampling.image_size, run.config.train.batch_size
+        self.images_per_step = rows * views
+        self.operations_per_step = rows * train_flops(run.model, views, size, size)
+
+    def init(self) -> TrainState:
+        """A fresh state, with the parameters of config.model.init_from laid over it."""
+        state = self.run.init()
+        if self.config.model.init_from:
+            state, told = initialise(state, self.config.model.init_from, self.config.model)
+            logger.info("parameters from %s", told)
+        return state
+
+    def batches(self, position: Position) -> "_Batches":
+        """Samples of the training split from `position` on."""
+        return _Batches(self, position)
+
+    def stopped(self, state: TrainState) -> bool:
+        """Never before its last step."""
+        return False
+
+    def short_evaluation(self, params: PyTree) -> dict[str, float]:
+        """The headline numbers of the settings none and all."""
+        return evaluate.short_evaluation(self.run, params, self.records)
+
+    def finish(self, params: PyTree, workdir: Path, *, step: int) -> None:
+        """evaluation.json, evaluation.md, report.html, points.ply and cameras.json."""
+        report.finish(self.run, params, self.records, workdir, step=step)
+
+
+class _Batches:
+    """The loader of a run."""
+
+    def __init__(self, task: Rig3RTask, position: Position):
+        config, self._mesh = task.config, task.run.mesh
+        self._stream = training_stream(config, task.records)
+        part, parts = row_share(self._mesh)
+        self._loader = make_loader(
+            self._stream,
+            config.train.batch_size,
+            start_sample=position.next_sample,
+            process_index=part,
+            process_count=parts,
+            num_threads=config.data.threads,
+            prefetch=config.data.prefetch,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (to_device(batch, self._mesh) for batch in self._loader)
+
+    def close(self) -> None:
+        self._loader.close()
+        for record, reason in self._stream.quarantine.reasons.items():
+            logger.warning("left out %s: %s", record, reason)
+
+    def scalars(self) -> dict[str, float]:
+        return {"data/bad_draws": float(self._stream.quarantine.bad_draws)}

@@ -1,0 +1,194 @@
+"""Frozen backbones: what makes poses, and features of frames to learn their uncertainty from. Nothing here trains."""
+
+import dataclasses
+import hashlib
+import json
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+from ml_collections import ConfigDict
+
+from rig3r_jax.data.pipeline import PipelineOptions
+from rig3r_jax.evaluation.evaluator import SETTINGS, apply_setting
+from rig3r_jax.geometry import camera, pose_encoding, se3
+from rig3r_jax.geometry.recover import recover_camera
+from rig3r_jax.models.decoder import Decoder
+from rig3r_jax.models.vggt import VGGT
+from rig3r_jax.schema import Batch, Views
+from rig3r_jax.training.checkpoint import Checkpoints
+from rig3r_jax.training.config import load_config, use_single_copies
+from rig3r_jax.training.rig3r.initial import EXECUTION
+from rig3r_jax.training.rig3r.setup import Run, build_run
+from rig3r_jax.training.sharding import placed_on
+from rig3r_jax.training.transfer import to_device
+from rig3r_jax.uncertainty.features import WindowFeatures, joined, parameters_digest
+from rig3r_jax.weights import vggt
+
+AS_TRAINED = "as trained"  # metadata are hidden as often as when the backbone was trained
+METADATA = (*SETTINGS, AS_TRAINED)  # that a Rig3R may be given
+
+
+@typing.runtime_checkable
+class Backbone(typing.Protocol):
+    """A frozen model that sees windows of frames."""
+
+    digest: str  # of parameters and of all that changes what it says; a cache's key knows the backbone by it
+    name: str
+
+    def sample_options(self, views: int) -> PipelineOptions:
+        """How windows of as many frames become samples for it."""
+        ...
+
+    def features(self, batches: Iterable[Batch], names: Sequence[str] | None = None) -> WindowFeatures:
+        """Cameras and features of windows on the host: each sample is a window, its reference the origin.
+
+        `names` are those of all windows, numbers by default. Predicted translations may have any scale of their own.
+        """
+        ...
+
+
+def open_backbone(section: ConfigDict) -> Backbone:
+    """The backbone of config.backbone: a workdir of a Rig3R run, or a file of `rig3r convert vggt`.
+
+    Raises:
+        ValueError, FileNotFoundError: neither is there.
+    """
+    path = Path(section.path)
+    if not path.exists():
+        raise ValueError(
+            f"backbone.path is {path}, which does not exist; put the backbone back, a head is of no use alone"
+        )
+    if path.is_dir():
+        config = load_config(path / "config.json")
+        if (task := config.task) != "rig3r":
+            raise ValueError(f"backbone.path is {path}, a run of {task}; give the workdir of a run of rig3r")
+        use_single_copies(config, 1)
+        run = build_run(config, jax.devices()[:1])
+        checkpoints = Checkpoints.found(path, config.train.keep_checkpoints)
+        try:
+            state, _ = checkpoints.restore(run.abstract_state)
+        finally:
+            checkpoints.close()
+        return Rig3RBackbone(run, state.trained_params, section.metadata, f"{path.name}, step {int(state.step)}")
+    model, params = vggt.load(path, outputs=("camera",), log_variance=False)
+    return VggtBackbone(model, params, section.image_size, path.name)
+
+
+class Rig3RBackbone:
+    """One refinement. Features: decoder tokens of the last, normalised state, averaged over the part of a frame that is
+    no padding. Cameras: the closed form on the pose rays, lengths in units of the sample's mean depth.
+
+    `config.evaluation.known_intrinsics` of the run says whether cameras are recovered with the true intrinsics.
+    """
+
+    def __init__(self, run: Run, params: PyTree, metadata: str = "all", name: str = "Rig3R"):
+        if metadata not in METADATA:
+            raise ValueError(f"backbone.metadata is {metadata!r}; it must be one of {', '.join(METADATA)}")
+        self.name, self._run, self._params, self._metadata = name, run, params, metadata
+        self._known = run.config.evaluation.known_intrinsics
+        model = {
+            key: value for key, value in run.config.model.to_dict().items() if key not in EXECUTION or key == "dtype"
+        }
+        self.digest = _digest(params, model, metadata, self._known, repr(self.sample_options(2)))
+        self._read = jax.jit(lambda params, views, intrinsics: _read_rig3r(run.model, params, views, intrinsics))
+
+    def sample_options(self, views: int) -> PipelineOptions:
+        """Those of the run's evaluation."""
+        section = self._run.config.sampling.to_dict() | {"num_views": views, "grids": ()}
+        options = PipelineOptions(**section)
+        dropout = options.metadata_dropout if self._metadata == AS_TRAINED else 0.0
+        plain = options.for_evaluation()
+        return dataclasses.replace(plain, metadata_dropout=dropout)
+
+    def features(self, batches: Iterable[Batch], names: Sequence[str] | None = None) -> WindowFeatures:
+        """See `Backbone`."""
+        parts = []
+        for batch in batches:
+            if self._metadata != AS_TRAINED:
+                batch = batch.replace(views=apply_setting(batch.views, self._metadata))
+            placed = to_device(batch, self._run.mesh)
+            intrinsics = placed.targets.intrinsics if self._known else None
+            with placed_on(self._run.mesh):
+                features, cameras = (np.asarray(x)[None] for x in self._read(self._params, placed.views, intrinsics))
+            parts.append((features, cameras, _true_cameras(batch)))
+        return _windows(parts, names)
+
+
+def _read_rig3r(model, params: PyTree, views: Views, intrinsics: Array | None) -> tuple[Array, Array]:
+    """(features (b v d), camera_from_reference (b v 4 4)) of a batch, float32."""
+    predictions, state = model.apply(
+        {"params": params},
+        views,
+        capture_intermediates=lambda module, method: isinstance(module, Decoder) and method == "__call__",
+        mutable=["intermediates"],
+    )
+    tokens = state["intermediates"]["decoder"]["__call__"][0][-1]
+    batch, count, height, width = views.image_mask.shape
+    patches = (height // model.patch, width // model.patch)
+    cells = views.image_mask.reshape(batch, count, patches[0], model.patch, patches[1], model.patch)
+    weights = jnp.mean(cells, axis=(3, 5), dtype=jnp.float32).reshape(batch, count, -1, 1)
+    tokens = tokens.astype(jnp.float32).reshape(batch, count, patches[0] * patches[1], -1)
+    features = jnp.sum(tokens * weights, axis=2) / jnp.sum(weights, axis=2)
+
+    grid = predictions.pose_directions.shape[2:4]
+    rows, columns = (camera.cell_pixels(size, n) for size, n in zip((height, width), grid, strict=True))
+    shown = views.image_mask[:, :, rows][..., columns]
+    directions = jnp.where(shown[..., None], predictions.pose_directions, 0.0)  # a zero direction counts for nothing
+    found = recover_camera(directions, predictions.pose_center, height, width, intrinsics)
+    return features, se3.inverse(found.a_from_camera)
+
+
+class VggtBackbone:
+    """Every refinement of the camera head: its trunk's features, and the cameras of its encodings.
+
+    Images are padded to a square, in white as the reference's `pad` mode does.
+    """
+
+    def __init__(self, model: VGGT, params: PyTree, image_size: int, name: str = "VGGT"):
+        self.name, self._params = name, params
+        self._model = model.clone(outputs=("camera",), log_variance=False)
+        self._image_size = image_size
+        fields = {
+            key: value for key, value in self._model.__dict__.items() if isinstance(value, int | float | str | tuple)
+        }
+        fields["dtype"] = jnp.dtype(self._model.dtype).name
+        self.digest = _digest(params, fields, image_size)
+        self._estimate = jax.jit(lambda params, images: self._model.apply({"params": params}, images).camera)
+
+    def sample_options(self, views: int) -> PipelineOptions:
+        """Whole images, as they are."""
+        return PipelineOptions(num_views=views, image_size=self._image_size).for_evaluation()
+
+    def features(self, batches: Iterable[Batch], names: Sequence[str] | None = None) -> WindowFeatures:
+        """See `Backbone`."""
+        parts = []
+        for batch in batches:
+            images = np.where(np.asarray(batch.views.image_mask)[..., None], batch.views.images, np.uint8(255))
+            found = self._estimate(self._params, jnp.asarray(images))
+            cameras, _ = pose_encoding.decode(found.encoding.astype(jnp.float32), *images.shape[2:4])
+            parts.append((np.asarray(found.features, np.float32), np.asarray(cameras), _true_cameras(batch)))
+        return _windows(parts, names)
+
+
+def _digest(params: PyTree, *told) -> str:
+    text = json.dumps([parameters_digest(params), *told], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _true_cameras(batch: Batch) -> Float[np.ndarray, "b v 4 4"]:
+    """camera_from_world, the world being the reference camera."""
+    return np.asarray(se3.inverse(jnp.asarray(batch.targets.reference_from_camera)), np.float32)
+
+
+def _windows(parts: list[tuple[np.ndarray, ...]], names: Sequence[str] | None) -> WindowFeatures:
+    starts = np.cumsum([0, *(len(true) for *_, true in parts)])
+    told = [str(n) for n in range(starts[-1])] if names is None else list(names)
+    if len(told) != starts[-1]:
+        raise ValueError(f"there are {len(told)} names of {starts[-1]} windows; give one to each")
+    pieces = [tuple(told[start : start + len(part[-1])]) for start, part in zip(starts, parts, strict=False)]
+    return joined([WindowFeatures(*part, piece) for part, piece in zip(parts, pieces, strict=True)])

@@ -1,0 +1,153 @@
+"""`rig3r calibrate-study`: a small Rig3R is trained and frozen, then the old and the new head learn its errors.
+
+backbone/                 the run of configs/uncertainty_backbone.py, unless another one is given
+features/                 what it says of the windows of configs/calibrate_study.py
+arms/<arm>/seed_<n>/      metrics.jsonl of every run, for `rig3r charts`
+study.md, study.json      the tables, and what they are held against
+charts/*.png              old head against new, seed 0; calibration/*.png: the recipe on held-out windows
+pose_graph.md, .json      held-out trajectories under the recipe's weights; trajectories/ as files
+"""
+
+import dataclasses
+import json
+import logging
+import re
+import time
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.training import loop
+from rig3r_jax.training.checkpoint import Checkpoints, only_writer
+from rig3r_jax.training.flags import read_config
+from rig3r_jax.training.rig3r import task as rig3r_task
+from rig3r_jax.training.task import validate
+from rig3r_jax.uncertainty import report
+from rig3r_jax.uncertainty import task as uncertainty_task
+from rig3r_jax.uncertainty.export import write_head
+from rig3r_jax.uncertainty.study import (
+    RECIPE,
+    Arm,
+    ArmResult,
+    checks,
+    run_arm,
+    study_arms,
+    study_table,
+    summary,
+)
+from rig3r_jax.uncertainty.task import UncertaintyTask, open_task
+from rig3r_jax.viz.histories import read_history
+from rig3r_jax.viz.pose_charts import write_charts
+
+logger = logging.getLogger(__name__)
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+def calibrate_study(workdir: Path, backbone: Path | None, seeds: int, overrides: Sequence[str] = ()) -> int:
+    """Runs or goes on with the study; prints the tables. Returns 0, or the code with which the backbone's run ended.
+
+    Args:
+        workdir: holds everything; what is there already is not made again, but for the heads.
+        backbone: workdir of a Rig3R, or a converted VGGT; None trains the small Rig3R first.
+        seeds: of each arm, from 0 on.
+        overrides: --config.a.b=value, of configs/calibrate_study.py.
+
+    Raises:
+        ValueError, FileNotFoundError: what the user can mend.
+    """
+    if seeds < 1:
+        raise ValueError(f"--seeds is {seeds}; it must be at least 1")
+    workdir.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    made = backbone is None
+    backbone = workdir / "backbone" if made else backbone
+    if made:
+        backbone.mkdir(exist_ok=True)
+    given = [f"--config.backbone.path={backbone}", f"--config.data.records={workdir / 'records'}"]
+    config = _config("calibrate_study", [*given, *overrides])
+    validate(config, uncertainty_task)  # before the backbone takes its minutes
+    if made and (code := _train_backbone(backbone, workdir / "records")):
+        return code
+    with only_writer(workdir):
+        task = open_task(config, workdir)
+        print(f"backbone and features: {time.perf_counter() - started:.0f} s\n", flush=True)
+        started = time.perf_counter()
+        _run(task, workdir, seeds)
+        print(f"study: {time.perf_counter() - started:.0f} s; everything is in {workdir}")
+    return loop.EXIT_DONE
+
+
+def _train_backbone(folder: Path, records: Path) -> int:
+    given = [f"--config.data.records={records}", "--config.evaluation.enabled=False"]
+    config = _config("uncertainty_backbone", given)
+    if (folder / "config.json").exists():
+        checkpoints = Checkpoints(folder, config.train.keep_checkpoints)
+        latest = checkpoints.latest_step
+        checkpoints.close()
+        if latest == config.train.steps:
+            return loop.EXIT_DONE
+    try:
+        with loop.prepare(config, folder, rig3r_task) as prepared:
+            return loop.run(prepared)
+    except loop.UserError as error:
+        raise ValueError(str(error)) from error
+
+
+def _config(name: str, overrides: Sequence[str]):
+    return read_config([f"--config={CONFIGS / name}.py", *overrides])
+
+
+def _run(task: UncertaintyTask, workdir: Path, seeds: int) -> None:
+    pools, config = task.pools, task.config
+    results = []
+    for arm in study_arms(pools.train, task.nll, task.head):
+        result = run_arm(arm, pools.train, pools.validation, pools.test, range(seeds), _say)
+        _write_arm(workdir / "arms", result, task.backbone.digest)
+        results.append(result)
+    print()
+    verdicts = checks(results)
+    table = study_table(results) + "\n### Held against\n\n" + "\n".join(f"* {line}" for line in verdicts) + "\n"
+    write_atomically(workdir / "study.md", table.encode())
+    _write_json(workdir / "study.json", results, verdicts)
+    print(table)
+    plain = [result.arm for result in results if result.arm.head.head_init == "default"]
+    histories = {arm.name: read_history(_folder(workdir / "arms", arm, 0)) for arm in plain}
+    write_charts(histories, workdir / "charts")
+    recipe = next(result for result in results if result.arm.role == RECIPE)
+    report.write_calibration(recipe.reports[0], workdir, {"seed": recipe.seeds[0], "backbone": task.backbone.name})
+    if config.evaluation.trajectories:
+        print(report.write_trajectories(task, recipe.params[0], workdir))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _folder(root: Path, arm: Arm, seed: int) -> Path:
+    return root / re.sub(r"[^\w.]+", "_", arm.name) / f"seed_{seed}"
+
+
+def _write_arm(root: Path, result: ArmResult, backbone: str) -> None:
+    """Metrics and the head of every seed."""
+    for seed, params, rows in zip(result.seeds, result.params, result.histories, strict=True):
+        folder = _folder(root, result.arm, seed)
+        lines = (json.dumps({k: v if np.isfinite(v) else None for k, v in row.items()}) + "\n" for row in rows)
+        write_atomically(folder / "metrics.jsonl", "".join(lines).encode())
+        write_head(folder / "head.safetensors", params, result.arm.nll, f"{result.arm.name}, seed {seed}", backbone)
+
+
+def _write_json(path: Path, results: Sequence[ArmResult], verdicts: Sequence[str]) -> None:
+    arms: dict[str, Mapping[str, typing.Any]] = {}
+    for result in results:
+        figures = {k: [v if np.isfinite(v) else None for v in values] for k, values in summary(result).items()}
+        arms[result.arm.name] = {
+            "nll": dataclasses.asdict(result.arm.nll),
+            "head": dataclasses.asdict(result.arm.head),
+            "seeds": list(result.seeds),
+            "figures": figures,
+        }
+    text = json.dumps({"arms": arms, "held_against": list(verdicts)}, indent=1, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())

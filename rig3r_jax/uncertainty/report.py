@@ -1,0 +1,124 @@
+"""The end of an uncertainty run in files: is it calibrated, and what is it worth.
+
+calibration.json, .md        the report of the test windows, before and after recalibration on the validation ones
+calibration/*.png            reliability, chi-square, whitened covariance, sigma against error
+charts/*.png                 the curves of the training, with summary_table.md
+pose_graph.json, .md         held-out trajectories under uniform, constant, predicted and oracle weights
+trajectories/<name>/         each as g2o, TUM and cameras.json with a covariance per image, and a chart
+"""
+
+import json
+import logging
+import re
+import typing
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from rig3r_jax.data.scene import BadRecord
+from rig3r_jax.data.window_stream import WindowStream
+from rig3r_jax.evaluation.calibration import CalibrationReport, calibration_report
+from rig3r_jax.evaluation.calibration_table import report_markdown, summary_markdown
+from rig3r_jax.evaluation.edge_weighting import constant_sigma
+from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.losses.pose_nll import NllOptions
+from rig3r_jax.training.records import Records
+from rig3r_jax.uncertainty.backbone import Backbone
+from rig3r_jax.uncertainty.head import error_samples
+from rig3r_jax.uncertainty.objective import WindowBatch, last_residuals
+from rig3r_jax.uncertainty.pools import Pools, open_stream, windows_of
+from rig3r_jax.uncertainty.trajectories import (
+    KERNELS,
+    compare,
+    covering_windows,
+    format_comparisons,
+    trajectory_predictions,
+)
+from rig3r_jax.uncertainty.trajectory_files import TrajectoryImages, write_trajectory
+from rig3r_jax.viz.calibration_charts import write_calibration_charts
+from rig3r_jax.viz.histories import read_history
+from rig3r_jax.viz.pose_charts import write_charts
+
+logger = logging.getLogger(__name__)
+
+
+@typing.runtime_checkable
+class HeadRun(typing.Protocol):
+    """What a report wants to know of an uncertainty run."""
+
+    config: ConfigDict
+    records: Records
+    backbone: Backbone
+    pools: Pools
+    nll: NllOptions
+    windows: WindowBatch  # of the training pool
+
+
+def write_report(task: HeadRun, params: PyTree, workdir: Path, *, step: int) -> None:
+    """Everything above, of these parameters of a head, and a summary on the screen."""
+    samples, validation = (
+        error_samples(params, windows, task.nll) for windows in (task.pools.test, task.pools.validation)
+    )
+    residual = last_residuals(task.windows)
+    report = calibration_report(samples, residual, recalibrate_on=validation)
+    write_calibration(report, workdir, {"step": step, "backbone": task.backbone.name})
+    if (workdir / "metrics.jsonl").exists():
+        write_charts({task.config.name: read_history(workdir)}, workdir / "charts")
+    print(f"{workdir}, step {step}, backbone {task.backbone.name}\n")
+    print(summary_markdown({"test": report}))
+    if task.config.evaluation.trajectories:
+        print(write_trajectories(task, params, workdir))
+
+
+def write_calibration(report: CalibrationReport, workdir: Path, told: dict[str, typing.Any]) -> None:
+    """calibration.json, which begins with what is `told`, calibration.md and the charts."""
+    plain = report.to_json()
+    _write_json(workdir / "calibration.json", {**told, **plain})
+    write_atomically(workdir / "calibration.md", report_markdown(report).encode())
+    write_calibration_charts(plain, workdir / "calibration")
+
+
+def write_trajectories(task: HeadRun, params: PyTree, workdir: Path) -> str:
+    """The first sequences of the test split as pose graphs, with the head's `params`; returns the table."""
+    config, sigma = task.config, constant_sigma(last_residuals(task.windows))
+    stream = open_stream(config, task.records, task.backbone, "test")
+    found, written = {}, {}
+    for name, sequence in stream.sequences.items():
+        if len(found) == config.evaluation.trajectories:
+            break
+        frames = covering_windows(name, len(sequence), task.pools.test.views, config.evaluation.overlap)
+        try:
+            windows = windows_of(stream, task.backbone, name, frames, config.backbone.batch_size)
+        except BadRecord as error:
+            logger.warning("left out the trajectory %s: %s", name, error)
+            continue
+        predictions = trajectory_predictions(windows, frames, sequence.world_from_camera, params, task.nll, name)
+        found[name] = predictions
+        folder = workdir / "trajectories" / re.sub(r"[^\w.-]+", "_", name)
+        written[name] = write_trajectory(folder, name, predictions, _images(stream, name)).to_json()
+    comparisons = [compare(found, sigma, kernel) for kernel in KERNELS]
+    table = format_comparisons(comparisons)
+    told = {"comparisons": [comparison.to_json() for comparison in comparisons], "trajectories": written}
+    _write_json(workdir / "pose_graph.json", told)
+    write_atomically(workdir / "pose_graph.md", table.encode())
+    return f"{len(found)} held-out trajectories\n\n{table}"
+
+
+def _images(stream: WindowStream, name: str) -> TrajectoryImages:
+    """The images of a sequence as they were recorded."""
+    sequence = stream.sequences[name]
+    scene = stream.sources[sequence.source][1][sequence.record]
+    camera = scene.cameras[scene.frames[sequence.frames[0]].camera]
+    count = len(sequence)
+    return TrajectoryImages(
+        names=tuple(f"{scene.name}/{camera.name}/{time:.6f}" for time in sequence.times.tolist()),
+        sizes=np.tile(np.array(camera.size[::-1]), (count, 1)),
+        intrinsics=np.tile(camera.intrinsics, (count, 1, 1)),
+        times=sequence.times,
+    )
+
+
+def _write_json(path: Path, content: dict[str, typing.Any]) -> None:
+    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
