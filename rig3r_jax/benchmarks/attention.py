@@ -116,7 +116,7 @@ def _theirs(kernel: str, arrays: Sequence[np.ndarray], dtype: str) -> Callable:
     """The same of torch's attention."""
 
     def make():
-        from rig3r_jax.benchmarks.peer import to_host, torch_attention_calls, wait
+        from rig3r_jax.benchmarks.torch_attention import to_host, torch_attention_calls, wait
 
         return *torch_attention_calls(list(arrays), dtype, kernel), to_host, wait
 

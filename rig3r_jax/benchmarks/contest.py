@@ -12,7 +12,7 @@ from rig3r_jax.benchmarks.timing import Timing
 
 @typing.runtime_checkable
 class Contestant(typing.Protocol):
-    """What is timed: ours, or the twin of `parity.torch_step`."""
+    """What is timed: ours, or the twin of `torch_step`."""
 
     name: str
     remark: str  # what a reader must know of this row; "" for nothing

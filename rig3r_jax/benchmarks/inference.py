@@ -14,7 +14,7 @@ from rig3r_jax.benchmarks.result import format_rows, save_result
 from rig3r_jax.benchmarks.setting import host_parameters, prepare, read_setting, result_name
 from rig3r_jax.benchmarks.timing import peak_bytes
 from rig3r_jax.geometry.recover import recover_camera
-from rig3r_jax.parity.torch_inputs import random_batch
+from rig3r_jax.parity.inputs import random_batch
 from rig3r_jax.schema import Views
 from rig3r_jax.training.rig3r.flops import forward_flops
 from rig3r_jax.training.rig3r.setup import build_model

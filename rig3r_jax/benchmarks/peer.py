@@ -7,17 +7,14 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from rig3r_jax.benchmarks.setting import Setting
+from rig3r_jax.benchmarks.torch_step import TorchInference, TorchTraining, Twin
 from rig3r_jax.models.dpt import views_at_a_time
-from rig3r_jax.parity.torch_attention import to_host, torch_attention_calls, wait
 from rig3r_jax.parity.torch_rig3r import Rig3R
 from rig3r_jax.parity.torch_run import Recipe
-from rig3r_jax.parity.torch_step import TorchInference, TorchTraining, Twin
 from rig3r_jax.schema import Batch, Views
 from rig3r_jax.training.rig3r.setup import build_model
 from rig3r_jax.weights import rig3r
 from rig3r_jax.weights.engine import export
-
-__all__ = ["default_kernels", "inference_peers", "to_host", "torch_attention_calls", "training_peers", "wait"]
 
 
 def default_kernels(dtype: str) -> tuple[str, ...]:

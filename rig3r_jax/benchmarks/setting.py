@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from rig3r_jax.parity.torch_inputs import random_batch, random_parameters
+from rig3r_jax.parity.inputs import random_batch, random_parameters
 from rig3r_jax.schema import Batch, Views
 from rig3r_jax.training.checks import number_problems
 from rig3r_jax.training.flags import read_config

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from rig3r_jax.losses.ground_truth import ground_truth_for
 from rig3r_jax.losses.multitask import LossWeights, multitask_loss
 from rig3r_jax.parity.compare import Comparison, compare, report
-from rig3r_jax.parity.torch_inputs import random_batch, random_parameters
+from rig3r_jax.parity.inputs import random_batch, random_parameters
 from rig3r_jax.parity.torch_rig3r import Rig3R as Twin
 from rig3r_jax.parity.torch_run import HOOKED, Outcome, Recipe, named_states, run_torch
 from rig3r_jax.schema import Batch

@@ -9,7 +9,7 @@ import pytest
 from rig3r_jax import cli
 from rig3r_jax.benchmarks.inference import OurInference
 from rig3r_jax.benchmarks.setting import host_parameters
-from rig3r_jax.parity.torch_inputs import random_batch
+from rig3r_jax.parity.inputs import random_batch
 from rig3r_jax.training.flags import read_config
 from tests.conftest import REPO
 

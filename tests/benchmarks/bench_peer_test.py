@@ -15,19 +15,18 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rig3r_jax.benchmarks import peer  # noqa: E402
+from rig3r_jax.benchmarks import peer, torch_recover  # noqa: E402
 from rig3r_jax.benchmarks.setting import host_batch, host_parameters, read_setting  # noqa: E402
+from rig3r_jax.benchmarks.torch_fast import attention_on, masked_loss  # noqa: E402
+from rig3r_jax.benchmarks.torch_step import TorchTraining  # noqa: E402
 from rig3r_jax.benchmarks.train import check_equal_work  # noqa: E402
 from rig3r_jax.geometry.camera import cell_centers, rays  # noqa: E402
 from rig3r_jax.geometry.recover import recover_camera  # noqa: E402
 from rig3r_jax.losses.multitask import LossWeights  # noqa: E402
-from rig3r_jax.parity import torch_recover  # noqa: E402
-from rig3r_jax.parity.torch_fast import attention_on, masked_loss  # noqa: E402
-from rig3r_jax.parity.torch_inputs import random_batch  # noqa: E402
+from rig3r_jax.parity.inputs import random_batch  # noqa: E402
 from rig3r_jax.parity.torch_losses import ground_truth, multitask_loss  # noqa: E402
 from rig3r_jax.parity.torch_rig3r import Rig3R  # noqa: E402
 from rig3r_jax.parity.torch_run import run_torch  # noqa: E402
-from rig3r_jax.parity.torch_step import TorchTraining  # noqa: E402
 from rig3r_jax.training.rig3r.objective import MultitaskObjective  # noqa: E402
 from rig3r_jax.training.rig3r.setup import build_model  # noqa: E402
 from tests.batches import random_rotations  # noqa: E402

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from rig3r_jax.losses.multitask import LossWeights  # noqa: E402
 from rig3r_jax.parity import twin  # noqa: E402
 from rig3r_jax.parity.compare import Comparison  # noqa: E402
-from rig3r_jax.parity.torch_inputs import random_batch  # noqa: E402
+from rig3r_jax.parity.inputs import random_batch  # noqa: E402
 from rig3r_jax.parity.torch_losses import multitask_loss, points_from_depth, raymap  # noqa: E402
 from rig3r_jax.parity.torch_optimizer import clip_by_global_norm, learning_rate  # noqa: E402
 from rig3r_jax.parity.torch_run import Outcome  # noqa: E402

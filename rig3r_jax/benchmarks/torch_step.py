@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rig3r_jax.parity.torch_fast import fast_twin, masked_loss
+from rig3r_jax.benchmarks.torch_fast import fast_twin, masked_loss
+from rig3r_jax.benchmarks.torch_recover import recover_camera
 from rig3r_jax.parity.torch_losses import ground_truth
 from rig3r_jax.parity.torch_optimizer import adamw
-from rig3r_jax.parity.torch_recover import recover_camera
 from rig3r_jax.parity.torch_run import Recipe
 from rig3r_jax.schema import Batch, Views
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rig3r_jax.parity.torch_fast import attention_on
+from rig3r_jax.benchmarks.torch_fast import attention_on
 
 
 def torch_attention_calls(

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
-from rig3r_jax.parity.torch_fast import KEPT, Checkpointed, attention_on, fast_twin  # noqa: E402
+from rig3r_jax.benchmarks.torch_fast import KEPT, Checkpointed, attention_on, fast_twin  # noqa: E402
 from rig3r_jax.parity.torch_layers import Block  # noqa: E402
 
 
