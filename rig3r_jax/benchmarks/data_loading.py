@@ -16,7 +16,8 @@ from pathlib import Path
 from rig3r_jax.benchmarks.result import Row, format_rows, save_result
 from rig3r_jax.data import augment, builders, pipeline, placement
 from rig3r_jax.data.cache import CachedSource
-from rig3r_jax.data.pipeline import PipelineOptions, SampleStream, make_loader
+from rig3r_jax.data.options import PipelineOptions
+from rig3r_jax.data.pipeline import SampleStream, make_loader
 
 TARGET = 240  # images per second that a host of 16 cores owes its 8 GPUs
 HOST_CORES = 16

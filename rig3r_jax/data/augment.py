@@ -4,7 +4,6 @@ Only the frames that were drawn are decoded. Geometry is drawn once per camera o
 physical camera has one calibration; colours and blur are drawn per frame.
 """
 
-import dataclasses
 import math
 import typing
 
@@ -13,38 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from rig3r_jax.data.image_bytes import encoded_size
+from rig3r_jax.data.options import ViewOptions
 from rig3r_jax.data.placement import Placement, place_depth, place_image
 from rig3r_jax.data.scene import BadRecord, Frame, RigCamera
 
 MAX_SIDE = 2**15 - 1  # pixels: OpenCV warps no longer images
-
-
-@dataclasses.dataclass(frozen=True)
-class ViewOptions:
-    """What may happen to one view. `1 +- x` means a factor uniform in [1 - x, 1 + x]; zeros and (1, 1) switch off."""
-
-    image_size: int = 512  # pixels, side of the square
-    aspect_range: tuple[float, float] = (0.75, 1.33)  # width/height of the crop over that of the image, log-uniform
-    crop_scale_range: tuple[float, float] = (0.8, 1.0)  # side of the crop over the largest crop of its aspect
-    brightness: float = 0.2  # 1 +- x
-    contrast: float = 0.2  # 1 +- x, about the image's mean luma
-    saturation: float = 0.2  # 1 +- x
-    hue: float = 0.1  # radians, +- x about the grey axis
-    blur_probability: float = 0.1  # per frame
-    blur_sigma_range: tuple[float, float] = (0.3, 1.0)  # pixels of the finished view
-    max_pixels: int = 2**25  # larger images are refused before they are decoded
-
-    def problems(self) -> list[str]:
-        """One line for every value that cannot be used: key, value, rule."""
-        rules = [("image_size", self.image_size >= 1, "at least 1"), ("max_pixels", self.max_pixels >= 1, "at least 1")]
-        for key in ("aspect_range", "crop_scale_range", "blur_sigma_range"):
-            low, high = getattr(self, key)
-            rules.append((key, 0 < low <= high, "0 < low <= high"))
-        rules.append(("crop_scale_range", self.crop_scale_range[1] <= 1, "at most 1"))
-        for key in ("brightness", "contrast", "saturation", "blur_probability"):
-            rules.append((key, 0 <= getattr(self, key) <= 1, "in [0, 1]"))
-        rules.append(("hue", 0 <= self.hue <= math.pi, "in [0, pi]"))
-        return [f"{key}={getattr(self, key)!r} must be {rule}" for key, holds, rule in rules if not holds]
 
 
 class PreparedView(typing.NamedTuple):

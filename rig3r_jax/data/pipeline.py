@@ -17,51 +17,13 @@ import grain
 import jax
 import numpy as np
 
-from rig3r_jax.data.augment import PreparedView, ViewOptions, blank_views, draw_placement, prepare_view
+from rig3r_jax.data.augment import PreparedView, blank_views, draw_placement, prepare_view
+from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.sampling import draw_frames
 from rig3r_jax.data.scene import BadRecord, Frame, Scene, SceneSource
 from rig3r_jax.schema import Batch, RigMetadata, Targets, Views
 
 _ATTEMPTS = 100  # draws for one sample before the run stops, whatever the budget
-
-
-@dataclasses.dataclass(frozen=True)
-class PipelineOptions(ViewOptions):
-    """Every choice between records and batches; ValueError naming all values that cannot be used."""
-
-    num_views: int = 24  # images per sample
-    grids: Sequence[Sequence[int]] = ()  # (times, cameras) drawn from; empty: a random number of cameras
-    min_cameras: int = 1  # without `grids`
-    max_cameras: int = 8  # without `grids`
-    min_stride: int = 1  # time steps of the rig between two images of one camera
-    max_stride: int = 4
-    metadata_dropout: float = 0.5  # probability that a field is hidden, per sample and field
-    frame_index_pool: int = 100  # images beside the reference draw distinct indices of 1..pool
-    camera_id_range: int = 1000  # cameras of a sample draw distinct ids of 0..range-1
-    max_bad_fraction: float = 0.05  # of draws that cannot be used before the run stops
-    min_draws: int = 100  # draws before that fraction is looked at
-    ordered: bool = False  # sample n comes from record n mod the number of records
-
-    def __post_init__(self):
-        problems = self.problems()
-        rules = [
-            ("num_views", 1 <= self.num_views <= self.frame_index_pool + 1, "at least 1, at most frame_index_pool + 1"),
-            ("min_cameras", 1 <= self.min_cameras <= self.max_cameras, "at least 1, at most max_cameras"),
-            ("max_cameras", self.max_cameras <= self.camera_id_range, "at most camera_id_range"),
-            ("min_stride", 1 <= self.min_stride <= self.max_stride, "at least 1, at most max_stride"),
-            ("metadata_dropout", 0 <= self.metadata_dropout <= 1, "in [0, 1]"),
-            ("max_bad_fraction", 0 <= self.max_bad_fraction <= 1, "in [0, 1]"),
-            ("grids", all(t * c >= self.num_views and c >= 1 for t, c in self.grids), "times x cameras >= num_views"),
-        ]
-        problems += [f"{key}={getattr(self, key)!r} must be {rule}" for key, holds, rule in rules if not holds]
-        if problems:
-            raise ValueError("pipeline options: " + "; ".join(problems) + "; change these keys")
-
-    def for_evaluation(self) -> "PipelineOptions":
-        """The same without augmentation, with all metadata, records in order."""
-        plain = {"aspect_range": (1.0, 1.0), "crop_scale_range": (1.0, 1.0), "metadata_dropout": 0.0, "ordered": True}
-        plain |= dict.fromkeys(("brightness", "contrast", "saturation", "hue", "blur_probability"), 0.0)
-        return dataclasses.replace(self, **plain)
 
 
 class Quarantine:

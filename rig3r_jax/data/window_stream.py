@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from rig3r_jax.data.pipeline import PipelineOptions, Quarantine, make_sample
+from rig3r_jax.data.options import PipelineOptions, WindowOptions
+from rig3r_jax.data.pipeline import Quarantine, make_sample
 from rig3r_jax.data.scene import BadRecord, Scene, SceneSource
-from rig3r_jax.data.windows import Window, WindowOptions, WindowSampler
+from rig3r_jax.data.windows import Window, WindowSampler
 from rig3r_jax.schema import Batch
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 Windows are ascending and never repeat a frame. A sequence is what belongs to one split, so its windows do as well.
 """
 
-import dataclasses
 import math
 import typing
 from collections.abc import Iterable, Mapping
@@ -12,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
-KINDS = ("varied", "consecutive", "two_cluster")
+from rig3r_jax.data.options import KINDS, WindowOptions
 
 
 def varied_window(
@@ -92,40 +91,6 @@ def revisits(
     )
     pairs = pairs[near]
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-
-
-@dataclasses.dataclass(frozen=True)
-class WindowOptions:
-    """What windows are drawn, and in what ratio; the ratios need not sum to 1."""
-
-    views: int = 8
-    varied: float = 1.0
-    consecutive: float = 0.0
-    two_cluster: float = 0.0
-    reach: int = 16  # frames, of varied windows
-    stride: int = 1  # frames, of consecutive windows
-    max_metres: float = 0.3  # between the frames of a revisit
-    max_degrees: float = 15.0
-    min_gap: int = 100  # frames between them; at least `views`
-
-    def __post_init__(self) -> None:
-        ratios = {kind: getattr(self, kind) for kind in KINDS}
-        rules = [
-            (min(ratios.values()) >= 0 and 0 < sum(ratios.values()) < math.inf, f"{ratios}", "not negative, not all 0"),
-            (self.views >= 2, f"views={self.views}", "at least 2"),
-            (self.reach >= self.views - 1, f"reach={self.reach}", f"at least views - 1 = {self.views - 1}"),
-            (self.stride >= 1, f"stride={self.stride}", "at least 1"),
-            (self.min_gap >= self.views, f"min_gap={self.min_gap}", f"at least views = {self.views}"),
-            (min(self.max_metres, self.max_degrees) > 0, "max_metres and max_degrees", "positive"),
-        ]
-        problems = [f"{what} must be {rule}" for holds, what, rule in rules if not holds]
-        if problems:
-            raise ValueError("window options: " + "; ".join(problems))
-
-    @property
-    def frames_needed(self) -> int:
-        """Of a sequence, for windows of every kind to fit."""
-        return (self.views - 1) * self.stride + 1 if self.consecutive else self.views
 
 
 class Window(typing.NamedTuple):

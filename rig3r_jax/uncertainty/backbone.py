@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
-from rig3r_jax.data.pipeline import PipelineOptions
+from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.evaluation.evaluator import SETTINGS, apply_setting
 from rig3r_jax.geometry import camera, pose_encoding, se3
 from rig3r_jax.geometry.recover import recover_camera

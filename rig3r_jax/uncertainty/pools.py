@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from rig3r_jax.data.builders import RecordSource
 from rig3r_jax.data.cache import CachedSource
+from rig3r_jax.data.options import WindowOptions
 from rig3r_jax.data.pipeline import make_loader
 from rig3r_jax.data.window_stream import WindowStream
-from rig3r_jax.data.windows import WindowOptions
 from rig3r_jax.training.records import Records
 from rig3r_jax.uncertainty.backbone import Backbone
 from rig3r_jax.uncertainty.features import WindowFeatures, load_cached, save

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from rig3r_jax.data.windows import KINDS
+from rig3r_jax.data.options import KINDS
 from rig3r_jax.evaluation.error_samples import negative_log_likelihood, squared_distances
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.losses.pose_nll import NllOptions

@@ -9,7 +9,7 @@ import pytest
 
 from rig3r_jax import cli
 from rig3r_jax.benchmarks import data_loading
-from rig3r_jax.data.pipeline import PipelineOptions
+from rig3r_jax.data.options import PipelineOptions
 
 
 def spin(seconds):

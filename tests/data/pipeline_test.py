@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from rig3r_jax.data.pipeline import PipelineOptions, SampleStream, draw_sample, make_loader
+from rig3r_jax.data.options import PipelineOptions
+from rig3r_jax.data.pipeline import SampleStream, draw_sample, make_loader
 from rig3r_jax.data.scene import BadRecord
 from tests.data.scenes import make_scene
 

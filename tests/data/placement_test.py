@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rig3r_jax.data import placement as placement_module
-from rig3r_jax.data.augment import ViewOptions, draw_placement, prepare_view
+from rig3r_jax.data.augment import draw_placement, prepare_view
+from rig3r_jax.data.options import ViewOptions
 from rig3r_jax.data.placement import place_image
 from rig3r_jax.data.scene import BadRecord, DenseDepth, SparseDepth, encode_depth
 from tests.data.scenes import encode, make_scene

@@ -9,12 +9,12 @@ import pytest
 
 from rig3r_jax.data import builders
 from rig3r_jax.data.cache import CachedSource
-from rig3r_jax.data.pipeline import PipelineOptions, make_loader
+from rig3r_jax.data.options import PipelineOptions, WindowOptions
+from rig3r_jax.data.pipeline import make_loader
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources.procedural import SPLITS as WORLD_SPLITS
 from rig3r_jax.data.sources.rgbd import SPLITS
 from rig3r_jax.data.window_stream import WindowStream
-from rig3r_jax.data.windows import WindowOptions
 from tests.data.records_test import change_frame
 from tests.data.scenes import make_scene
 from tests.data.sources.tum_test import drop_rows, make_recording

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from rig3r_jax.data import windows
-from rig3r_jax.data.windows import WindowOptions, WindowSampler
+from rig3r_jax.data.options import WindowOptions
+from rig3r_jax.data.windows import WindowSampler
 
 MIXTURE = {"varied": 0.2, "consecutive": 0.4, "two_cluster": 0.4}
 

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rig3r_jax.data.pipeline import PipelineOptions
-from rig3r_jax.data.windows import KINDS
+from rig3r_jax.data.options import KINDS, PipelineOptions
 from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.training import task as tasks
 from rig3r_jax.training.position import Position

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from rig3r_jax.data.pipeline import PipelineOptions
+from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.models.dpt import views_at_a_time
 from rig3r_jax.training.checks import least_problems, mixture_problems

@@ -7,7 +7,8 @@ from ml_collections import ConfigDict
 
 from rig3r_jax.data.builders import RecordSource
 from rig3r_jax.data.cache import CachedSource
-from rig3r_jax.data.pipeline import PipelineOptions, SampleStream, make_loader
+from rig3r_jax.data.options import PipelineOptions
+from rig3r_jax.data.pipeline import SampleStream, make_loader
 from rig3r_jax.schema import Batch
 from rig3r_jax.training.records import Records
 

@@ -1,0 +1,111 @@
+"""The choices between records and batches, with their defaults; the sections of a config are made from these fields.
+
+Nothing heavy is imported here: a config is read, and a model built, without the packages that read records.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+KINDS = ("varied", "consecutive", "two_cluster")  # of windows
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewOptions:
+    """What may happen to one view. `1 +- x` means a factor uniform in [1 - x, 1 + x]; zeros and (1, 1) switch off."""
+
+    image_size: int = 512  # pixels, side of the square
+    aspect_range: tuple[float, float] = (0.75, 1.33)  # width/height of the crop over that of the image, log-uniform
+    crop_scale_range: tuple[float, float] = (0.8, 1.0)  # side of the crop over the largest crop of its aspect
+    brightness: float = 0.2  # 1 +- x
+    contrast: float = 0.2  # 1 +- x, about the image's mean luma
+    saturation: float = 0.2  # 1 +- x
+    hue: float = 0.1  # radians, +- x about the grey axis
+    blur_probability: float = 0.1  # per frame
+    blur_sigma_range: tuple[float, float] = (0.3, 1.0)  # pixels of the finished view
+    max_pixels: int = 2**25  # larger images are refused before they are decoded
+
+    def problems(self) -> list[str]:
+        """One line for every value that cannot be used: key, value, rule."""
+        rules = [("image_size", self.image_size >= 1, "at least 1"), ("max_pixels", self.max_pixels >= 1, "at least 1")]
+        for key in ("aspect_range", "crop_scale_range", "blur_sigma_range"):
+            low, high = getattr(self, key)
+            rules.append((key, 0 < low <= high, "0 < low <= high"))
+        rules.append(("crop_scale_range", self.crop_scale_range[1] <= 1, "at most 1"))
+        for key in ("brightness", "contrast", "saturation", "blur_probability"):
+            rules.append((key, 0 <= getattr(self, key) <= 1, "in [0, 1]"))
+        rules.append(("hue", 0 <= self.hue <= math.pi, "in [0, pi]"))
+        return [f"{key}={getattr(self, key)!r} must be {rule}" for key, holds, rule in rules if not holds]
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineOptions(ViewOptions):
+    """Every choice between records and batches; ValueError naming all values that cannot be used."""
+
+    num_views: int = 24  # images per sample
+    grids: Sequence[Sequence[int]] = ()  # (times, cameras) drawn from; empty: a random number of cameras
+    min_cameras: int = 1  # without `grids`
+    max_cameras: int = 8  # without `grids`
+    min_stride: int = 1  # time steps of the rig between two images of one camera
+    max_stride: int = 4
+    metadata_dropout: float = 0.5  # probability that a field is hidden, per sample and field
+    frame_index_pool: int = 100  # images beside the reference draw distinct indices of 1..pool
+    camera_id_range: int = 1000  # cameras of a sample draw distinct ids of 0..range-1
+    max_bad_fraction: float = 0.05  # of draws that cannot be used before the run stops
+    min_draws: int = 100  # draws before that fraction is looked at
+    ordered: bool = False  # sample n comes from record n mod the number of records
+
+    def __post_init__(self):
+        problems = self.problems()
+        rules = [
+            ("num_views", 1 <= self.num_views <= self.frame_index_pool + 1, "at least 1, at most frame_index_pool + 1"),
+            ("min_cameras", 1 <= self.min_cameras <= self.max_cameras, "at least 1, at most max_cameras"),
+            ("max_cameras", self.max_cameras <= self.camera_id_range, "at most camera_id_range"),
+            ("min_stride", 1 <= self.min_stride <= self.max_stride, "at least 1, at most max_stride"),
+            ("metadata_dropout", 0 <= self.metadata_dropout <= 1, "in [0, 1]"),
+            ("max_bad_fraction", 0 <= self.max_bad_fraction <= 1, "in [0, 1]"),
+            ("grids", all(t * c >= self.num_views and c >= 1 for t, c in self.grids), "times x cameras >= num_views"),
+        ]
+        problems += [f"{key}={getattr(self, key)!r} must be {rule}" for key, holds, rule in rules if not holds]
+        if problems:
+            raise ValueError("pipeline options: " + "; ".join(problems) + "; change these keys")
+
+    def for_evaluation(self) -> "PipelineOptions":
+        """The same without augmentation, with all metadata, records in order."""
+        plain = {"aspect_range": (1.0, 1.0), "crop_scale_range": (1.0, 1.0), "metadata_dropout": 0.0, "ordered": True}
+        plain |= dict.fromkeys(("brightness", "contrast", "saturation", "hue", "blur_probability"), 0.0)
+        return dataclasses.replace(self, **plain)
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowOptions:
+    """What windows are drawn, and in what ratio; the ratios need not sum to 1."""
+
+    views: int = 8
+    varied: float = 1.0
+    consecutive: float = 0.0
+    two_cluster: float = 0.0
+    reach: int = 16  # frames, of varied windows
+    stride: int = 1  # frames, of consecutive windows
+    max_metres: float = 0.3  # between the frames of a revisit
+    max_degrees: float = 15.0
+    min_gap: int = 100  # frames between them; at least `views`
+
+    def __post_init__(self) -> None:
+        ratios = {kind: getattr(self, kind) for kind in KINDS}
+        rules = [
+            (min(ratios.values()) >= 0 and 0 < sum(ratios.values()) < math.inf, f"{ratios}", "not negative, not all 0"),
+            (self.views >= 2, f"views={self.views}", "at least 2"),
+            (self.reach >= self.views - 1, f"reach={self.reach}", f"at least views - 1 = {self.views - 1}"),
+            (self.stride >= 1, f"stride={self.stride}", "at least 1"),
+            (self.min_gap >= self.views, f"min_gap={self.min_gap}", f"at least views = {self.views}"),
+            (min(self.max_metres, self.max_degrees) > 0, "max_metres and max_degrees", "positive"),
+        ]
+        problems = [f"{what} must be {rule}" for holds, what, rule in rules if not holds]
+        if problems:
+            raise ValueError("window options: " + "; ".join(problems))
+
+    @property
+    def frames_needed(self) -> int:
+        """Of a sequence, for windows of every kind to fit."""
+        return (self.views - 1) * self.stride + 1 if self.consecutive else self.views
