@@ -1,5 +1,6 @@
 """The command line: what it takes in any order, and what it refuses with exit code 2."""
 
+import importlib.util
 import json
 import re
 
@@ -56,9 +57,9 @@ def test_unknown_words_are_named(capsys, arguments, word):
 
 
 def test_the_twin_without_pytorch_says_what_to_install(repo, monkeypatch, capsys):
-    find = cli.importlib.util.find_spec
+    find = importlib.util.find_spec
     monkeypatch.setattr(
-        cli.importlib.util, "find_spec", lambda name, *more: name != "torch" and find(name, *more) or None
+        importlib.util, "find_spec", lambda name, *more: name != "torch" and find(name, *more) or None
     )
     assert cli.main(["parity", "twin", f"--config={repo}/configs/demo.py"]) == 2
     assert "pip install 'rig3r_jax[torch]'" in capsys.readouterr().err

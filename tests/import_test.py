@@ -21,6 +21,7 @@ MAY_BE_HEAVY = (
     "data.window_stream",
     "weights",
     "training",
+    "uncertainty",
     "parity",
     "benchmarks",
 )

@@ -12,6 +12,7 @@ import pytest
 
 from rig3r_jax.geometry.residual import WindowScale
 from rig3r_jax.losses.pose_nll import NllOptions
+from rig3r_jax.training.rig3r import task as rig3r_task
 from rig3r_jax.training.task import validate
 from rig3r_jax.uncertainty import task as task_kind
 from rig3r_jax.uncertainty.head import HeadOptions, initial_state, make_head_step
@@ -146,7 +147,7 @@ def test_configs_pass_their_own_checks(runnable, name):
 
 def test_config_of_the_backbone_passes_its_own_checks():
     config = load("uncertainty_backbone")
-    validate(config, task_kind, devices=1)
+    validate(config, rig3r_task, devices=1)
     views = load("calibrate_study").windows.views
     assert (views, 1) in config.sampling.grids  # windows of one camera are among what it learns
 
