@@ -13,7 +13,7 @@ from rig3r_jax.benchmarks.contest import Contestant, Result, run_contest
 from rig3r_jax.benchmarks.result import format_rows, save_result
 from rig3r_jax.benchmarks.setting import host_parameters, prepare, read_setting, result_name
 from rig3r_jax.benchmarks.timing import peak_bytes
-from rig3r_jax.geometry.recover import recover_camera
+from rig3r_jax.geometry.recover import cameras_of
 from rig3r_jax.parity.inputs import random_batch
 from rig3r_jax.schema import Views
 from rig3r_jax.training.rig3r.flops import forward_flops
@@ -66,10 +66,9 @@ class OurInference:
 
     def infer(self, params: PyTree, views: Views):
         """Points, confidences, pose camera and rig camera of every image."""
-        height, width = views.images.shape[2:4]
         out = self.model.apply({"params": params}, views)
-        pose = recover_camera(out.pose_directions, out.pose_center, height, width)
-        return out.points, out.confidence, pose, recover_camera(out.rig_directions, out.rig_center, height, width)
+        pose = cameras_of(out.pose_directions, out.pose_center, views.image_mask)
+        return out.points, out.confidence, pose, cameras_of(out.rig_directions, out.rig_center, views.image_mask)
 
     def open(self) -> None:
         """Compiles, places the parameters, makes the first call."""

@@ -6,12 +6,10 @@ ray maps in closed form, in float64.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rig3r_jax.evaluation import baselines, points, pose, rig
@@ -144,14 +142,12 @@ class _Row:
 
     def add_cameras(self, predictions: Predictions, targets: Targets, image_mask: np.ndarray) -> None:
         """Recovers cameras from both ray maps; adds pairs of images, rigs and focal errors of a batch."""
-        known = self.options.known_intrinsics
-        focals, reference_from_camera = _recover_cameras(
-            predictions.pose_directions, predictions.pose_center, targets.intrinsics, image_mask, known
-        )
-        _, rig_from_camera = _recover_cameras(
-            predictions.rig_directions, predictions.rig_center, targets.intrinsics, image_mask, known
-        )
-        self.add_poses(reference_from_camera, targets)
+        intrinsics = targets.intrinsics if self.options.known_intrinsics else None
+        pose_rays = (predictions.pose_directions, predictions.pose_center, image_mask)
+        rig_rays = (predictions.rig_directions, predictions.rig_center, image_mask)
+        rig_from_camera = recover.host_cameras_of(*rig_rays, intrinsics).a_from_camera
+        self.add_poses(recover.host_cameras_of(*pose_rays, intrinsics).a_from_camera, targets)
+        focals = _ray_focals(*pose_rays)
         true_focals = np.stack([targets.intrinsics[..., 0, 0], targets.intrinsics[..., 1, 1]], axis=-1)
         self.focal_errors.append(np.ravel(np.abs(focals / true_focals - 1)))
         for b in range(len(rig_from_camera)):
@@ -259,36 +255,12 @@ def _point_truth(targets: Targets, image_mask: np.ndarray, grid: tuple[int, int]
     return truth
 
 
-def _recover_cameras(
-    directions: np.ndarray, center: np.ndarray, intrinsics: np.ndarray, image_mask: np.ndarray, known_intrinsics: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Focal lengths (b v 2) that the rays imply, and a_from_camera, both float64; rays of padding have no weight."""
-    height, width = image_mask.shape[-2:]
-    rows, columns = directions.shape[-3:-1]
-    in_rows, in_columns = camera.cell_pixels(height, rows), camera.cell_pixels(width, columns)
-    weights = image_mask[..., in_rows[:, None], in_columns]  # the rays that training supervises
-    with jax.enable_x64(True):
-        arrays = [jnp.asarray(a, jnp.float64) for a in (directions, intrinsics, weights)]
-        focals, rotation = _recover(*arrays, height, width, known_intrinsics)
-    a_from_camera = np.broadcast_to(np.eye(4), (*center.shape[:-1], 4, 4)).copy()
-    # Rays that are not numbers give no rotation: NaN is wrong by every threshold, identity might be right.
-    finite = np.all(np.isfinite(directions) | (weights == 0)[..., None], axis=(-3, -2, -1))
-    a_from_camera[..., :3, :3] = np.where(finite[..., None, None], rotation, np.nan)
-    a_from_camera[..., :3, 3] = center
-    return np.asarray(focals), a_from_camera
-
-
-@functools.partial(jax.jit, static_argnames=("height", "width", "known_intrinsics"))
-def _recover(directions, intrinsics, weights, height, width, known_intrinsics):
-    rows, columns = directions.shape[-3:-1]
-    if known_intrinsics and (min(rows, columns) < 2 or max(rows, columns) < 3):
-        focals = jnp.full((*directions.shape[:-3], 2), jnp.nan)  # too few rays for focal lengths, enough for a rotation
-    else:
-        focals = jnp.stack(recover.recover_focal(directions, height, width, weights=weights), axis=-1)
-    if not known_intrinsics:
-        diagonal = jnp.concatenate([focals, jnp.ones_like(focals[..., :1])], axis=-1)[..., None] * jnp.eye(3)
-        intrinsics = diagonal.at[..., 2].set(jnp.array([width / 2, height / 2, 1.0]))
-    return focals, recover.recover_rotation(directions, intrinsics, height, width, weights)
+def _ray_focals(directions: np.ndarray, center: np.ndarray, image_mask: np.ndarray) -> np.ndarray:
+    """Focal lengths (b v 2) that the rays imply; NaN of grids too small to tell."""
+    if not recover.tells_focal(*directions.shape[-3:-1]):
+        return np.full((*directions.shape[:-3], 2), np.nan)
+    intrinsics = recover.host_cameras_of(directions, center, image_mask).intrinsics
+    return np.stack([intrinsics[..., 0, 0], intrinsics[..., 1, 1]], axis=-1)
 
 
 def _mean(values: list[np.ndarray]) -> float:

@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.evaluation.evaluator import SETTINGS, apply_setting
-from rig3r_jax.geometry import camera, pose_encoding, se3
-from rig3r_jax.geometry.recover import recover_camera
+from rig3r_jax.geometry import pose_encoding, se3
+from rig3r_jax.geometry.recover import cameras_of
 from rig3r_jax.models.decoder import Decoder
 from rig3r_jax.models.vggt import VGGT
 from rig3r_jax.schema import Batch, Views
@@ -135,12 +135,8 @@ def _read_rig3r(model, params: PyTree, views: Views, intrinsics: Array | None) -
     tokens = tokens.astype(jnp.float32).reshape(batch, count, patches[0] * patches[1], -1)
     features = jnp.sum(tokens * weights, axis=2) / jnp.sum(weights, axis=2)
 
-    grid = predictions.pose_directions.shape[2:4]
-    rows, columns = (camera.cell_pixels(size, n) for size, n in zip((height, width), grid, strict=True))
-    shown = views.image_mask[:, :, rows][..., columns]
-    directions = jnp.where(shown[..., None], predictions.pose_directions, 0.0)  # a zero direction counts for nothing
-    found = recover_camera(directions, predictions.pose_center, height, width, intrinsics)
-    return features, se3.inverse(found.a_from_camera)
+    rays = (predictions.pose_directions, predictions.pose_center, views.image_mask)
+    return features, se3.inverse(cameras_of(*rays, intrinsics).a_from_camera)
 
 
 class VggtBackbone:

@@ -24,8 +24,7 @@ _ARCCOS = {
 }
 # Arrays of rays.npz that nothing of ours corresponds to.
 _NO_COUNTERPART = {
-    r"fit_.*_noisy": "least squares by iteration; ours is in closed form, another estimate where there is noise",
-    r"dlt_.*_noisy": "depends on how the equations are scaled, and ours are scaled otherwise",
+    r"(fit|dlt)_.*": "focal lengths about a known principal point, and DLT; ours take the image's centre",
     r"centers_(mean|median|ray_intersection)|centers_per_pixel_noisy": "our ray maps carry one centre a view",
     r"plucker_moment_half": "our ray maps carry a centre, not moments",
 }
@@ -33,10 +32,7 @@ _NO_COUNTERPART = {
 # Compiled whole: op by op, each of hundreds of operations would compile for itself.
 _umeyama = jax.jit(align.umeyama, static_argnames=("with_scale",))
 _raymap = jax.jit(raymap, static_argnums=(2, 3, 4, 5))
-_recover_rotation, _recover_focal, _recover_camera_dlt = (
-    jax.jit(f, static_argnames=("height", "width"))
-    for f in (recover.recover_rotation, recover.recover_focal, recover.recover_camera_dlt)
-)
+_recover_rotation = jax.jit(recover.recover_rotation, static_argnames=("height", "width"))
 
 
 def compare_folder(dump: Dump, tolerance: float | None) -> Iterator[Comparison | Skipped]:
@@ -77,28 +73,8 @@ def _rays(archive: Archive) -> dict[str, Any]:
         for noise in ("", "_noisy"):
             if f"dirs_{name}{noise}" in archive:
                 directions = jnp.asarray(archive[f"dirs_{name}{noise}"])
-                found = _recovered(directions, shifted, height, width, exact=not noise)
-                ours |= {f"{key}_{name}{noise}": value for key, value in found.items()}
-                if not noise:
-                    ours[f"dlt_K_{name}"] = camera.crop_intrinsics(found["dlt_K"], shift, shift)
+                ours[f"kabsch_R_{name}{noise}"] = _recover_rotation(directions, shifted, height, width)
     return ours
-
-
-def _recovered(directions, intrinsics, height: int, width: int, exact: bool) -> dict[str, Any]:
-    rotation = _recover_rotation(directions, intrinsics, height, width)
-    if not exact:
-        return {"kabsch_R": rotation}
-    focal = _recover_focal(directions, height, width, principal_point=intrinsics[..., :2, 2])
-    found = _recover_camera_dlt(directions, jnp.zeros_like(directions[..., 0, 0, :]), height, width)
-    fx, fy = focal
-    fitted = intrinsics.at[..., 0, 0].set(fx).at[..., 1, 1].set(fy)
-    return {
-        "kabsch_R": rotation,
-        "fit_fxfy": jnp.stack(focal, axis=-1),
-        "fit_R": _recover_rotation(directions, fitted, height, width),
-        "dlt_R": se3.rotation(found.a_from_camera),
-        "dlt_K": found.intrinsics,
-    }
 
 
 def _similarities(archive: Archive) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from rig3r_jax.evaluation.evaluator import apply_setting
 from rig3r_jax.formats.cameras_json import ImageCamera, write_cameras
 from rig3r_jax.formats.ply import write_ply
 from rig3r_jax.geometry import align, se3
-from rig3r_jax.geometry.camera import cell_pixels, stride_pixels
-from rig3r_jax.geometry.recover import recover_camera
+from rig3r_jax.geometry.camera import stride_pixels
+from rig3r_jax.geometry.recover import host_cameras_of
 from rig3r_jax.losses.ground_truth import mean_depth
 from rig3r_jax.models.rig3r import to_unit_range
 from rig3r_jax.schema import Batch, Predictions
@@ -81,18 +81,9 @@ def _example(
         title += f"; scale {'from the rig baselines' if scale == from_rig else 'of the truth'}"
     else:
         title += "; scale of the truth"
-    in_rows, in_columns = (
-        cell_pixels(s, n) for s, n in zip((height, width), found.pose_directions.shape[1:3], strict=True)
-    )
-    looks_at_image = views.image_mask[:, in_rows][:, :, in_columns]
-    cameras = recover_camera(
-        jnp.asarray(found.pose_directions * looks_at_image[..., None]),  # a zero direction counts for nothing
-        jnp.asarray(found.pose_center * scale),
-        height,
-        width,
-        intrinsics=jnp.asarray(targets.intrinsics) if known_intrinsics else None,
-    )
-    world_from_camera = np.asarray(cameras.a_from_camera)
+    intrinsics = targets.intrinsics if known_intrinsics else None
+    cameras = host_cameras_of(found.pose_directions, found.pose_center * scale, views.image_mask, intrinsics)
+    world_from_camera = cameras.a_from_camera
     points = found.points * scale
     rows, columns = (stride_pixels(size, count) for size, count in zip((height, width), points.shape[1:3], strict=True))
     images = np.asarray(to_unit_range(jnp.asarray(views.images)) * 255).round().astype(np.uint8)
@@ -114,7 +105,7 @@ def _example(
         time=targets.time,
         camera_labels=tuple(f"camera {index}" for index in targets.camera_index),
     )
-    return example, np.asarray(cameras.intrinsics)
+    return example, cameras.intrinsics
 
 
 def _write_scene(workdir: Path, example: ExampleView, intrinsics: Float[np.ndarray, "v 3 3"], batch: Batch) -> None:
