@@ -18,10 +18,10 @@ from rig3r_jax import cli
     ],
 )
 def test_settings_may_stand_anywhere(monkeypatch, arguments):
-    from rig3r_jax.data import builders
+    from rig3r_jax.data import build
 
     seen = []
-    monkeypatch.setattr(builders, "build_data", lambda *given: seen.append(given))
+    monkeypatch.setattr(build, "build_data", lambda *given: seen.append(given))
     assert cli.main(arguments) == 0
     assert seen == [("procedural", "", "OUT", ["seed=1"])]
 

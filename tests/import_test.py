@@ -16,7 +16,8 @@ HEAVY = {"tensorflow", "tensorboard", "torch", "clu", "grain", "tensorflow_datas
 # Rooms and modules that inference and benchmarks never need, and that may import something heavy.
 MAY_BE_HEAVY = (
     "data.records",
-    "data.builders",
+    "data.build",
+    "data.record_source",
     "data.pipeline",
     "data.window_stream",
     "weights",

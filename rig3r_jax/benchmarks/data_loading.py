@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rig3r_jax.benchmarks.result import Row, format_rows, save_result
-from rig3r_jax.data import augment, builders, pipeline, placement
+from rig3r_jax.data import augment, pipeline, placement, record_source
+from rig3r_jax.data.build import build_records, parse_settings
 from rig3r_jax.data.cache import CachedSource
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.pipeline import SampleStream, make_loader
+from rig3r_jax.data.record_source import RecordSource
 
 TARGET = 240  # images per second that a host of 16 cores owes its 8 GPUs
 HOST_CORES = 16
@@ -28,8 +30,8 @@ PROCEDURAL = {"train_worlds": 4, "test_worlds": 0, "fixed_rigs": 2, "min_cameras
 
 # What each stage is: (where the function is looked up, its name). Its time is its own, without that of stages inside.
 STAGES: dict[str, list[tuple[object, str]]] = {
-    "read bytes of records": [(builders._Part, "_read_bytes")],
-    "parse records": [(builders._Part, "_parse"), (builders.records, "example_to_scene")],
+    "read bytes of records": [(record_source._Part, "_read_bytes")],
+    "parse records": [(record_source._Part, "_parse"), (record_source.records, "example_to_scene")],
     "draw frames": [(pipeline, "draw_frames")],
     "decode image": [(augment, "encoded_size"), (placement, "decode_image")],
     "crop and resize image": [(augment, "place_image")],
@@ -94,8 +96,8 @@ def command(options: argparse.Namespace, rest: list[str]) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.records or Path(temporary) / "records")
         if not options.records:
-            builders.build_records(source, root, folder, settings)
-        records = builders.RecordSource(folder, options.split)
+            build_records(source, root, folder, settings)
+        records = RecordSource(folder, options.split)
         scenes = CachedSource(records, cache) if cache else records
         stream = SampleStream([(source, scenes, 1.0)], sampling, seed=0)
         for n in range(options.samples):
@@ -133,7 +135,7 @@ def _asked(
     """Source, root, its options, sampling, gigabytes of cache, samples per batch: of the flags, else of --config."""
     words = [*options.options, *rest]
     flags = [word for word in words if word.startswith("-")]
-    settings = builders.parse_settings(word for word in words if word not in flags)
+    settings = parse_settings(word for word in words if word not in flags)
     source, root, sampling, cache, batch = options.source, options.root, dict(SAMPLING), 0.0, options.batch or 1
     if flags:
         from rig3r_jax.training.flags import read_config

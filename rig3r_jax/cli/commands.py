@@ -61,7 +61,7 @@ def _build_data(options: argparse.Namespace, rest: list[str]) -> int:
 
         print(build_ahead(read_config(rest)))
         return 0
-    from rig3r_jax.data.builders import build_data
+    from rig3r_jax.data.build import build_data
 
     if not options.out:
         raise ValueError("--out is missing: the folder of the records to make")
@@ -267,4 +267,3 @@ def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     xla.use_flags()
     xla.keep_host_devices()
     return importlib.import_module(options.module).command(options, rest)
-

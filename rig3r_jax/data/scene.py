@@ -60,7 +60,7 @@ class Scene:
 
 @typing.runtime_checkable
 class SceneSource(typing.Protocol):
-    """Random access to scenes, such as `data.builders.RecordSource`."""
+    """Random access to scenes, such as `data.record_source.RecordSource`."""
 
     def __len__(self) -> int: ...
 

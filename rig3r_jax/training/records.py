@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from rig3r_jax.data.builders import BuildReport, build_records
+from rig3r_jax.data.build import BuildReport, build_records
 from rig3r_jax.training.checks import mixture_problems
 from rig3r_jax.training.processes import is_first, on_first
 

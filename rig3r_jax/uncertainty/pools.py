@@ -12,10 +12,10 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from rig3r_jax.data.builders import RecordSource
 from rig3r_jax.data.cache import CachedSource
 from rig3r_jax.data.options import WindowOptions
 from rig3r_jax.data.pipeline import make_loader
+from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.window_stream import WindowStream
 from rig3r_jax.training.records import Records
 from rig3r_jax.uncertainty.backbone import Backbone

@@ -7,10 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from rig3r_jax.data import builders
+from rig3r_jax.data.build import build_records
 from rig3r_jax.data.cache import CachedSource
 from rig3r_jax.data.options import PipelineOptions, WindowOptions
 from rig3r_jax.data.pipeline import make_loader
+from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources.procedural import SPLITS as WORLD_SPLITS
 from rig3r_jax.data.sources.rgbd import SPLITS
@@ -46,9 +47,7 @@ def moved_to_first(world_from_camera):
 
 def streams_and_places(records, splits, source="tum"):
     """By split, its stream, and the places of all frames of its sequences, as bytes."""
-    streams = {
-        split: WindowStream([(source, builders.RecordSource(records, split))], OPTIONS, WINDOWS, 0) for split in splits
-    }
+    streams = {split: WindowStream([(source, RecordSource(records, split))], OPTIONS, WINDOWS, 0) for split in splits}
     places = {
         split: {matrix.tobytes() for sequence in stream.sequences.values() for matrix in sequence.world_from_camera}
         for split, stream in streams.items()
@@ -232,7 +231,7 @@ def test_what_does_not_fit_together_is_one_error():
 
 def test_splits_of_worlds_share_no_frame(tmp_path):
     options = {"train_worlds": 3, "test_worlds": 2, "steps": 8, "image_size": 16, "max_cameras": 3, "fixed_rigs": 2}
-    builders.build_records("procedural", "", tmp_path / "out", options, progress=False)
+    build_records("procedural", "", tmp_path / "out", options, progress=False)
     streams, places = streams_and_places(tmp_path / "out", WORLD_SPLITS, source="procedural")
     assert all(len(stream.sequences) >= 2 for stream in streams.values())
     assert len(set.union(*places.values())) == sum(map(len, places.values()))
@@ -249,9 +248,7 @@ def test_recording_with_gaps_and_a_corrupt_depth_image(tmp_path, caplog):
     drop_rows(root / "groundtruth.txt", *range(24, 28))  # frames without a pose
     (root / "depth/13.png").write_bytes(b"no image")
     with caplog.at_level("INFO"):
-        report = builders.build_records(
-            "tum", str(root), tmp_path / "out", SMALL_TUM, max_bad_fraction=0.2, progress=False
-        )
+        report = build_records("tum", str(root), tmp_path / "out", SMALL_TUM, max_bad_fraction=0.2, progress=False)
     assert "76 of 80 images have depth and pose (0 have no depth under 0.02 s away, 4 no pose" in caplog.text
     ((scene, reason),) = report.skipped
     assert scene == "train/fr2_made_00009" and "fr2_made/depth/13.png: depth image of 8 bytes does not decode" in reason
@@ -281,11 +278,11 @@ REAL = {
 def test_windows_of_real_recordings(shared, tmp_path, source):
     folder, own = REAL[source]
     options = {"window": 16, "min_frames": 8, "fractions": [0.5, 0.25, 0.25], **own}
-    builders.build_records(source, str(shared / folder), tmp_path / "out", options, progress=False)
+    build_records(source, str(shared / folder), tmp_path / "out", options, progress=False)
     pipeline = PipelineOptions(num_views=8, image_size=64).for_evaluation()
     images = {}
     for split in SPLITS:
-        records = CachedSource(builders.RecordSource(tmp_path / "out", split), 0.1)
+        records = CachedSource(RecordSource(tmp_path / "out", split), 0.1)
         stream = WindowStream([(source, records)], pipeline, WindowOptions(views=8, varied=0.5, consecutive=0.5), 0)
         images[split] = set()
         for n in range(6):

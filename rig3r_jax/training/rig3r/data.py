@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
-from rig3r_jax.data.builders import RecordSource
 from rig3r_jax.data.cache import CachedSource
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.pipeline import SampleStream, make_loader
+from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.schema import Batch
 from rig3r_jax.training.records import Records
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from rig3r_jax.data import builders, records
+from rig3r_jax.data import records
+from rig3r_jax.data.build import build_records
+from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, decode_depth
 from rig3r_jax.data.sources import dgp
 
@@ -189,9 +191,9 @@ def test_options_choose_cameras_and_cut_drives(shared):
 
 
 def test_records_of_real_data(shared, tmp_path):
-    report = builders.build_records("ddad", str(shared / RIG), tmp_path / "records", {"window": 2}, progress=False)
+    report = build_records("ddad", str(shared / RIG), tmp_path / "records", {"window": 2}, progress=False)
     assert report.splits == {"train": 4, "val": 4} and not report.skipped
-    train = builders.RecordSource(report.path, "train")
+    train = RecordSource(report.path, "train")
     scene = load(shared / RIG, window=2)
     assert train[2].name == "scene_02"
     for ours, theirs in zip(train[2].frames, scene.frames, strict=True):
@@ -204,8 +206,8 @@ def test_missing_image_is_a_counted_skip(root, tmp_path):
     image.unlink()
     out = tmp_path / "records"
     with pytest.raises(BadRecord, match=f"2 of 4 scenes are bad(.|\n)*train/scene_02.*{image.name}: cannot be read"):
-        builders.build_records("ddad", str(root), out, {}, progress=False)
-    report = builders.build_records("ddad", str(root), out, {}, max_bad_fraction=0.5, progress=False)
+        build_records("ddad", str(root), out, {}, progress=False)
+    report = build_records("ddad", str(root), out, {}, max_bad_fraction=0.5, progress=False)
     assert report.splits == {"train": 1, "val": 1}
     assert [name for name, _ in report.skipped] == ["train/scene_02", "val/scene_02"]
 
@@ -298,7 +300,7 @@ def test_folder_without_data_is_one_error(tmp_path):
     with pytest.raises(BadRecord, match="does not exist"):
         dgp.splits(str(tmp_path / "nowhere"))
     with pytest.raises(BadRecord, match="holds no scene_dataset"):
-        builders.build_records("ddad", str(tmp_path), tmp_path / "records", {})
+        build_records("ddad", str(tmp_path), tmp_path / "records", {})
     (tmp_path / "scene_dataset_v1.json").write_text('{"scene_splits": {}}')
     with pytest.raises(BadRecord, match="lists no scenes"):
         dgp.splits(str(tmp_path))

@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from rig3r_jax.data import builders, records
+from rig3r_jax.data import records
+from rig3r_jax.data.build import build_data, build_records
+from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, decode_depth
 from rig3r_jax.data.sources import sevenscenes
 from rig3r_jax.data.sources.rgbd import SPLITS
@@ -104,9 +106,9 @@ def test_real_depth_reprojects_into_the_next_frame(shared):
 
 def test_records_of_a_real_sequence(shared, tmp_path):
     settings = ["window=16", "stride=3", "min_frames=4"]
-    text = builders.build_data("sevenscenes", str(shared / REAL), str(tmp_path / "records"), settings)
+    text = build_data("sevenscenes", str(shared / REAL), str(tmp_path / "records"), settings)
     assert "train 2, validation 1, test 1" in text
-    train = builders.RecordSource(tmp_path / "records", "train")
+    train = RecordSource(tmp_path / "records", "train")
     assert [len(train[i].frames) for i in range(2)] == [12, 12]
 
 
@@ -180,7 +182,7 @@ def test_bad_file_is_a_counted_skip(scene_folder, tmp_path, case):
     if content is not None:
         path.write_text(content)
     options = {**SMALL, "fractions": [0.7, 0.0, 0.3]}
-    report = builders.build_records(
+    report = build_records(
         "sevenscenes", str(scene_folder), tmp_path / "out", options, max_bad_fraction=0.2, progress=False
     )
     assert report.splits == {"train": 5, "test": 3}

@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from rig3r_jax.data.builders import BuildReport
+from rig3r_jax.data.build import BuildReport
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.rig3r.data import check_splits
 

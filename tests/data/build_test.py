@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import tensorflow_datasets as tfds
 
-from rig3r_jax.data import builders, records
+from rig3r_jax.data import records
+from rig3r_jax.data.build import _partial_prefix, build_data, build_records
+from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, Scene
 from rig3r_jax.data.sources import SOURCES
 from tests.data.records_test import assert_same, change_frame
@@ -48,13 +50,13 @@ def source(monkeypatch):
 
 
 def build(out, **options):
-    return builders.build_records("made", "", out, options, progress=False)
+    return build_records("made", "", out, options, progress=False)
 
 
 def test_scenes_come_back_in_order(source, tmp_path):
     report = build(tmp_path / "records")
     assert report.splits == {"train": 70, "val": 2} and not report.skipped and not report.reused
-    train = builders.RecordSource(tmp_path / "records", "train")
+    train = RecordSource(tmp_path / "records", "train")
     assert len(train) == 70 and len(list(train)) == 70
     for number in (0, 1, 63, 64, 69):  # 64 begins the second file
         assert_same(scene_of(number), train[number])
@@ -73,7 +75,7 @@ def test_records_are_a_tfds_data_source(source, tmp_path):
 
 def test_source_is_read_by_threads_and_pickles(source, tmp_path):
     build(tmp_path / "records")
-    train = pickle.loads(pickle.dumps(builders.RecordSource(tmp_path / "records", "train")))
+    train = pickle.loads(pickle.dumps(RecordSource(tmp_path / "records", "train")))
     with ThreadPoolExecutor(8) as pool:
         names = list(pool.map(lambda n: train[n % 70].name, range(280)))
     assert names == [f"scene_{n % 70}" for n in range(280)]
@@ -101,7 +103,7 @@ def test_foreign_folder_is_left_alone(source, tmp_path):
 def test_killed_build_leaves_nothing_that_counts(source, tmp_path):
     finished = subprocess.Popen([sys.executable, "-c", ""])
     finished.wait()
-    prefix = builders._partial_prefix(tmp_path / "records")
+    prefix = _partial_prefix(tmp_path / "records")
     (tmp_path / f"{prefix}{finished.pid}").mkdir()
     (tmp_path / f"{prefix}{os.getppid()}").mkdir()  # of a process that runs
     (tmp_path / "records").mkdir()  # an empty folder may be filled
@@ -135,7 +137,7 @@ def test_bad_scenes_are_skipped_counted_and_named(monkeypatch, tmp_path):
     assert "3 scenes left out" in report.summary() and "train/missing: /data/7.jpg" in report.summary()
     assert build(tmp_path / "records").skipped == report.skipped
     with pytest.raises(BadRecord, match="'empty' has no records"):
-        builders.RecordSource(tmp_path / "records", "empty")
+        RecordSource(tmp_path / "records", "empty")
 
 
 @pytest.mark.parametrize("good, bad", [(8, 1), (0, 3), (10, 400)])
@@ -158,13 +160,13 @@ def test_source_without_scenes_is_one_error(monkeypatch, tmp_path):
 
 def test_bad_options_are_named(source, tmp_path):
     with pytest.raises(ValueError, match="unknown source 'daddy'.*did you mean 'ddad'"):
-        builders.build_records("daddy", "", tmp_path / "records", {})
+        build_records("daddy", "", tmp_path / "records", {})
     with pytest.raises(ValueError, match="no option sise; options: size"):
         build(tmp_path / "records", sise=3)
     with pytest.raises(ValueError, match="JSON"):
         build(tmp_path / "records", size={1, 2})
     with pytest.raises(ValueError, match="key=value"):
-        builders.build_data("made", "", str(tmp_path / "records"), ["size"])
+        build_data("made", "", str(tmp_path / "records"), ["size"])
 
 
 def record_file(folder, part="rig_frames"):
@@ -178,7 +180,7 @@ def test_truncated_file_is_named(source, tmp_path, keep, part):
     file = record_file(tmp_path / "records", part)
     os.truncate(file, keep % file.stat().st_size)
     with pytest.raises(BadRecord, match=f"{file.name}: has .* was written with"):
-        builders.RecordSource(tmp_path / "records", "val")
+        RecordSource(tmp_path / "records", "val")
 
 
 def test_missing_file_is_named(source, tmp_path):
@@ -186,7 +188,7 @@ def test_missing_file_is_named(source, tmp_path):
     file = record_file(tmp_path / "records")
     file.unlink()
     with pytest.raises(BadRecord, match=f"{file.name}: is missing"):
-        builders.RecordSource(tmp_path / "records", "val")
+        RecordSource(tmp_path / "records", "val")
 
 
 def test_damaged_file_is_named(source, tmp_path):
@@ -195,7 +197,7 @@ def test_damaged_file_is_named(source, tmp_path):
     with open(file, "r+b") as handle:
         handle.seek(65536)
         handle.write(b"\0" * (file.stat().st_size - 65536))
-    source = builders.RecordSource(tmp_path / "records", "val")
+    source = RecordSource(tmp_path / "records", "val")
     with pytest.raises(BadRecord, match=rf"{file.name}: record \d+ does not read"):
         [frame.image for scene in source for frame in scene.frames]
 
@@ -205,7 +207,7 @@ def test_damaged_scenes_are_named(source, tmp_path):
     file = record_file(tmp_path / "records", "rig_scenes")
     file.write_bytes(file.read_bytes()[:100] + b"\0" * (file.stat().st_size - 100))
     with pytest.raises(BadRecord, match=rf"{file.name}"):
-        list(builders.RecordSource(tmp_path / "records", "val"))
+        list(RecordSource(tmp_path / "records", "val"))
 
 
 def test_records_of_another_format_are_refused(source, tmp_path):
@@ -215,23 +217,24 @@ def test_records_of_another_format_are_refused(source, tmp_path):
     content["asked"]["format"] = 1
     file.write_text(json.dumps(content))
     with pytest.raises(BadRecord, match="older format; delete it and build it again"):
-        builders.RecordSource(tmp_path / "records", "val")
+        RecordSource(tmp_path / "records", "val")
 
 
 def test_folder_without_records_is_named(tmp_path):
     with pytest.raises(BadRecord, match="holds no records"):
-        builders.RecordSource(tmp_path, "train")
+        RecordSource(tmp_path, "train")
     (tmp_path / "build.json").write_text("{")
     with pytest.raises(BadRecord, match="build.json: does not read"):
-        builders.RecordSource(tmp_path, "train")
+        RecordSource(tmp_path, "train")
 
 
 def test_command_builds_with_a_bar_and_without_tensorflow(tmp_path):
     code = (
-        "import sys, types; import tests.data.builders_test as t; from rig3r_jax.data import builders; "
-        "builders.SOURCES['made'] = t.make_source({'train': t.loaders(0, 1)}); "
-        f"print(builders.build_data('made', '', {str(tmp_path / 'records')!r}, ['size=3'])); "
-        f"assert len(builders.RecordSource({str(tmp_path / 'records')!r}, 'train')[1].frames) == 6; "
+        "import sys, types; import tests.data.build_test as t; from rig3r_jax.data.build import SOURCES, build_data; "
+        "from rig3r_jax.data.record_source import RecordSource; "
+        "SOURCES['made'] = t.make_source({'train': t.loaders(0, 1)}); "
+        f"print(build_data('made', '', {str(tmp_path / 'records')!r}, ['size=3'])); "
+        f"assert len(RecordSource({str(tmp_path / 'records')!r}, 'train')[1].frames) == 6; "
         "assert 'tensorflow' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -1,12 +1,4 @@
-"""From a source's scenes to ArrayRecord files on disk, once, and from there by random access.
-
-A folder of records:
-    build.json                      what was asked for (source, root, options, versions) and what came out
-    quarantine.json                 scenes left out, each with its reason
-    rig_scenes/1.0.0/               a TFDS data set: `tfds.data_source("rig_scenes", split=..., data_dir=folder)`
-    rig_frames/1.0.0/               another, of images and depths; a scene knows the number of its first frame
-The folder appears under its name when it is whole, not before.
-"""
+"""From the scenes of a source to a folder of records, once; the folder appears when it is whole, not before."""
 
 import ast
 import dataclasses
@@ -17,23 +9,21 @@ import os
 import shutil
 import socket
 import sys
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
-from typing import Any, SupportsIndex
+from typing import Any
 
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from rig3r_jax.data import records
+from rig3r_jax.data.record_source import FRAMES, SCENES, TFDS_VERSION, dataset_folder, read_build
 from rig3r_jax.data.scene import BadRecord, Scene
 from rig3r_jax.data.sources import SOURCES
 
-_SCENES, _FRAMES, _VERSION = "rig_scenes", "rig_frames", "1.0.0"
-_PER_FILE = {_SCENES: 64, _FRAMES: 4096}  # records
+_PER_FILE = {SCENES: 64, FRAMES: 4096}  # records
 _BAD_SCENES_SHOWN = 20
 
 Loaders = dict[str, list[tuple[str, Callable[[], Scene]]]]  # by split
@@ -117,7 +107,7 @@ def build_records(
     partial.mkdir()
     try:
         report = _write(partial, source, loaders, max_bad_fraction, progress)
-        files = sorted(path for part in (_SCENES, _FRAMES) for path in _dataset_folder(partial, part).iterdir())
+        files = sorted(path for part in (SCENES, FRAMES) for path in dataset_folder(partial, part).iterdir())
         sizes = {str(path.relative_to(partial)): path.stat().st_size for path in files}
         _write_json(partial / "quarantine.json", [{"scene": name, "reason": reason} for name, reason in report.skipped])
         _write_json(partial / "build.json", {"asked": stamp, "splits": report.splits, "bytes": sizes})
@@ -131,75 +121,6 @@ def build_records(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return dataclasses.replace(report, path=out)
-
-
-class RecordSource:
-    """The scenes of one split by number; images stay encoded. For grain: random access, threads, pickling."""
-
-    def __init__(self, path: str | Path, split: str) -> None:
-        """Opens a folder of records. BadRecord where it is incomplete or a file is not as it was written."""
-        self.path, self.split = Path(path), split
-        build = _read_build(self.path)
-        if build is None:
-            raise BadRecord(f"{path}: holds no records (no build.json); run `rig3r build-data` first")
-        if build["asked"].get("format") != records.FORMAT_VERSION:
-            raise BadRecord(f"{path}: holds records of an older format; delete it and build it again")
-        if not build["splits"].get(split):
-            raise BadRecord(f"{path}: split {split!r} has no records; splits: {build['splits']}")
-        for name, size in build["bytes"].items():
-            file = self.path / name
-            found = file.stat().st_size if file.exists() else None
-            if found != size:
-                state = "is missing" if found is None else f"has {found} bytes"
-                raise BadRecord(f"{file}: {state}, was written with {size}; delete {path} and build it again")
-        self._scenes, self._frames = (_Part(_dataset_folder(self.path, part), split) for part in (_SCENES, _FRAMES))
-
-    def __len__(self) -> int:
-        return len(self._scenes)
-
-    def __getitem__(self, index: SupportsIndex) -> Scene:
-        """Scene number `index`. BadRecord, naming the file, where its bytes are damaged; the same goes for a frame's
-        image and depth, which are read when they are asked for."""
-        number = index.__index__()
-        number += len(self) if number < 0 else 0
-        if not 0 <= number < len(self):
-            raise IndexError(f"{self.path}: scene {index} of {len(self)} in split {self.split!r}")
-        return records.example_to_scene(self._scenes.read(number), self._frames.read)
-
-    def __getstate__(self) -> tuple[Path, str]:
-        return self.path, self.split
-
-    def __setstate__(self, state: tuple[Path, str]) -> None:
-        self.__init__(*state)
-
-
-class _Part:
-    """One split of one of the data sets of a folder: records by number."""
-
-    def __init__(self, folder: Path, split: str) -> None:
-        builder = tfds.builder_from_directory(str(folder))
-        raw = tfds.decode.DeserializeMethod.RAW_BYTES
-        self._records, self._features = builder.as_data_source(split, deserialize_method=raw), builder.info.features
-        shards = builder.info.splits[split]
-        self._files = [str(path) for path in shards.filepaths]
-        self._file_ends = list(accumulate(shards.shard_lengths))
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def read(self, number: int) -> dict[str, Any]:
-        """The fields of record `number`; BadRecord, naming the file, where its bytes are damaged."""
-        try:
-            return self._parse(self._read_bytes(number))
-        except Exception as error:  # array_record, protobuf and TFDS each raise their own kinds
-            file = self._files[bisect_right(self._file_ends, number)]
-            raise BadRecord(f"{file}: record {number} does not read ({error}); delete and build it again") from error
-
-    def _read_bytes(self, number: int) -> bytes:
-        return self._records[number]
-
-    def _parse(self, data: bytes) -> dict[str, Any]:
-        return self._features.deserialize_example_np(data)
 
 
 def _write(folder: Path, source: str, loaders: Loaders, max_bad_fraction: float, progress: bool) -> BuildReport:
@@ -250,7 +171,7 @@ class _SceneWriter:
     twice."""
 
     def __init__(self, folder: Path, source: str) -> None:
-        features = {_SCENES: records.scene_features(), _FRAMES: records.frame_features()}
+        features = {SCENES: records.scene_features(), FRAMES: records.frame_features()}
         self._writers = {name: _writer(folder, name, fields, source) for name, fields in features.items()}
         self._frames: dict[str, int] = {}  # written so far, by split
 
@@ -260,8 +181,8 @@ class _SceneWriter:
             self._frames[split] = 0
             for writer in self._writers.values():
                 writer.initialize_splits([split])
-        self._writers[_SCENES].add_examples({split: [records.scene_to_example(scene, self._frames[split])]})
-        self._writers[_FRAMES].add_examples({split: [records.frame_to_example(frame) for frame in scene.frames]})
+        self._writers[SCENES].add_examples({split: [records.scene_to_example(scene, self._frames[split])]})
+        self._writers[FRAMES].add_examples({split: [records.frame_to_example(frame) for frame in scene.frames]})
         self._frames[split] += len(scene.frames)
 
     def close(self) -> None:
@@ -271,10 +192,10 @@ class _SceneWriter:
 
 
 def _writer(folder: Path, name: str, features: tfds.features.FeaturesDict, source: str) -> tfds.core.SequentialWriter:
-    folder = _dataset_folder(folder, name)
+    folder = dataset_folder(folder, name)
     folder.mkdir(parents=True)
     identity = tfds.core.DatasetIdentity(
-        name=name, version=tfds.core.Version(_VERSION), data_dir=str(folder), module_name=__name__
+        name=name, version=tfds.core.Version(TFDS_VERSION), data_dir=str(folder), module_name=__name__
     )
     info = tfds.core.DatasetInfo(builder=identity, features=features, description=f"{name} of the source {source!r}.")
     return tfds.core.SequentialWriter(info, max_examples_per_shard=_PER_FILE[name], file_format="array_record")
@@ -309,7 +230,7 @@ def _find_built(out: Path, stamp: dict[str, Any]) -> BuildReport | None:
     """The report of complete records with this stamp; None where there is nothing; else ValueError."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    build = _read_build(out) if out.is_dir() else None
+    build = read_build(out) if out.is_dir() else None
     if build is None:
         raise ValueError(f"{out}: exists and holds no records; give a new folder, or delete it first")
     asked = build["asked"]
@@ -319,17 +240,6 @@ def _find_built(out: Path, stamp: dict[str, Any]) -> BuildReport | None:
         raise ValueError(f"{out}: holds other records ({differing}); give a new folder, or delete it first")
     skipped = [(entry["scene"], entry["reason"]) for entry in json.loads((out / "quarantine.json").read_text())]
     return BuildReport(path=out, splits=build["splits"], skipped=skipped, reused=True)
-
-
-def _read_build(folder: Path) -> dict[str, Any] | None:
-    file = folder / "build.json"
-    try:
-        build = json.loads(file.read_text())
-        return {key: build[key] for key in ("asked", "splits", "bytes")}
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadRecord(f"{file}: does not read ({error!r}); delete {folder} and build it again") from error
 
 
 def _partial_prefix(out: Path) -> str:
@@ -353,10 +263,6 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         pass
     return process != os.getpid()  # our own number, found before we made the folder, is of an earlier process
-
-
-def _dataset_folder(folder: Path, name: str) -> Path:
-    return folder / name / _VERSION
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -1,0 +1,104 @@
+"""A folder of records: the scenes of one split by random access.
+
+build.json                      what was asked for (source, root, options, versions) and what came out
+quarantine.json                 scenes left out, each with its reason
+rig_scenes/1.0.0/               a TFDS data set: `tfds.data_source("rig_scenes", split=..., data_dir=folder)`
+rig_frames/1.0.0/               another, of images and depths; a scene knows the number of its first frame
+"""
+
+import json
+from bisect import bisect_right
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import tensorflow_datasets as tfds
+
+from rig3r_jax.data import records
+from rig3r_jax.data.scene import BadRecord, Scene
+
+SCENES, FRAMES, TFDS_VERSION = "rig_scenes", "rig_frames", "1.0.0"
+
+
+class RecordSource:
+    """The scenes of one split by number; images stay encoded. For grain: random access, threads, pickling."""
+
+    def __init__(self, path: str | Path, split: str) -> None:
+        """Opens a folder of records. BadRecord where it is incomplete or a file is not as it was written."""
+        self.path, self.split = Path(path), split
+        build = read_build(self.path)
+        if build is None:
+            raise BadRecord(f"{path}: holds no records (no build.json); run `rig3r build-data` first")
+        if build["asked"].get("format") != records.FORMAT_VERSION:
+            raise BadRecord(f"{path}: holds records of an older format; delete it and build it again")
+        if not build["splits"].get(split):
+            raise BadRecord(f"{path}: split {split!r} has no records; splits: {build['splits']}")
+        for name, size in build["bytes"].items():
+            file = self.path / name
+            found = file.stat().st_size if file.exists() else None
+            if found != size:
+                state = "is missing" if found is None else f"has {found} bytes"
+                raise BadRecord(f"{file}: {state}, was written with {size}; delete {path} and build it again")
+        self._scenes, self._frames = (_Part(dataset_folder(self.path, part), split) for part in (SCENES, FRAMES))
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def __getitem__(self, index: SupportsIndex) -> Scene:
+        """Scene number `index`. BadRecord, naming the file, where its bytes are damaged; the same goes for a frame's
+        image and depth, which are read when they are asked for."""
+        number = index.__index__()
+        number += len(self) if number < 0 else 0
+        if not 0 <= number < len(self):
+            raise IndexError(f"{self.path}: scene {index} of {len(self)} in split {self.split!r}")
+        return records.example_to_scene(self._scenes.read(number), self._frames.read)
+
+    def __getstate__(self) -> tuple[Path, str]:
+        return self.path, self.split
+
+    def __setstate__(self, state: tuple[Path, str]) -> None:
+        self.__init__(*state)
+
+
+class _Part:
+    """One split of one of the data sets of a folder: records by number."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        builder = tfds.builder_from_directory(str(folder))
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        self._records, self._features = builder.as_data_source(split, deserialize_method=raw), builder.info.features
+        shards = builder.info.splits[split]
+        self._files = [str(path) for path in shards.filepaths]
+        self._file_ends = list(accumulate(shards.shard_lengths))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def read(self, number: int) -> dict[str, Any]:
+        """The fields of record `number`; BadRecord, naming the file, where its bytes are damaged."""
+        try:
+            return self._parse(self._read_bytes(number))
+        except Exception as error:  # array_record, protobuf and TFDS each raise their own kinds
+            file = self._files[bisect_right(self._file_ends, number)]
+            raise BadRecord(f"{file}: record {number} does not read ({error}); delete and build it again") from error
+
+    def _read_bytes(self, number: int) -> bytes:
+        return self._records[number]
+
+    def _parse(self, data: bytes) -> dict[str, Any]:
+        return self._features.deserialize_example_np(data)
+
+
+def read_build(folder: Path) -> dict[str, Any] | None:
+    file = folder / "build.json"
+    try:
+        build = json.loads(file.read_text())
+        return {key: build[key] for key in ("asked", "splits", "bytes")}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadRecord(f"{file}: does not read ({error!r}); delete {folder} and build it again") from error
+
+
+def dataset_folder(folder: Path, name: str) -> Path:
+    return folder / name / TFDS_VERSION
