@@ -1,32 +1,30 @@
 """Trains, evaluates and reports: python main.py --config=configs/demo.py [--workdir=W] [--config.a.b=value ...]"""
 
+import argparse
 import logging as stdlib_logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags, logging
+from absl import logging
 from ml_collections import ConfigDict
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only writes the metrics here:
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its start-up notes help nobody
 
-_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; runs/<config name> by default.")
-_COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of process 0; SLURM tells by itself.")
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "Processes of the run.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Number of this one, from 0.")
 
-
-def parse(arguments: Sequence[str]) -> tuple[ConfigDict, Path]:
-    """Config and workdir of a command line; ValueError when they cannot be read."""
+def parse(arguments: Sequence[str]) -> tuple[ConfigDict, argparse.Namespace]:
+    """Config and other flags of a command line; ValueError when they cannot be read."""
     from rig3r_jax.training.flags import read_config
 
-    if {"--help", "-h"} & set(arguments[1:]):
-        print(f"{__doc__}\nconfigs/base.py names and explains every key; BUILD.md has examples.")
-        raise SystemExit(0)
-    config = read_config(arguments[1:], flags.FLAGS)
-    return config, Path(_WORKDIR.value or f"runs/{config.name}")
+    parser = argparse.ArgumentParser("main.py", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--workdir", help="folder of the run; runs/<config name> by default")
+    parser.add_argument("--coordinator", default="", help="HOST:PORT of process 0; SLURM tells by itself")
+    parser.add_argument("--num_processes", type=int, default=0, help="processes of the run")
+    parser.add_argument("--process_id", type=int, default=-1, help="number of this one, from 0")
+    options, rest = parser.parse_known_args(arguments[1:])
+    return read_config(rest), options
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,12 +37,12 @@ def main(arguments: Sequence[str]) -> int:
     logging.set_verbosity(logging.WARNING)  # of the libraries
     try:
         with loop.user_errors():
-            config, workdir = parse(arguments)
+            config, options = parse(arguments)
             xla.use_flags()
-            told = processes.Processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-            processes.join(told, patience=config.train.watchdog_seconds * COMPILING)
+            joined = processes.Processes(options.coordinator, options.num_processes, options.process_id)
+            processes.join(joined, patience=config.train.watchdog_seconds * COMPILING)
         stdlib_logging.getLogger("rig3r_jax").setLevel("INFO" if processes.is_first() else "WARNING")
-        with loop.prepare(config, workdir, kind_of(config)) as prepared:
+        with loop.prepare(config, Path(options.workdir or f"runs/{config.name}"), kind_of(config)) as prepared:
             return loop.run(prepared)
     except loop.UserError as error:
         if str(error):  # else another process says it

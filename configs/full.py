@@ -1,37 +1,3 @@
-"""The paper's run: ViT-L, 24 images of 512x512 per sample, 128 samples per step, 250,000 steps.
+"""Entry point of rig3r_jax/configs/full.py, which says what it is and what it takes."""
 
-Command:   python main.py --config=configs/full.py
-           or, under SLURM, sbatch launch/train.sbatch
-Hardware:  128 H100 of 80 GB, one sample and one process each (other counts by --config.mesh.data)
-Time:      the paper reports about 5 days
-Expected:  Waymo mAA@30 82.1 with all metadata, 74.6 with none (the paper's numbers; not reproduced here)
-
-Every data set of the mixture wants its root: --config.data.mixture[0].root=/data/ddad
-"""
-
-import importlib.util
-from pathlib import Path
-
-_spec = importlib.util.spec_from_file_location("rig3r_base_config", Path(__file__).with_name("base.py"))
-base = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(base)
-
-
-def get_config():
-    config = base.get_config()
-    config.name = "full"
-    config.title = "Rig3R at the paper's scale"
-    config.data.mixture = [base.dataset("ddad", root="", weight=1.0)]
-    config.sampling.num_views = 24
-    config.sampling.image_size = 512
-    config.sampling.metadata_dropout = 0.5
-    config.model.variant = "large"
-    config.model.remat = "dots"  # repeats no product: 24 GB of activations, which leaves an H100 room
-    config.train.steps = 250_000
-    config.train.batch_size = 128
-    config.train.evaluate_every = 10_000
-    config.optimizer.learning_rate = 1e-4
-    config.mesh.data = 128
-    config.evaluation.sets = ("val",)
-    config.evaluation.batch_size = 128
-    return config
+from rig3r_jax.configs.full import get_config as get_config

@@ -1,28 +1,3 @@
-"""The pose uncertainty head, trained steadily: the same as configs/uncertainty.py but for what get_config() names.
+"""Entry point of rig3r_jax/configs/uncertainty_recipe.py, which says what it is and what it takes."""
 
-Command:   python main.py --config=configs/uncertainty_recipe.py --config.backbone.path=vggt.safetensors
-               '--config.data.mixture[0].root=/data/rgbd_dataset_freiburg1_desk'
-"""
-
-import importlib.util
-from pathlib import Path
-
-_spec = importlib.util.spec_from_file_location("rig3r_uncertainty_config", Path(__file__).with_name("uncertainty.py"))
-uncertainty = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(uncertainty)
-
-
-def get_config():
-    config = uncertainty.get_config()
-    config.name = "uncertainty_recipe"
-    config.head.init = "mle"  # no error of the start has to be unlearnt
-    config.train.batch_size = 10  # a single window is noise
-    config.train.log_every = 10
-    config.optimizer.learning_rate = 2e-4
-    config.optimizer.warmup_steps = 50
-    config.optimizer.end_learning_rate = 1e-6  # the last steps average
-    config.optimizer.clip_norm = 2.0
-    config.nll.parameterisation = "cholesky"  # errors of rotation and translation go together
-    config.nll.likelihood = "student_t"  # errors have heavier tails than a Gaussian
-    config.nll.dof = 8.0
-    return config
+from rig3r_jax.configs.uncertainty_recipe import get_config as get_config

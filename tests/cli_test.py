@@ -58,9 +58,7 @@ def test_unknown_words_are_named(capsys, arguments, word):
 
 def test_the_twin_without_pytorch_says_what_to_install(repo, monkeypatch, capsys):
     find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *more: name != "torch" and find(name, *more) or None
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: name != "torch" and find(name, *more) or None)
     assert cli.main(["parity", "twin", f"--config={repo}/configs/demo.py"]) == 2
     assert "pip install 'rig3r_jax[torch]'" in capsys.readouterr().err
 

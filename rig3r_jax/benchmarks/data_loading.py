@@ -23,7 +23,7 @@ from rig3r_jax.data.record_source import RecordSource
 
 TARGET = 240  # images per second that a host of 16 cores owes its 8 GPUs
 HOST_CORES = 16
-# The sampling of training at full size, as configs/base.py has it.
+# The sampling of training at full size, as rig3r_jax/configs/base.py has it.
 SAMPLING = {"aspect_range": (0.5, 2.0), "crop_scale_range": (0.7, 1.0), "blur_sigma_range": (0.3, 1.5)}
 # Enough worlds to draw from, of enough cameras and steps for 24 views.
 PROCEDURAL = {"train_worlds": 4, "test_worlds": 0, "fixed_rigs": 2, "min_cameras": 4, "max_cameras": 6, "steps": 8}

@@ -1,60 +1,74 @@
-"""A config from the flags of a command line, with errors that a person can act on."""
+"""A config from the flags of a command line, with errors that a person can act on. Imports nothing heavy."""
 
 import difflib
+import pkgutil
 import re
 import runpy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from rig3r_jax import configs
 
-def read_config(arguments: Sequence[str], values: flags.FlagValues | None = None) -> ConfigDict:
-    """The config of `--config=FILE --config.a.b=value ...`, its keys locked.
+MOST_PROBLEMS = 9  # that one message names
+
+
+def config_names() -> list[str]:
+    """The installed configs: `--config=NAME` takes one from any folder."""
+    return sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
+
+
+def read_config(arguments: Sequence[str]) -> ConfigDict:
+    """The config of `--config=FILE --config.a.b=value ...`, its keys locked, `~` expanded in its values.
 
     Args:
-        arguments: what follows the program's name.
-        values: flags that the program has beside --config; they are parsed too.
+        arguments: what follows the program's name; FILE may be the name of an installed config.
 
     Raises:
         ValueError: one line for every problem.
     """
-    values = flags.FlagValues() if values is None else values
-    if "config" not in values:
-        config_flags.DEFINE_config_file(
-            "config",
-            None,
-            "File with get_config(), such as configs/demo.py.",
-            flag_values=values,
-            lock_config=True,
-            sys_argv=["", *arguments],
-        )
-    problems = wrong_overrides(arguments)
-    if not problems:
-        try:
-            rest = values(["", *arguments])[1:]
-            problems = [f"{word!r} is no flag; a value follows its flag after =" for word in rest]
-        except Exception as error:  # absl and ml_collections raise a dozen kinds for one mistyped flag
-            problems = [str(error).strip().splitlines()[0]]
-    if problems:
-        raise ValueError("\n".join(problems[:9]))
+    arguments = re.sub(r"(^|\n)(--?config)\n", r"\1\2=", "\n".join(arguments)).splitlines()  # --config FILE
+    files = [word.split("=", 1)[1] for word in arguments if re.match(r"--?config=", word)]
+    if not files:
+        raise ValueError("--config is missing; for example --config=demo, or a file as --config=configs/demo.py")
+    config = _load(files[-1])
+    overrides = [word for word in arguments if not re.match(r"--?config=", word)]
+    if problems := list(wrong_overrides(config, overrides)):
+        raise ValueError("\n".join(problems[:MOST_PROBLEMS]))
+    values = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["", *overrides])
+        rest = values(["", *overrides])[1:]
+    except Exception as error:  # absl and ml_collections raise a dozen kinds for one mistyped flag
+        raise ValueError(str(error).strip().splitlines()[0]) from error
+    if rest:
+        raise ValueError("\n".join(f"{word!r} is no flag; a value follows its flag after =" for word in rest))
+    _expand_home(values["config"].value)
     return values["config"].value
 
 
-def wrong_overrides(arguments: Sequence[str]) -> list[str]:
-    """One line for no config file, or one that is missing, and for every --config.a.b= that it does not have, with the
-    nearest name that it has."""
-    arguments = re.sub(r"(^|\n)(--?config)\n", r"\1\2=", "\n".join(arguments)).splitlines()  # --config FILE
-    files = [a.split("=", 1)[1] for a in arguments if re.match(r"--?config=", a)]
-    if not files:
-        return ["--config is missing; for example --config=configs/demo.py"]
-    if not Path(files[-1]).is_file():
-        return [f"--config is {files[-1]!r}, which is no file; take one of configs/, such as configs/demo.py"]
-    config = runpy.run_path(files[-1])["get_config"]()
-    lines = []
-    for argument in arguments:
-        match = re.match(r"--?(?:no)?config\.([^=]+)", argument)
+def _load(name: str) -> ConfigDict:
+    """The config of a file, or of an installed config by its name."""
+    path = Path(name).expanduser()
+    if name in config_names():
+        path = Path(configs.__path__[0]) / f"{name}.py"
+    elif not path.is_file():
+        raise ValueError(
+            f"--config is {name!r}, which is no file; give a file with get_config(), such as configs/demo.py, or the "
+            f"name of an installed config: {', '.join(config_names())}"
+        )
+    module = runpy.run_path(str(path))
+    if "get_config" not in module:
+        raise ValueError(f"--config is {name!r}, which defines no get_config(); configs/demo.py shows one")
+    return module["get_config"]()
+
+
+def wrong_overrides(config: ConfigDict, overrides: Sequence[str]) -> Iterator[str]:
+    """One line for every --config.a.b= that the config does not have, with the nearest name that it has."""
+    for override in overrides:
+        match = re.match(r"--?(?:no)?config\.([^=]+)", override)
         node, walked = config, "config"
         for part in re.findall(r"[^.\[\]]+", match.group(1)) if match else ():
             try:
@@ -63,7 +77,19 @@ def wrong_overrides(arguments: Sequence[str]) -> list[str]:
                 names = list(node.keys()) if isinstance(node, ConfigDict) else []
                 near = difflib.get_close_matches(part, names, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names) or 'no keys'}"
-                lines.append(f"{argument.split('=')[0]}: {walked} has no {part!r}; {hint}")
+                yield f"{override.split('=')[0]}: {walked} has no {part!r}; {hint}"
                 break
             walked += f".{part}"
-    return lines
+
+
+def _expand_home(config: ConfigDict) -> None:
+    """Strings that begin with ~/ become paths of the home folder, in place."""
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            _expand_home(value)
+        elif isinstance(value, str) and value.startswith("~/"):
+            config[key] = str(Path(value).expanduser())
+        elif isinstance(value, list | tuple):
+            for item in value:
+                if isinstance(item, ConfigDict):
+                    _expand_home(item)

@@ -1,7 +1,7 @@
 """`rig3r calibrate-study`: a small Rig3R is trained and frozen, then the old and the new head learn its errors.
 
-backbone/                 the run of configs/uncertainty_backbone.py, unless another one is given
-features/                 what it says of the windows of configs/calibrate_study.py
+backbone/                 the run of the config uncertainty_backbone, unless another one is given
+features/                 what it says of the windows of the config calibrate_study
 arms/<arm>/seed_<n>/      metrics.jsonl of every run, for `rig3r charts`
 study.md, study.json      the tables, and what they are held against
 charts/*.png              old head against new, seed 0; calibration/*.png: the recipe on held-out windows
@@ -43,7 +43,6 @@ from rig3r_jax.viz.histories import read_history
 from rig3r_jax.viz.pose_charts import write_charts
 
 logger = logging.getLogger(__name__)
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def calibrate_study(workdir: Path, backbone: Path | None, seeds: int, overrides: Sequence[str] = ()) -> int:
@@ -53,7 +52,7 @@ def calibrate_study(workdir: Path, backbone: Path | None, seeds: int, overrides:
         workdir: holds everything; what is there already is not made again, but for the heads.
         backbone: workdir of a Rig3R, or a converted VGGT; None trains the small Rig3R first.
         seeds: of each arm, from 0 on.
-        overrides: --config.a.b=value, of configs/calibrate_study.py.
+        overrides: --config.a.b=value, of the config calibrate_study.
 
     Raises:
         ValueError, FileNotFoundError: what the user can mend.
@@ -67,7 +66,7 @@ def calibrate_study(workdir: Path, backbone: Path | None, seeds: int, overrides:
     if made:
         backbone.mkdir(exist_ok=True)
     given = [f"--config.backbone.path={backbone}", f"--config.data.records={workdir / 'records'}"]
-    config = _config("calibrate_study", [*given, *overrides])
+    config = read_config(["--config=calibrate_study", *given, *overrides])
     validate(config, uncertainty_task)  # before the backbone takes its minutes
     if made and (code := _train_backbone(backbone, workdir / "records")):
         return code
@@ -82,7 +81,7 @@ def calibrate_study(workdir: Path, backbone: Path | None, seeds: int, overrides:
 
 def _train_backbone(folder: Path, records: Path) -> int:
     given = [f"--config.data.records={records}", "--config.evaluation.enabled=False"]
-    config = _config("uncertainty_backbone", given)
+    config = read_config(["--config=uncertainty_backbone", *given])
     if (folder / "config.json").exists():
         checkpoints = Checkpoints(folder, config.train.keep_checkpoints)
         latest = checkpoints.latest_step
@@ -94,10 +93,6 @@ def _train_backbone(folder: Path, records: Path) -> int:
             return loop.run(prepared)
     except loop.UserError as error:
         raise ValueError(str(error)) from error
-
-
-def _config(name: str, overrides: Sequence[str]):
-    return read_config([f"--config={CONFIGS / name}.py", *overrides])
 
 
 def _run(task: UncertaintyTask, workdir: Path, seeds: int) -> None:

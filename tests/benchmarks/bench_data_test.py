@@ -1,7 +1,6 @@
 """`rig3r bench data`: times add up, nothing stays patched, the command prints and writes what it measured."""
 
 import json
-import runpy
 import time
 import types
 
@@ -9,6 +8,7 @@ import pytest
 
 from rig3r_jax import cli
 from rig3r_jax.benchmarks import data_loading
+from rig3r_jax.configs import base
 from rig3r_jax.data.options import PipelineOptions
 
 
@@ -44,7 +44,7 @@ def test_a_stage_has_its_own_time_alone():
 
 
 def test_sampling_is_that_of_the_full_configuration(repo):
-    config = runpy.run_path(str(repo / "configs/base.py"))["get_config"]().sampling.to_dict()
+    config = base.get_config().sampling.to_dict()
     known = vars(PipelineOptions(**config))
     assert vars(PipelineOptions(**data_loading.SAMPLING)) == known
 

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import functools
-import runpy
 from unittest import mock
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from rig3r_jax.configs import demo  # noqa: E402
 from rig3r_jax.losses.multitask import LossWeights  # noqa: E402
 from rig3r_jax.parity import twin  # noqa: E402
 from rig3r_jax.parity.compare import Comparison  # noqa: E402
@@ -28,7 +28,6 @@ from rig3r_jax.parity.twin import (  # noqa: E402
     worst_of_blocks,
 )
 from rig3r_jax.training.optimizer import learning_rate_schedule  # noqa: E402
-from tests.conftest import REPO  # noqa: E402
 
 TINY = {
     "width": 32, "heads": 2, "encoder_depth": 1, "decoder_depth": 4, "ray_hidden": 16, "points_per_patch": 2,
@@ -46,7 +45,7 @@ KEY_BIASES = {
 
 
 def _config(**model):
-    config = runpy.run_path(str(REPO / "configs/demo.py"))["get_config"]()
+    config = demo.get_config()
     config.model.update({**TINY, **model})
     config.loss.update({"beta": 0.7, "lambda_pose": 0.6, "lambda_rig": 1.3})
     return config

@@ -1,6 +1,6 @@
 """Configs: the paper's values, and messages that a user can act on."""
 
-import runpy
+import importlib
 import subprocess
 import sys
 
@@ -13,9 +13,9 @@ from rig3r_jax.training.task import validate
 
 
 @pytest.fixture
-def config(repo):
+def config():
     def load(name):
-        return runpy.run_path(str(repo / f"configs/{name}.py"))["get_config"]()
+        return importlib.import_module(f"rig3r_jax.configs.{name}").get_config()
 
     return load
 
@@ -91,10 +91,10 @@ def test_missing_folder_is_named(config):
         validate(wrong, rig3r_task, devices=1)
 
 
-def test_unknown_key_gets_the_nearest_name(repo):
-    demo = f"--config={repo / 'configs/demo.py'}"
-    assert wrong_overrides([demo, "--config.train.steps=3", "--config.data.mixture[0].weight=2"]) == []
-    (line,) = wrong_overrides([demo, "--config.optimizer.learning_rat=1"])
+def test_unknown_key_gets_the_nearest_name(config):
+    demo = config("demo")
+    assert list(wrong_overrides(demo, ["--config.train.steps=3", "--config.data.mixture[0].weight=2"])) == []
+    (line,) = wrong_overrides(demo, ["--config.optimizer.learning_rat=1"])
     assert (
         line == "--config.optimizer.learning_rat: config.optimizer has no 'learning_rat'; did you mean learning_rate?"
     )

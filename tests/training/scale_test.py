@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 _COMPILE = """
-import json, runpy, sys
+import json, sys
 import jax
+from rig3r_jax.configs import full
 from rig3r_jax.training.sharding import batch_sharding
 from rig3r_jax.training.rig3r.setup import abstract_batch, build_run
 
-config = runpy.run_path("configs/full.py")["get_config"]()
+config = full.get_config()
 config.mesh.data, config.mesh.fsdp = int(sys.argv[1]), int(sys.argv[2])
 run = build_run(config)
 rows = batch_sharding(run.mesh)
@@ -29,8 +30,9 @@ print(json.dumps({
 """
 
 _MESHES = """
-import jax, json, runpy, sys
+import jax, json, sys
 import numpy as np
+from rig3r_jax.configs import demo
 from rig3r_jax.training.transfer import to_device
 from rig3r_jax.training.rig3r.setup import build_run
 from tests.batches import random_batch
@@ -38,7 +40,7 @@ from tests.batches import random_batch
 batch = random_batch(batch=8, views=4)
 losses, gradients, shares = [], [], []
 for data, fsdp, frames, accumulate in json.loads(sys.argv[2]):
-    config = runpy.run_path("configs/demo.py")["get_config"]()
+    config = demo.get_config()
     config.mesh.data, config.mesh.fsdp, config.mesh.frames, config.train.accumulate = data, fsdp, frames, accumulate
     config.sampling.num_views, config.sampling.image_size = 4, 32
     config.model.update(json.loads(sys.argv[1]))

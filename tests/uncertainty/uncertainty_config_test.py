@@ -1,7 +1,7 @@
 """The set-up of the plain uncertainty training, what the recipe changes of it, and messages that a user can act on."""
 
+import importlib
 import re
-import runpy
 import subprocess
 import sys
 
@@ -37,7 +37,7 @@ SET_UP = {
 
 
 def load(name):
-    return runpy.run_path(str(REPO / f"configs/{name}.py"))["get_config"]()
+    return importlib.import_module(f"rig3r_jax.configs.{name}").get_config()
 
 
 def value(config, key):
@@ -127,7 +127,7 @@ def _prepared(nll, rows):
 def test_recipe_differs_in_exactly_the_keys_it_names():
     recipe, plain = (flat(load(name).to_dict()) for name in ("uncertainty_recipe", "uncertainty"))
     assert recipe.keys() == plain.keys()
-    text = (REPO / "configs/uncertainty_recipe.py").read_text()
+    text = (REPO / "rig3r_jax/configs/uncertainty_recipe.py").read_text()
     named = set(re.findall(r"^    config\.([\w.]+) = ", text, re.MULTILINE))
     assert {key for key in plain if recipe[key] != plain[key]} == named
     assert {"name", "head.init", "optimizer.clip_norm", "optimizer.warmup_steps", "train.batch_size"} <= named

@@ -1,8 +1,8 @@
 """A head trained on VGGT goes back into VGGT's file and says there what it said beside it; one of Rig3R goes alone."""
 
+import importlib
 import json
 import math
-import runpy
 import shutil
 
 import jax
@@ -27,7 +27,6 @@ from rig3r_jax.weights import vggt
 from rig3r_jax.weights.convert import load_params, save_params
 from rig3r_jax.weights.engine import flatten
 from rig3r_jax.weights.files import read_tensors
-from tests.conftest import REPO
 
 FIELDS = {
     "width": 16, "depth": 4, "heads": 2, "levels": [0, 1, 2, 3], "encoder_depth": 1, "encoder_heads": 2,
@@ -39,7 +38,7 @@ SIZE, STEPS = 32, 3
 
 
 def load(name):
-    return runpy.run_path(str(REPO / f"configs/{name}.py"))["get_config"]()
+    return importlib.import_module(f"rig3r_jax.configs.{name}").get_config()
 
 
 def small_config(records, backbone, **nll):

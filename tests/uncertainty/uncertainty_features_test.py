@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-import runpy
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rig3r_jax.configs import demo
 from rig3r_jax.geometry import pose_encoding
 from rig3r_jax.geometry.recover import recover_camera
 from rig3r_jax.losses.pose_nll import NllOptions
@@ -24,7 +24,6 @@ from rig3r_jax.uncertainty.features import (
 )
 from rig3r_jax.uncertainty.head import HeadOptions, train_head
 from tests.batches import random_batch
-from tests.conftest import REPO
 
 WIDTH = 16
 BATCHES = [random_batch(seed, batch=2, views=3) for seed in (0, 1)]
@@ -32,7 +31,7 @@ KEY = {"parameters": "abc", "split": "train", "count": 4, "seed": 0}
 
 
 def run_of(known_intrinsics: bool) -> Run:
-    config = runpy.run_path(str(REPO / "configs/demo.py"))["get_config"]()
+    config = demo.get_config()
     config.evaluation.known_intrinsics = known_intrinsics
     run = build_run(config, jax.devices()[:1])
     sizes = {"width": WIDTH, "heads": 2, "encoder_depth": 1, "ray_hidden": 16, "points_per_patch": 4}

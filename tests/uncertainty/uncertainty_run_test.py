@@ -29,10 +29,10 @@ pytestmark = pytest.mark.slow
 STEPS, SAVED_EVERY, FRAMES = 300, 10, 16
 OPTIONS = {"train_worlds": 6, "test_worlds": 4, "fixed_rigs": 4, "steps": FRAMES}
 CONFIG = f"""
-import runpy
+from rig3r_jax.configs import calibrate_study
 
 def get_config():
-    config = runpy.run_path({str(REPO / "configs/calibrate_study.py")!r})["get_config"]()
+    config = calibrate_study.get_config()
     config.data.mixture[0].options.update({OPTIONS!r})
     config.windows.counts = (60, 40, 120)
     config.nll.parameterisation = "log_variance"

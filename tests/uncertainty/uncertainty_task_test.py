@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import itertools
 import re
-import runpy
 from pathlib import Path
 
 import jax
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rig3r_jax.configs import calibrate_study
 from rig3r_jax.data.options import KINDS, PipelineOptions
 from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.training import task as tasks
@@ -24,7 +24,6 @@ from rig3r_jax.uncertainty.pools import SPLITS, Pools, kinds_of, read_pools
 from rig3r_jax.uncertainty.task import UncertaintyTask
 from rig3r_jax.uncertainty.watch import ENDED, WatchState
 from tests.batches import random_rotations
-from tests.conftest import REPO
 
 VIEWS, WIDTH = 4, 8
 NAMES = (
@@ -107,7 +106,7 @@ class MadeUpBackbone:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     """Of few, small worlds."""
-    config = runpy.run_path(str(REPO / "configs/calibrate_study.py"))["get_config"]()
+    config = calibrate_study.get_config()
     options = config.data.mixture[0].options
     options.train_worlds, options.test_worlds, options.fixed_rigs, options.steps = 2, 2, 2, 10
     options.image_size = 16

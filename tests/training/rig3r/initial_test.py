@@ -1,13 +1,13 @@
 """A run starts from a file of weights: what fits is taken, the rest is fresh, what cannot fit is told beforehand."""
 
 import json
-import runpy
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rig3r_jax.configs import demo as demo_config
 from rig3r_jax.training.checkpoint import Checkpoints
 from rig3r_jax.training.config import save_config
 from rig3r_jax.training.rig3r.initial import export_run, init_problems, initialise, save_run
@@ -18,7 +18,7 @@ from rig3r_jax.weights.files import read_tensors, write_tensors
 
 
 def demo(repo, **model):
-    config = runpy.run_path(str(repo / "configs/demo.py"))["get_config"]()
+    config = demo_config.get_config()
     config.sampling.num_views, config.sampling.image_size = 2, 32
     config.optimizer.ema_decay = 0.9
     for key, value in model.items():

@@ -1,9 +1,9 @@
-"""Every key of a run with its default. Other configs start from these and override; nothing else reads this file."""
+"""Every key of a run with its default. Other configs start from these and override."""
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
-def dataset(name: str, root: str = "", weight: float = 1.0, **options) -> ConfigDict:
+def dataset(name: str, root: str | FieldReference = "", weight: float = 1.0, **options) -> ConfigDict:
     """One entry of `data.mixture`: a source, the folder of its raw data, its share of the samples, its own options."""
     return ConfigDict({"name": name, "root": root, "weight": weight, "options": options})
 
