@@ -13,7 +13,7 @@ from rig3r_jax.benchmarks.result import format_rows
 from rig3r_jax.benchmarks.setting import Setting
 from rig3r_jax.benchmarks.timing import time_device
 from rig3r_jax.schema import Batch
-from rig3r_jax.training.rig3r.setup import Run, build_optimizer
+from rig3r_jax.training.rig3r.setup import PlacedModel, build_optimizer
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.training.step import make_train_step
 
@@ -25,7 +25,7 @@ NOTES = (
 
 
 def breakdown(
-    run: Run, setting: Setting, params: PyTree, batch: Batch, step_seconds: float, *, repeats: int = 10
+    run: PlacedModel, setting: Setting, params: PyTree, batch: Batch, step_seconds: float, *, repeats: int = 10
 ) -> list[dict]:
     """One row per part, then recomputation, the optimizer, the rest and the whole step.
 

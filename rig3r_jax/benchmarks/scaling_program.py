@@ -22,7 +22,7 @@ from rig3r_jax.models.dpt import views_at_a_time
 from rig3r_jax.models.remat import kept_bytes
 from rig3r_jax.models.rig3r import Rig3R
 from rig3r_jax.training.config import load_config, save_config
-from rig3r_jax.training.rig3r.setup import abstract_batch, build_run
+from rig3r_jax.training.rig3r.setup import PlacedModel, abstract_batch
 
 # The program as it is before XLA's CPU backend turns sums of bfloat16 into sums of float32.
 _PASS = "all-reduce-promotion"
@@ -127,7 +127,7 @@ def _local_bytes(tree) -> int:
 def _main(settings: str, out: str) -> None:
     config = load_config(Path(settings))
     start = time.perf_counter()
-    run = build_run(config)
+    run = PlacedModel(config)
     batch = abstract_batch(config, config.train.batch_size)
     memory = run.train_step.lower(run.abstract_state, batch).compile().memory_analysis()
     state, size = run.abstract_state, config.sampling.image_size

@@ -23,7 +23,7 @@ from rig3r_jax.benchmarks.timing import peak_bytes
 from rig3r_jax.schema import Batch
 from rig3r_jax.training.peak import peak_flops
 from rig3r_jax.training.rig3r.flops import train_flops
-from rig3r_jax.training.rig3r.setup import Run, build_run
+from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import batch_sharding
 
 # Largest relative difference of the first loss between us and the twin, by the type of the activations.
@@ -60,12 +60,12 @@ def command(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 class OurStep:
-    """The training step of `training.setup.build_run`, as a contestant."""
+    """The training step of `training.rig3r.setup.PlacedModel`, as a contestant."""
 
     remark = ""
 
     def __init__(self, setting: Setting, params: PyTree, batch: Batch):
-        self.run, self._params, self._batch = build_run(setting.config), params, batch
+        self.run, self._params, self._batch = PlacedModel(setting.config), params, batch
         self.name, self.first_seconds, self.first_loss = f"rig3r_jax {jax.__version__}", 0.0, float("nan")
         self._state = self._data = None
         self.planned: dict[str, float] = {}
@@ -125,7 +125,7 @@ class OurStep:
         return "peak GB: the most that was in use, by the allocators of JAX and torch"
 
 
-def step_rows(setting: Setting, run: Run, results: Sequence[Result]) -> list[dict]:
+def step_rows(setting: Setting, run: PlacedModel, results: Sequence[Result]) -> list[dict]:
     """One row per contestant; `peer / ours` above 1 says that ours is faster."""
     devices = run.mesh.size
     operations = setting.rows * train_flops(run.model, setting.views, setting.size, setting.size)

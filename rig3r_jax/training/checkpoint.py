@@ -63,18 +63,18 @@ class Checkpoints:
         saved = {
             path_string(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(dict(saved.tree))
         }
-        wanted = {
+        expected = {
             path_string(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_state)
         }
         differing = [
-            f"{name}: {saved.get(name, 'absent')} in the checkpoint, {wanted.get(name, 'absent')} in this model"
-            for name in sorted(saved.keys() | wanted.keys())
-            if saved.get(name) != wanted.get(name)
+            f"{name}: {saved.get(name, 'absent')} in the checkpoint, {expected.get(name, 'absent')} in this model"
+            for name in sorted(saved.keys() | expected.keys())
+            if saved.get(name) != expected.get(name)
         ]
         if differing:
-            shown = "\n  ".join(differing[:8] + ([f"... and {len(differing) - 8} more"] if len(differing) > 8 else []))
+            lines = "\n  ".join(differing[:8] + ([f"... and {len(differing) - 8} more"] if len(differing) > 8 else []))
             raise ValueError(
-                f"{self.folder} holds step {step} of another model; {len(differing)} arrays differ:\n  {shown}\n"
+                f"{self.folder} holds step {step} of another model; {len(differing)} arrays differ:\n  {lines}\n"
                 "give another --workdir, or the config that this workdir was trained with (its config.json)"
             )
 

@@ -19,7 +19,7 @@ from rig3r_jax.training.host import keep_freed_memory, share_interpreter_quickly
 from rig3r_jax.training.metrics import MetricsWriter, merge_window, parameter_table
 from rig3r_jax.training.peak import peak_flops
 from rig3r_jax.training.position import Position
-from rig3r_jax.training.processes import ToldElsewhere, is_first, on_first
+from rig3r_jax.training.processes import ReportedElsewhere, is_first, on_first
 from rig3r_jax.training.progress import ProgressDisplay
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.training.stopping import StopRequest
@@ -42,7 +42,7 @@ def user_errors() -> Iterator[None]:
     """What is wrong inside is for the user to mend: raised as UserError."""
     try:
         yield
-    except ToldElsewhere as error:
+    except ReportedElsewhere as error:
         raise UserError("") from error
     except (ValueError, FileNotFoundError) as error:
         raise UserError(str(error)) from error

@@ -44,28 +44,30 @@ class Processes:
         return wrong
 
 
-class ToldElsewhere(ValueError):
+class ReportedElsewhere(ValueError):
     """A problem that process 0 has already printed."""
 
 
-def join(told: Processes = Processes(), *, patience: float = 0.0, environment: Mapping[str, str] = os.environ) -> None:
+def join(
+    processes: Processes = Processes(), *, patience: float = 0.0, environment: Mapping[str, str] = os.environ
+) -> None:
     """Joins the processes of this run; to be called before anything touches a device.
 
-    Without `told` the tasks of a SLURM job step are joined: one task per GPU, since jax gives every task the GPU of its
-    SLURM_LOCALID. `patience`: seconds that a watchdog may wait; jax itself waits longer, so that the watchdog's stacks
-    and its exit code come first.
+    Without `processes` the tasks of a SLURM job step are joined: one task per GPU, since jax gives every task the GPU
+    of its SLURM_LOCALID. `patience`: seconds that a watchdog may wait; jax itself waits longer, so that the watchdog's
+    stacks and its exit code come first.
 
     Raises:
         ValueError: for values that cannot be, naming all of them, or processes that do not find each other.
     """
-    if problems := told.problems():
+    if problems := processes.problems():
         raise ValueError("; ".join(problems))
     heartbeat = max(HEARTBEAT_SECONDS, round(1.5 * patience))
     waits = {"heartbeat_timeout_seconds": heartbeat, "shutdown_timeout_seconds": SHUTDOWN_SECONDS}
     try:
-        if told != Processes():
+        if processes != Processes():
             # Its own devices were given to each process by whoever started it.
-            jax.distributed.initialize(**_arguments(told), cluster_detection_method="deactivate", **waits)
+            jax.distributed.initialize(**_arguments(processes), cluster_detection_method="deactivate", **waits)
         elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
             jax.distributed.initialize(cluster_detection_method="slurm", **waits)
     except RuntimeError as error:
@@ -100,7 +102,7 @@ def is_first() -> bool:
 def on_first(work: Callable[[], T], *, then_all: bool = False) -> T | None:
     """Does `work` on process 0 while the others wait; with `then_all` they do it after, finding what it made.
 
-    What goes wrong on process 0 stops all: there as itself, elsewhere as ToldElsewhere.
+    What goes wrong on process 0 stops all: there as itself, elsewhere as ReportedElsewhere.
     """
     if jax.process_count() == 1:
         return work()
@@ -110,11 +112,11 @@ def on_first(work: Callable[[], T], *, then_all: bool = False) -> T | None:
             result = work()
         except Exception as error:
             problem = error
-    told = gather(f"{type(problem).__name__}: {problem}" if problem else "")[0]
+    first_problem = gather(f"{type(problem).__name__}: {problem}" if problem else "")[0]
     if problem:
         raise problem
-    if told:
-        raise ToldElsewhere(told)
+    if first_problem:
+        raise ReportedElsewhere(first_problem)
     return work() if then_all and not is_first() else result
 
 
@@ -141,10 +143,10 @@ def stop_agreed(step: int) -> bool:
     return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step)
 
 
-def _arguments(told: Processes) -> dict[str, object]:
+def _arguments(processes: Processes) -> dict[str, object]:
     """The arguments that jax.distributed takes."""
     return {
-        "coordinator_address": told.coordinator,
-        "num_processes": told.num_processes,
-        "process_id": told.process_id,
+        "coordinator_address": processes.coordinator,
+        "num_processes": processes.num_processes,
+        "process_id": processes.process_id,
     }

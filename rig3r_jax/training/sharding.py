@@ -66,6 +66,20 @@ def state_shardings(mesh: Mesh, state: PyTree) -> PyTree[NamedSharding]:
     return jax.tree.map(place, policies, state)
 
 
+def with_shardings(mesh: Mesh, state: PyTree) -> PyTree[jax.ShapeDtypeStruct]:
+    """Shapes and types of a state with the shardings of `state_shardings`."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        state,
+        state_shardings(mesh, state),
+    )
+
+
+def shardings_of(tree: PyTree) -> PyTree[NamedSharding]:
+    """The shardings of arrays or ShapeDtypeStructs."""
+    return jax.tree.map(lambda leaf: leaf.sharding, tree)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Samples (first axis) and their images (second axis) over all devices."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES, FRAMES))

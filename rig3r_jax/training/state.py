@@ -2,14 +2,11 @@
 
 import typing
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, PyTree
-
-from rig3r_jax.schema import Views
 
 
 @typing.no_type_check
@@ -30,11 +27,8 @@ class TrainState:
         return self.ema or self.params
 
 
-def init_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, views: Views, seed: int, *, keep_ema: bool
-) -> TrainState:
-    """A fresh state; `views` gives the shapes only. Pure: wrap it in jit with shardings, or in eval_shape."""
-    params = model.init(jax.random.key(seed), views)["params"]
+def fresh_state(params: PyTree, optimizer: optax.GradientTransformation, *, keep_ema: bool = False) -> TrainState:
+    """The state before the first step. Pure: wrap it in jit with shardings, or in eval_shape."""
     zero = jnp.zeros((), jnp.int32)
     ema = jax.tree.map(jnp.copy, params) if keep_ema else {}
     return TrainState(zero, params, optimizer.init(params), ema, zero, zero)

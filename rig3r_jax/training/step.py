@@ -21,11 +21,12 @@ class Objective(typing.Protocol):
     """What a step minimises. Pure: its methods are traced."""
 
     def prepare(self, batch: PyTree) -> tuple[PyTree, PyTree]:
-        """(rows, whole): what the loss wants of each row, samples first, and of the whole batch, such as counts."""
+        """(samples, totals): what the loss wants of each sample, in arrays with samples first, and of the whole batch,
+        such as counts."""
         ...
 
-    def loss(self, params: PyTree, rows: PyTree, whole: PyTree) -> tuple[Float[Array, ""], Metrics]:
-        """The share of these rows in the loss of the whole batch, and their metrics."""
+    def loss(self, params: PyTree, samples: PyTree, totals: PyTree) -> tuple[Float[Array, ""], Metrics]:
+        """The share of these samples in the loss of the whole batch, and their metrics."""
         ...
 
 
@@ -48,12 +49,12 @@ def make_train_step(
     optimizer = optax.with_extra_args_support(optimizer)
 
     def train_step(state: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
-        rows, whole = objective.prepare(batch)
+        samples, totals = objective.prepare(batch)
         gradient = jax.value_and_grad(objective.loss, has_aux=True)
         if accumulate == 1:
-            (loss, metrics), grads = gradient(state.params, rows, whole)
+            (loss, metrics), grads = gradient(state.params, samples, totals)
         else:
-            loss, metrics, grads = _accumulate(gradient, state.params, rows, whole, accumulate)
+            loss, metrics, grads = _accumulate(gradient, state.params, samples, totals, accumulate)
 
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
@@ -88,20 +89,20 @@ def make_train_step(
     return train_step
 
 
-def _accumulate(gradient, params, rows: PyTree, whole: PyTree, parts: int):
+def _accumulate(gradient, params, samples: PyTree, totals: PyTree, parts: int):
     """Sums loss, metrics and gradients over `parts` micro-batches, each spread over all devices."""
 
     def split(x):  # row r goes to part r mod parts, so that every part takes an equal share of every device's rows
         return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
 
-    slices = jax.tree.map(split, rows)
+    slices = jax.tree.map(split, samples)
     first = jax.tree.map(lambda x: x[0], slices)
-    shapes = jax.eval_shape(gradient, params, first, whole)
+    shapes = jax.eval_shape(gradient, params, first, totals)
     (loss, metrics), grads = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     metrics = {k: Mean(v.total, jnp.ones_like(v.count)) if k.startswith("loss/") else v for k, v in metrics.items()}
 
     def body(carry, part):
-        (part_loss, part_metrics), part_grads = gradient(params, part, whole)
+        (part_loss, part_metrics), part_grads = gradient(params, part, totals)
         loss, metrics, grads = carry
         return (loss + part_loss, merge_metrics(metrics, part_metrics), jax.tree.map(jnp.add, grads, part_grads)), None
 

@@ -39,9 +39,9 @@ def expected_backend(environment: Mapping[str, str] = os.environ, devices: Path 
 
     What JAX_PLATFORMS asks for first; without it a GPU where both a device and JAX's plugin for it are found.
     """
-    wanted = environment.get("JAX_PLATFORMS", "").split(",")[0].strip()
-    if wanted:
-        return "gpu" if wanted in ("cuda", "gpu") else "cpu"
+    first_choice = environment.get("JAX_PLATFORMS", "").split(",")[0].strip()
+    if first_choice:
+        return "gpu" if first_choice in ("cuda", "gpu") else "cpu"
     plugin = any(importlib.util.find_spec(name) for name in _CUDA_PLUGINS)
     return "gpu" if plugin and any(devices.glob("nvidia[0-9]*")) else "cpu"
 
@@ -63,8 +63,8 @@ def use_flags(backend: str | None = None) -> str:
     present = os.environ.get("XLA_FLAGS", "")
     if present.strip() and not present.lstrip().startswith("-"):
         return ""  # the name of a file of flags: its owner chose them all
-    known = {word.lstrip("-").split("=")[0] for word in present.split()}
-    added = " ".join(f"--{name}={value}" for name, value in FLAGS[backend].items() if name not in known)
+    already_set = {word.lstrip("-").split("=")[0] for word in present.split()}
+    added = " ".join(f"--{name}={value}" for name, value in FLAGS[backend].items() if name not in already_set)
     if added:
         os.environ["XLA_FLAGS"] = f"{present} {added}".strip()
     return added
@@ -72,9 +72,9 @@ def use_flags(backend: str | None = None) -> str:
 
 def keep_host_devices() -> None:
     """Adds the CPU to a JAX_PLATFORMS that leaves it out: references in float64 and first weights are made there."""
-    wanted = os.environ.get("JAX_PLATFORMS", "")
-    if wanted and "cpu" not in wanted.split(","):
-        os.environ["JAX_PLATFORMS"] = f"{wanted},cpu"
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    if platforms and "cpu" not in platforms.split(","):
+        os.environ["JAX_PLATFORMS"] = f"{platforms},cpu"
 
 
 def use_compilation_cache(workdir: Path) -> None:

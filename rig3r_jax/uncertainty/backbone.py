@@ -23,7 +23,7 @@ from rig3r_jax.schema import Batch, Views
 from rig3r_jax.training.checkpoint import Checkpoints
 from rig3r_jax.training.config import load_config, use_single_copies
 from rig3r_jax.training.rig3r.initial import EXECUTION
-from rig3r_jax.training.rig3r.setup import Run, build_run
+from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import placed_on
 from rig3r_jax.training.transfer import to_device
 from rig3r_jax.uncertainty.features import WindowFeatures, joined, parameters_digest
@@ -68,13 +68,13 @@ def open_backbone(section: ConfigDict) -> Backbone:
         if (task := config.task) != "rig3r":
             raise ValueError(f"backbone.path is {path}, a run of {task}; give the workdir of a run of rig3r")
         use_single_copies(config, 1)
-        run = build_run(config, jax.devices()[:1])
+        placed = PlacedModel(config, jax.devices()[:1])
         checkpoints = Checkpoints.found(path, config.train.keep_checkpoints)
         try:
-            state, _ = checkpoints.restore(run.abstract_state)
+            state, _ = checkpoints.restore(placed.abstract_state)
         finally:
             checkpoints.close()
-        return Rig3RBackbone(run, state.trained_params, section.metadata, f"{path.name}, step {int(state.step)}")
+        return Rig3RBackbone(placed, state.trained_params, section.metadata, f"{path.name}, step {int(state.step)}")
     model, params = vggt.load(path, outputs=("camera",), log_variance=False)
     return VggtBackbone(model, params, section.image_size, path.name)
 
@@ -86,20 +86,20 @@ class Rig3RBackbone:
     `config.evaluation.known_intrinsics` of the run says whether cameras are recovered with the true intrinsics.
     """
 
-    def __init__(self, run: Run, params: PyTree, metadata: str = "all", name: str = "Rig3R"):
+    def __init__(self, placed: PlacedModel, params: PyTree, metadata: str = "all", name: str = "Rig3R"):
         if metadata not in METADATA:
             raise ValueError(f"backbone.metadata is {metadata!r}; it must be one of {', '.join(METADATA)}")
-        self.name, self._run, self._params, self._metadata = name, run, params, metadata
-        self._known = run.config.evaluation.known_intrinsics
+        self.name, self._placed, self._params, self._metadata = name, placed, params, metadata
+        self._known_intrinsics = placed.config.evaluation.known_intrinsics
         model = {
-            key: value for key, value in run.config.model.to_dict().items() if key not in EXECUTION or key == "dtype"
+            key: value for key, value in placed.config.model.to_dict().items() if key not in EXECUTION or key == "dtype"
         }
-        self.digest = _digest(params, model, metadata, self._known, repr(self.sample_options(2)))
-        self._read = jax.jit(lambda params, views, intrinsics: _read_rig3r(run.model, params, views, intrinsics))
+        self.digest = _digest(params, model, metadata, self._known_intrinsics, repr(self.sample_options(2)))
+        self._read = jax.jit(lambda params, views, intrinsics: _read_rig3r(placed.model, params, views, intrinsics))
 
     def sample_options(self, views: int) -> PipelineOptions:
         """Those of the run's evaluation."""
-        section = self._run.config.sampling.to_dict() | {"num_views": views, "grids": ()}
+        section = self._placed.config.sampling.to_dict() | {"num_views": views, "grids": ()}
         options = PipelineOptions(**section)
         dropout = options.metadata_dropout if self._metadata == AS_TRAINED else 0.0
         plain = options.for_evaluation()
@@ -111,9 +111,9 @@ class Rig3RBackbone:
         for batch in batches:
             if self._metadata != AS_TRAINED:
                 batch = batch.replace(views=apply_setting(batch.views, self._metadata))
-            placed = to_device(batch, self._run.mesh)
-            intrinsics = placed.targets.intrinsics if self._known else None
-            with placed_on(self._run.mesh):
+            placed = to_device(batch, self._placed.mesh)
+            intrinsics = placed.targets.intrinsics if self._known_intrinsics else None
+            with placed_on(self._placed.mesh):
                 features, cameras = (np.asarray(x)[None] for x in self._read(self._params, placed.views, intrinsics))
             parts.append((features, cameras, _true_cameras(batch)))
         return _windows(parts, names)
@@ -165,14 +165,14 @@ class VggtBackbone:
         parts = []
         for batch in batches:
             images = np.where(np.asarray(batch.views.image_mask)[..., None], batch.views.images, np.uint8(255))
-            found = self._estimate(self._params, jnp.asarray(images))
-            cameras, _ = pose_encoding.decode(found.encoding.astype(jnp.float32), *images.shape[2:4])
-            parts.append((np.asarray(found.features, np.float32), np.asarray(cameras), _true_cameras(batch)))
+            estimate = self._estimate(self._params, jnp.asarray(images))
+            cameras, _ = pose_encoding.decode(estimate.encoding.astype(jnp.float32), *images.shape[2:4])
+            parts.append((np.asarray(estimate.features, np.float32), np.asarray(cameras), _true_cameras(batch)))
         return _windows(parts, names)
 
 
-def _digest(params: PyTree, *told) -> str:
-    text = json.dumps([parameters_digest(params), *told], sort_keys=True)
+def _digest(params: PyTree, *settings) -> str:
+    text = json.dumps([parameters_digest(params), *settings], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -183,8 +183,8 @@ def _true_cameras(batch: Batch) -> Float[np.ndarray, "b v 4 4"]:
 
 def _windows(parts: list[tuple[np.ndarray, ...]], names: Sequence[str] | None) -> WindowFeatures:
     starts = np.cumsum([0, *(len(true) for *_, true in parts)])
-    told = [str(n) for n in range(starts[-1])] if names is None else list(names)
-    if len(told) != starts[-1]:
-        raise ValueError(f"there are {len(told)} names of {starts[-1]} windows; give one to each")
-    pieces = [tuple(told[start : start + len(part[-1])]) for start, part in zip(starts, parts, strict=False)]
+    names = [str(n) for n in range(starts[-1])] if names is None else list(names)
+    if len(names) != starts[-1]:
+        raise ValueError(f"there are {len(names)} names of {starts[-1]} windows; give one to each")
+    pieces = [tuple(names[start : start + len(part[-1])]) for start, part in zip(starts, parts, strict=False)]
     return joined([WindowFeatures(*part, piece) for part, piece in zip(parts, pieces, strict=True)])

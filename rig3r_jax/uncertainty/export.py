@@ -29,20 +29,20 @@ def save_head(workdir: str | Path, out: str | Path) -> str:
     head alone, for `load_head`.
     """
     task, state = open_workdir(Path(workdir), task_kind)
-    params, told = jax.device_get(state.params), f"{Path(workdir).name}, step {int(state.step)}"
+    params, source = jax.device_get(state.params), f"{Path(workdir).name}, step {int(state.step)}"
     if isinstance(task.backbone, VggtBackbone) and task.nll.parameterisation == "log_variance":
-        whole, metadata = load_params(task.config.backbone.path)
+        vggt_params, metadata = load_params(task.config.backbone.path)
         head = dict(flatten(params))
         head["fc2/bias"] = head["fc2/bias"] + np.float32(math.log(variance_factor(task.nll)))
-        arrays = flatten(whole) | {f"{BRANCH}/{name}": leaf for name, leaf in head.items()}
+        arrays = flatten(vggt_params) | {f"{BRANCH}/{name}": leaf for name, leaf in head.items()}
         fields = json.loads(metadata["fields"]) | {"log_variance": True}
-        dtypes = {"dtypes": json.dumps(_backbone_dtypes(whole, metadata))}
+        dtypes = {"dtypes": json.dumps(_backbone_dtypes(vggt_params, metadata))}
         metadata = {key: value for key, value in metadata.items() if key != "initialised"}
-        more = {"fields": json.dumps(fields), "pose_log_var": f"{told}; log of the predictive variance"}
+        more = {"fields": json.dumps(fields), "pose_log_var": f"{source}; log of the predictive variance"}
         save_params(out, nest(arrays), metadata | dtypes | more)
-        return f"{workdir} -> {out}: {task.backbone.name} with the head of {told} as {BRANCH}"
-    write_head(out, params, task.nll, told, task.backbone.digest)
-    return f"{workdir} -> {out}: the head of {told}, for {task.backbone.name}"
+        return f"{workdir} -> {out}: {task.backbone.name} with the head of {source} as {BRANCH}"
+    write_head(out, params, task.nll, source, task.backbone.digest)
+    return f"{workdir} -> {out}: the head of {source}, for {task.backbone.name}"
 
 
 def write_head(path: str | Path, params: PyTree, nll: NllOptions, source: str, backbone: str) -> None:
@@ -53,8 +53,8 @@ def write_head(path: str | Path, params: PyTree, nll: NllOptions, source: str, b
 
 def _backbone_dtypes(params: PyTree, metadata: dict[str, str]) -> dict[str, str]:
     """Types of the source's tensors that are not float32, without the head's: see weights.convert, `dtypes`."""
-    told = json.loads(metadata.get("dtypes", "{}"))
-    by_name = told if isinstance(told, dict) else dict.fromkeys(vggt.export_tensors(params, metadata), told)
+    dtypes = json.loads(metadata.get("dtypes", "{}"))
+    by_name = dtypes if isinstance(dtypes, dict) else dict.fromkeys(vggt.export_tensors(params, metadata), dtypes)
     return {name: dtype for name, dtype in by_name.items() if not name.startswith(vggt.LOG_VARIANCE_BRANCH)}
 
 

@@ -109,9 +109,9 @@ def load_cached(path: str | Path, key: dict[str, typing.Any]) -> WindowFeatures 
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
-            found = str(file["key"])
-            if found != _key_text(key):
-                logger.info("%s is of other windows (%s); they are computed anew", path, found)
+            file_key = str(file["key"])
+            if file_key != _key_text(key):
+                logger.info("%s is of other windows (%s); they are computed anew", path, file_key)
                 return None
             arrays = {field.name: file[field.name] for field in dataclasses.fields(WindowFeatures)}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

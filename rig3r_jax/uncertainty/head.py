@@ -17,7 +17,7 @@ from rig3r_jax.evaluation.likelihood import Likelihood
 from rig3r_jax.losses.pose_nll import NllOptions, covariance, initial_bias, predictive_variance
 from rig3r_jax.models import pose_uncertainty
 from rig3r_jax.training.optimizer import learning_rate_schedule, make_optimizer
-from rig3r_jax.training.state import TrainState
+from rig3r_jax.training.state import TrainState, fresh_state
 from rig3r_jax.training.step import TrainStep, make_train_step
 from rig3r_jax.uncertainty.features import WindowFeatures
 from rig3r_jax.uncertainty.objective import (
@@ -94,8 +94,7 @@ def initial_state(windows: WindowBatch, nll: NllOptions, options: HeadOptions, s
     if options.head_init == "mle":
         bias = initial_bias(mle_variance(last_residuals(windows)), nll)
     params = pose_uncertainty.init(head, jax.random.key(seed), width, options.head_init, bias)
-    zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero, params, _optimizer(options)[0].init(params), {}, zero, zero)
+    return fresh_state(params, _optimizer(options)[0])
 
 
 def make_head_step(nll: NllOptions, options: HeadOptions, accumulate: int = 1) -> TrainStep:
@@ -118,9 +117,9 @@ def _optimizer(options: HeadOptions) -> tuple[optax.GradientTransformation, opta
         warmup_steps=options.warmup_steps,
         steps=options.steps,
     )
-    given = {name: getattr(options, name) for name in ("b1", "b2", "eps", "weight_decay", "clip_norm")}
+    adamw = {name: getattr(options, name) for name in ("b1", "b2", "eps", "weight_decay", "clip_norm")}
     watch = watch_d2(options.watch, options.windows_per_step)
-    return optax.chain(make_optimizer(schedule, **given), watch), schedule
+    return optax.chain(make_optimizer(schedule, **adamw), watch), schedule
 
 
 def train_head(windows: WindowFeatures, nll: NllOptions, options: HeadOptions, seed: int) -> tuple[PyTree, Curves]:
@@ -147,10 +146,10 @@ def continue_training(
         first = int(state.step)
         rows = batch_rows(seed, first, CHUNK, options.windows_per_step, count)
         # Of the same length whatever is left: another program might round otherwise.
-        state, found = _chunk(state, windows, jnp.asarray(rows), jnp.int32(until), nll=nll, options=options)
-        found = {name: np.asarray(values, np.float64) for name, values in found.items()}
+        state, metrics = _chunk(state, windows, jnp.asarray(rows), jnp.int32(until), nll=nll, options=options)
+        metrics = {name: np.asarray(values, np.float64) for name, values in metrics.items()}
         for taken in range(int(state.step) - first):
-            history.append({"step": first + taken + 1} | {k: float(v[taken]) for k, v in found.items()})
+            history.append({"step": first + taken + 1} | {k: float(v[taken]) for k, v in metrics.items()})
     return state, history
 
 
@@ -193,7 +192,7 @@ def _apply(params: PyTree, features: Float[Array, "i b n d"], parameterisation: 
     return pose_uncertainty.build(features.shape[-1], parameterisation).apply({"params": params}, features)
 
 
-def said_covariance(
+def predicted_covariance(
     params: PyTree, windows: WindowFeatures, nll: NllOptions
 ) -> Float[np.ndarray, "b n 6"] | Float[np.ndarray, "b n 6 6"]:
     """What the head says of the last refinement's errors: predictive variances, or covariances of `cholesky`.
@@ -209,10 +208,10 @@ def said_covariance(
 def error_samples(params: PyTree, windows: WindowFeatures, nll: NllOptions) -> ErrorSamples:
     """Residuals of the last refinement with what the head says of them, for the calibration report."""
     residual = residuals_of(windows, nll.min_translation)
-    said = said_covariance(params, windows, nll)
+    spread = predicted_covariance(params, windows, nll)
     return ErrorSamples(
         residual,
-        said.reshape(len(residual), *said.shape[2:]),
+        spread.reshape(len(residual), *spread.shape[2:]),
         Likelihood(nll.likelihood, nll.dof),
         np.repeat(np.arange(len(windows)), windows.views - 1),
         windows.views,

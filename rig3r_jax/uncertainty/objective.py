@@ -80,16 +80,16 @@ class HeadObjective:
         return (batch, weights), jnp.asarray(len(batch), batch.residual.dtype)
 
     def loss(
-        self, params: PyTree, rows: tuple[WindowBatch, Float[Array, "b"]], whole: Float[Array, ""]
+        self, params: PyTree, samples: tuple[WindowBatch, Float[Array, "b"]], total: Float[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Mean]]:
         """`pose_nll` of these windows, and its metrics with d2 under the predictive variance."""
-        batch, weights = rows
+        batch, weights = samples
         features, residual = (jnp.swapaxes(x, 0, 1) for x in (batch.features, batch.residual))
         raw = pose_uncertainty.build(features.shape[-1], self.nll.parameterisation).apply({"params": params}, features)
-        loss, _, found = pose_nll(residual, raw, self.nll, batch.motion, weights)
-        found |= {STEP_D2[part]: Mean.of(value) for part, value in window_d2(residual[-1], raw[-1], self.nll).items()}
-        one, share = jnp.ones((), loss.dtype), len(batch) / whole
-        metrics = {name: value if isinstance(value, Mean) else Mean(value, one) for name, value in found.items()}
+        loss, _, metrics = pose_nll(residual, raw, self.nll, batch.motion, weights)
+        metrics |= {STEP_D2[part]: Mean.of(value) for part, value in window_d2(residual[-1], raw[-1], self.nll).items()}
+        one, share = jnp.ones((), loss.dtype), len(batch) / total
+        metrics = {name: value if isinstance(value, Mean) else Mean(value, one) for name, value in metrics.items()}
         metrics["loss/pose_uncertainty_nll"] = Mean(loss, one)
         # Losses of micro-batches add up.
         metrics |= {

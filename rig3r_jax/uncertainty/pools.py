@@ -53,8 +53,8 @@ def open_stream(config: ConfigDict, records: Records, backbone: Backbone, split:
     if sources and lacking:
         logger.warning("%s: %s have no split %r, so none of their windows are in it", split, lacking, of_sources)
     if not sources:
-        found = sorted({name for _, report in records for name, count in report.splits.items() if count})
-        raise ValueError(f"windows.splits[{number}] is {of_sources!r}; the sources of data.mixture have {found}")
+        available = sorted({name for _, report in records for name, count in report.splits.items() if count})
+        raise ValueError(f"windows.splits[{number}] is {of_sources!r}; the sources of data.mixture have {available}")
     return WindowStream(sources, backbone.sample_options(options.views), options, config.windows.seed + number)
 
 
@@ -91,11 +91,11 @@ def _computed(config: ConfigDict, stream: WindowStream, backbone: Backbone, coun
     )
     # An iterator, since a tqdm has a length and looks like what can be gone through twice.
     batches = iter(tqdm(loader, total=number, desc="windows", unit="batch", mininterval=1))
-    found = _first(backbone.features(batches), count)
+    windows = _first(backbone.features(batches), count)
     for record, reason in stream.quarantine.reasons.items():
         logger.warning("left out %s: %s", record, reason)
     drawn = [stream.window(n) for n in range(count)]
-    return dataclasses.replace(found, names=tuple(f"{window.kind} {window.name}" for window in drawn))
+    return dataclasses.replace(windows, names=tuple(f"{window.kind} {window.name}" for window in drawn))
 
 
 def windows_of(
@@ -128,11 +128,11 @@ def kinds_of(windows: WindowFeatures) -> list[str]:
 
 def _frames(windows: WindowFeatures) -> set[tuple[str, int]]:
     """(sequence, frame) of all windows of a pool."""
-    found = set()
+    frames = set()
     for name in windows.names:
         sequence, listed = name.split(" ", 1)[1].rsplit("[", 1)
-        found |= {(sequence, int(frame)) for frame in listed.rstrip("]").split(",")}
-    return found
+        frames |= {(sequence, int(frame)) for frame in listed.rstrip("]").split(",")}
+    return frames
 
 
 def _key(config: ConfigDict, records: Records, backbone: Backbone, split: str, count: int) -> dict:

@@ -38,9 +38,9 @@ def problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
     """What keeps a config from running, but for what no task can run with."""
     yield from mixture_problems(config)
     yield from least_problems(config, backbone=("batch_size", "image_size"))
-    path, given = config.backbone.path, "--config.backbone.path="
+    path, flag = config.backbone.path, "--config.backbone.path="
     if not path:
-        yield f"backbone.path is empty; give the workdir of a Rig3R run or a file of `rig3r convert vggt`: {given}PATH"
+        yield f"backbone.path is empty; give the workdir of a Rig3R run or a file of `rig3r convert vggt`: {flag}PATH"
     elif not Path(path).exists():
         yield f"backbone.path is {path!r}, which does not exist; give a workdir, or a file of `rig3r convert vggt`"
     if config.backbone.metadata not in METADATA:
@@ -104,14 +104,14 @@ def open_task(config: ConfigDict, workdir: Path) -> "UncertaintyTask":
     for _, built in records:
         logger.info("%s", built.summary())
     backbone = open_backbone(config.backbone)
-    known = workdir / BACKBONE
-    if known.exists() and known.read_text() != backbone.digest:
+    digest_file = workdir / BACKBONE
+    if digest_file.exists() and digest_file.read_text() != backbone.digest:
         raise ValueError(
             f"{workdir} was trained on another backbone than {config.backbone.path} is now; give another --workdir"
         )
     folder = Path(config.data.features) if config.data.features else workdir / FEATURES
     pools = read_pools(config, records, backbone, folder)
-    write_atomically(known, backbone.digest.encode())
+    write_atomically(digest_file, backbone.digest.encode())
     return UncertaintyTask(config, records, backbone, pools)
 
 
@@ -155,9 +155,9 @@ class UncertaintyTask:
     def short_evaluation(self, params: PyTree) -> dict[str, float]:
         """d2 and NLL of the validation windows."""
         samples = error_samples(params, self.pools.validation, self.nll)
-        found = {f"d2_{name}_mean": float(values.mean()) for name, values in squared_distances(samples).items()}
-        found["nll"] = float(negative_log_likelihood(samples).mean())
-        return {f"evaluation/validation/{name}": value for name, value in found.items()}
+        scores = {f"d2_{name}_mean": float(values.mean()) for name, values in squared_distances(samples).items()}
+        scores["nll"] = float(negative_log_likelihood(samples).mean())
+        return {f"evaluation/validation/{name}": value for name, value in scores.items()}
 
     def finish(self, params: PyTree, workdir: Path, *, step: int) -> None:
         """The calibration report, charts, and what the uncertainty is worth in a pose graph."""

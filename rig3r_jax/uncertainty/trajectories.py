@@ -28,7 +28,7 @@ from rig3r_jax.evaluation.edge_weighting import (
 from rig3r_jax.geometry import residual, se3
 from rig3r_jax.losses.pose_nll import NllOptions, window_errors
 from rig3r_jax.uncertainty.features import WindowFeatures
-from rig3r_jax.uncertainty.head import said_covariance
+from rig3r_jax.uncertainty.head import predicted_covariance
 
 KERNELS = ("none", "huber")  # that are reported
 BLIND = (CHAINED, "uniform", "constant", "predicted")  # rows that do not see the truth, so that one of them can win
@@ -143,7 +143,7 @@ def trajectory_predictions(
     with jax.enable_x64(True):
         wide = (jnp.asarray(x, jnp.float64) for x in cameras)
         first_from_camera = np.asarray(_scaled(*wide, nll.min_translation), np.float64)
-    covariance = said_covariance(params, windows, nll)
+    covariance = predicted_covariance(params, windows, nll)
     return WindowPredictions(frames.astype(np.int64), first_from_camera, covariance, true)
 
 

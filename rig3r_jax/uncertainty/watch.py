@@ -80,8 +80,8 @@ def watch_d2(options: WatchOptions, windows_per_step: int) -> optax.GradientTran
 
 def watch_state(opt_state: PyTree) -> WatchState:
     """The state of the watch inside that of an optimizer."""
-    found = [x for x in jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, WatchState))]
-    return next(x for x in found if isinstance(x, WatchState))
+    leaves = [x for x in jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, WatchState))]
+    return next(x for x in leaves if isinstance(x, WatchState))
 
 
 def watch_metrics(options: WatchOptions):
@@ -90,9 +90,9 @@ def watch_metrics(options: WatchOptions):
     def read(opt_state: PyTree) -> dict[str, Mean]:
         state, one = watch_state(opt_state), jnp.ones(())
         windowed = jnp.mean(state.recent_d2, axis=0)
-        found = {WINDOWED[part]: Mean(windowed[index], one) for index, part in enumerate(PARTS)}
-        found["train/learning_rate_factor"] = Mean(jnp.where(state.lowered, options.lower_factor, 1.0), one)
-        found[ENDED] = Mean(state.ended.astype(jnp.float32), one)
-        return found
+        metrics = {WINDOWED[part]: Mean(windowed[index], one) for index, part in enumerate(PARTS)}
+        metrics["train/learning_rate_factor"] = Mean(jnp.where(state.lowered, options.lower_factor, 1.0), one)
+        metrics[ENDED] = Mean(state.ended.astype(jnp.float32), one)
+        return metrics
 
     return read

@@ -13,11 +13,11 @@ import json, sys
 import jax
 from rig3r_jax.configs import full
 from rig3r_jax.training.sharding import batch_sharding
-from rig3r_jax.training.rig3r.setup import abstract_batch, build_run
+from rig3r_jax.training.rig3r.setup import PlacedModel, abstract_batch
 
 config = full.get_config()
 config.mesh.data, config.mesh.fsdp = int(sys.argv[1]), int(sys.argv[2])
-run = build_run(config)
+run = PlacedModel(config)
 rows = batch_sharding(run.mesh)
 batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), abstract_batch(config, 128))
 memory = run.train_step.lower(run.abstract_state, batch).compile().memory_analysis()
@@ -34,7 +34,7 @@ import jax, json, sys
 import numpy as np
 from rig3r_jax.configs import demo
 from rig3r_jax.training.transfer import to_device
-from rig3r_jax.training.rig3r.setup import build_run
+from rig3r_jax.training.rig3r.setup import PlacedModel
 from tests.batches import random_batch
 
 batch = random_batch(batch=8, views=4)
@@ -44,7 +44,7 @@ for data, fsdp, frames, accumulate in json.loads(sys.argv[2]):
     config.mesh.data, config.mesh.fsdp, config.mesh.frames, config.train.accumulate = data, fsdp, frames, accumulate
     config.sampling.num_views, config.sampling.image_size = 4, 32
     config.model.update(json.loads(sys.argv[1]))
-    run = build_run(config, jax.devices()[: data * fsdp * frames])
+    run = PlacedModel(config, jax.devices()[: data * fsdp * frames])
     state, metrics = run.train_step(run.init(), to_device(batch, run.mesh))
     losses.append([float(metrics[k].compute()) for k in ("loss/total", "train/gradient_norm")])
     # After one step the first moment is the clipped gradient times 1 - b1.

@@ -16,7 +16,7 @@ from rig3r_jax.training.optimizer import (
     path_string,
 )
 from rig3r_jax.training.rig3r.objective import MultitaskObjective
-from rig3r_jax.training.state import init_state
+from rig3r_jax.training.state import fresh_state
 from rig3r_jax.training.step import make_train_step
 from tests.batches import random_batch
 
@@ -31,7 +31,9 @@ BATCH = random_batch(batch=4, views=2)
 
 @pytest.fixture(scope="module")
 def state():
-    return jax.jit(lambda: init_state(MODEL, OPTIMIZER, jax.tree.map(jnp.asarray, BATCH.views), 0, keep_ema=True))()
+    views = jax.tree.map(jnp.asarray, BATCH.views)
+    params = jax.jit(MODEL.init)(jax.random.key(0), views)["params"]
+    return fresh_state(params, OPTIMIZER, keep_ema=True)
 
 
 def _step(**options):

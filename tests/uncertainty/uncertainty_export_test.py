@@ -17,7 +17,7 @@ from rig3r_jax.training.checkpoint import Checkpoints
 from rig3r_jax.training.config import save_config
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.rig3r.initial import init_problems
-from rig3r_jax.training.rig3r.setup import build_run
+from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.task import validate
 from rig3r_jax.uncertainty import task as task_kind
 from rig3r_jax.uncertainty.export import BRANCH, load_head
@@ -176,7 +176,7 @@ def rig3r(tmp_path_factory):
     """The workdir of a Rig3R that has not been trained."""
     workdir = tmp_path_factory.mktemp("runs") / "rig3r"
     config = load("demo")
-    run = build_run(config, jax.devices()[:1])
+    run = PlacedModel(config, jax.devices()[:1])
     workdir.mkdir()
     checkpoints = Checkpoints(workdir, 1)
     checkpoints.save(1, run.init(), {"seed": 0, "next_sample": 8})

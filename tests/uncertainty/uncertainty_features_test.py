@@ -13,7 +13,7 @@ from rig3r_jax.geometry import pose_encoding
 from rig3r_jax.geometry.recover import recover_camera
 from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.models.vggt import build_vggt
-from rig3r_jax.training.rig3r.setup import Run, build_run
+from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.uncertainty.backbone import Rig3RBackbone, VggtBackbone
 from rig3r_jax.uncertainty.features import (
     WindowFeatures,
@@ -30,12 +30,13 @@ BATCHES = [random_batch(seed, batch=2, views=3) for seed in (0, 1)]
 KEY = {"parameters": "abc", "split": "train", "count": 4, "seed": 0}
 
 
-def run_of(known_intrinsics: bool) -> Run:
+def run_of(known_intrinsics: bool) -> PlacedModel:
     config = demo.get_config()
     config.evaluation.known_intrinsics = known_intrinsics
-    run = build_run(config, jax.devices()[:1])
+    run = PlacedModel(config, jax.devices()[:1])
     sizes = {"width": WIDTH, "heads": 2, "encoder_depth": 1, "ray_hidden": 16, "points_per_patch": 4}
-    return dataclasses.replace(run, model=run.model.clone(**sizes, point_head="linear", rays_per_patch=4))
+    run.model = run.model.clone(**sizes, point_head="linear", rays_per_patch=4)
+    return run
 
 
 MODEL = run_of(True).model

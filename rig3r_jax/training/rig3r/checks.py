@@ -84,7 +84,7 @@ def _loss_and_evaluation_problems(config: ConfigDict) -> Iterator[str]:
 def _mesh_problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
     mesh, views = config.mesh, config.sampling.num_views
     rows = mesh.data * mesh.fsdp
-    wanted = rows * mesh.frames
+    places = rows * mesh.frames
     if config.evaluation.enabled and rows > 0 and config.evaluation.batch_size % rows:
         size = config.evaluation.batch_size
         yield f"evaluation.batch_size={size} must be a multiple of mesh.data * mesh.fsdp = {rows}"
@@ -103,7 +103,7 @@ def _mesh_problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
             f"mesh.frames={mesh.frames} cuts a process of {local} devices across samples; it must divide them or be a "
             "multiple of them"
         )
-    if devices is not None and wanted != devices:
+    if devices is not None and places != devices:
         alone = mesh.fsdp == mesh.frames == 1
         remedy = f"--config.mesh.data={devices}" if alone else "--config.mesh.data, .fsdp and .frames multiply"
-        yield f"mesh wants {wanted} devices, found {devices}: {remedy}"
+        yield f"mesh wants {places} devices, found {devices}: {remedy}"

@@ -17,14 +17,14 @@ logger = logging.getLogger(__name__)
 
 def check_splits(config: ConfigDict, records: Records) -> None:
     """ValueError when the split of the training or a set of the evaluation is in no source."""
-    found = sorted({split for _, report in records for split, count in report.splits.items() if count})
-    wanted = {"data.split": [config.data.split]}
+    available = sorted({split for _, report in records for split, count in report.splits.items() if count})
+    named = {"data.split": [config.data.split]}
     if config.evaluation.enabled:
-        wanted["evaluation.sets"] = list(config.evaluation.sets)
-    problems = [f"{key}: {s!r}" for key, splits in wanted.items() for s in splits if s not in found]
+        named["evaluation.sets"] = list(config.evaluation.sets)
+    problems = [f"{key}: {s!r}" for key, splits in named.items() for s in splits if s not in available]
     if problems:
         raise ValueError(
-            f"no source of data.mixture has the split of {'; '.join(problems)}; they have {', '.join(found)}"
+            f"no source of data.mixture has the split of {'; '.join(problems)}; they have {', '.join(available)}"
         )
 
 

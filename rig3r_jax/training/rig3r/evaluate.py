@@ -13,7 +13,7 @@ from rig3r_jax.schema import Batch, Predictions, Views
 from rig3r_jax.training.processes import gather
 from rig3r_jax.training.records import Records
 from rig3r_jax.training.rig3r.data import evaluation_batches
-from rig3r_jax.training.rig3r.setup import Run
+from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import leads_rows, row_share
 from rig3r_jax.training.transfer import to_device, to_host
 from rig3r_jax.training.watchdog import COMPILING, progress
@@ -21,45 +21,45 @@ from rig3r_jax.training.watchdog import COMPILING, progress
 UNTRAINED = "untrained"
 
 
-def predictor(run: Run, params: PyTree):
+def predictor(placed: PlacedModel, params: PyTree):
     """predict_fn of the evaluators: numpy views in, numpy predictions out, the rows of this process."""
 
     def predict(views: Views) -> Predictions:
         progress("predicting for the evaluation", COMPILING)
-        return to_host(run.predict(params, to_device(views, run.mesh)), run.mesh)
+        return to_host(placed.predict(params, to_device(views, placed.mesh)), placed.mesh)
 
     return predict
 
 
-def options_of(run: Run) -> EvaluationOptions:
+def options_of(placed: PlacedModel) -> EvaluationOptions:
     """config.evaluation as the evaluator's options."""
-    section = run.config.evaluation
+    section = placed.config.evaluation
     return EvaluationOptions(section.known_intrinsics, section.min_baseline, section.near_baseline)
 
 
-def full_evaluation(run: Run, params: PyTree, records: Records) -> dict[str, dict]:
+def full_evaluation(placed: PlacedModel, params: PyTree, records: Records) -> dict[str, dict]:
     """{set: {row: scores}}: every metadata setting, blank images, the untrained network and the no-network rows.
 
     The same on all processes, each of which evaluates its rows.
     """
-    section, result = run.config.evaluation, {}
+    section, result = placed.config.evaluation, {}
     for split in section.sets:
-        batches = list(evaluation_batches(run.config, records, split, row_share(run.mesh)))
+        batches = list(evaluation_batches(placed.config, records, split, row_share(placed.mesh)))
         blank = ("none", "all") if section.baselines else ()
-        rows = _evaluate(run, params, batches, tuple(SETTINGS), blank, section.baselines)
+        rows = _evaluate(placed, params, batches, tuple(SETTINGS), blank, section.baselines)
         if section.baselines:
-            untrained = _evaluate(run, run.init().params, batches, ("all",))
+            untrained = _evaluate(placed, placed.init_params(), batches, ("all",))
             rows[UNTRAINED] = untrained["all"]
         result[split] = rows
     return result
 
 
-def short_evaluation(run: Run, params: PyTree, records: Records) -> dict[str, float]:
+def short_evaluation(placed: PlacedModel, params: PyTree, records: Records) -> dict[str, float]:
     """The headline numbers of the settings none and all, as scalars for the metrics."""
     scalars = {}
-    for split in run.config.evaluation.sets:
-        batches = evaluation_batches(run.config, records, split, row_share(run.mesh))
-        rows = _evaluate(run, params, batches, ("none", "all"))
+    for split in placed.config.evaluation.sets:
+        batches = evaluation_batches(placed.config, records, split, row_share(placed.mesh))
+        rows = _evaluate(placed, params, batches, ("none", "all"))
         for setting, scores in rows.items():
             for key in ("mAA30", "RRA15", "RTA15", "chamfer_relative"):
                 scalars[f"evaluation/{split}/{setting}/{key}"] = scores[key]
@@ -67,23 +67,28 @@ def short_evaluation(run: Run, params: PyTree, records: Records) -> dict[str, fl
 
 
 def _evaluate(
-    run: Run, params: PyTree, batches: Iterable[Batch], settings: tuple[str, ...], blank=(), with_baselines=False
+    placed: PlacedModel,
+    params: PyTree,
+    batches: Iterable[Batch],
+    settings: tuple[str, ...],
+    blank: tuple[str, ...] = (),
+    with_baselines: bool = False,
 ) -> dict[str, dict]:
     """`evaluate` over the rows of all processes; of those that share rows, one counts."""
 
     def of_all(rows: dict) -> list[dict]:
-        return [part for part in gather(rows if leads_rows(run.mesh) else None) if part is not None]
+        return [part for part in gather(rows if leads_rows(placed.mesh) else None) if part is not None]
 
-    predict = predictor(run, params)
-    return evaluate(predict, batches, settings, blank, with_baselines, options_of(run), gather=of_all)
+    predict = predictor(placed, params)
+    return evaluate(predict, batches, settings, blank, with_baselines, options_of(placed), gather=of_all)
 
 
-def protocol(run: Run) -> dict[str, object]:
+def protocol(placed: PlacedModel) -> dict[str, object]:
     """How the numbers were made, to stand beside them."""
-    section = run.config.evaluation
+    section = placed.config.evaluation
     return {
         "samples_per_set": section.samples,
-        "images_per_sample": run.config.sampling.num_views,
+        "images_per_sample": placed.config.sampling.num_views,
         "intrinsics": "known" if section.known_intrinsics else "estimated",
         "min_baseline_m": section.min_baseline,
         "near_below_m": section.near_baseline,

@@ -13,7 +13,7 @@ from rig3r_jax.models.rig3r import VARIANTS, build
 from rig3r_jax.schema import RigMetadata, Views
 from rig3r_jax.training.checkpoint import Checkpoints
 from rig3r_jax.training.config import load_config, use_single_copies
-from rig3r_jax.training.rig3r.setup import build_run
+from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.weights import rig3r
 from rig3r_jax.weights.convert import load_metadata, load_params, save_params, write_torch
@@ -28,7 +28,7 @@ MEANING = (
     "time_unit",
 )  # fields of config.model that change what parameters mean, not their shapes
 EXECUTION = ("init_from", "attention", "remat", "unroll", "dtype", "dpt_chunk")  # of no account for parameters
-_SHOWN = 20  # misfits that a message lists
+_LISTED = 20  # misfits that a message lists
 
 
 def init_problems(path: str | Path, model_config: ConfigDict) -> list[str]:
@@ -38,12 +38,12 @@ def init_problems(path: str | Path, model_config: ConfigDict) -> list[str]:
     """
     try:
         metadata = load_metadata(path)
-        found = shapes(read_tensors(path))
+        file_shapes = shapes(read_tensors(path))
         fields = _fields(model_config)
-        wanted = shapes(_abstract_params(fields))
+        model_shapes = shapes(_abstract_params(fields))
     except (ValueError, FileNotFoundError) as error:
         return [f"model.init_from: {error}"]
-    return list(_problems(path, metadata, found, wanted, fields))
+    return list(_problems(path, metadata, file_shapes, model_shapes, fields))
 
 
 def initialise(
@@ -63,16 +63,16 @@ def initialise(
         ValueError: the file is of another kind or model; names every tensor that does not fit, and the remedy.
     """
     params, metadata = load_params(path)
-    found = flatten(params)
+    loaded = flatten(params)
     old = fresh.params if isinstance(fresh, TrainState) else fresh
-    problems = list(_problems(path, metadata, shapes(found), shapes(old), _fields(model_config)))
+    problems = list(_problems(path, metadata, shapes(loaded), shapes(old), _fields(model_config)))
     if problems:
         raise ValueError("\n".join(problems))
-    new = overlay(old, found)
+    new = overlay(old, loaded)
     if isinstance(fresh, TrainState):
-        ema = overlay(fresh.ema, found) if fresh.ema else fresh.ema  # buffers of its own: the step is given both
+        ema = overlay(fresh.ema, loaded) if fresh.ema else fresh.ema  # buffers of its own: the step is given both
         new = fresh.replace(params=new, ema=ema)
-    return new, origins(path, metadata, found, flatten(old))
+    return new, origins(path, metadata, loaded, flatten(old))
 
 
 def export_run(workdir: str | Path, out: str | Path) -> str:
@@ -101,14 +101,14 @@ def _newest_params(workdir: Path) -> tuple[PyTree, dict, int]:
     use_single_copies(config, jax.device_count())
     checkpoints = Checkpoints.found(workdir, config.train.keep_checkpoints)
     try:
-        state, _ = checkpoints.restore(build_run(config).abstract_state)
+        state, _ = checkpoints.restore(PlacedModel(config).abstract_state)
     finally:
         checkpoints.close()
     return state.trained_params, config.model.to_dict(), int(state.step)
 
 
-def _problems(path, metadata, found, wanted, fields) -> Iterator[str]:
-    """One line for every reason why parameters `found` are none of a model with parameters `wanted`."""
+def _problems(path, metadata, file_shapes, model_shapes, fields) -> Iterator[str]:
+    """One line for every reason why the arrays of a file are none of a model's parameters."""
     kind = metadata["kind"]
     if kind not in KINDS:
         yield (
@@ -124,14 +124,14 @@ def _problems(path, metadata, found, wanted, fields) -> Iterator[str]:
                 names = [name for name, variant in VARIANTS.items() if variant[key] == value]
                 flag = f"--config.model.variant={names[0]}" if names else "no variant has that"
             yield f"model.{key} is {fields.get(key)!r}; the weights of {path} want {value!r}: {flag}"
-    lines = misfits(found, wanted)
+    lines = misfits(file_shapes, model_shapes)
     if lines:
-        more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+        more = [f"... and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
         yield "\n    ".join(
             [
-                f"model.init_from: {len(lines)} of {len(found)} arrays of {path} ({kind}) do not fit this model; "
+                f"model.init_from: {len(lines)} of {len(file_shapes)} arrays of {path} ({kind}) do not fit this model; "
                 f"{_remedy(theirs, fields)}",
-                *lines[:_SHOWN],
+                *lines[:_LISTED],
                 *more,
             ]
         )
@@ -144,14 +144,14 @@ def _remedy(theirs: dict, fields: dict) -> str:
     flags = {key: value for key, value in theirs.items() if key in fields and fields[key] != value and key not in sizes}
     if sizes and variants and fields["variant"] not in variants:
         flags["variant"] = variants[0]
-    told = " ".join(f"--config.model.{key}={value}" for key, value in flags.items())
-    return f"try {told}" if told else f"it is of a model with {theirs}"
+    words = " ".join(f"--config.model.{key}={value}" for key, value in flags.items())
+    return f"try {words}" if words else f"it is of a model with {theirs}"
 
 
 def _fields(model_config: ConfigDict) -> dict:
     """config.model as the fields of `build`, those of its variant too."""
-    told = {key: value for key, value in model_config.to_dict().items() if key != "init_from"}
-    return {**VARIANTS.get(told["variant"], {}), **told}
+    fields = {key: value for key, value in model_config.to_dict().items() if key != "init_from"}
+    return {**VARIANTS.get(fields["variant"], {}), **fields}
 
 
 def _abstract_params(fields: dict) -> dict:

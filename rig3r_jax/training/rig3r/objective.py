@@ -26,8 +26,8 @@ class MultitaskObjective:
         return (batch.views, truth), Counts.of(truth, self.weights.reduction)
 
     def loss(
-        self, params: PyTree, rows: tuple[Views, GroundTruth], whole: Counts
+        self, params: PyTree, samples: tuple[Views, GroundTruth], totals: Counts
     ) -> tuple[Float[Array, ""], dict[str, Mean]]:
         """The multitask loss of these views over the counts of the whole batch."""
-        views, truth = rows
-        return multitask_loss(self.model.apply({"params": params}, views), truth, self.weights, whole)
+        views, truth = samples
+        return multitask_loss(self.model.apply({"params": params}, views), truth, self.weights, totals)

@@ -23,27 +23,29 @@ from rig3r_jax.training.processes import is_first
 from rig3r_jax.training.records import Records
 from rig3r_jax.training.rig3r.data import evaluation_batches
 from rig3r_jax.training.rig3r.evaluate import full_evaluation, predictor, protocol, save_evaluation
-from rig3r_jax.training.rig3r.setup import Run
+from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import row_share
 from rig3r_jax.viz.report import ExampleView, build_report
 
 CONFIDENT = 0.7  # share of the points, the most confident ones, that files and pictures show
 
 
-def write_report(run: Run, params: PyTree, records: Records, workdir: Path, evaluation: dict[str, object]) -> None:
+def write_report(
+    placed: PlacedModel, params: PyTree, records: Records, workdir: Path, evaluation: dict[str, object]
+) -> None:
     """Writes report.html, and points.ply and cameras.json of the first held-out scene with all metadata.
 
     All processes predict, the first one draws.
     """
     examples = []
-    for split in run.config.evaluation.sets:
-        batch = next(evaluation_batches(run.config, records, split, row_share(run.mesh)))
+    for split in placed.config.evaluation.sets:
+        batch = next(evaluation_batches(placed.config, records, split, row_share(placed.mesh)))
         name = split.replace("_", " ")
         for setting, told in (("all", "rig calibration, times and camera IDs given"), ("none", "images alone")):
-            predictions = predictor(run, params)(apply_setting(batch.views, setting))
+            predictions = predictor(placed, params)(apply_setting(batch.views, setting))
             if not is_first():
                 continue
-            known = run.config.evaluation.known_intrinsics
+            known = placed.config.evaluation.known_intrinsics
             title = f"{name}: {told}{', intrinsics known' if known else ''}"
             example, intrinsics = _example(title, batch, predictions, metric=setting == "all", known_intrinsics=known)
             if not examples:
@@ -53,12 +55,12 @@ def write_report(run: Run, params: PyTree, records: Records, workdir: Path, eval
         return
     build_report(
         workdir / "report.html",
-        title=run.config.title,
-        summary=_summary(run, params),
+        title=placed.config.title,
+        summary=_summary(placed, params),
         metrics=read_metrics(workdir / "metrics.jsonl"),
         evaluation=evaluation,
         examples=examples,
-        notes=tuple(run.config.notes),
+        notes=tuple(placed.config.notes),
     )
 
 
@@ -132,23 +134,23 @@ def _write_scene(workdir: Path, example: ExampleView, intrinsics: Float[np.ndarr
     write_cameras(workdir / "cameras.json", images)
 
 
-def _summary(run: Run, params: PyTree) -> dict[str, object]:
-    config = run.config
-    device = run.mesh.devices.flat[0]
+def _summary(placed: PlacedModel, params: PyTree) -> dict[str, object]:
+    config = placed.config
+    device = placed.mesh.devices.flat[0]
     return {
         "parameters": f"{sum(leaf.size for leaf in jax.tree.leaves(params)):,}",
         "steps": f"{config.train.steps:,} of {config.train.batch_size} samples",
         "images": f"{config.sampling.num_views} per sample, {config.sampling.image_size} px",
         "model": f"{config.model.variant}, {config.model.point_head} point head, {config.model.dtype}",
         "seed": str(config.seed),
-        "devices": f"{run.mesh.size} x {device.device_kind} ({platform.machine()})",
+        "devices": f"{placed.mesh.size} x {device.device_kind} ({platform.machine()})",
         "versions": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jax", "flax", "optax")),
     }
 
 
-def finish(run: Run, params: PyTree, records: Records, workdir: Path, *, step: int) -> None:
+def finish(placed: PlacedModel, params: PyTree, records: Records, workdir: Path, *, step: int) -> None:
     """Evaluates `params` and writes every file about them: evaluation.json, evaluation.md, report and scene."""
-    evaluation = {"step": step, **protocol(run), "sets": full_evaluation(run, params, records)}
+    evaluation = {"step": step, **protocol(placed), "sets": full_evaluation(placed, params, records)}
     if is_first():
         save_evaluation(evaluation, workdir)
-    write_report(run, params, records, workdir, evaluation)
+    write_report(placed, params, records, workdir, evaluation)

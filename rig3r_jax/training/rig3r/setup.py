@@ -1,7 +1,7 @@
-"""From a config to the objects of a run: model, optimizer, mesh, compiled functions, data."""
+"""From a config to its model on a mesh, its optimizer, and their compiled functions."""
 
-import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,23 +22,11 @@ from rig3r_jax.training.sharding import (
     placed_on,
     replicated,
     samples_sharding,
-    state_shardings,
+    shardings_of,
+    with_shardings,
 )
-from rig3r_jax.training.state import TrainState, init_state
+from rig3r_jax.training.state import TrainState, fresh_state
 from rig3r_jax.training.step import TrainStep, make_train_step
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """What a config becomes. `train_step` and `predict` are jitted and placed on the mesh."""
-
-    config: ConfigDict
-    mesh: Mesh
-    model: Rig3R
-    init: Callable[[], TrainState]
-    abstract_state: TrainState  # ShapeDtypeStructs with shardings
-    train_step: TrainStep
-    predict: Callable[[PyTree, Views], Predictions]
 
 
 def abstract_batch(config: ConfigDict, rows: int) -> Batch:
@@ -60,48 +48,82 @@ def build_model(config: ConfigDict, backend: str | None = None) -> Rig3R:
     return build(**{key: value for key, value in config.model.items() if key != "init_from"}, backend=backend)
 
 
-def build_run(config: ConfigDict, devices: list[jax.Device] | None = None) -> Run:
-    """Builds everything that needs no data and allocates no parameters."""
-    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.frames, devices)
-    plain = build_model(config, backend=mesh.devices.flat[0].platform)
-    model = plain if config.mesh.frames == 1 else plain.clone(attend_jointly=over_frames(plain.attend, mesh))
-    optimizer, schedule = build_optimizer(config)
+class PlacedModel:
+    """The model of a config on its mesh. Needs no data and allocates no parameters.
 
-    def init() -> TrainState:
-        views = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract_batch(config, 1).views)
-        return init_state(plain, optimizer, views, config.seed, keep_ema=config.optimizer.ema_decay > 0)
+    Functions are jitted, placed on the mesh and built at their first use: who only predicts makes no optimizer.
+    """
 
-    shapes = jax.eval_shape(init)
-    shardings = state_shardings(mesh, shapes)
-    batch, whole = batch_sharding(mesh), replicated(mesh)
-    train_step = make_train_step(
-        MultitaskObjective(model, LossWeights(**config.loss.to_dict())),
-        optimizer,
-        schedule,
-        accumulate=config.train.accumulate,
-        ema_decay=config.optimizer.ema_decay,
-    )
-    return Run(
-        config=config,
-        mesh=mesh,
-        model=model,
-        init=_on(mesh, jax.jit(init, out_shardings=shardings)),
-        abstract_state=jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
-        ),
-        train_step=_on(
-            mesh,
-            jax.jit(train_step, in_shardings=(shardings, batch), out_shardings=(shardings, whole), donate_argnums=0),
-        ),
-        predict=_on(
-            mesh,
+    def __init__(self, config: ConfigDict, devices: Sequence[jax.Device] | None = None):
+        self.config = config
+        self.mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.frames, devices)
+        self._whole_samples = build_model(config, backend=self.mesh.devices.flat[0].platform)  # knows of no mesh
+        attend = self._whole_samples.attend
+        self.model = (
+            self._whole_samples
+            if config.mesh.frames == 1
+            else self._whole_samples.clone(attend_jointly=over_frames(attend, self.mesh))
+        )
+
+    @functools.cached_property
+    def abstract_params(self) -> PyTree[jax.ShapeDtypeStruct]:
+        """Shapes and shardings of the parameters."""
+        return with_shardings(self.mesh, jax.eval_shape(self._fresh_params))
+
+    @functools.cached_property
+    def abstract_state(self) -> TrainState:
+        """Shapes and shardings of the state."""
+        return with_shardings(self.mesh, jax.eval_shape(self._fresh_state, self.abstract_params))
+
+    @functools.cached_property
+    def init_params(self) -> Callable[[], PyTree]:
+        """Fresh parameters, a function of config.seed."""
+        return OnMesh(self.mesh, jax.jit(self._fresh_params, out_shardings=shardings_of(self.abstract_params)))
+
+    def init(self) -> TrainState:
+        """A fresh state."""
+        return self._init_state(self.init_params())
+
+    @functools.cached_property
+    def predict(self) -> Callable[[PyTree, Views], Predictions]:
+        """Predictions of a batch, whole samples on every device."""
+        return OnMesh(
+            self.mesh,
             jax.jit(
-                lambda params, views: model.apply({"params": params}, views),
-                in_shardings=(shardings.params, batch),
-                out_shardings=samples_sharding(mesh),
+                lambda params, views: self.model.apply({"params": params}, views),
+                in_shardings=(shardings_of(self.abstract_params), batch_sharding(self.mesh)),
+                out_shardings=samples_sharding(self.mesh),
             ),
-        ),
-    )
+        )
+
+    @functools.cached_property
+    def train_step(self) -> TrainStep:
+        """The step of `training.step`; it is given the state's buffers to keep."""
+        config, shardings = self.config, shardings_of(self.abstract_state)
+        step = make_train_step(
+            MultitaskObjective(self.model, LossWeights(**config.loss.to_dict())),
+            *build_optimizer(config),
+            accumulate=config.train.accumulate,
+            ema_decay=config.optimizer.ema_decay,
+        )
+        places = {
+            "in_shardings": (shardings, batch_sharding(self.mesh)),
+            "out_shardings": (shardings, replicated(self.mesh)),
+        }
+        return OnMesh(self.mesh, jax.jit(step, donate_argnums=0, **places))
+
+    @functools.cached_property
+    def _init_state(self) -> Callable[[PyTree], TrainState]:
+        shardings = shardings_of(self.abstract_state)
+        return OnMesh(self.mesh, jax.jit(self._fresh_state, out_shardings=shardings, donate_argnums=0))
+
+    def _fresh_params(self) -> PyTree:
+        views = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract_batch(self.config, 1).views)
+        return self._whole_samples.init(jax.random.key(self.config.seed), views)["params"]
+
+    def _fresh_state(self, params: PyTree) -> TrainState:
+        optimizer, _ = build_optimizer(self.config)
+        return fresh_state(params, optimizer, keep_ema=self.config.optimizer.ema_decay > 0)
 
 
 def build_optimizer(config: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
@@ -117,7 +139,7 @@ def build_optimizer(config: ConfigDict) -> tuple[optax.GradientTransformation, o
     return make_optimizer(schedule, **options), schedule
 
 
-class _on:  # noqa: N801 - reads as a phrase: _on(mesh, function)
+class OnMesh:
     """A jitted function whose tracing happens on a mesh; `lower` as jit's."""
 
     def __init__(self, mesh: Mesh, function):

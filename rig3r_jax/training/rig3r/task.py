@@ -17,9 +17,10 @@ from rig3r_jax.training.rig3r.checks import problems
 from rig3r_jax.training.rig3r.data import check_splits, training_stream
 from rig3r_jax.training.rig3r.flops import train_flops
 from rig3r_jax.training.rig3r.initial import initialise
-from rig3r_jax.training.rig3r.setup import Run, build_run
+from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import row_share
 from rig3r_jax.training.state import TrainState
+from rig3r_jax.training.step import TrainStep
 from rig3r_jax.training.transfer import to_device
 
 __all__ = ("Rig3RTask", "open_task", "problems", "use_devices")  # a training.task.TaskKind
@@ -35,7 +36,7 @@ def open_task(config: ConfigDict, workdir: Path) -> "Rig3RTask":
     for _, built in records:
         logger.info("%s", built.summary())
     check_splits(config, records)
-    return Rig3RTask(build_run(config), records)
+    return Rig3RTask(PlacedModel(config), records)
 
 
 def use_devices(config: ConfigDict, count: int) -> None:
@@ -62,20 +63,28 @@ class Rig3RTask:
     loss_name = "loss/total"
     ends_early = False
 
-    def __init__(self, run: Run, records: Records):
-        self.run, self.records, self.config = run, records, run.config
-        self.abstract_state, self.train_step = run.abstract_state, run.train_step
-        self.devices = tuple(run.mesh.devices.flat)
-        views, size, rows = run.config.sampling.num_views, run.config.sampling.image_size, run.config.train.batch_size
-        self.images_per_step = rows * views
-        self.operations_per_step = rows * train_flops(run.model, views, size, size)
+    def __init__(self, placed: PlacedModel, records: Records):
+        self.placed, self.records, self.config = placed, records, placed.config
+        self.devices = tuple(placed.mesh.devices.flat)
+        sampling, rows = self.config.sampling, self.config.train.batch_size
+        self.images_per_step = rows * sampling.num_views
+        side = sampling.image_size
+        self.operations_per_step = rows * train_flops(placed.model, sampling.num_views, side, side)
+
+    @property
+    def abstract_state(self) -> TrainState:
+        return self.placed.abstract_state
+
+    @property
+    def train_step(self) -> TrainStep:
+        return self.placed.train_step
 
     def init(self) -> TrainState:
         """A fresh state, with the parameters of config.model.init_from laid over it."""
-        state = self.run.init()
+        state = self.placed.init()
         if self.config.model.init_from:
-            state, told = initialise(state, self.config.model.init_from, self.config.model)
-            logger.info("parameters from %s", told)
+            state, origins = initialise(state, self.config.model.init_from, self.config.model)
+            logger.info("parameters from %s", origins)
         return state
 
     def batches(self, position: Position) -> "_Batches":
@@ -88,18 +97,18 @@ class Rig3RTask:
 
     def short_evaluation(self, params: PyTree) -> dict[str, float]:
         """The headline numbers of the settings none and all."""
-        return evaluate.short_evaluation(self.run, params, self.records)
+        return evaluate.short_evaluation(self.placed, params, self.records)
 
     def finish(self, params: PyTree, workdir: Path, *, step: int) -> None:
         """evaluation.json, evaluation.md, report.html, points.ply and cameras.json."""
-        report.finish(self.run, params, self.records, workdir, step=step)
+        report.finish(self.placed, params, self.records, workdir, step=step)
 
 
 class _Batches:
     """The loader of a run."""
 
     def __init__(self, task: Rig3RTask, position: Position):
-        config, self._mesh = task.config, task.run.mesh
+        config, self._mesh = task.config, task.placed.mesh
         self._stream = training_stream(config, task.records)
         part, parts = row_share(self._mesh)
         self._loader = make_loader(

@@ -11,7 +11,7 @@ from rig3r_jax.configs import demo as demo_config
 from rig3r_jax.training.checkpoint import Checkpoints
 from rig3r_jax.training.config import save_config
 from rig3r_jax.training.rig3r.initial import export_run, init_problems, initialise, save_run
-from rig3r_jax.training.rig3r.setup import build_run
+from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.weights.convert import load_metadata, load_params, save_params
 from rig3r_jax.weights.engine import flatten
 from rig3r_jax.weights.files import read_tensors, write_tensors
@@ -28,7 +28,7 @@ def demo(repo, **model):
 
 @pytest.fixture(scope="module")
 def run(repo):
-    return build_run(demo(repo, position="rope"))
+    return PlacedModel(demo(repo, position="rope"))
 
 
 @pytest.fixture
