@@ -21,10 +21,11 @@ def recover_camera(
     reflected = directions.flip(-3, -2)
     apart, together = ((directions + sign * reflected).square().sum(-1) for sign in (-1, 1))
     squares = x**2 + y**2
-    weights = torch.where(squares > 0, 1 / torch.where(squares > 0, squares, 1), 0)
+    present = directions.any(-1)  # a zero direction counts for nothing
+    weights = torch.where(squares > 0, 1 / torch.where(squares > 0, squares, 1), 0) * (present & present.flip(-2, -1))
     along = together[..., None] * torch.stack([x, y], dim=-1) ** 2
-    normal = torch.einsum("...rci,...rcj,rc->...ij", along, along, weights)
-    right = torch.einsum("...rci,...rc,rc->...i", along, apart, weights)
+    normal = torch.einsum("...rci,...rcj,...rc->...ij", along, along, weights)
+    right = torch.einsum("...rci,...rc,...rc->...i", along, apart, weights)
     inverse_squares = torch.linalg.solve_ex(normal, right).result.clamp(min=1e-6)
     focal = torch.tensor([width / 2, height / 2], dtype=dtype, device=device) / inverse_squares.sqrt()
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rig3r_jax.benchmarks.torch_fast import fast_twin, masked_loss
 from rig3r_jax.benchmarks.torch_recover import recover_camera
+from rig3r_jax.geometry.camera import cell_pixels
 from rig3r_jax.parity.torch_losses import ground_truth
 from rig3r_jax.parity.torch_optimizer import adamw
 from rig3r_jax.parity.torch_run import Recipe
@@ -161,11 +162,13 @@ class TorchInference(Contestant):
         height, width = self.views.images.shape[2:4]
 
         def infer(views: Views):
-            out = model(views)
-            cameras = [
-                recover_camera(out[f"{name}_directions"], out[f"{name}_center"], height, width)
-                for name in ("pose", "rig")
-            ]
+            out, cameras = model(views), []
+            for name in ("pose", "rig"):
+                directions = out[f"{name}_directions"]
+                rows, cols = directions.shape[-3:-1]
+                rows, cols = cell_pixels(height, rows).tolist(), cell_pixels(width, cols).tolist()
+                on_image = views.image_mask[..., rows, :][..., cols]  # rays of padding count for nothing
+                cameras.append(recover_camera(directions * on_image[..., None], out[f"{name}_center"], height, width))
             return out["points"], out["confidence"], *cameras
 
         self.held_infer = compiler(infer)
