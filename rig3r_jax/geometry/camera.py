@@ -1,18 +1,30 @@
-"""Cameras: pixels to rays and points to pixels, for the pinhole, Brown-Conrady and Kannala-Brandt (fisheye) models.
+"""Cameras: pixels, grids of them, and lenses, which turn pixels into rays and points into pixels.
 
 Pixel centres lie at +0.5, (u, v) is (right, down), intrinsics are 3x3 and upper triangular.
 The leading axes of intrinsics and distortion are the first axes of pixels and points: intrinsics (b v 3 3) meet points
 (b v h w 3), intrinsics (3 3) meet anything; a grid shared by many cameras is passed with axes of length 1 before it.
+A lens of numpy arrays meets numpy points in numpy, in their own precision (float64 in all host code); where either is
+JAX's, in JAX.
 """
+
+import typing
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jaxtyping import Array, Float, Int
 
-from rig3r_jax.geometry.numerics import align_leading, safe_divide, safe_norm, safe_normalize
-
-_NEWTON_STEPS = 8  # quadratic convergence: 5 are enough for lenses up to 120 degrees
+from rig3r_jax.geometry.distortion import distort_brown, distort_fisheye, undistort_brown, undistort_fisheye
+from rig3r_jax.geometry.numerics import (
+    AnyArray,
+    align_leading,
+    array_module,
+    safe_divide,
+    safe_norm,
+    safe_normalize,
+)
 
 
 def pixel_centers(height: int, width: int, dtype=jnp.float32) -> Float[Array, "{height} {width} 2"]:
@@ -40,150 +52,181 @@ def stride_pixels(size: int, count: int) -> Int[np.ndarray, "{count}"]:
     return stride // 2 + stride * np.arange(count)
 
 
-def normalized_from_pixels(pixels: Float[Array, "... 2"], intrinsics: Float[Array, "*b 3 3"]) -> Float[Array, "... 2"]:
+def normalized_from_pixels(
+    pixels: Float[AnyArray, "... 2"], intrinsics: Float[AnyArray, "*b 3 3"]
+) -> Float[AnyArray, "... 2"]:
     """(x, y) on the plane z = 1 of the camera: K^-1 (u, v, 1), skew included."""
     k = align_leading(intrinsics, 2, pixels.ndim - 1)
     y = (pixels[..., 1] - k[..., 1, 2]) / k[..., 1, 1]
     x = (pixels[..., 0] - k[..., 0, 2] - k[..., 0, 1] * y) / k[..., 0, 0]
-    return jnp.stack([x, y], axis=-1)
+    return array_module(pixels, intrinsics).stack([x, y], axis=-1)
 
 
 def pixels_from_normalized(
-    normalized: Float[Array, "... 2"], intrinsics: Float[Array, "*b 3 3"]
-) -> Float[Array, "... 2"]:
+    normalized: Float[AnyArray, "... 2"], intrinsics: Float[AnyArray, "*b 3 3"]
+) -> Float[AnyArray, "... 2"]:
     """(u, v) of points (x, y) on the plane z = 1."""
+    xp = array_module(normalized, intrinsics)
     k = align_leading(intrinsics, 2, normalized.ndim - 1)
     x, y = normalized[..., 0], normalized[..., 1]
-    return jnp.stack([k[..., 0, 0] * x + k[..., 0, 1] * y + k[..., 0, 2], k[..., 1, 1] * y + k[..., 1, 2]], axis=-1)
+    return xp.stack([k[..., 0, 0] * x + k[..., 0, 1] * y + k[..., 0, 2], k[..., 1, 1] * y + k[..., 1, 2]], axis=-1)
 
 
-def rays(pixels: Float[Array, "... 2"], intrinsics: Float[Array, "*b 3 3"]) -> Float[Array, "... 3"]:
-    """Unit directions_camera of a pinhole's pixels."""
-    return _unit_rays(normalized_from_pixels(pixels, intrinsics))
+@typing.no_type_check
+@struct.dataclass(eq=False)
+class Lens:
+    """What a camera does to light: one camera's, or those of many with leading axes. Use a class of LENSES."""
+
+    intrinsics: Float[AnyArray, "*b 3 3"]  # pixels
+
+    kind: typing.ClassVar[str]  # the name in files
+    coefficients: typing.ClassVar[tuple[str, ...]]  # names of the entries of `distortion`, in order
+
+    def rays(self, pixels: Float[AnyArray, "... 2"]) -> Float[AnyArray, "... 3"]:
+        """Unit directions_camera of pixels."""
+        return self._directions(normalized_from_pixels(pixels, self.intrinsics))
+
+    def project(self, points_camera: Float[AnyArray, "... 3"]) -> Float[AnyArray, "... 2"]:
+        """Pixels of points. Where z <= 0 they mean nothing (but are finite) except for a fisheye: mask by z."""
+        return pixels_from_normalized(self._image(points_camera), self.intrinsics)
+
+    def crop(self, left: float | int | Float[AnyArray, "*b"], top: float | int | Float[AnyArray, "*b"]) -> "Lens":
+        """The lens after the first `left` columns and `top` rows of pixels are cut away (negative: padding added)."""
+        return self.replace(intrinsics=self.intrinsics - self._rows(left, top, 0.0) * self.intrinsics[..., 2:, :])
+
+    def resize(
+        self, scale_u: float | int | Float[AnyArray, "*b"], scale_v: float | int | Float[AnyArray, "*b"]
+    ) -> "Lens":
+        """The lens after the width is multiplied by scale_u, the height by scale_v (centres at +0.5: no shift)."""
+        return self.replace(intrinsics=self.intrinsics * self._rows(scale_u, scale_v, 1.0))
+
+    def to_numbers(self) -> dict[str, str | float]:
+        """One camera's kind, fx, fy, cx, cy and coefficients by name, for files; ValueError where they do not do."""
+        self.check("lens")
+        k = np.asarray(self.intrinsics, np.float64)
+        if abs(k[0, 1]) > 1e-6 * k[0, 0]:
+            raise ValueError(f"intrinsics {k.tolist()} have entries beside fx, fy, cx, cy; remove the skew first")
+        focal_and_centre = {"fx": k[0, 0], "fy": k[1, 1], "cx": k[0, 2], "cy": k[1, 2]}
+        named = focal_and_centre | dict(zip(self.coefficients, np.asarray(self.distortion, np.float64), strict=True))
+        return {"kind": self.kind} | {name: float(value) for name, value in named.items()}
+
+    def check(self, where: str, error: type[ValueError] = ValueError) -> None:
+        """Raises `error`, naming `where`, value and rule, unless this is the lens of one camera that can be used."""
+        k, distortion = np.asarray(self.intrinsics), np.asarray(self.distortion)
+        if k.shape != (3, 3) or not np.isfinite(k).all():
+            raise error(f"{where}: intrinsics {k.tolist()} must be a finite 3x3 matrix")
+        if not (k[0, 0] > 0 and k[1, 1] > 0):
+            raise error(f"{where}: focal lengths {k[0, 0]}, {k[1, 1]} must be positive pixels")
+        if np.any(k[1:, 0]) or np.any(k[2] != [0, 0, 1]):
+            raise error(f"{where}: intrinsics {k.tolist()} must be upper triangular with a 1 at the end")
+        if distortion.shape != (len(self.coefficients),) or not np.isfinite(distortion).all():
+            names = " ".join(self.coefficients)
+            raise error(f"{where}: distortion {distortion.tolist()} of a {self.kind} lens must be finite {names}")
+
+    def _rows(self, first, second, third) -> AnyArray:
+        """Numbers for the three rows of the intrinsics, which broadcast against them."""
+        dtype, xp = self.intrinsics.dtype, array_module(self.intrinsics, first, second)
+        rows = xp.broadcast_arrays(*(xp.asarray(row, dtype) for row in (first, second, third)))
+        return xp.stack(rows, axis=-1)[..., None]
+
+    def __eq__(self, other: object) -> bool:
+        """Same kind and numbers. Of concrete arrays only, as `hash`."""
+        return type(self) is type(other) and all(map(np.array_equal, jax.tree.leaves(self), jax.tree.leaves(other)))
+
+    def __hash__(self) -> int:
+        return hash((self.kind, *(tuple(np.ravel(leaf).tolist()) for leaf in jax.tree.leaves(self))))
 
 
-def project(points_camera: Float[Array, "... 3"], intrinsics: Float[Array, "*b 3 3"]) -> Float[Array, "... 2"]:
-    """Pixels of points in front of a pinhole. For z <= 0 they mean nothing (but are finite): mask by z."""
-    return pixels_from_normalized(_perspective(points_camera), intrinsics)
+@struct.dataclass(eq=False)
+class Pinhole(Lens):
+    """Straight lines stay straight."""
+
+    kind = "pinhole"
+    coefficients = ()
+
+    @property
+    def distortion(self) -> Float[AnyArray, "*b 0"]:
+        """No coefficients."""
+        return self.intrinsics[..., 0, :0]
+
+    def _directions(self, normalized):
+        return _unit_rays(normalized)
+
+    def _image(self, points_camera):
+        return _perspective(points_camera)
 
 
-def distort_brown(normalized: Float[Array, "... 2"], distortion: Float[Array, "*b 5"]) -> Float[Array, "... 2"]:
-    """Brown-Conrady (k1, k2, p1, p2, k3), in the order of OpenCV, on the plane z = 1."""
-    k1, k2, p1, p2, k3 = jnp.moveaxis(align_leading(distortion, 1, normalized.ndim - 1), -1, 0)
-    x, y = normalized[..., 0], normalized[..., 1]
-    r2 = x * x + y * y
-    radial = 1.0 + r2 * (k1 + r2 * (k2 + r2 * k3))
-    return jnp.stack(
-        [
-            x * radial + 2.0 * p1 * x * y + p2 * (r2 + 2.0 * x * x),
-            y * radial + p1 * (r2 + 2.0 * y * y) + 2.0 * p2 * x * y,
-        ],
-        axis=-1,
-    )
+@typing.no_type_check
+@struct.dataclass(eq=False)
+class Brown(Lens):
+    """Brown-Conrady: radial and tangential distortion of lenses of moderate fields, OpenCV's order of coefficients."""
+
+    distortion: Float[AnyArray, "*b 5"]
+
+    kind = "brown"
+    coefficients = ("k1", "k2", "p1", "p2", "k3")
+
+    def _directions(self, normalized):
+        return _unit_rays(undistort_brown(normalized, self.distortion))
+
+    def _image(self, points_camera):
+        return distort_brown(_perspective(points_camera), self.distortion)
 
 
-def undistort_brown(distorted: Float[Array, "... 2"], distortion: Float[Array, "*b 5"]) -> Float[Array, "... 2"]:
-    """Inverse of `distort_brown` inside the region where the model is one-to-one, by a fixed number of Newton steps."""
+@typing.no_type_check
+@struct.dataclass(eq=False)
+class Fisheye(Lens):
+    """Kannala-Brandt: fields over 180 degrees, points behind the image plane too. OpenCV's and COLMAP's fisheye."""
 
-    def step(normalized, target, coefficients):
-        def model(point):
-            return distort_brown(point, coefficients)
+    distortion: Float[AnyArray, "*b 4"]
 
-        error = model(normalized) - target
-        along_x = jnp.zeros_like(normalized).at[..., 0].set(1.0)
-        a, c = jnp.moveaxis(jax.jvp(model, (normalized,), (along_x,))[1], -1, 0)
-        b, d = jnp.moveaxis(jax.jvp(model, (normalized,), (1.0 - along_x,))[1], -1, 0)
-        # The steps carry no derivative of the Jacobian: it would only multiply an error that is zero at the solution.
-        a, b, c, d = (jax.lax.stop_gradient(entry) for entry in (a, b, c, d))
-        solved = jnp.stack([d * error[..., 0] - b * error[..., 1], a * error[..., 1] - c * error[..., 0]], axis=-1)
-        return normalized - safe_divide(solved, (a * d - b * c)[..., None])
+    kind = "fisheye"
+    coefficients = ("k1", "k2", "k3", "k4")
 
-    shape = jnp.broadcast_shapes(distorted.shape[:-1], align_leading(distortion, 1, distorted.ndim - 1).shape[:-1])
-    return _newton(step, jnp.broadcast_to(distorted, (*shape, 2)), distortion)
+    def _directions(self, normalized):
+        xp = array_module(normalized, self.distortion)
+        angle = undistort_fisheye(safe_norm(normalized, keepdims=True), self.distortion)
+        # sin(angle) / angle times angle / radius, so that the centre needs no special case but the norm's.
+        return xp.concatenate([xp.sin(angle) * safe_normalize(normalized), xp.cos(angle)], axis=-1)
 
-
-def rays_brown(
-    pixels: Float[Array, "... 2"], intrinsics: Float[Array, "*b 3 3"], distortion: Float[Array, "*b 5"]
-) -> Float[Array, "... 3"]:
-    """Unit directions_camera of the pixels of a Brown-Conrady camera."""
-    return _unit_rays(undistort_brown(normalized_from_pixels(pixels, intrinsics), distortion))
+    def _image(self, points_camera):
+        across = points_camera[..., :2]
+        angle = array_module(across).arctan2(safe_norm(across, keepdims=True), points_camera[..., 2:])
+        return distort_fisheye(angle, self.distortion) * safe_normalize(across)
 
 
-def project_brown(
-    points_camera: Float[Array, "... 3"], intrinsics: Float[Array, "*b 3 3"], distortion: Float[Array, "*b 5"]
-) -> Float[Array, "... 2"]:
-    """Pixels of points in front of a Brown-Conrady camera; see `project` for z <= 0."""
-    return pixels_from_normalized(distort_brown(_perspective(points_camera), distortion), intrinsics)
+LENSES: dict[str, type[Lens]] = {lens.kind: lens for lens in (Pinhole, Brown, Fisheye)}
 
 
-def distort_fisheye(angle: Float[Array, "..."], distortion: Float[Array, "*b 4"]) -> Float[Array, "..."]:
-    """Kannala-Brandt (k1..k4): the radius on the unit image of a ray at `angle` radians from the optical axis."""
-    k1, k2, k3, k4 = jnp.moveaxis(align_leading(distortion, 1, angle.ndim), -1, 0)
-    a2 = angle * angle
-    return angle * (1.0 + a2 * (k1 + a2 * (k2 + a2 * (k3 + a2 * k4))))
+def make_lens(kind: str, intrinsics: Float[AnyArray, "*b 3 3"], distortion: Float[AnyArray, "*b n"]) -> Lens:
+    """The lens of a kind with its coefficients in order (a pinhole has none); ValueError for an unknown kind."""
+    if kind not in LENSES:
+        raise ValueError(f"lens {kind!r} is unknown; kinds: {', '.join(LENSES)}")
+    lens = LENSES[kind]
+    return lens(intrinsics, distortion) if lens.coefficients else lens(intrinsics)
 
 
-def undistort_fisheye(radius: Float[Array, "..."], distortion: Float[Array, "*b 4"]) -> Float[Array, "..."]:
-    """Inverse of `distort_fisheye` where that grows with the angle, by a fixed number of Newton steps; radians."""
-
-    def step(angle, target, coefficients):
-        value, slope = jax.jvp(lambda a: distort_fisheye(a, coefficients), (angle,), (jnp.ones_like(angle),))
-        return angle - safe_divide(value - target, jax.lax.stop_gradient(slope))
-
-    shape = jnp.broadcast_shapes(radius.shape, align_leading(distortion, 1, radius.ndim).shape[:-1])
-    return _newton(step, jnp.broadcast_to(radius, shape), distortion)
-
-
-def rays_fisheye(
-    pixels: Float[Array, "... 2"], intrinsics: Float[Array, "*b 3 3"], distortion: Float[Array, "*b 4"]
-) -> Float[Array, "... 3"]:
-    """Unit directions_camera of the pixels of a Kannala-Brandt camera; fields over 180 degrees are allowed."""
-    normalized = normalized_from_pixels(pixels, intrinsics)
-    angle = undistort_fisheye(safe_norm(normalized), distortion)[..., None]
-    # sin(angle) / angle times angle / radius, so that the centre needs no special case but the norm's.
-    return jnp.concatenate([jnp.sin(angle) * safe_normalize(normalized), jnp.cos(angle)], axis=-1)
+def lens_from_numbers(numbers: Mapping[str, typing.Any]) -> Lens:
+    """Inverse of `Lens.to_numbers`, in float64; ValueError for unknown kinds, and missing, extra or useless numbers."""
+    kind = numbers.get("kind")
+    names = ("fx", "fy", "cx", "cy", *(LENSES[kind].coefficients if kind in LENSES else ()))
+    lens = make_lens(kind, np.eye(3), np.zeros(len(names) - 4))
+    if set(numbers) != {"kind", *names}:
+        raise ValueError(f"lens has {', '.join(map(str, numbers))}; a {kind} one has kind, {', '.join(names)}")
+    try:
+        fx, fy, cx, cy, *distortion = (float(numbers[name]) for name in names)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"lens {dict(numbers)} must hold numbers ({error})") from error
+    lens = make_lens(kind, np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]), np.array(distortion))
+    lens.check("lens")
+    return lens
 
 
-def project_fisheye(
-    points_camera: Float[Array, "... 3"], intrinsics: Float[Array, "*b 3 3"], distortion: Float[Array, "*b 4"]
-) -> Float[Array, "... 2"]:
-    """Pixels of points seen by a Kannala-Brandt camera, behind the image plane too."""
-    across = points_camera[..., :2]
-    off_axis = safe_norm(across)
-    angle = jnp.arctan2(off_axis, points_camera[..., 2])
-    return pixels_from_normalized(distort_fisheye(angle, distortion)[..., None] * safe_normalize(across), intrinsics)
+def _unit_rays(normalized: Float[AnyArray, "... 2"]) -> Float[AnyArray, "... 3"]:
+    xp = array_module(normalized)
+    directions = xp.concatenate([normalized, xp.ones_like(normalized[..., :1])], axis=-1)
+    return directions / xp.linalg.norm(directions, axis=-1, keepdims=True)  # at least 1 long
 
 
-def crop_intrinsics(
-    intrinsics: Float[Array, "*b 3 3"], left: float | int | Float[Array, "*b"], top: float | int | Float[Array, "*b"]
-) -> Float[Array, "*b 3 3"]:
-    """Intrinsics after the first `left` columns and `top` rows of pixels are cut away (negative: padding added)."""
-    return intrinsics.at[..., 0, 2].add(-left).at[..., 1, 2].add(-top)
-
-
-def resize_intrinsics(
-    intrinsics: Float[Array, "*b 3 3"],
-    scale_u: float | int | Float[Array, "*b"],
-    scale_v: float | int | Float[Array, "*b"],
-) -> Float[Array, "*b 3 3"]:
-    """Intrinsics after the width is multiplied by scale_u, the height by scale_v (centres at +0.5: no shift)."""
-    scale_u, scale_v = (jnp.asarray(scale, intrinsics.dtype)[..., None] for scale in (scale_u, scale_v))
-    return intrinsics.at[..., 0, :].multiply(scale_u).at[..., 1, :].multiply(scale_v)
-
-
-def _unit_rays(normalized: Float[Array, "... 2"]) -> Float[Array, "... 3"]:
-    directions = jnp.concatenate([normalized, jnp.ones_like(normalized[..., :1])], axis=-1)
-    return directions / jnp.linalg.norm(directions, axis=-1, keepdims=True)  # at least 1 long
-
-
-def _perspective(points_camera: Float[Array, "... 3"]) -> Float[Array, "... 2"]:
+def _perspective(points_camera: Float[AnyArray, "... 3"]) -> Float[AnyArray, "... 2"]:
     return safe_divide(points_camera[..., :2], points_camera[..., 2:])
-
-
-def _newton(step, target, coefficients):
-    """The last step alone carries the derivative, which by the implicit function theorem is the solution's."""
-    fixed_target, fixed_coefficients = jax.lax.stop_gradient((target, coefficients))
-    solution = jax.lax.fori_loop(
-        0, _NEWTON_STEPS - 1, lambda _, estimate: step(estimate, fixed_target, fixed_coefficients), fixed_target
-    )
-    return step(jax.lax.stop_gradient(solution), target, coefficients)

@@ -1,37 +1,50 @@
 """Norms, angles, series and products that stay finite, differentiable and exact at their singular points."""
 
 import math
+import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+
+AnyArray = Array | np.ndarray
 
 _SERIES_TERMS = 12  # of trig_remainder, enough for float64 below _SERIES_BOUND
 _SERIES_BOUND = 4.0  # squared angle under which the series is used
 
 
-def safe_sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def array_module(*arrays: object) -> types.ModuleType:
+    """jax.numpy where one of the arrays is JAX's, else numpy: so host code keeps float64 and no compiler runs."""
+    return jnp if any(isinstance(array, jax.Array) for array in arrays) else np
+
+
+def safe_sqrt(x: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
     """Square root, 0 with gradient 0 where x <= 0 (the plain one has an infinite gradient at 0)."""
+    xp = array_module(x)
     positive = x > 0
     # Double where: the inner one keeps inf and NaN out of the branch that is not taken, the outer one out of the value.
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+    return xp.where(positive, xp.sqrt(xp.where(positive, x, 1.0)), 0.0)
 
 
-def safe_norm(x: Float[Array, "..."], axis: int = -1, keepdims: bool = False) -> Float[Array, "..."]:
+def safe_norm(x: Float[AnyArray, "..."], axis: int = -1, keepdims: bool = False) -> Float[AnyArray, "..."]:
     """Euclidean norm with gradient 0 at the zero vector."""
-    return safe_sqrt(jnp.sum(x * x, axis=axis, keepdims=keepdims))
+    xp = array_module(x)
+    return safe_sqrt(xp.asarray(xp.sum(x * x, axis=axis, keepdims=keepdims)))  # a vector's sum in numpy is no array
 
 
-def safe_normalize(x: Float[Array, "*b"], axis: int = -1) -> Float[Array, "*b"]:
+def safe_normalize(x: Float[AnyArray, "*b"], axis: int = -1) -> Float[AnyArray, "*b"]:
     """Unit vectors along `axis`; the zero vector stays zero, with gradient 0."""
+    xp = array_module(x)
     norm = safe_norm(x, axis=axis, keepdims=True)
-    return jnp.where(norm > 0, x / jnp.where(norm > 0, norm, 1.0), 0.0)
+    return xp.where(norm > 0, x / xp.where(norm > 0, norm, 1.0), 0.0)
 
 
-def safe_divide(numerator: Float[Array, "..."], denominator: Float[Array, "..."]) -> Float[Array, "..."]:
+def safe_divide(numerator: Float[AnyArray, "..."], denominator: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
     """numerator / denominator, 0 with gradient 0 where the denominator is 0."""
+    xp = array_module(numerator, denominator)
     usable = denominator != 0
-    return jnp.where(usable, numerator / jnp.where(usable, denominator, 1.0), 0.0)
+    return xp.where(usable, numerator / xp.where(usable, denominator, 1.0), 0.0)
 
 
 def angle_between(a: Float[Array, "... c"], b: Float[Array, "... c"]) -> Float[Array, "..."]:
@@ -80,7 +93,7 @@ def matvec(matrix: Float[Array, "... i j"], vector: Float[Array, "... j"]) -> Fl
     return jnp.sum(matrix * vector[..., None, :], axis=-1)
 
 
-def align_leading(values: Float[Array, "..."], core: int, leading: int) -> Float[Array, "..."]:
+def align_leading(values: Float[AnyArray, "..."], core: int, leading: int) -> Float[AnyArray, "..."]:
     """Values whose leading axes line up with the FIRST of `leading` axes of another array.
 
     `values` ends in `core` axes of its own (2 for matrices); axes of length 1 go before them until `leading` other axes
@@ -88,4 +101,4 @@ def align_leading(values: Float[Array, "..."], core: int, leading: int) -> Float
     """
     missing = leading - (values.ndim - core)
     first = values.ndim - core
-    return jnp.expand_dims(values, tuple(range(first, first + missing))) if missing > 0 else values
+    return array_module(values).expand_dims(values, tuple(range(first, first + missing))) if missing > 0 else values

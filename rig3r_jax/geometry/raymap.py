@@ -17,7 +17,7 @@ def raymap(
     """(directions_a, center_a): unit directions through the centres of rows x cols equal cells of the image."""
     cells = camera.cell_centers(height, width, rows, cols, intrinsics.dtype)
     cells = cells.reshape(*(1,) * (intrinsics.ndim - 2), rows, cols, 2)
-    directions_camera = camera.rays(cells, intrinsics)
+    directions_camera = camera.Pinhole(intrinsics).rays(cells)
     return so3.rotate(se3.rotation(a_from_camera), directions_camera), se3.translation(a_from_camera)
 
 

@@ -98,7 +98,7 @@ def recover_rotation(
     """a_from_camera's rotation: Kabsch's between the rays that the intrinsics give and the directions in frame a."""
     rows, cols = directions.shape[-3:-1]
     cells = camera.cell_centers(height, width, rows, cols, directions.dtype)
-    directions_camera = camera.rays(cells.reshape(*(1,) * (directions.ndim - 3), rows, cols, 2), intrinsics)
+    directions_camera = camera.Pinhole(intrinsics).rays(cells.reshape(*(1,) * (directions.ndim - 3), rows, cols, 2))
     flat = (*directions.shape[:-3], rows * cols, 3)
     directions = jnp.swapaxes(safe_normalize(directions).reshape(flat), -1, -2)
     return so3.nearest_rotation(matmul(directions, directions_camera.reshape(flat)))

@@ -20,7 +20,7 @@ from rig3r_jax.benchmarks.setting import host_batch, host_parameters, read_setti
 from rig3r_jax.benchmarks.torch_fast import attention_on, masked_loss  # noqa: E402
 from rig3r_jax.benchmarks.torch_step import TorchTraining  # noqa: E402
 from rig3r_jax.benchmarks.train import check_equal_work  # noqa: E402
-from rig3r_jax.geometry.camera import cell_centers, rays  # noqa: E402
+from rig3r_jax.geometry.camera import Pinhole, cell_centers  # noqa: E402
 from rig3r_jax.geometry.recover import recover_camera  # noqa: E402
 from rig3r_jax.losses.multitask import LossWeights  # noqa: E402
 from rig3r_jax.parity.inputs import random_batch  # noqa: E402
@@ -203,7 +203,7 @@ def test_cameras_of_rays_are_those_of_ours():
     intrinsics = np.tile(np.eye(3, dtype=np.float32), (5, 1, 1))
     intrinsics[:, 0, 0], intrinsics[:, 1, 1] = rng.uniform(30, 90, (2, 5))
     intrinsics[:, 0, 2], intrinsics[:, 1, 2] = 32, 24
-    directions = rays(cell_centers(48, 64, 6, 8)[None], jnp.asarray(intrinsics))
+    directions = Pinhole(jnp.asarray(intrinsics)).rays(cell_centers(48, 64, 6, 8)[None])
     directions = np.einsum("bij,brcj->brci", rotation, directions) + 0.01 * rng.normal(size=(5, 6, 8, 3))
     directions, center = directions.astype(np.float32), rng.normal(size=(5, 3)).astype(np.float32)
     ours = recover_camera(jnp.asarray(directions), jnp.asarray(center), 48, 64)

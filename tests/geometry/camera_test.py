@@ -1,12 +1,15 @@
 """Pixels and rays: conventions by example, lens models by round trip and against OpenCV."""
 
+import json
+
 import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rig3r_jax.geometry import camera
+from rig3r_jax.geometry import camera, distortion
+from rig3r_jax.geometry.camera import Brown, Fisheye, Pinhole
 
 INTRINSICS = np.array([[310.0, 1.5, 322.0], [0.0, 305.0, 244.0], [0.0, 0.0, 1.0]])
 BROWN = np.array([-0.28, 0.09, 0.0012, -0.0007, -0.012])
@@ -15,6 +18,9 @@ FISHEYE = np.array([0.021, -0.013, 0.004, -0.0006])
 
 def single(array):
     return jnp.asarray(np.asarray(array, np.float32))
+
+
+rays_of = jax.jit(lambda lens, pixels: lens.rays(pixels))
 
 
 def points_in_front(count=200, seed=0, field=0.9):
@@ -51,14 +57,14 @@ def test_project_inverts_rays_for_every_batch(batch):
     intrinsics = single(np.broadcast_to(INTRINSICS, (*batch, 3, 3)) * (1 + 0.1 * rng.random((*batch, 1, 1))))
     intrinsics = intrinsics.at[..., 2, 2].set(1.0)
     pixels = single(rng.uniform(0, 600, (*batch, 4, 5, 2)))
-    directions = jax.jit(camera.rays)(pixels, intrinsics)
+    directions = rays_of(Pinhole(intrinsics), pixels)
     np.testing.assert_allclose(np.linalg.norm(directions, axis=-1), 1.0, atol=1e-6)
-    np.testing.assert_allclose(camera.project(7.0 * directions, intrinsics), pixels, atol=2e-3, rtol=1e-6)
+    np.testing.assert_allclose(Pinhole(intrinsics).project(7.0 * directions), pixels, atol=2e-3, rtol=1e-6)
 
 
 def test_project_is_finite_behind_and_beside_the_camera():
     points = single([[1.0, 1, 0], [0, 0, 0], [1, 1, -2]])
-    value, gradient = jax.value_and_grad(lambda p: camera.project(p, single(INTRINSICS)).sum())(points)
+    value, gradient = jax.value_and_grad(lambda p: Pinhole(single(INTRINSICS)).project(p).sum())(points)
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
@@ -66,7 +72,7 @@ def test_brown_agrees_with_opencv():
     points, no_skew = points_in_front(), INTRINSICS * (1 - np.eye(3, k=1))
     theirs = cv2.projectPoints(points, np.zeros(3), np.zeros(3), no_skew, BROWN)[0][:, 0]
     with jax.enable_x64(True):
-        ours = camera.project_brown(jnp.asarray(points), jnp.asarray(no_skew), jnp.asarray(BROWN))
+        ours = Brown(jnp.asarray(no_skew), jnp.asarray(BROWN)).project(jnp.asarray(points))
     np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 
@@ -74,19 +80,20 @@ def test_fisheye_agrees_with_opencv():
     points, no_skew = points_in_front(field=2.5), INTRINSICS * (1 - np.eye(3, k=1))
     theirs = cv2.fisheye.projectPoints(points[:, None], np.zeros(3), np.zeros(3), no_skew, FISHEYE)[0][:, 0]
     with jax.enable_x64(True):
-        ours = camera.project_fisheye(jnp.asarray(points), jnp.asarray(no_skew), jnp.asarray(FISHEYE))
+        ours = Fisheye(jnp.asarray(no_skew), jnp.asarray(FISHEYE)).project(jnp.asarray(points))
     np.testing.assert_allclose(ours, theirs, atol=1e-9)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-6), ("float64", 1e-13)])
 def test_rays_of_distorted_pixels_meet_the_points(dtype, tolerance):
     with jax.enable_x64(dtype == "float64"):
-        k, brown, fisheye = (jnp.asarray(a.astype(dtype)) for a in (INTRINSICS, BROWN, FISHEYE))
+        k, *coefficients = (jnp.asarray(a.astype(dtype)) for a in (INTRINSICS, BROWN, FISHEYE))
+        brown, fisheye = Brown(k, coefficients[0]), Fisheye(k, coefficients[1])
         front = jnp.asarray(points_in_front(field=0.7).astype(dtype))
-        pairs = [(front, jax.jit(camera.rays_brown)(camera.project_brown(front, k, brown), k, brown))]
+        pairs = [(front, rays_of(brown, brown.project(front)))]
         around = jnp.asarray(np.random.default_rng(1).normal(size=(300, 3)).astype(dtype))
         around = around[around[:, 2] > -0.2 * jnp.linalg.norm(around, axis=-1)]  # a field of 200 degrees
-        pairs += [(around, jax.jit(camera.rays_fisheye)(camera.project_fisheye(around, k, fisheye), k, fisheye))]
+        pairs += [(around, rays_of(fisheye, fisheye.project(around)))]
         for points, directions in pairs:
             assert directions.dtype == dtype
             exact = np.asarray(points, np.float64) / np.linalg.norm(points, axis=-1, keepdims=True)
@@ -95,14 +102,14 @@ def test_rays_of_distorted_pixels_meet_the_points(dtype, tolerance):
 
 def test_zero_distortion_is_the_pinhole():
     pixels, k = camera.pixel_centers(6, 8) * 80, single(INTRINSICS)
-    np.testing.assert_allclose(camera.rays_brown(pixels, k, jnp.zeros(5)), camera.rays(pixels, k), atol=1e-6)
+    np.testing.assert_allclose(Brown(k, jnp.zeros(5)).rays(pixels), Pinhole(k).rays(pixels), atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("distort", "undistort", "coefficients", "value"),
     [
-        (camera.distort_brown, camera.undistort_brown, BROWN, np.array([0.4, -0.3])),
-        (camera.distort_fisheye, camera.undistort_fisheye, FISHEYE, np.array(0.9)),
+        (distortion.distort_brown, distortion.undistort_brown, BROWN, np.array([0.4, -0.3])),
+        (distortion.distort_fisheye, distortion.undistort_fisheye, FISHEYE, np.array(0.9)),
     ],
 )
 def test_undistortion_is_differentiable_by_the_implicit_function(distort, undistort, coefficients, value):
@@ -125,25 +132,91 @@ def test_lens_models_batch_over_cameras_and_stay_finite_at_the_axis():
     k = single(np.broadcast_to(INTRINSICS, (2, 3, 3)))
     brown, fisheye = single(np.stack([BROWN, 0 * BROWN])), single(np.stack([FISHEYE, 0 * FISHEYE]))
     pixels = (camera.pixel_centers(4, 5) * 100)[None]
-    for rays, coefficients in ((camera.rays_brown, brown), (camera.rays_fisheye, fisheye)):
-        batched = jax.jit(rays)(pixels, k, coefficients)
+    for lenses in (Brown(k, brown), Fisheye(k, fisheye)):
+        batched = rays_of(lenses, pixels)
         assert batched.shape == (2, 4, 5, 3)
-        np.testing.assert_allclose(batched[1], jax.jit(rays)(pixels[0], k[1], coefficients[1]), atol=1e-6)
+        np.testing.assert_allclose(batched[1], rays_of(jax.tree.map(lambda x: x[1], lenses), pixels[0]), atol=1e-6)
     axis = single(INTRINSICS[:2, 2])
-    for function in (camera.rays_brown, camera.rays_fisheye):
-        coefficients = single(BROWN if function is camera.rays_brown else FISHEYE)
-        assert np.isfinite(jax.jit(jax.jacrev(function))(axis, single(INTRINSICS), coefficients)).all()
-    assert np.isfinite(
-        jax.jit(jax.jacrev(camera.project_fisheye))(single([0, 0, 1]), single(INTRINSICS), single(FISHEYE))
-    ).all()
+    for lens in (Brown(k[0], brown[0]), Fisheye(k[0], fisheye[0])):
+        by_pixel, by_lens = jax.jit(jax.jacrev(lambda pixel, lens: lens.rays(pixel), (0, 1)))(axis, lens)
+        assert np.isfinite(by_pixel).all() and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(by_lens))
+    ahead = jax.jit(jax.jacrev(lambda point: Fisheye(k[0], fisheye[0]).project(point)))(single([0, 0, 1]))
+    assert np.isfinite(ahead).all()
 
 
-def test_intrinsics_follow_crop_and_resize():
-    points, k = single(points_in_front()), single(INTRINSICS)
-    pixels = camera.project(points, k)
-    cropped = camera.project(points, camera.crop_intrinsics(k, 12, -7.5))
-    np.testing.assert_allclose(cropped, pixels - np.array([12, -7.5]), atol=1e-3)
-    resized = camera.project(points, camera.resize_intrinsics(k, 0.5, 2.0))
+@pytest.mark.parametrize("lens", [Pinhole, Brown, Fisheye])
+def test_intrinsics_follow_crop_and_resize(lens):
+    lens = lens(single(INTRINSICS), *(single(c) for c in {Pinhole: [], Brown: [BROWN], Fisheye: [FISHEYE]}[lens]))
+    points = single(points_in_front())
+    pixels = lens.project(points)
+    np.testing.assert_allclose(lens.crop(12, -7.5).project(points), pixels - np.array([12, -7.5]), atol=1e-3)
+    resized = lens.resize(0.5, 2.0).project(points)
     np.testing.assert_allclose(resized, pixels * np.array([0.5, 2.0]), rtol=1e-5, atol=1e-3)
-    per_camera = camera.resize_intrinsics(jnp.stack([k, k]), single([1.0, 0.5]), 1.0)
-    np.testing.assert_allclose(per_camera[1], camera.resize_intrinsics(k, 0.5, 1.0))
+    per_camera = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), lens).resize(single([1.0, 0.5]), 1.0)
+    np.testing.assert_allclose(per_camera.intrinsics[1], lens.resize(0.5, 1.0).intrinsics)
+
+
+NO_SKEW = np.where([[0, 1, 0], [0, 0, 0], [0, 0, 0]], 0.0, INTRINSICS)
+LENSES = [Pinhole(INTRINSICS), Brown(INTRINSICS, BROWN), Fisheye(INTRINSICS, FISHEYE)]
+
+
+@pytest.mark.parametrize("lens", LENSES, ids=[lens.kind for lens in LENSES])
+def test_numpy_stays_numpy_in_float64(lens):
+    """Without x64, and without a compiler: what host code wants. The same numbers as JAX's in float64."""
+    points = points_in_front(field=0.7)
+    pixels = lens.project(points)
+    directions = lens.rays(pixels)
+    moved = lens.crop(3, 4.5).resize(0.5, 1 / 3)
+    arrays = (pixels, directions, moved.intrinsics, lens.project(points[0]), lens.rays(pixels[0]))
+    assert all(type(array) is np.ndarray and array.dtype == np.float64 for array in arrays)
+    np.testing.assert_allclose(directions, points / np.linalg.norm(points, axis=-1, keepdims=True), atol=1e-13)
+    np.testing.assert_allclose(moved.project(points), (pixels - (3, 4.5)) * (0.5, 1 / 3), rtol=1e-12, atol=1e-10)
+    np.testing.assert_array_equal(lens.rays(pixels[0]), directions[0])
+    with jax.enable_x64(True):
+        device = jax.tree.map(jnp.asarray, lens)
+        np.testing.assert_allclose(device.project(jnp.asarray(points)), pixels, rtol=1e-13, atol=1e-10)
+        np.testing.assert_allclose(rays_of(device, jnp.asarray(pixels)), directions, atol=1e-14)
+    halves = jax.tree.map(np.float32, lens)
+    assert (
+        halves.rays(pixels.astype(np.float32)).dtype == halves.resize(0.5, np.float64(2)).intrinsics.dtype == np.float32
+    )
+    assert isinstance(lens.rays(single(pixels)), jax.Array)
+
+
+@pytest.mark.parametrize("lens", LENSES, ids=[lens.kind for lens in LENSES])
+def test_numbers_for_files_lose_nothing_but_skew_is_refused(lens):
+    with pytest.raises(ValueError, match="skew"):
+        lens.to_numbers()
+    lens = lens.replace(intrinsics=NO_SKEW)
+    numbers = lens.to_numbers()
+    assert (numbers["kind"], numbers["fx"], numbers["cy"]) == (lens.kind, 310.0, 244.0)
+    back = camera.lens_from_numbers(json.loads(json.dumps(numbers)))
+    assert back == lens and hash(back) == hash(lens) and back.intrinsics.dtype == np.float64
+    assert back != lens.crop(1, 0) and {back, lens, lens.crop(1, 0)} == {lens, lens.crop(1, 0)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "mirror"}, "lens 'mirror' is unknown; kinds: pinhole, brown, fisheye"),
+        ({"kind": "pinhole"}, "a pinhole one has kind, fx, fy, cx, cy$"),
+        ({"k5": 0.1}, "k4, k5; a fisheye one has kind, fx"),
+        ({"fx": "wide"}, "must hold numbers"),
+        ({"fy": -2.0}, "focal lengths 310.0, -2.0 must be positive"),
+        ({"cx": np.nan}, "finite 3x3"),
+        ({"k2": np.inf}, "a fisheye lens must be finite k1 k2 k3 k4"),
+    ],
+)
+def test_numbers_that_make_no_lens_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        camera.lens_from_numbers(LENSES[2].replace(intrinsics=NO_SKEW).to_numbers() | change)
+
+
+def test_a_lens_has_the_coefficients_of_its_kind():
+    for lens, wrong in ((Brown, FISHEYE), (Fisheye, BROWN)):
+        with pytest.raises(KeyError, match=f"front: distortion .* of a {lens.kind} lens must be finite"):
+            lens(INTRINSICS, wrong).check("front", _NamedError)
+
+
+class _NamedError(ValueError, KeyError):
+    """An error of the caller's own type."""

@@ -47,7 +47,7 @@ def test_points_of_depth_project_to_their_pixels_at_their_depth():
     points_camera = se3.apply(camera_from_world, jax.jit(pose_encoding.points_from_depth)(depth, encoding))
     np.testing.assert_allclose(points_camera[..., 2], depth, rtol=1e-5)
     pixels = jnp.broadcast_to(camera.pixel_centers(HEIGHT, WIDTH), (2, 3, HEIGHT, WIDTH, 2))
-    np.testing.assert_allclose(camera.project(points_camera, intrinsics), pixels, atol=1e-3)
+    np.testing.assert_allclose(camera.Pinhole(intrinsics).project(points_camera), pixels, atol=1e-3)
 
 
 def test_an_angle_of_view_of_zero_has_points_and_gradients():

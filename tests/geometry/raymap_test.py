@@ -39,7 +39,7 @@ def test_rays_pass_through_the_points_of_their_pixels(batch):
     # Depth is along the camera's axis, and the pixels are the points' own.
     points_camera = se3.apply(se3.inverse(world_from_camera), points)
     np.testing.assert_allclose(points_camera[..., 2], depth, rtol=1e-5)
-    pixels = camera.project(points_camera, intrinsics)
+    pixels = camera.Pinhole(intrinsics).project(points_camera)
     expected = np.broadcast_to(camera.pixel_centers(height, width), pixels.shape)
     np.testing.assert_allclose(pixels, expected, atol=1e-4)
 
@@ -47,4 +47,4 @@ def test_rays_pass_through_the_points_of_their_pixels(batch):
 def test_a_patch_ray_passes_through_the_centre_of_its_patch():
     intrinsics = jnp.array([[50.0, 0, 31], [0, 60, 33], [0, 0, 1]])
     directions, _ = raymap.raymap(jnp.eye(4), intrinsics, 64, 48, 4, 3)
-    np.testing.assert_allclose(camera.project(directions, intrinsics)[1, 2], [40.0, 24.0], rtol=1e-5)
+    np.testing.assert_allclose(camera.Pinhole(intrinsics).project(directions)[1, 2], [40.0, 24.0], rtol=1e-5)

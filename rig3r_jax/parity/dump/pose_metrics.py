@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rig3r_jax.evaluation import points, pose, rig
-from rig3r_jax.geometry import align, camera, recover, se3
+from rig3r_jax.geometry import align, recover, se3
+from rig3r_jax.geometry.camera import Pinhole
 from rig3r_jax.geometry.raymap import raymap
 from rig3r_jax.parity.compare import Comparison, Skipped
 from rig3r_jax.parity.dump.folder import Archive, Dump
@@ -68,7 +69,7 @@ def _rays(archive: Archive) -> dict[str, Any]:
     }
     for name, shift in (("half", 0.0), ("int", 0.5)):
         # A pixel at integer u is our pixel at u + 0.5 of a camera whose principal point lies half a pixel further.
-        shifted = camera.crop_intrinsics(intrinsics, -shift, -shift)
+        shifted = Pinhole(intrinsics).crop(-shift, -shift).intrinsics
         ours[f"dirs_{name}"] = _raymap(world_from_camera, shifted, height, width, height, width)[0]
         for noise in ("", "_noisy"):
             if f"dirs_{name}{noise}" in archive:
