@@ -3,7 +3,6 @@
 import datetime
 import importlib.metadata
 import importlib.util
-import json
 import math
 import os
 import platform
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import jax
 
-from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.formats.json_file import write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
 Row = Mapping[str, str | int | float | None]
@@ -41,7 +40,7 @@ def save_result(folder: Path, name: str, settings: Mapping[str, object], rows: S
     """Writes `folder`/`name`.json: environment, settings, rows; numbers that are not finite become null."""
     path = Path(folder) / f"{name}.json"
     content = {"benchmark": name, "environment": environment(), "settings": dict(settings), "rows": list(rows), **more}
-    write_atomically(path, (json.dumps(_plain(content), indent=1) + "\n").encode())
+    write_json(path, content)
     return path
 
 
@@ -68,15 +67,6 @@ def _cell(value: str | int | float | None) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _plain(value):
-    """NaN and infinity, which JSON has no word for, as null; mappings and sequences as JSON's own."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _processor() -> str:

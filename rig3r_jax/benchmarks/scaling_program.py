@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import json
 import math
 import os
 import subprocess
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from rig3r_jax.benchmarks.hlo import Program
+from rig3r_jax.formats.json_file import read_json, write_json
 from rig3r_jax.models.dpt import views_at_a_time
 from rig3r_jax.models.remat import kept_bytes
 from rig3r_jax.models.rig3r import Rig3R
@@ -72,7 +72,7 @@ def compile_for(config: ConfigDict, devices: int) -> Compiled:
         texts = sorted(dump.glob(f"*jit_train_step*before_{_PASS}.txt"))
         if not texts:
             raise ValueError(f"XLA wrote no program before its pass {_PASS}: this jaxlib names it differently")
-        return Compiled(**json.loads(out.read_text()), program=Program(texts[-1].read_text()))
+        return Compiled(**read_json(out), program=Program(texts[-1].read_text()))
 
 
 def mesh_config(config: ConfigDict, devices: int, *, fsdp: int, frames: int) -> ConfigDict:
@@ -144,7 +144,7 @@ def _main(settings: str, out: str) -> None:
         "cpu_temporaries": memory.temp_size_in_bytes,
         "seconds": time.perf_counter() - start,
     }
-    Path(out).write_text(json.dumps(found))
+    write_json(out, found)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from rig3r_jax.data import records
 from rig3r_jax.data.record_source import FRAMES, SCENES, TFDS_VERSION, dataset_folder, read_build
 from rig3r_jax.data.scene import BadRecord, Scene
 from rig3r_jax.data.sources import SOURCES
+from rig3r_jax.formats.json_file import read_json, write_json
 
 _PER_FILE = {SCENES: 64, FRAMES: 4096}  # records
 _BAD_SCENES_SHOWN = 20
@@ -109,8 +110,9 @@ def build_records(
         report = _write(partial, source, loaders, max_bad_fraction, progress)
         files = sorted(path for part in (SCENES, FRAMES) for path in dataset_folder(partial, part).iterdir())
         sizes = {str(path.relative_to(partial)): path.stat().st_size for path in files}
-        _write_json(partial / "quarantine.json", [{"scene": name, "reason": reason} for name, reason in report.skipped])
-        _write_json(partial / "build.json", {"asked": stamp, "splits": report.splits, "bytes": sizes})
+        skipped = [{"scene": name, "reason": reason} for name, reason in report.skipped]
+        write_json(partial / "quarantine.json", skipped, indent=2)
+        write_json(partial / "build.json", {"asked": stamp, "splits": report.splits, "bytes": sizes}, indent=2)
         try:
             os.rename(partial, out)  # atomic; replaces an empty folder
         except OSError:
@@ -238,7 +240,7 @@ def _find_built(out: Path, stamp: dict[str, Any]) -> BuildReport | None:
         keys = [key for key in stamp if asked.get(key) != stamp[key]]
         differing = "; ".join(f"{key}: {asked.get(key)!r} there, {stamp[key]!r} asked" for key in keys)
         raise ValueError(f"{out}: holds other records ({differing}); give a new folder, or delete it first")
-    skipped = [(entry["scene"], entry["reason"]) for entry in json.loads((out / "quarantine.json").read_text())]
+    skipped = [(entry["scene"], entry["reason"]) for entry in read_json(out / "quarantine.json")]
     return BuildReport(path=out, splits=build["splits"], skipped=skipped, reused=True)
 
 
@@ -263,10 +265,6 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         pass
     return process != os.getpid()  # our own number, found before we made the folder, is of an earlier process
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def _listing(skipped: list[tuple[str, str]]) -> list[str]:

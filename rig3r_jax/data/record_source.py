@@ -6,7 +6,6 @@ rig_scenes/1.0.0/               a TFDS data set: `tfds.data_source("rig_scenes",
 rig_frames/1.0.0/               another, of images and depths; a scene knows the number of its first frame
 """
 
-import json
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
@@ -16,6 +15,7 @@ import tensorflow_datasets as tfds
 
 from rig3r_jax.data import records
 from rig3r_jax.data.scene import BadRecord, Scene
+from rig3r_jax.formats.json_file import read_json
 
 SCENES, FRAMES, TFDS_VERSION = "rig_scenes", "rig_frames", "1.0.0"
 
@@ -92,7 +92,7 @@ class _Part:
 def read_build(folder: Path) -> dict[str, Any] | None:
     file = folder / "build.json"
     try:
-        build = json.loads(file.read_text())
+        build = read_json(file)
         return {key: build[key] for key in ("asked", "splits", "bytes")}
     except FileNotFoundError:
         return None

@@ -26,6 +26,7 @@ from rig3r_jax.evaluation.error_samples import (
     whiten,
 )
 from rig3r_jax.evaluation.likelihood import Likelihood
+from rig3r_jax.formats.json_file import plain
 
 DIMENSIONS = ("v_x", "v_y", "v_z", "w_x", "w_y", "w_z")
 CENTRAL_LEVELS = {f"{k}sigma": math.erf(k / math.sqrt(2.0)) for k in (1, 2, 3)}  # 68.3, 95.4, 99.7 percent
@@ -93,7 +94,7 @@ class CalibrationReport:
 
     def to_json(self) -> dict[str, typing.Any]:
         """Plain numbers, lists and dicts; null for what is NaN."""
-        return _plain(dataclasses.asdict(self))
+        return plain(dataclasses.asdict(self))
 
 
 def calibration_report(
@@ -304,14 +305,3 @@ def _windowed(
         low, high = _squared_distance(name, distances[name], samples).band
         found[f"{name}_inside"] = float(np.mean((low <= means) & (means <= high))) if len(means) else math.nan
     return found
-
-
-def _plain(value: typing.Any) -> typing.Any:
-    """What JSON can hold."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return int(value) if isinstance(value, np.integer) else value

@@ -1,10 +1,10 @@
 """Calibration reports as Markdown tables: several side by side, and one in full."""
 
-import math
 from collections.abc import Mapping
 
 from rig3r_jax.evaluation.calibration import CENTRAL_LEVELS, DIMENSIONS, WINDOWS, CalibrationReport
 from rig3r_jax.evaluation.error_samples import GROUPS
+from rig3r_jax.formats import markdown
 
 LEGEND = (
     "d2: mean squared error over the predictive variance, of 3 components. Below its band: under-confident (sigma too "
@@ -14,6 +14,7 @@ LEGEND = (
     "NLL; positive is better. rho: rank correlation of sigma with the size of the error. Pairs: translation / "
     "rotation. -: nothing to measure."
 )
+_Kinds = Mapping[str, CalibrationReport]  # "before" and "after" recalibration, or "" for the one that there is
 _PARTS = {"trans": "translation", "rot": "rotation", "pose": "both"}
 
 
@@ -21,12 +22,12 @@ def summary_markdown(reports: Mapping[str, CalibrationReport]) -> str:
     """One row per report under its label, and one more after recalibration where it has been done."""
     titles = ["predictions", "law", "d2 translation", "status", "d2 rotation", "status", "coverage", "NLL", "margin"]
     titles += ["rho translation", "rho rotation", "sigma m", "sigma rad", f"worst d2 of {WINDOWS} windows"]
-    lines = [_row(titles), "|---|---|" + "---:|" * (len(titles) - 2)]
+    rows = []
     for label, report in reports.items():
-        lines.append(_row([label, *_summary(report)]))
+        rows.append([label, *_summary(report)])
         if report.recalibrated is not None:
-            lines.append(_row([f"{label}, recalibrated", *_summary(report.recalibrated)]))
-    return "\n".join([*lines, "", LEGEND]) + "\n"
+            rows.append([f"{label}, recalibrated", *_summary(report.recalibrated)])
+    return "\n".join([markdown.table(titles, rows, left=2), "", LEGEND]) + "\n"
 
 
 def report_markdown(report: CalibrationReport, title: str = "Calibration") -> str:
@@ -41,30 +42,30 @@ def report_markdown(report: CalibrationReport, title: str = "Calibration") -> st
     return "\n\n".join(blocks) + "\n"
 
 
-def _distance_table(kinds):
+def _distance_table(kinds: _Kinds) -> str:
     titles = ["d2", "mean", "target", "calibrated in", "status", "p95", "p95 of chi-square", "KS", "raw", "raw target"]
-    lines = [_row(titles), "|---|" + "---:|" * (len(titles) - 1)]
+    rows = []
     for kind, report in kinds.items():
         for name, part in report.d2.items():
             label = f"{_PARTS[name]} {kind}".strip()
             band = f"{part.band[0]:.2f} to {part.band[1]:.2f}"
             cells = [f"{part.mean:.2f}", f"{part.target:.2f}", band, part.status, f"{part.p95:.2f}"]
             cells += [f"{part.p95_expected:.2f}", f"{part.ks:.3f}", f"{part.raw_mean:.2f}", f"{part.raw_target:.2f}"]
-            lines.append(_row([label, *cells]))
-    return "\n".join(lines)
+            rows.append([label, *cells])
+    return markdown.table(titles, rows)
 
 
-def _coverage_table(kinds):
+def _coverage_table(kinds: _Kinds) -> str:
     titles = [f"{100 * level:.1f} % {kind}".strip() for kind in kinds for level in CENTRAL_LEVELS.values()]
-    lines = [_row(["coverage, percent", *titles]), "|---|" + "---:|" * len(titles)]
+    rows = []
     names = ("pooled", *GROUPS, *DIMENSIONS, "whitened")
     for name in (name for name in names if all(name in report.coverage for report in kinds.values())):
         shares = [report.coverage[name][level] for report in kinds.values() for level in CENTRAL_LEVELS]
-        lines.append(_row([_PARTS.get(name, name), *(f"{100 * share:.1f}" for share in shares)]))
-    return "\n".join(lines)
+        rows.append([_PARTS.get(name, name), *(f"{100 * share:.1f}" for share in shares)])
+    return markdown.table(["coverage, percent", *titles], rows)
 
 
-def _score_table(kinds):
+def _score_table(kinds: _Kinds) -> str:
     rows = {
         "NLL per component": [_number(report.nll, 4) for report in kinds.values()],
         **{
@@ -92,11 +93,11 @@ def _score_table(kinds):
         rows[f"worst d2 {_PARTS[name]} over {WINDOWS} windows"] = [
             _number(report.windowed_d2[f"{name}_max"], 2) for report in kinds.values()
         ]
-    lines = [_row(["score", *(kind or "value" for kind in kinds)]), "|---|" + "---:|" * len(kinds)]
-    return "\n".join(lines + [_row([label, *cells]) for label, cells in rows.items()])
+    titles = ["score", *(kind or "value" for kind in kinds)]
+    return markdown.table(titles, [[label, *cells] for label, cells in rows.items()])
 
 
-def _summary(report):
+def _summary(report: CalibrationReport) -> list[str]:
     cells = [_law(report)]
     for name in GROUPS:
         cells += [f"{report.d2[name].mean:.2f}", report.d2[name].status]
@@ -108,18 +109,14 @@ def _summary(report):
     return [*cells, " / ".join(worst)]
 
 
-def _law(report):
+def _law(report: CalibrationReport) -> str:
     law = report.likelihood
     return f"Student-t, {law.dof:g} dof" if law.name == "student_t" else law.name.capitalize()
 
 
-def _number(value, places):
-    return "-" if math.isnan(value) else f"{value:.{places}f}"
+def _number(value: float, places: int) -> str:
+    return markdown.number(value, f".{places}f")
 
 
-def _signed(value):
-    return "-" if math.isnan(value) else f"{value:+.3f}"
-
-
-def _row(cells):
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def _signed(value: float) -> str:
+    return markdown.number(value, "+.3f")

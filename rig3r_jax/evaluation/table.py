@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from rig3r_jax.formats import markdown
+
 # Column title -> key of a row's scores. A trailing * marks errors of direction in 0..180 degrees, not folded to 0..90.
 POSE_COLUMNS = {
     "RRA5": "RRA5",
@@ -76,11 +78,9 @@ def format_markdown(evaluation: dict) -> str:
         lines += [f"## {set_name}", ""]
         for title, groups in BLOCKS.items():
             titles = [f"{group} {column}".strip() for group, _, columns in groups for column in columns]
-            lines += [f"### {title}", "", _markdown_row(["row", *titles])]
-            lines.append("|" + "---|" + "---:|" * len(titles))
-            lines += [_markdown_row([label, *_cells(groups, scores)]) for label, scores in rows.items()]
-            lines.append("")
-    return "\n".join([*lines, LEGEND.replace("*", "\\*")]) + "\n"
+            cells = [[label, *_cells(groups, scores)] for label, scores in rows.items()]
+            lines += [f"### {title}", "", markdown.table(["row", *titles], cells), ""]
+    return "\n".join([*lines, markdown.escape(LEGEND)]) + "\n"
 
 
 def _sets(evaluation: dict) -> dict:
@@ -99,9 +99,7 @@ def _cells(groups: Sequence[tuple], scores: dict | None = None, titles: bool = F
 
 
 def _number(key: str, value: float | int) -> str:
-    if math.isnan(value):
-        return "-"
-    return str(int(value)) if key in _COUNTS else f"{value:.{_PLACES.get(key, 1)}f}"
+    return markdown.number(value, ".0f" if key in _COUNTS else f".{_PLACES.get(key, 1)}f")
 
 
 def _group_line(groups: Sequence[tuple], widths: Sequence[int], label_width: int) -> str:
@@ -111,7 +109,3 @@ def _group_line(groups: Sequence[tuple], widths: Sequence[int], label_width: int
         line += f"  {f' {title} '.center(width - 2, '-')}"
         start += len(columns)
     return line
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("*", "\\*").replace("|", "\\|") for cell in cells) + " |"

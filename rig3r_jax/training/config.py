@@ -7,17 +7,19 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.formats.json_file import read_json
 
 
 def save_config(config: ConfigDict, path: Path) -> None:
     """Writes the config as JSON; `load_config` reads it back."""
+    # Python's own words for inf and NaN: a config is read back as it was.
     write_atomically(path, (json.dumps(_plain(config), indent=2) + "\n").encode())
 
 
 def load_config(path: Path) -> ConfigDict:
     """The config that a workdir was trained with."""
     try:
-        loaded = json.loads(Path(path).read_text())
+        loaded = read_json(path)
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: this is no workdir of a run; give the --workdir of main.py") from None
     for section, key, value in _NEWER_KEYS:

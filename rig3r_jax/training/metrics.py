@@ -1,12 +1,12 @@
 """Metrics on their way out: CLU writers (TensorBoard, log) and metrics.jsonl. Only this file imports TensorFlow."""
 
-import json
 import math
 import os
 import typing
 from pathlib import Path
 
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.formats.json_file import json_line, read_json_lines
 from rig3r_jax.losses.mean import Mean
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: its start-up notes are not ours
@@ -23,15 +23,14 @@ class MetricsWriter:
         if not only_log:
             path = Path(workdir) / "metrics.jsonl"
             kept = [row for row in read_metrics(path) if row["step"] <= resume_step] if path.exists() else []
-            write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+            write_atomically(path, "".join(map(json_line, kept)).encode())
             self._file = path.open("a", buffering=1)
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
         """One row; a value that is not finite is written as null to metrics.jsonl."""
         self._clu.write_scalars(step, scalars)
         if self._file:
-            row = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
-            self._file.write(json.dumps({"step": step, **row}) + "\n")
+            self._file.write(json_line({"step": step, **scalars}))
 
     def flush(self) -> None:
         """Everything written so far is on disk."""
@@ -46,15 +45,7 @@ class MetricsWriter:
 
 def read_metrics(path: Path) -> list[dict[str, typing.Any]]:
     """Rows of a metrics.jsonl; a last line that was cut short by a kill is left out."""
-    rows = []
-    lines = Path(path).read_text().splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise ValueError(f"{path}:{number}: not JSON ({error}); delete the line") from error
-    return rows
+    return [row for _, row in read_json_lines(path)]
 
 
 def merge_window(window: list[dict[str, Mean]]) -> dict[str, float]:

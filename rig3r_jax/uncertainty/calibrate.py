@@ -9,17 +9,14 @@ pose_graph.md, .json      held-out trajectories under the recipe's weights; traj
 """
 
 import dataclasses
-import json
 import logging
 import re
 import time
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.formats.json_file import json_line, write_json
 from rig3r_jax.training import loop
 from rig3r_jax.training.checkpoint import Checkpoints, only_writer
 from rig3r_jax.training.flags import read_config
@@ -129,20 +126,18 @@ def _write_arm(root: Path, result: ArmResult, backbone: str) -> None:
     """Metrics and the head of every seed."""
     for seed, params, rows in zip(result.seeds, result.params, result.histories, strict=True):
         folder = _folder(root, result.arm, seed)
-        lines = (json.dumps({k: v if np.isfinite(v) else None for k, v in row.items()}) + "\n" for row in rows)
-        write_atomically(folder / "metrics.jsonl", "".join(lines).encode())
+        write_atomically(folder / "metrics.jsonl", "".join(map(json_line, rows)).encode())
         write_head(folder / "head.safetensors", params, result.arm.nll, f"{result.arm.name}, seed {seed}", backbone)
 
 
 def _write_json(path: Path, results: Sequence[ArmResult], verdicts: Sequence[str]) -> None:
-    arms: dict[str, Mapping[str, typing.Any]] = {}
-    for result in results:
-        figures = {k: [v if np.isfinite(v) else None for v in values] for k, values in summary(result).items()}
-        arms[result.arm.name] = {
+    arms = {
+        result.arm.name: {
             "nll": dataclasses.asdict(result.arm.nll),
             "head": dataclasses.asdict(result.arm.head),
-            "seeds": list(result.seeds),
-            "figures": figures,
+            "seeds": result.seeds,
+            "figures": summary(result),
         }
-    text = json.dumps({"arms": arms, "held_against": list(verdicts)}, indent=1, allow_nan=False)
-    write_atomically(path, (text + "\n").encode())
+        for result in results
+    }
+    write_json(path, {"arms": arms, "held_against": verdicts})

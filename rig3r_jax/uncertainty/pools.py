@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import logging
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from rig3r_jax.data.options import WindowOptions
 from rig3r_jax.data.pipeline import make_loader
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.window_stream import WindowStream
+from rig3r_jax.formats.json_file import read_json
 from rig3r_jax.training.records import Records
 from rig3r_jax.uncertainty.backbone import Backbone
 from rig3r_jax.uncertainty.features import WindowFeatures, load_cached, save
@@ -140,7 +140,7 @@ def _key(config: ConfigDict, records: Records, backbone: Backbone, split: str, c
     windows = {key: value for key, value in config.windows.items() if key not in ("counts", "splits")}
     return {
         "backbone": backbone.digest,
-        "records": [json.loads((report.path / "build.json").read_text()) for _, report in records],
+        "records": [read_json(report.path / "build.json") for _, report in records],
         "split": config.windows.splits[SPLITS.index(split)],
         "count": count,
         "windows": windows,

@@ -7,7 +7,6 @@ pose_graph.json, .md         held-out trajectories under uniform, constant, pred
 trajectories/<name>/         each as g2o, TUM and cameras.json with a covariance per image, and a chart
 """
 
-import json
 import logging
 import re
 import typing
@@ -23,6 +22,7 @@ from rig3r_jax.evaluation.calibration import CalibrationReport, calibration_repo
 from rig3r_jax.evaluation.calibration_table import report_markdown, summary_markdown
 from rig3r_jax.evaluation.edge_weighting import constant_sigma
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.formats.json_file import write_json
 from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.training.records import Records
 from rig3r_jax.uncertainty.backbone import Backbone
@@ -75,7 +75,7 @@ def write_report(task: HeadRun, params: PyTree, workdir: Path, *, step: int) -> 
 def write_calibration(report: CalibrationReport, workdir: Path, told: dict[str, typing.Any]) -> None:
     """calibration.json, which begins with what is `told`, calibration.md and the charts."""
     plain = report.to_json()
-    _write_json(workdir / "calibration.json", {**told, **plain})
+    write_json(workdir / "calibration.json", {**told, **plain})
     write_atomically(workdir / "calibration.md", report_markdown(report).encode())
     write_calibration_charts(plain, workdir / "calibration")
 
@@ -101,7 +101,7 @@ def write_trajectories(task: HeadRun, params: PyTree, workdir: Path) -> str:
     comparisons = [compare(found, sigma, kernel) for kernel in KERNELS]
     table = format_comparisons(comparisons)
     told = {"comparisons": [comparison.to_json() for comparison in comparisons], "trajectories": written}
-    _write_json(workdir / "pose_graph.json", told)
+    write_json(workdir / "pose_graph.json", told)
     write_atomically(workdir / "pose_graph.md", table.encode())
     return f"{len(found)} held-out trajectories\n\n{table}"
 
@@ -118,7 +118,3 @@ def _images(stream: WindowStream, name: str) -> TrajectoryImages:
         intrinsics=np.tile(camera.intrinsics, (count, 1, 1)),
         times=sequence.times,
     )
-
-
-def _write_json(path: Path, content: dict[str, typing.Any]) -> None:
-    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

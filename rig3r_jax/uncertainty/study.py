@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from rig3r_jax.evaluation.calibration import CENTRAL_LEVELS, CalibrationReport, band_and_status, calibration_report
+from rig3r_jax.formats import markdown
 from rig3r_jax.losses.pose_metrics import PARTS
 from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.uncertainty.features import WindowFeatures
@@ -244,15 +245,16 @@ def _clamp_hits(nll: NllOptions, part: str) -> list[str]:
 def _training_table(results: Sequence[ArmResult]) -> str:
     titles = ["arm", "step", "d2 rotation", "d2 translation"]
     titles += [f"{part}, {WINDOWS} windows" for part in ("rotation", "translation")] + ["status rotation / translation"]
-    lines = [_row(titles), "|---|" + "---:|" * (len(titles) - 1)]
+    table = []
     for result in results:
         for step in STEPS:
             rows = [history[step - 1] for history in result.histories if len(history) >= step]
             names = [STEP_D2["rot"], STEP_D2["trans"], WINDOWED["rot"], WINDOWED["trans"]]
             values = [[row[name] for row in rows] for name in names]
             status = " / ".join(_status(part) for part in values[2:])
-            lines.append(_row([result.arm.name, str(step), *(_spread(part, 2) for part in values), status]))
-    return "\n".join(lines)
+            spreads = [markdown.mean_and_spread(part, 2) for part in values]
+            table.append([result.arm.name, str(step), *spreads, status])
+    return markdown.table(titles, table)
 
 
 def _status(values: Sequence[float]) -> str:
@@ -273,12 +275,12 @@ def _final_table(results: Sequence[ArmResult]) -> str:
         "worst d2 translation": ("d2_trans_worst", 1.0, 2),
         "worst d2 rotation": ("d2_rot_worst", 1.0, 2),
     }
-    lines = [_row(["arm", *columns]), "|---|" + "---:|" * len(columns)]
+    rows = []
     for result in results:
         found = summary(result)
-        cells = [_spread(found[name], places, factor) for name, factor, places in columns.values()]
-        lines.append(_row([result.arm.name, *cells]))
-    return "\n".join(lines)
+        cells = [markdown.mean_and_spread(found[name], places, factor) for name, factor, places in columns.values()]
+        rows.append([result.arm.name, *cells])
+    return markdown.table(["arm", *columns], rows)
 
 
 def _held_out_table(results: Sequence[ArmResult]) -> str:
@@ -289,7 +291,7 @@ def _held_out_table(results: Sequence[ArmResult]) -> str:
         "over covariance": "margin_covariance",
         "rank correlation translation": "spearman_trans", "rotation": "spearman_rot",
     }  # fmt: skip
-    lines = [_row(["arm", *columns]), "|---|" + "---:|" * len(columns)]
+    rows = []
     for result in results:
         found = summary(result)
         for prefix, told in (("held_out", ""), ("recalibrated", ", recalibrated")):
@@ -297,22 +299,10 @@ def _held_out_table(results: Sequence[ArmResult]) -> str:
             for name in columns.values():
                 percent = name.startswith("coverage")
                 factor, places = (100.0, 1) if percent else (1.0, 3 if name == "nll" or "margin" in name else 2)
-                cells.append(_spread(found[f"{prefix}_{name}"], places, factor))
-            lines.append(_row([result.arm.name + told, *cells]))
-    return "\n".join(lines)
+                cells.append(markdown.mean_and_spread(found[f"{prefix}_{name}"], places, factor))
+            rows.append([result.arm.name + told, *cells])
+    return markdown.table(["arm", *columns], rows)
 
 
 def _mean_of(rows: Curves, name: str) -> float:
     return float(np.mean([row[name] for row in rows]))
-
-
-def _spread(values: Sequence[float], places: int, factor: float = 1.0) -> str:
-    """Mean and spread of values times the factor; - where a seed has no number."""
-    if not values or not np.isfinite(values).all():
-        return "-"
-    spread = f" ± {factor * np.std(values, ddof=1):.{places}f}" if len(values) > 1 else ""
-    return f"{factor * np.mean(values):.{places}f}{spread}"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -25,6 +25,8 @@ from rig3r_jax.evaluation.edge_weighting import (
     WindowPredictions,
     compare_weightings,
 )
+from rig3r_jax.formats import markdown
+from rig3r_jax.formats.json_file import plain
 from rig3r_jax.geometry import residual, se3
 from rig3r_jax.losses.pose_nll import NllOptions, window_errors
 from rig3r_jax.uncertainty.features import WindowFeatures
@@ -173,8 +175,7 @@ def compare(
 def format_comparisons(comparisons: Sequence[Comparison]) -> str:
     """Markdown: a row per kernel and weighting, what predicted weights gain or lose, and a legend."""
     titles = ["kernel", "weighting", "ATE m", "ATE / constant", "better", "wins", "RPE m", "RPE deg"]
-    lines = ["| " + " | ".join(titles) + " |", "|---|---|" + "---:|" * (len(titles) - 2)]
-    verdicts, first = [], []
+    table, verdicts, first = [], [], []
     for comparison in comparisons:
         rows = [_cells(comparison, weighting) for weighting in comparison.overall]
         if rows == first:
@@ -182,22 +183,22 @@ def format_comparisons(comparisons: Sequence[Comparison]) -> str:
             verdicts.append(f"* kernel {comparison.kernel}: {told}.")
             continue
         first = first or rows
-        lines += ["| " + " | ".join([comparison.kernel, *cells]) + " |" for cells in rows]
+        table += [[comparison.kernel, *cells] for cells in rows]
         verdicts.append(f"* {_verdict(comparison)}")
-    return "\n".join([*lines, "", *verdicts, "", LEGEND]) + "\n"
+    return "\n".join([markdown.table(titles, table, left=2), "", *verdicts, "", LEGEND]) + "\n"
 
 
 def _cells(comparison: Comparison, weighting: str) -> list[str]:
     found = comparison.overall[weighting]
-    quartiles = f"{_number(found.ate_of_constant_p25)} to {_number(found.ate_of_constant_p75)}"
+    quartiles = f"{markdown.number(found.ate_of_constant_p25)} to {markdown.number(found.ate_of_constant_p75)}"
     return [
         weighting + (" (sees the truth)" if found.wins is None else ""),
-        _number(found.ate_m) + (f" ({found.not_converged} not converged)" if found.not_converged else ""),
-        f"{_number(found.ate_of_constant)} ({quartiles})",
+        markdown.number(found.ate_m) + (f" ({found.not_converged} not converged)" if found.not_converged else ""),
+        f"{markdown.number(found.ate_of_constant)} ({quartiles})",
         "-" if weighting == "constant" else str(found.better),
         "-" if found.wins is None else str(found.wins),
-        _number(found.rpe_trans_m),
-        _number(found.rpe_rot_deg),
+        markdown.number(found.rpe_trans_m),
+        markdown.number(found.rpe_rot_deg),
     ]
 
 
@@ -225,11 +226,11 @@ def _overall(weighting: str, scores: Sequence[Mapping[str, WeightingScore]]) -> 
 
 def _verdict(comparison: Comparison) -> str:
     found, count = comparison.overall["predicted"], len(comparison.trajectories)
-    p = comparison.sign_test
+    p = markdown.number(comparison.sign_test, ".2g")
     return (
         f"kernel {comparison.kernel}: with predicted weights the ATE is lower than with the constant ones on "
-        f"{found.better} and higher on {found.worse} of {count} trajectories (p = {_number(p, 2)}), "
-        f"median {_number(found.ate_of_constant)} of it."
+        f"{found.better} and higher on {found.worse} of {count} trajectories (p = {p}), "
+        f"median {markdown.number(found.ate_of_constant)} of it."
     )
 
 
@@ -264,16 +265,3 @@ def _rigid(a_from_b: np.ndarray) -> np.ndarray:
 
 
 _through_quaternion = jax.jit(se3.through_quaternion)
-
-
-def _number(value: float, digits: int = 4) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}g}"
-
-
-def plain(value: typing.Any) -> typing.Any:
-    """As JSON takes it."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -15,8 +15,9 @@ from rig3r_jax.evaluation.pose_graph import PoseGraph, chain, marginal_covarianc
 from rig3r_jax.evaluation.trajectory import absolute_errors, align_trajectory, relative_errors, statistics
 from rig3r_jax.formats import g2o, tum
 from rig3r_jax.formats.cameras_json import ImageCamera, write_cameras
+from rig3r_jax.formats.json_file import plain
 from rig3r_jax.geometry import se3
-from rig3r_jax.uncertainty.trajectories import check_covered, plain
+from rig3r_jax.uncertainty.trajectories import check_covered
 from rig3r_jax.viz.trajectory_charts import write_trajectory_chart
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 import math
 import typing
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from rig3r_jax.formats.json_file import read_json_lines
 from rig3r_jax.viz.tfevents import read_scalars
 
 _STEP_COLUMNS = ("_step", "step", "Step", "trainer/global_step")
@@ -75,16 +75,7 @@ def read_history(source: str | Path) -> History:
 
 def _jsonl(path: Path) -> Iterator[tuple[float, str, float]]:
     """null is a value that was not finite; a last line cut short by a kill is left out."""
-    lines = path.read_text().splitlines()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                return
-            raise ValueError(f"{path}:{number} is no JSON ({error}); delete the line") from error
+    for number, row in read_json_lines(path):
         if not isinstance(row, dict) or not _is_number(row.get("step")):
             raise ValueError(f'{path}:{number} has no "step"; every line is {{"step": n, "name": value, ...}}')
         for name, value in row.items():

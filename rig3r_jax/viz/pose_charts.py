@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from rig3r_jax.formats import markdown
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.viz.figures import COLORS, DASHES, INK, figure, plain_ticks
 from rig3r_jax.viz.histories import Curve, History
@@ -162,18 +163,19 @@ def summary_table(histories: Mapping[str, History]) -> str:
     titles = ["run", "step"]
     for part in ("rot", "trans"):
         titles += [f"d2_{part}", "windowed", "status", f"sqrt_info_{part}_p90", f"clamp hit {part}"]
-    lines += [_row(titles), "|---|" + "---:|" * (len(titles) - 1)]
+    rows = []
     for label, history in histories.items():
         last = max(curve.steps[-1] for curve in history.curves.values())
-        lines += [_row([label, *_course(history, round(last * stop))]) for stop in _STOPS]
-    lines += ["", *_d2_legend(histories), ""]
+        rows += [[label, *_course(history, round(last * stop))] for stop in _STOPS]
+    lines += [markdown.table(titles, rows), "", *_d2_legend(histories), ""]
     titles = [f"{label}, {what}" for label in histories for what in ("last", f"mean of last {ROWS} rows")]
-    lines += ["## At the end", "", _row(["metric", *titles]), "|---|" + "---:|" * len(titles)]
+    rows = []
     for name in dict.fromkeys(name for chart in CHARTS.values() for name in chart.metrics()):
         found = [history.find(name) for history in histories.values()]
         if any(found):
             cells = [cell for curve in found for cell in (_last(curve, 1), _last(curve, ROWS))]
-            lines.append(_row([name, *map(_number, cells)]))
+            rows.append([name, *map(markdown.number, cells)])
+    lines += ["## At the end", "", markdown.table(["metric", *titles], rows)]
     for chart, wanted in absent_charts(histories).items():
         lines += ["", f"Not drawn: {chart}; no run logged {', '.join(wanted)}."]
     return "\n".join(lines) + "\n"
@@ -316,8 +318,8 @@ def _course(history, step):
         d2, windowed, raw = _d2(history, part)
         mean = _last(d2, ROWS, step) if raw else _logged(windowed, step)
         hits = _last(history.find(f"diagnostic/sqrt_info_{part}_clamp_hit"), 1, step)
-        cells += [_number(_last(d2, 1, step)), _number(mean), status(mean)]
-        cells.append(_number(_last(history.find(f"diagnostic/sqrt_info_{part}_p90"), 1, step)))
+        cells += [markdown.number(_last(d2, 1, step)), markdown.number(mean), status(mean)]
+        cells.append(markdown.number(_last(history.find(f"diagnostic/sqrt_info_{part}_p90"), 1, step)))
         cells.append("-" if math.isnan(hits) else f"{100 * hits:.0f} %")
     return cells
 
@@ -332,11 +334,3 @@ def _logged(curve, step):
     """The value logged last up to a step; NaN too, which is no mean of fewer windows."""
     values = np.zeros(0) if curve is None else curve.values[curve.steps <= step]
     return float(values[-1]) if len(values) else math.nan
-
-
-def _number(value):
-    return "-" if math.isnan(value) else f"{value:.4g}"
-
-
-def _row(cells):
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,13 +1,13 @@
 """A folder of reference arrays that remembers what was read from it, so that nothing goes uncompared unnoticed."""
 
 import difflib
-import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from rig3r_jax.formats.json_file import read_json
 from rig3r_jax.weights.files import read_tensors
 
 
@@ -102,10 +102,7 @@ class Dump:
         """A JSON file's content."""
         if not (self.path / file).is_file():
             raise ValueError(f"{self.path / file} is missing; the layout of {self.name} wants it")
-        try:
-            content = json.loads((self.path / file).read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{self.path / file} is no JSON: {error}") from error
+        content = read_json(self.path / file)
         return Settings(self.path / file, content) if isinstance(content, dict) else content
 
     def unread(self) -> list[str]:

@@ -1,7 +1,5 @@
 """Evaluation of a run's parameters on held-out scenes, and its files."""
 
-import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +7,8 @@ from jaxtyping import PyTree
 
 from rig3r_jax.evaluation.evaluator import SETTINGS, EvaluationOptions, evaluate
 from rig3r_jax.evaluation.table import format_markdown, format_table
+from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.formats.json_file import write_json
 from rig3r_jax.schema import Batch, Predictions, Views
 from rig3r_jax.training.processes import gather
 from rig3r_jax.training.records import Records
@@ -97,13 +97,6 @@ def protocol(placed: PlacedModel) -> dict[str, object]:
 
 def save_evaluation(evaluation: dict[str, object], workdir: Path) -> None:
     """Writes evaluation.json and evaluation.md and prints the table."""
-    (Path(workdir) / "evaluation.json").write_text(json.dumps(_without_nan(evaluation), indent=1) + "\n")
-    (Path(workdir) / "evaluation.md").write_text(format_markdown(evaluation))
+    write_json(Path(workdir) / "evaluation.json", evaluation)
+    write_atomically(Path(workdir) / "evaluation.md", format_markdown(evaluation).encode())
     print(format_table(evaluation))
-
-
-def _without_nan(value):
-    """NaN, which JSON has no word for, as null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
