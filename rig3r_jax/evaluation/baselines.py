@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
+from rig3r_jax.evaluation.rows import CLOSED_FORM, FORWARD
 from rig3r_jax.schema import Targets
 
 SPEED = 7.5  # metres a second, straight ahead
@@ -24,8 +25,8 @@ def straight_rig(targets: Targets, speed: float = SPEED) -> Float[np.ndarray, "b
 
 
 BASELINES = {
-    "no network: identity, forward motion": identity_forward,
-    "no network: rig + time closed form": straight_rig,
+    FORWARD: identity_forward,
+    CLOSED_FORM: straight_rig,
 }
 
 

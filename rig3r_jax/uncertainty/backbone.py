@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from rig3r_jax.data.options import PipelineOptions
-from rig3r_jax.evaluation.evaluator import SETTINGS, apply_setting
+from rig3r_jax.evaluation.evaluator import apply_setting
+from rig3r_jax.evaluation.rows import SETTINGS
 from rig3r_jax.geometry import pose_encoding, se3
 from rig3r_jax.geometry.recover import cameras_of
 from rig3r_jax.models.decoder import Decoder

@@ -7,6 +7,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from rig3r_jax.evaluation import baselines, evaluator
+from rig3r_jax.evaluation.rows import SETTINGS
+from rig3r_jax.evaluation.scores import SUBSETS, ScoreOptions
 from rig3r_jax.schema import Batch, Predictions, RigMetadata, Targets, Views
 
 SIZE, GRID, POINTS = 32, 4, 8
@@ -110,11 +112,11 @@ def test_perfect_predictions_score_100_in_every_row(known_intrinsics):
     batches = [make_batch(rng), make_batch(rng, samples=1, cameras=4)]
     options = evaluator.EvaluationOptions(known_intrinsics=known_intrinsics)
     result = evaluator.evaluate(perfect_fn(batches), iter(batches), options=options)
-    assert set(result) == {*evaluator.SETTINGS, *baselines.BASELINES}
+    assert set(result) == {*SETTINGS, *baselines.BASELINES}
     pairs = 2 * 15 + 28
-    for name in evaluator.SETTINGS:
+    for name in SETTINGS:
         row = result[name]
-        for scores in (row, *(row[subset] for subset in evaluator.SUBSETS)):
+        for scores in (row, *(row[subset] for subset in SUBSETS)):
             rates = {k: v for k, v in scores.items() if k[:3] in ("RRA", "RTA", "mAA")}
             assert len(rates) == 8 and set(rates.values()) == {100.0}
         assert (row["pairs"], row["samples"]) == (pairs, 3)
@@ -154,18 +156,18 @@ def test_scale_and_frame_of_predictions_do_not_matter():
         assert first[key] == pytest.approx(second[key], rel=1e-4)
 
 
-@pytest.mark.parametrize("setting", list(evaluator.SETTINGS))
+@pytest.mark.parametrize("setting", list(SETTINGS))
 @pytest.mark.parametrize("blank", [False, True])
 def test_hidden_values_do_not_reach_predict_fn(setting, blank):
     rng = np.random.default_rng(3)
     batch, other = make_batch(rng), make_batch(rng)
-    shown = evaluator.SETTINGS[setting]
-    told, others = batch.views.metadata, other.views.metadata
+    shown = SETTINGS[setting]
+    metadata, others = batch.views.metadata, other.views.metadata
     fields = {"camera_id": ["camera_id"], "time": ["time"], "rig": ["rig_from_camera", "intrinsics"]}
     hidden = {f: getattr(others, f) for group in fields if group not in shown for f in fields[group]}
     # Two worlds that differ in the hidden fields (and, where blank, the images) alone must look the same.
     twin = batch.views.replace(
-        metadata=told.replace(**hidden), images=other.views.images if blank else batch.views.images
+        metadata=metadata.replace(**hidden), images=other.views.images if blank else batch.views.images
     )
     seen = []
 
@@ -185,8 +187,8 @@ def test_hidden_values_do_not_reach_predict_fn(setting, blank):
     for group, mask in masks.items():
         assert mask.all() if group in shown else not mask.any()
         for field in fields[group] if group in shown else ():
-            np.testing.assert_array_equal(getattr(seen[0].metadata, field), getattr(told, field))
-    np.testing.assert_array_equal(seen[0].metadata.frame_index, told.frame_index)
+            np.testing.assert_array_equal(getattr(seen[0].metadata, field), getattr(metadata, field))
+    np.testing.assert_array_equal(seen[0].metadata.frame_index, metadata.frame_index)
 
 
 def test_blank_images_are_mid_grey_and_absent_metadata_stays_absent():
@@ -279,6 +281,6 @@ def test_a_hundred_samples_in_two_rows_take_seconds():
 
 def test_rig_thresholds_reach_the_clustering():
     batch = make_batch(np.random.default_rng(11))
-    loose = evaluator.EvaluationOptions(rig_angle_scale_deg=1e6, rig_center_scale=1e6)
+    loose = evaluator.EvaluationOptions(scores=ScoreOptions(rig_angle_scale_deg=1e6, rig_center_scale=1e6))
     row = evaluator.evaluate(perfect_fn([batch]), [batch], ["none"], options=loose, with_baselines=False)["none"]
     assert row["camera_count_error"] == 2 and row["rig_id_accuracy"] == pytest.approx(100 / 3)

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from jaxtyping import PyTree
 
-from rig3r_jax.evaluation.evaluator import SETTINGS, EvaluationOptions, evaluate
+from rig3r_jax.evaluation.evaluator import EvaluationOptions, evaluate
+from rig3r_jax.evaluation.rows import SETTINGS, UNTRAINED
+from rig3r_jax.evaluation.scores import ScoreOptions
 from rig3r_jax.evaluation.table import format_markdown, format_table
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import write_json
@@ -17,8 +19,6 @@ from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import leads_rows, row_share
 from rig3r_jax.training.transfer import to_device, to_host
 from rig3r_jax.training.watchdog import COMPILING, progress
-
-UNTRAINED = "untrained"
 
 
 def predictor(placed: PlacedModel, params: PyTree):
@@ -34,7 +34,8 @@ def predictor(placed: PlacedModel, params: PyTree):
 def options_of(placed: PlacedModel) -> EvaluationOptions:
     """config.evaluation as the evaluator's options."""
     section = placed.config.evaluation
-    return EvaluationOptions(section.known_intrinsics, section.min_baseline, section.near_baseline)
+    scores = ScoreOptions(section.min_baseline, section.near_baseline)
+    return EvaluationOptions(section.known_intrinsics, scores=scores)
 
 
 def full_evaluation(placed: PlacedModel, params: PyTree, records: Records) -> dict[str, dict]:

@@ -1,0 +1,37 @@
+"""The rows of an evaluation by name: settings of the metadata, blank images, and what needs no training."""
+
+from collections.abc import Sequence
+
+# What each setting shows of the metadata.
+SETTINGS: dict[str, frozenset[str]] = {
+    "none": frozenset(),
+    "camera": frozenset({"camera_id"}),
+    "time": frozenset({"time"}),
+    "rig": frozenset({"rig"}),
+    "camera+time": frozenset({"camera_id", "time"}),
+    "camera+rig": frozenset({"camera_id", "rig"}),
+    "time+rig": frozenset({"time", "rig"}),
+    "all": frozenset({"camera_id", "time", "rig"}),
+}
+UNTRAINED = "untrained"  # random weights, all metadata
+_NO_NETWORK = "no network: "
+FORWARD = f"{_NO_NETWORK}identity, forward motion"
+CLOSED_FORM = f"{_NO_NETWORK}rig + time closed form"
+_BLANKED = ", images blanked"
+
+
+def blank_label(setting: str) -> str:
+    """Name of the row that shows the metadata of `setting` and grey images."""
+    return setting + _BLANKED
+
+
+def is_control(row: str) -> bool:
+    """Whether the row is no use of the trained network on real images: no network, no training, or blank images."""
+    return row.startswith((_NO_NETWORK, UNTRAINED)) or row.endswith(_BLANKED)
+
+
+def check_settings(settings: Sequence[str]) -> None:
+    """ValueError that names settings which do not exist."""
+    unknown = [name for name in settings if name not in SETTINGS]
+    if unknown:
+        raise ValueError(f"settings {unknown} are unknown; choose from {', '.join(SETTINGS)}")

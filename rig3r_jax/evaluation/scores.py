@@ -1,0 +1,137 @@
+"""The scores of anybody's predictions: poses, rigs, focal lengths and points of many samples, pooled before any rate.
+
+Rates and distances are taken over all pairs, points and images of all samples, never means of means (the ARI and the
+error in the number of cameras, defined per sample, are means over samples). Host float64, plain numpy.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from rig3r_jax.evaluation import points, pose, rig
+
+SUBSETS = ("same_time", "across_times", "near", "far")  # of the pairs of images
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreOptions:
+    """What is measured and how; lengths in metres."""
+
+    min_baseline: float = pose.MIN_BASELINE  # true baselines below this have no direction
+    near_baseline: float = 3.0  # divides the pairs into `near` and `far`
+    same_time_seconds: float = 0.05  # images closer in time than this were taken together
+    icp: bool = False  # refine the alignment of the points
+    rig_angle_scale_deg: float = rig.ANGLE_SCALE_DEG
+    rig_center_scale: float = rig.CENTER_SCALE  # in the unit of the predicted rig centres
+
+
+@dataclasses.dataclass
+class Scorer:
+    """Everything measured of one system, sample by sample, until `scores` pools it.
+
+    Predictions may have any world frame and any scale; the truth is in metres. What is not added is NaN in the scores.
+    """
+
+    options: ScoreOptions = ScoreOptions()
+    pairs: list[pose.PairErrors] = dataclasses.field(default_factory=list)
+    seconds_apart: list[np.ndarray] = dataclasses.field(default_factory=list)  # of each pair; NaN where not known
+    rigs: list[rig.RigScores] = dataclasses.field(default_factory=list)
+    focal_errors: list[np.ndarray] = dataclasses.field(default_factory=list)
+    accuracy: list[tuple[np.ndarray, float]] = dataclasses.field(default_factory=list)  # metres, sample's mean depth
+    completeness: list[tuple[np.ndarray, float]] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def merged(cls, parts: Sequence["Scorer"]) -> "Scorer":
+        """All that several scorers of the same options measured, in their order."""
+        lists = [field.name for field in dataclasses.fields(cls) if field.name != "options"]
+        return cls(parts[0].options, **{name: sum((getattr(part, name) for part in parts), []) for name in lists})
+
+    def add_poses(
+        self,
+        world_from_camera_predicted: Float[np.ndarray, "*b v 4 4"],
+        world_from_camera_true: Float[np.ndarray, "*b v 4 4"],
+        time: Float[np.ndarray, "*b v"] | None = None,
+    ) -> None:
+        """Adds the pairs of images of every sample; without `time` (seconds) none is of one time or across times."""
+        errors = pose.relative_pose_errors(world_from_camera_predicted, world_from_camera_true)
+        apart = np.full(errors.baseline.shape, np.nan)
+        if time is not None:
+            seconds = np.asarray(time, np.float64)
+            apart = np.take_along_axis(seconds, errors.j, axis=-1) - np.take_along_axis(seconds, errors.i, axis=-1)
+        self.pairs.append(errors)
+        self.seconds_apart.append(np.ravel(np.abs(apart)))
+
+    def add_rig(
+        self,
+        rig_from_camera_predicted: Float[np.ndarray, "v 4 4"],
+        rig_from_camera_true: Float[np.ndarray, "v 4 4"],
+        camera_index: Int[np.ndarray, "v"],
+    ) -> None:
+        """Discovers the rig of one sample from where its images seem to sit in it, and adds how right that is."""
+        scales = (self.options.rig_angle_scale_deg, self.options.rig_center_scale)
+        self.rigs.append(rig.score_rig(rig_from_camera_predicted, rig_from_camera_true, camera_index, *scales))
+
+    def add_focals(self, predicted: Float[np.ndarray, "*b 2"], true: Float[np.ndarray, "*b 2"]) -> None:
+        """Adds the relative errors of (fx, fy), pixels."""
+        self.focal_errors.append(np.ravel(np.abs(predicted / true - 1)))
+
+    def add_points(
+        self, predicted: Float[np.ndarray, "n 3"], true: Float[np.ndarray, "n 3"], mean_depth: float = math.nan
+    ) -> None:
+        """Adds the distances of one sample's corresponding points after the best similarity; none of fewer than 3.
+
+        `mean_depth` (metres) is the unit of the scores named relative; NaN where it is not known.
+        """
+        if len(true) < 3:
+            return
+        aligned = points.align_points(predicted.astype(np.float64), true, self.options.icp)
+        self.accuracy.append((points.nearest_distances(aligned, true), mean_depth))
+        self.completeness.append((points.nearest_distances(true, aligned), mean_depth))
+
+    def scores(self) -> dict:
+        """All scores, flat; the pose scores of each subset of pairs nested under its name. Rates are percent."""
+        pairs = pose.concatenate(self.pairs)
+        apart = np.concatenate([np.zeros(0), *self.seconds_apart])
+        together, near = apart < self.options.same_time_seconds, pairs.baseline < self.options.near_baseline
+        masks = dict(zip(SUBSETS, (together, apart >= self.options.same_time_seconds, near, ~near), strict=True))
+        subsets = {name: pose.summarize(pairs, self.options.min_baseline, mask) for name, mask in masks.items()}
+        everything = pose.summarize(pairs, self.options.min_baseline)
+        samples = sum(math.prod(errors.baseline.shape[:-1]) for errors in self.pairs)
+        return {**everything, **self._point_scores(), **self._rig_scores(), "samples": samples, **subsets}
+
+    def _point_scores(self) -> dict[str, float | int]:
+        metres = [_mean([d for d, _ in side]) for side in (self.accuracy, self.completeness)]
+        relative = [_mean([d / depth for d, depth in side]) for side in (self.accuracy, self.completeness)]
+        return {
+            "accuracy_m": metres[0],
+            "completeness_m": metres[1],
+            "chamfer_m": sum(metres) / 2,
+            "accuracy_relative": relative[0],
+            "completeness_relative": relative[1],
+            "chamfer_relative": sum(relative) / 2,
+            "samples_with_points": len(self.accuracy),
+        }
+
+    def _rig_scores(self) -> dict[str, float]:
+        pairs = pose.summarize(pose.concatenate([r.pairs for r in self.rigs]), self.options.min_baseline)
+        matched, images = sum(r.matched_images for r in self.rigs), sum(r.images for r in self.rigs)
+        return {
+            "rig_id_accuracy": 100.0 * matched / images if images else math.nan,
+            "rig_ari": _mean([np.array([r.ari]) for r in self.rigs]),
+            "camera_count_error": _mean([np.array([float(r.camera_count_error)]) for r in self.rigs]),
+            "rig_mAA30": pairs["mAA30"],
+            "rig_mAA30_unfolded": pairs["mAA30_unfolded"],
+            "rig_RRA15": pairs["RRA15"],
+            "rig_RTA15": pairs["RTA15"],
+            # The median: a single image of parallel rays would own a mean. NaN where a grid is too small to show it.
+            "focal_error_percent": 100.0 * float(np.median(np.concatenate(self.focal_errors)))
+            if self.focal_errors
+            else math.nan,
+        }
+
+
+def _mean(values: list[np.ndarray]) -> float:
+    return float(np.mean(np.concatenate(values))) if values else math.nan
