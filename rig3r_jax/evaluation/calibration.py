@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import special, stats
 
+from rig3r_jax.evaluation.d2 import WINDOWS, band, status
 from rig3r_jax.evaluation.error_samples import (
     GROUPS,
     ErrorSamples,
@@ -30,9 +31,6 @@ from rig3r_jax.formats.json_file import plain
 
 DIMENSIONS = ("v_x", "v_y", "v_z", "w_x", "w_y", "w_z")
 CENTRAL_LEVELS = {f"{k}sigma": math.erf(k / math.sqrt(2.0)) for k in (1, 2, 3)}  # 68.3, 95.4, 99.7 percent
-WINDOWS = 100  # over which d2 is averaged; a single window is noise
-UNDER, CALIBRATED, OVER = "under-confident", "calibrated", "over-confident"
-_BAND = 0.5 / 3.0  # calibrated: 2.5..3.5 at a target of 3, and in proportion
 _LEVELS = np.concatenate([np.arange(1, 20) / 20.0, [0.99]])
 _QUANTILES = (np.arange(200) + 0.5) / 200.0
 _SIGMA_BINS = 10
@@ -117,16 +115,6 @@ def calibration_report(
     temperature = fit_temperature(recalibrate_on)
     after = _report(samples.scaled(temperature["trans"], temperature["rot"]), train_residual, warmup_windows)
     return dataclasses.replace(report, temperature=temperature, recalibrated=after)
-
-
-def band_and_status(mean: float, target: float, components: int = 3) -> tuple[tuple[float, float], str]:
-    """The band that is called calibrated, and where the mean of d2 lies: 2.5..3.5 at a target of 3.
-
-    A target below the number of components moves the lower end only: variances of errors before the scale is fitted
-    meet the target, those learnt from residuals after it meet the number of components, and both are right.
-    """
-    low, high = target * (1 - _BAND), components * (1 + _BAND)
-    return (low, high), UNDER if mean < low else OVER if mean > high else CALIBRATED
 
 
 def windowed_mean(
@@ -241,7 +229,6 @@ def _squared_distance(name: str, values: np.ndarray, samples: ErrorSamples) -> S
     components = 6 if name == "pose" else 3
     lost = 0.0 if name == "rot" or samples.views is None else 1.0 / (samples.views - 1)
     mean, target = float(values.mean()), components - lost
-    band, status = band_and_status(mean, target, components)
     ks = stats.kstest(values, "chi2", args=(components,))
     factor = samples.likelihood.variance_of_unit_scale
     return SquaredDistance(
@@ -252,8 +239,8 @@ def _squared_distance(name: str, values: np.ndarray, samples: ErrorSamples) -> S
         ks=float(ks.statistic),
         ks_pvalue=float(ks.pvalue),
         target=target,
-        band=band,
-        status=status,
+        band=band(target, components),
+        status=status(mean, target, components),
         raw_mean=mean * factor,
         raw_target=target * factor,
         quantile_levels=_QUANTILES,

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from rig3r_jax.evaluation.calibration import CENTRAL_LEVELS, DIMENSIONS, WINDOWS, CalibrationReport
+from rig3r_jax.evaluation.calibration import CENTRAL_LEVELS, DIMENSIONS, CalibrationReport
+from rig3r_jax.evaluation.d2 import WINDOWS
 from rig3r_jax.evaluation.error_samples import GROUPS
 from rig3r_jax.formats import markdown
 

@@ -14,31 +14,29 @@ on the same residuals: `optimize` discounts by residuals in units of the constan
 
 import dataclasses
 import typing
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from rig3r_jax.evaluation.pose_graph import THRESHOLD, PoseGraph, chain, optimize, star_edges
+from rig3r_jax.evaluation.error_samples import ErrorSamples, squared_distances
+from rig3r_jax.evaluation.pose_graph import (
+    THRESHOLD,
+    Edges,
+    PoseGraph,
+    chain,
+    connected_parts,
+    marginal_covariances,
+    optimize,
+    star_edges,
+)
 from rig3r_jax.evaluation.trajectory import absolute_errors, align_trajectory, relative_errors, statistics
-from rig3r_jax.geometry import residual
+from rig3r_jax.geometry import residual, se3
 
 WEIGHTINGS = ("uniform", "constant", "predicted", "oracle")
 CHAINED = "chained"
 ORACLE_FLOOR = 0.1  # of the constant sigma; an error that happens to be zero would else have infinite weight
-_COLUMNS = {
-    "ATE m": "ate_m",
-    "ATE sim3 m": "ate_sim3_m",
-    "ATE / constant": "ate_of_constant",
-    "RPE m": "rpe_trans_m",
-    "RPE deg": "rpe_rot_deg",
-}
-LEGEND = (
-    "Root mean squares. ATE after se3 alignment unless it says sim3; RPE from each frame to the next.\n"
-    "Windows carry the scale that fits them to the truth. constant: one sigma per dimension, of another split."
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +50,21 @@ class WeightingScore:
     rpe_rot_deg: float
     cost: float
     iterations: int
+    converged: bool
+
+
+@typing.no_type_check
+@dataclasses.dataclass(frozen=True)
+class WeightedTrajectory:
+    """A trajectory solved with predicted weights and no robust kernel; the world is the first camera."""
+
+    world_from_camera: Float[np.ndarray, "n 4 4"]
+    covariance: Float[np.ndarray, "n 6 6"]  # of every camera's tangent, the first camera exact
+    edges: Edges
+    ate_m: float  # after se3 alignment
+    rpe_trans_m: float
+    rpe_rot_deg: float
+    d2: dict[str, float]  # see `solve_predicted`
     converged: bool
 
 
@@ -76,8 +89,28 @@ class WindowPredictions:
         with jax.enable_x64(True):
             first_from_camera_true = residual.relative_to_first(jnp.asarray(camera_from_world_true[self.windows]))
             predicted = jnp.asarray(self.first_from_camera.astype(np.float64))
-            found = residual.scaled_residual(predicted, first_from_camera_true, jnp.ones(len(self.windows)))
-            return np.asarray(found[:, 1:], np.float64)
+            tangents = residual.scaled_residual(predicted, first_from_camera_true, jnp.ones(len(self.windows)))
+            return np.asarray(tangents[:, 1:], np.float64)
+
+
+def check_covered(name: str, frames: Int[np.ndarray, "w v"], frame_count: int) -> None:
+    """ValueError with `name` unless the windows join all frames of a trajectory to one graph."""
+    views = frames.shape[1]
+    if frame_count < views:
+        raise ValueError(f"{name}: has {frame_count} frames, a window needs {views}; leave it out, or lower views")
+    if frames.size and (frames.min() < 0 or frames.max() >= frame_count):
+        raise ValueError(f"{name}: windows count frames {frames.min()}..{frames.max()} of {frame_count}; correct them")
+    first = np.broadcast_to(frames[:, :1], frames.shape)
+    parts, part = connected_parts(frame_count, np.stack([first, frames], axis=-1).reshape(-1, 2))
+    if parts == 1:
+        return
+    stray = int(np.argmax(part != part[0]))
+    left_out = frame_count - len(np.unique(frames))
+    why = f"{left_out} frames are in no window" if left_out else "neighbouring windows share no frame"
+    raise ValueError(
+        f"{name}: its {len(frames)} windows fall into {parts} parts, frame {stray} is in another than frame 0: {why}; "
+        "give windows that overlap and cover every frame, or each part as a trajectory"
+    )
 
 
 def constant_sigma(residuals: Float[np.ndarray, "*b 6"]) -> Float[np.ndarray, "6"]:
@@ -141,8 +174,7 @@ def compare_weightings(
             ate_m=ates[name],
             ate_sim3_m=_ate(cameras, true, "sim3"),
             ate_of_constant=ates[name] / ates["constant"] if ates["constant"] > 0 else float("nan"),
-            rpe_trans_m=statistics(relative_errors(cameras, true))["rmse"],
-            rpe_rot_deg=statistics(relative_errors(cameras, true, "rot_deg"))["rmse"],
+            **_relative(cameras, true),
             cost=cost,
             iterations=iterations,
             converged=converged,
@@ -150,14 +182,33 @@ def compare_weightings(
     return scores
 
 
-def format_weightings(scores: Mapping[str, WeightingScore]) -> str:
-    """Markdown table, one row per weighting, with a legend."""
-    lines = ["| weighting | " + " | ".join(_COLUMNS) + " | steps |", "|---|" + "---:|" * (len(_COLUMNS) + 1)]
-    for name, score in scores.items():
-        cells = [f"{getattr(score, key):.4g}" for key in _COLUMNS.values()]
-        cells.append(f"{score.iterations}{'' if score.converged else ' (not converged)'}")
-        lines.append(f"| {name}{' (sees the truth)' if name == 'oracle' else ''} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", LEGEND]) + "\n"
+def solve_predicted(name: str, predictions: WindowPredictions) -> WeightedTrajectory:
+    """The trajectory that fits predictions of their own covariance best.
+
+    `d2`: mean squares of its errors (first cameras coincide) over its covariances; 3 is calibrated for trans and rot, 6
+    for pose. Overlapping windows see the same images, so their errors are not as independent as the graph takes them to
+    be: expect more. ValueError with `name` for windows that do not join all frames, and for what has no solution.
+    """
+    true = predictions.world_from_camera_true.astype(np.float64)
+    check_covered(name, predictions.windows, len(true))
+    try:
+        information = information_of("predicted", predictions, np.ones(6))
+        edges = star_edges(predictions.windows, predictions.first_from_camera, information)
+        best = optimize(PoseGraph(chain(len(true), edges), edges))
+        cameras = best.world_from_camera
+        covariance = marginal_covariances(PoseGraph(cameras, edges))
+        ate_m = _ate(cameras, true, "se3")
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    first_from_camera_true = np.linalg.inv(true[0]) @ true
+    with jax.enable_x64(True):
+        true_in_estimated = np.linalg.inv(cameras[1:]) @ first_from_camera_true[1:]
+        errors = np.asarray(se3.log(jnp.asarray(true_in_estimated)), np.float64)
+    squares = squared_distances(ErrorSamples(errors, covariance[1:]))
+    d2 = {part: float(np.mean(values)) for part, values in squares.items()}
+    return WeightedTrajectory(
+        cameras, covariance, edges, ate_m, **_relative(cameras, true), d2=d2, converged=best.converged
+    )
 
 
 def _ate(cameras: np.ndarray, true: np.ndarray, alignment: str) -> float:
@@ -165,8 +216,13 @@ def _ate(cameras: np.ndarray, true: np.ndarray, alignment: str) -> float:
     return statistics(absolute_errors(aligned, true))["rmse"]
 
 
+def _relative(cameras: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    return {
+        "rpe_trans_m": statistics(relative_errors(cameras, true))["rmse"],
+        "rpe_rot_deg": statistics(relative_errors(cameras, true, "rot_deg"))["rmse"],
+    }
+
+
 def _diagonal(variances: np.ndarray) -> np.ndarray:
-    with np.errstate(
-        divide="ignore", invalid="ignore"
-    ):  # an infinite weight is refused by the graph, which names the edge
+    with np.errstate(divide="ignore", invalid="ignore"):  # the graph refuses an infinite weight and names its edge
         return np.eye(6) / variances[..., None, :]

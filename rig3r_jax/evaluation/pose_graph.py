@@ -88,11 +88,16 @@ def star_edges(
     )
 
 
+def connected_parts(vertex_count: int, pairs: Int[np.ndarray, "m 2"]) -> tuple[int, Int[np.ndarray, "n"]]:
+    """How many parts a graph falls into that no edge joins, and the part of every vertex."""
+    return csgraph.connected_components(_adjacency(vertex_count, pairs), directed=False)
+
+
 def chain(vertex_count: int, edges: Edges) -> Float[np.ndarray, "n 4 4"]:
     """Cameras by composing measurements along the shortest paths (in edges) from vertex 0, which becomes the world."""
     _check(vertex_count, edges)
     links = {}
-    for (first, second), matrix in zip(edges.pairs.tolist(), _rigid(edges.first_from_second), strict=True):
+    for (first, second), matrix in zip(edges.pairs.tolist(), orthonormalised(edges.first_from_second), strict=True):
         links.setdefault((first, second), matrix)
         links.setdefault((second, first), np.linalg.inv(matrix))
     order, before = csgraph.breadth_first_order(_adjacency(vertex_count, edges.pairs), 0, directed=False)
@@ -129,7 +134,8 @@ def optimize(
     if common_information is not None:
         common = np.broadcast_to(common_information.astype(np.float64), information.shape)
         _check_information(common[:1], "common_information")
-    world_from_camera, measured = _rigid(graph.world_from_camera), _rigid(graph.edges.first_from_second)
+    world_from_camera = orthonormalised(graph.world_from_camera)
+    measured = orthonormalised(graph.edges.first_from_second)
     left = max_iterations
     for stage in _STAGES[kernel]:
 
@@ -148,8 +154,8 @@ def marginal_covariances(graph: PoseGraph) -> Float[np.ndarray, "n 6 6"]:
 
     Of the graph as it stands: give it the optimum. True as far as the edges' information is, and to first order.
     """
-    cameras, edges = _rigid(graph.world_from_camera), graph.edges
-    residual, *jacobians = _residual_and_jacobians(cameras, _rigid(edges.first_from_second), edges.pairs)
+    cameras, edges = orthonormalised(graph.world_from_camera), graph.edges
+    residual, *jacobians = _residual_and_jacobians(cameras, orthonormalised(edges.first_from_second), edges.pairs)
     information = edges.information.astype(np.float64)
     gradient, (hessian,) = _assembled(residual, [information], jacobians, edges.pairs, len(cameras))
     factors, size = splu(hessian.tocsc(), **_SYMMETRIC), len(gradient)
@@ -161,6 +167,15 @@ def marginal_covariances(graph: PoseGraph) -> Float[np.ndarray, "n 6 6"]:
         covariance = factors.solve(columns)[rows]
         covariances[vertex] = 0.5 * (covariance + covariance.T)
     return covariances
+
+
+def orthonormalised(a_from_b: Float[np.ndarray, "*b 4 4"]) -> Float[np.ndarray, "*b 4 4"]:
+    """Rigid transforms in float64, rotations orthonormal to its rounding (those of float32 predictions are not)."""
+    with jax.enable_x64(True):
+        return np.asarray(_through_quaternion(a_from_b.astype(np.float64)), np.float64)
+
+
+_through_quaternion = jax.jit(se3.through_quaternion)
 
 
 def _minimised(linearised: Callable, cameras: np.ndarray, max_iterations: int) -> tuple[np.ndarray, float, int, bool]:
@@ -270,15 +285,6 @@ def _stepped(world_from_camera, step):
     return se3.compose(world_from_camera, se3.exp(step))
 
 
-def _rigid(a_from_b: np.ndarray) -> np.ndarray:
-    """In float64, rotations orthonormal to its rounding (those of float32 predictions are not)."""
-    with jax.enable_x64(True):
-        return np.asarray(_through_quaternion(a_from_b.astype(np.float64)), np.float64)
-
-
-_through_quaternion = jax.jit(se3.through_quaternion)
-
-
 def _assembled(
     gradients: np.ndarray,
     hessians: list[np.ndarray],
@@ -316,7 +322,7 @@ def _check(vertex_count: int, edges: Edges) -> None:
     if broken.any():
         raise ValueError(f"the measurement of edge {np.argmax(broken)} is not finite; leave its window out")
     _check_information(edges.information, "information of edge")
-    parts, part = csgraph.connected_components(_adjacency(vertex_count, pairs), directed=False)
+    parts, part = connected_parts(vertex_count, pairs)
     if parts > 1:
         stray = int(np.argmax(part != part[0]))
         raise ValueError(

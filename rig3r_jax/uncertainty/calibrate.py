@@ -9,7 +9,7 @@ pose_graph.md, .json      held-out trajectories under the recipe's weights; traj
 """
 
 import dataclasses
-import logging
+import functools
 import re
 import time
 from collections.abc import Sequence
@@ -29,17 +29,13 @@ from rig3r_jax.uncertainty.study import (
     RECIPE,
     Arm,
     ArmResult,
-    checks,
     run_arm,
     study_arms,
-    study_table,
-    summary,
 )
+from rig3r_jax.uncertainty.study_table import checks, study_table, summary
 from rig3r_jax.uncertainty.task import UncertaintyTask, open_task
 from rig3r_jax.viz.histories import read_history
 from rig3r_jax.viz.pose_charts import write_charts
-
-logger = logging.getLogger(__name__)
 
 
 def calibrate_study(workdir: Path, backbone: Path | None, seeds: int, overrides: Sequence[str] = ()) -> int:
@@ -58,14 +54,14 @@ def calibrate_study(workdir: Path, backbone: Path | None, seeds: int, overrides:
         raise ValueError(f"--seeds is {seeds}; it must be at least 1")
     workdir.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    made = backbone is None
-    backbone = workdir / "backbone" if made else backbone
-    if made:
+    trains_backbone = backbone is None
+    if trains_backbone:
+        backbone = workdir / "backbone"
         backbone.mkdir(exist_ok=True)
-    given = [f"--config.backbone.path={backbone}", f"--config.data.records={workdir / 'records'}"]
-    config = read_config(["--config=calibrate_study", *given, *overrides])
+    flags = [f"--config.backbone.path={backbone}", f"--config.data.records={workdir / 'records'}"]
+    config = read_config(["--config=calibrate_study", *flags, *overrides])
     validate(config, uncertainty_task)  # before the backbone takes its minutes
-    if made and (code := _train_backbone(backbone, workdir / "records")):
+    if trains_backbone and (code := _train_backbone(backbone, workdir / "records")):
         return code
     with only_writer(workdir):
         task = open_task(config, workdir)
@@ -77,8 +73,8 @@ def calibrate_study(workdir: Path, backbone: Path | None, seeds: int, overrides:
 
 
 def _train_backbone(folder: Path, records: Path) -> int:
-    given = [f"--config.data.records={records}", "--config.evaluation.enabled=False"]
-    config = read_config(["--config=uncertainty_backbone", *given])
+    flags = [f"--config.data.records={records}", "--config.evaluation.enabled=False"]
+    config = read_config(["--config=uncertainty_backbone", *flags])
     if (folder / "config.json").exists():
         checkpoints = Checkpoints(folder, config.train.keep_checkpoints)
         latest = checkpoints.latest_step
@@ -94,9 +90,9 @@ def _train_backbone(folder: Path, records: Path) -> int:
 
 def _run(task: UncertaintyTask, workdir: Path, seeds: int) -> None:
     pools, config = task.pools, task.config
-    results = []
+    results, print_at_once = [], functools.partial(print, flush=True)
     for arm in study_arms(pools.train, task.nll, task.head):
-        result = run_arm(arm, pools.train, pools.validation, pools.test, range(seeds), _say)
+        result = run_arm(arm, pools.train, pools.validation, pools.test, range(seeds), print_at_once)
         _write_arm(workdir / "arms", result, task.backbone.digest)
         results.append(result)
     print()
@@ -105,17 +101,13 @@ def _run(task: UncertaintyTask, workdir: Path, seeds: int) -> None:
     write_atomically(workdir / "study.md", table.encode())
     _write_json(workdir / "study.json", results, verdicts)
     print(table)
-    plain = [result.arm for result in results if result.arm.head.head_init == "default"]
-    histories = {arm.name: read_history(_folder(workdir / "arms", arm, 0)) for arm in plain}
+    plain_arms = [result.arm for result in results if result.arm.head.head_init == "default"]
+    histories = {arm.name: read_history(_folder(workdir / "arms", arm, 0)) for arm in plain_arms}
     write_charts(histories, workdir / "charts")
     recipe = next(result for result in results if result.arm.role == RECIPE)
     report.write_calibration(recipe.reports[0], workdir, {"seed": recipe.seeds[0], "backbone": task.backbone.name})
     if config.evaluation.trajectories:
         print(report.write_trajectories(task, recipe.params[0], workdir))
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 def _folder(root: Path, arm: Arm, seed: int) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, PyTree
 
+from rig3r_jax.evaluation.d2 import STEP_METRIC
 from rig3r_jax.geometry.residual import WindowScale
 from rig3r_jax.losses.mean import Mean
 from rig3r_jax.losses.pose_metrics import PARTS, WindowMotion
@@ -16,7 +17,7 @@ from rig3r_jax.losses.pose_nll import NllOptions, motion_weights, pose_nll, wind
 from rig3r_jax.models import pose_uncertainty
 from rig3r_jax.uncertainty.features import WindowFeatures
 
-STEP_D2 = {part: f"calibration/predictive_d2_{part}" for part in PARTS}
+STEP_D2 = {part: STEP_METRIC.format(part=part) for part in PARTS}
 
 
 @typing.no_type_check

@@ -21,6 +21,7 @@ from rig3r_jax.data.window_stream import WindowStream
 from rig3r_jax.evaluation.calibration import CalibrationReport, calibration_report
 from rig3r_jax.evaluation.calibration_table import report_markdown, summary_markdown
 from rig3r_jax.evaluation.edge_weighting import constant_sigma
+from rig3r_jax.evaluation.weighting_comparison import REPORTED_KERNELS, compare_over_trajectories, format_comparisons
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import write_json
 from rig3r_jax.losses.pose_nll import NllOptions
@@ -29,13 +30,7 @@ from rig3r_jax.uncertainty.backbone import Backbone
 from rig3r_jax.uncertainty.head import error_samples
 from rig3r_jax.uncertainty.objective import WindowBatch, last_residuals
 from rig3r_jax.uncertainty.pools import Pools, open_stream, windows_of
-from rig3r_jax.uncertainty.trajectories import (
-    KERNELS,
-    compare,
-    covering_windows,
-    format_comparisons,
-    trajectory_predictions,
-)
+from rig3r_jax.uncertainty.trajectories import covering_windows, trajectory_predictions
 from rig3r_jax.uncertainty.trajectory_files import TrajectoryImages, write_trajectory
 from rig3r_jax.viz.calibration_charts import write_calibration_charts
 from rig3r_jax.viz.histories import read_history
@@ -72,21 +67,21 @@ def write_report(task: HeadRun, params: PyTree, workdir: Path, *, step: int) -> 
         print(write_trajectories(task, params, workdir))
 
 
-def write_calibration(report: CalibrationReport, workdir: Path, told: dict[str, typing.Any]) -> None:
-    """calibration.json, which begins with what is `told`, calibration.md and the charts."""
-    plain = report.to_json()
-    write_json(workdir / "calibration.json", {**told, **plain})
+def write_calibration(report: CalibrationReport, workdir: Path, header: dict[str, typing.Any]) -> None:
+    """calibration.json, which begins with the `header`, calibration.md and the charts."""
+    content = report.to_json()
+    write_json(workdir / "calibration.json", {**header, **content})
     write_atomically(workdir / "calibration.md", report_markdown(report).encode())
-    write_calibration_charts(plain, workdir / "calibration")
+    write_calibration_charts(content, workdir / "calibration")
 
 
 def write_trajectories(task: HeadRun, params: PyTree, workdir: Path) -> str:
     """The first sequences of the test split as pose graphs, with the head's `params`; returns the table."""
     config, sigma = task.config, constant_sigma(last_residuals(task.windows))
     stream = open_stream(config, task.records, task.backbone, "test")
-    found, written = {}, {}
+    predictions, written = {}, {}
     for name, sequence in stream.sequences.items():
-        if len(found) == config.evaluation.trajectories:
+        if len(predictions) == config.evaluation.trajectories:
             break
         frames = covering_windows(name, len(sequence), task.pools.test.views, config.evaluation.overlap)
         try:
@@ -94,16 +89,16 @@ def write_trajectories(task: HeadRun, params: PyTree, workdir: Path) -> str:
         except BadRecord as error:
             logger.warning("left out the trajectory %s: %s", name, error)
             continue
-        predictions = trajectory_predictions(windows, frames, sequence.world_from_camera, params, task.nll, name)
-        found[name] = predictions
+        true = sequence.world_from_camera
+        predictions[name] = trajectory_predictions(windows, frames, true, params, task.nll, name)
         folder = workdir / "trajectories" / re.sub(r"[^\w.-]+", "_", name)
-        written[name] = write_trajectory(folder, name, predictions, _images(stream, name)).to_json()
-    comparisons = [compare(found, sigma, kernel) for kernel in KERNELS]
+        written[name] = write_trajectory(folder, name, predictions[name], _images(stream, name)).to_json()
+    comparisons = [compare_over_trajectories(predictions, sigma, kernel) for kernel in REPORTED_KERNELS]
     table = format_comparisons(comparisons)
-    told = {"comparisons": [comparison.to_json() for comparison in comparisons], "trajectories": written}
-    write_json(workdir / "pose_graph.json", told)
+    content = {"comparisons": [comparison.to_json() for comparison in comparisons], "trajectories": written}
+    write_json(workdir / "pose_graph.json", content)
     write_atomically(workdir / "pose_graph.md", table.encode())
-    return f"{len(found)} held-out trajectories\n\n{table}"
+    return f"{len(predictions)} held-out trajectories\n\n{table}"
 
 
 def _images(stream: WindowStream, name: str) -> TrajectoryImages:

@@ -13,14 +13,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PyTree
 
+from rig3r_jax.evaluation.d2 import TARGET, WINDOWED_METRIC, WINDOWS
 from rig3r_jax.losses.mean import Mean
 from rig3r_jax.losses.pose_metrics import PARTS
 from rig3r_jax.uncertainty.objective import STEP_D2
 
-WINDOWS = 100  # that a windowed d2 is the mean of, at least; a single window is noise
-TARGET = 3.0  # of d2 under variances that are learnt from the residuals themselves
 ENDED = "count/ended"  # 1 from the step on after which training is over
-WINDOWED = {part: f"calibration/windowed_d2_{part}" for part in PARTS}
+WINDOWED = {part: WINDOWED_METRIC.format(part=part) for part in PARTS}
 
 
 @dataclasses.dataclass(frozen=True)

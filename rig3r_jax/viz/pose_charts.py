@@ -9,17 +9,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from rig3r_jax.evaluation.d2 import STEP_METRIC, TARGET, WINDOWED_METRIC, WINDOWS, band, status
 from rig3r_jax.formats import markdown
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.viz.figures import COLORS, DASHES, INK, figure, plain_ticks
 from rig3r_jax.viz.histories import Curve, History
 
 ROWS = 100  # logged values of a trailing mean
-WINDOWS = 100  # windows, or a few more, that a logged windowed d2 is the mean of
-STEP_D2 = "calibration/predictive_d2_{part}"  # of one step's windows, under the predictive variance of the law
-WINDOWED_D2 = "calibration/windowed_d2_{part}"  # the same of the last WINDOWS windows; NaN of fewer
 RAW_D2 = "calibration/d2_{part}_mean"  # r^2 exp(-log variance): TARGET is that of a Gaussian law alone
-TARGET, BAND = 3.0, (2.5, 3.5)  # of d2; below: sigma too large, under-confident
 _MIN_SMOOTHED = 60
 _STOPS = (0.2, 0.4, 0.6, 1.0)  # parts of a run at which the table reads it: 100, 200, 300, 500 of 500 steps
 _PARTS = {"trans": "Translation", "rot": "Rotation"}
@@ -72,7 +69,7 @@ CHARTS = {
     ),
     "calibration": Chart(
         "Calibration: squared error over predicted variance, of 3 components",
-        _pair("d2", {STEP_D2: "one step", WINDOWED_D2: f"last {WINDOWS} windows", RAW_D2: "raw"}, "d2", True),
+        _pair("d2", {STEP_METRIC: "one step", WINDOWED_METRIC: f"last {WINDOWS} windows", RAW_D2: "raw"}, "d2", True),
     ),
     "sigma_mean": Chart(
         "Predicted sigma, mean", _pair("sigma, {unit}", {"uncertainty/sigma_{part}_mean": "mean"}, log_y=True)
@@ -181,16 +178,9 @@ def summary_table(histories: Mapping[str, History]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def status(d2: float) -> str:
-    """The word for a mean d2 of 3 components; a dash for NaN."""
-    if math.isnan(d2):
-        return "-"
-    return "under-confident" if d2 < BAND[0] else "over-confident" if d2 > BAND[1] else "calibrated"
-
-
 def _d2(history: History, part: str) -> tuple[Curve | None, Curve | None, bool]:
     """d2 of a step; its windowed mean; whether both are of the raw d2, because the run logged no other."""
-    step, windowed = (history.find(name.format(part=part)) for name in (STEP_D2, WINDOWED_D2))
+    step, windowed = (history.find(name.format(part=part)) for name in (STEP_METRIC, WINDOWED_METRIC))
     if step or windowed:
         return step, windowed, False
     raw = history.find(RAW_D2.format(part=part))
@@ -201,7 +191,7 @@ def _d2_legend(histories):
     """What d2 and its mean are in the table, and of which runs they are something else."""
     lines = [
         f"d2 of one step, under the predictive variance, is noise: the status is that of the last {WINDOWS} windows,",
-        f"calibrated in {BAND[0]} to {BAND[1]}, below under-confident (sigma too large), above over-confident.",
+        f"calibrated in {band()[0]} to {band()[1]}, below under-confident (sigma too large), above over-confident.",
     ]
     raw = [label for label, history in histories.items() if any(_d2(history, part)[2] for part in _PARTS)]
     if raw:
@@ -254,7 +244,7 @@ def _draw(ax, panel, histories):
 
 def _draw_d2(ax, panel, histories):
     """Of every run one step's d2, thin, and the windowed one, bold."""
-    ax.axhspan(*BAND, color=COLORS[2], alpha=0.15, lw=0)
+    ax.axhspan(*band(), color=COLORS[2], alpha=0.15, lw=0)
     ax.axhline(TARGET, color=INK, lw=1.0, ls="--", label=f"target {TARGET:g}")
     ax.set_xlabel("step   (thin: as logged, bold: windowed)")
     part = next(part for part, title in _PARTS.items() if title == panel.title)

@@ -12,12 +12,12 @@ from scipy import optimize, stats
 from rig3r_jax.evaluation import calibration_table
 from rig3r_jax.evaluation.calibration import (
     CENTRAL_LEVELS,
-    band_and_status,
     calibration_report,
     component_probabilities,
     weighted_sum_probability,
     windowed_mean,
 )
+from rig3r_jax.evaluation.d2 import band, status
 from rig3r_jax.evaluation.error_samples import (
     ErrorSamples,
     baseline_nlls,
@@ -258,9 +258,10 @@ def vars_of(samples):
 
 
 def test_band_and_targets():
-    assert band_and_status(2.49, 3.0)[1] == "under-confident" and band_and_status(2.51, 3.0)[1] == "calibrated"
-    assert band_and_status(3.51, 3.0)[1] == "over-confident"
-    assert band_and_status(3.0, 2.0)[1] == "calibrated"
+    assert status(2.49, 3.0) == "under-confident" and status(2.51, 3.0) == "calibrated"
+    assert status(3.51, 3.0) == "over-confident"
+    assert status(3.0, 2.0) == "calibrated"
+    assert band(6.0, 6) == pytest.approx((5.0, 7.0)) and band(2.0)[1] == band()[1]
     rng = np.random.default_rng(1)
     samples = ErrorSamples(rng.normal(size=(70, 6)), np.ones((70, 6)), views=8)
     d2 = calibration_report(samples, samples.residual).d2

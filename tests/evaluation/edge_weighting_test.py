@@ -15,9 +15,9 @@ from rig3r_jax.evaluation.edge_weighting import (
     WindowPredictions,
     compare_weightings,
     constant_sigma,
-    format_weightings,
     information_of,
 )
+from rig3r_jax.evaluation.weighting_comparison import compare_over_trajectories, format_comparisons
 from rig3r_jax.geometry import se3
 
 SIGMA = np.array([0.02, 0.03, 0.01, 0.01, 0.02, 0.005])
@@ -105,17 +105,19 @@ def test_frames_in_no_window_are_left_out():
         assert scores[0][name] == scores[1][name]
 
 
-def test_table_has_a_row_for_every_weighting():
-    found, _ = predictions(5, spread=0.5)
-    scores = compare_weightings(found, SIGMA)
+def test_nothing_is_solved_for_the_chained_row():
+    scores = compare_weightings(predictions(5, spread=0.5)[0], SIGMA)
+    assert list(scores) == [CHAINED, *WEIGHTINGS]
     assert math.isnan(scores[CHAINED].cost) and scores["constant"].ate_of_constant == 1.0
-    stuck = dataclasses.replace(scores["uniform"], converged=False)
-    lines = format_weightings({**scores, "uniform": stuck}).splitlines()
-    assert lines[0] == "| weighting | ATE m | ATE sim3 m | ATE / constant | RPE m | RPE deg | steps |"
-    first = [line.split(" | ")[0] for line in lines[2:7]]
-    assert first == ["| chained", "| uniform", "| constant", "| predicted", "| oracle (sees the truth)"]
-    assert "(not converged)" in lines[3] and "(not converged)" not in lines[4]
-    assert f"{scores['predicted'].ate_m:.4g}" in lines[5]
+
+
+def test_a_solution_that_did_not_converge_is_marked():
+    compared = compare_over_trajectories({"one": predictions(5, spread=0.5)[0]}, SIGMA)
+    stuck = dataclasses.replace(compared.overall["uniform"], not_converged=1)
+    text = format_comparisons([dataclasses.replace(compared, overall={**compared.overall, "uniform": stuck})])
+    rows = text.splitlines()[2:7]
+    assert ["(1 not converged)" in row for row in rows] == [False, True, False, False, False]
+    assert "oracle (sees the truth)" in rows[4] and f"{compared.overall['predicted'].ate_m:.4g}" in rows[3]
 
 
 def test_bad_input_is_refused_by_name():

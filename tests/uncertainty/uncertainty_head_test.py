@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rig3r_jax.evaluation.calibration import calibration_report
+from rig3r_jax.evaluation.d2 import WINDOWS
 from rig3r_jax.geometry import se3
 from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.uncertainty import study
@@ -25,7 +26,7 @@ from rig3r_jax.uncertainty.head import (
     train_head,
 )
 from rig3r_jax.uncertainty.objective import last_residuals, window_batch
-from rig3r_jax.uncertainty.watch import WINDOWED, WINDOWS, WatchOptions, watch_state
+from rig3r_jax.uncertainty.watch import WINDOWED, WatchOptions, watch_state
 
 WIDTH, VIEWS = 32, 4
 PLAIN = HeadOptions().for_width(WIDTH)

@@ -14,6 +14,12 @@ import pytest
 from rig3r_jax.evaluation.edge_weighting import CHAINED, WEIGHTINGS, constant_sigma, information_of
 from rig3r_jax.evaluation.pose_graph import Edges, PoseGraph, marginal_covariances, optimize
 from rig3r_jax.evaluation.trajectory import absolute_errors, align_trajectory, statistics
+from rig3r_jax.evaluation.weighting_comparison import (
+    LEGEND,
+    REPORTED_KERNELS,
+    compare_over_trajectories,
+    format_comparisons,
+)
 from rig3r_jax.formats.cameras_json import read_cameras
 from rig3r_jax.formats.g2o import read_g2o
 from rig3r_jax.formats.tum import read_trajectory
@@ -21,14 +27,7 @@ from rig3r_jax.geometry import se3
 from rig3r_jax.losses.pose_nll import NllOptions, covariance
 from rig3r_jax.uncertainty.features import WindowFeatures
 from rig3r_jax.uncertainty.head import error_samples
-from rig3r_jax.uncertainty.trajectories import (
-    KERNELS,
-    LEGEND,
-    compare,
-    covering_windows,
-    format_comparisons,
-    trajectory_predictions,
-)
+from rig3r_jax.uncertainty.trajectories import covering_windows, trajectory_predictions
 from rig3r_jax.uncertainty.trajectory_files import TrajectoryImages, write_trajectory
 
 FRAMES, VIEWS = 30, 6
@@ -100,7 +99,7 @@ def training_sigma():
 @pytest.fixture(scope="module")
 def comparisons(training_sigma):
     found = {f"scene {seed}": predictions(seed) for seed in range(8)}
-    return [compare(found, training_sigma, kernel) for kernel in KERNELS]
+    return [compare_over_trajectories(found, training_sigma, kernel) for kernel in REPORTED_KERNELS]
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +170,7 @@ def test_where_the_head_is_wrong_the_table_says_so(training_sigma):
     for seed in range(5):
         found = predictions(seed)
         wrong[str(seed)] = dataclasses.replace(found, covariance=1e-8 / found.covariance)
-    comparison = compare(wrong, training_sigma)
+    comparison = compare_over_trajectories(wrong, training_sigma)
     found = comparison.overall["predicted"]
     assert found.ate_of_constant > 1.2 and found.wins == 0
     assert f"lower than with the constant ones on {found.better} and higher on {found.worse} of 5" in (
@@ -183,8 +182,8 @@ def test_table_has_a_row_per_kernel_and_weighting_and_one_legend(comparisons):
     text = format_comparisons(comparisons)
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("|")][2:]
     names = [CHAINED, "uniform", "constant", "predicted", "oracle (sees the truth)"]
-    assert [tuple(row[:2]) for row in rows] == [(f"| {kernel}", name) for kernel in KERNELS for name in names]
-    assert text.count(LEGEND) == 1 and text.count("median") == 1 + len(KERNELS)
+    assert [tuple(row[:2]) for row in rows] == [(f"| {kernel}", name) for kernel in REPORTED_KERNELS for name in names]
+    assert text.count(LEGEND) == 1 and text.count("median") == 1 + len(REPORTED_KERNELS)
     predicted = comparisons[0].overall["predicted"]
     assert rows[3][2] == f"{predicted.ate_m:.4g}" and rows[3][4:6] == [str(predicted.better), str(predicted.wins)]
     assert rows[2][4] == rows[4][5] == "-" and rows[2][3].startswith("1 (1 to 1")
@@ -204,7 +203,7 @@ def test_json_has_no_nan(comparisons, written):
 def test_a_head_that_says_the_constant_is_a_tie(training_sigma):
     found = predictions(2)
     same = dataclasses.replace(found, covariance=np.broadcast_to(training_sigma**2, found.covariance.shape))
-    comparison = compare({"same": same}, training_sigma)
+    comparison = compare_over_trajectories({"same": same}, training_sigma)
     predicted, constant = (comparison.overall[name] for name in ("predicted", "constant"))
     assert (predicted.better, predicted.worse) == (0, 0) and predicted.wins == constant.wins
     assert math.isnan(comparison.sign_test) and comparison.to_json()["sign_test"] is None
@@ -235,7 +234,7 @@ def test_tum_files_have_the_ate_that_is_told(written, training_sigma):
     aligned = align_trajectory(estimated.world_from_camera, true.world_from_camera, "se3").world_from_camera
     ate = statistics(absolute_errors(aligned, true.world_from_camera))["rmse"]
     assert result.ate_m == pytest.approx(ate, rel=1e-9)
-    scores = compare({"scene 3": found}, training_sigma).trajectories["scene 3"]["predicted"]
+    scores = compare_over_trajectories({"scene 3": found}, training_sigma).trajectories["scene 3"]["predicted"]
     for name in ("ate_m", "rpe_trans_m", "rpe_rot_deg"):
         assert getattr(result, name) == pytest.approx(getattr(scores, name), rel=1e-6)
 
@@ -299,9 +298,9 @@ def test_what_cannot_be_joined_is_named():
         covariance=found.covariance[ends],
     )
     with pytest.raises(ValueError, match=f"desk: its 2 windows {gap}"):
-        compare({"desk": found}, SIGMA)
+        compare_over_trajectories({"desk": found}, SIGMA)
     with pytest.raises(ValueError, match="no trajectories"):
-        compare({}, SIGMA)
+        compare_over_trajectories({}, SIGMA)
 
 
 def test_bad_input_is_named(tmp_path):
@@ -317,7 +316,7 @@ def test_bad_input_is_named(tmp_path):
     found = predictions(5)
     broken = dataclasses.replace(found, covariance=np.nan * found.covariance)
     with pytest.raises(ValueError, match="desk: information of edge 0"):
-        compare({"desk": broken}, SIGMA)
+        compare_over_trajectories({"desk": broken}, SIGMA)
     with pytest.raises(ValueError, match="desk: information of edge 0"):
         write_trajectory(tmp_path, "desk", broken, images(FRAMES))
     with pytest.raises(ValueError, match="desk: names of 29 images for 30 frames"):

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from rig3r_jax.evaluation.d2 import WINDOWS
 from rig3r_jax.geometry.residual import WindowScale
 from rig3r_jax.losses.mean import Mean
 from rig3r_jax.losses.pose_nll import NllOptions
@@ -19,7 +20,6 @@ from rig3r_jax.uncertainty.objective import STEP_D2, WindowBatch
 from rig3r_jax.uncertainty.watch import (
     ENDED,
     WINDOWED,
-    WINDOWS,
     WatchOptions,
     watch_d2,
     watch_metrics,

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from rig3r_jax.evaluation.calibration import calibration_report
+from rig3r_jax.evaluation.d2 import status
 from rig3r_jax.evaluation.error_samples import ErrorSamples
 from rig3r_jax.viz import figures, pose_charts
 from rig3r_jax.viz.calibration_charts import write_calibration_charts
 from rig3r_jax.viz.histories import Curve, History
-from rig3r_jax.viz.pose_charts import CHARTS, absent_charts, status, summary_table, trailing_mean, write_charts
+from rig3r_jax.viz.pose_charts import CHARTS, absent_charts, summary_table, trailing_mean, write_charts
 
 STEPS = np.arange(1.0, 501.0)
 
