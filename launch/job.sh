@@ -64,7 +64,7 @@ finish() {
 }
 
 # take_config FLAGS...: sets `config` to the value of --config=FILE, else configs/full.py, and `flags` to the rest.
-# main.py wants --config before what overrides it; of a flag given twice the last one counts.
+# Of a flag given twice the last one counts.
 take_config() {
     config=configs/full.py flags=()  # read by the scripts
     local flag

@@ -2,7 +2,7 @@
 
     python launch/local.py --processes 2 -- python main.py --config=configs/demo.py --config.mesh.data=2
 
-Every process gets --coordinator, --num_processes and --process_id after its own arguments, and its share of the GPUs
+Every process gets --coordinator, --num-processes and --process-id after its own arguments, and its share of the GPUs
 by CUDA_VISIBLE_DEVICES; without GPUs, or under JAX_PLATFORMS=cpu, --devices-per-process simulated CPU devices. What a
 process says is shown with its number in front. SIGINT, SIGTERM and SIGUSR1 go on to all.
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     ranks: list[Rank] = []
     with forwarding(ranks):
         for number, environment in enumerate(environments):
-            told = [f"--coordinator={coordinator}", f"--num_processes={options.processes}", f"--process_id={number}"]
+            told = [f"--coordinator={coordinator}", f"--num-processes={options.processes}", f"--process-id={number}"]
             try:
                 ranks.append(start(number, [*options.command, *told], environment))
             except OSError as error:

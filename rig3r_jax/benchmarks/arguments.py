@@ -1,19 +1,33 @@
-"""Flags of `rig3r bench`, one function per kind. Imports nothing heavy: `rig3r --help` reads it."""
+"""Flags of `rig3r bench`, one function per kind. Imports nothing heavy: the command line reads it first."""
 
 import argparse
+import dataclasses
+import os
+from collections.abc import Callable
 
 RESULTS = "benchmarks/results"
 
 
-def add_kinds(bench: argparse.ArgumentParser) -> None:
-    """Adds `bench train|inference|attention|data|scaling`; each kind is a module of this folder with `command`."""
-    kinds = bench.add_subparsers(dest="kind", required=True)
-    for name, (module, text, add) in KINDS.items():
-        parser = kinds.add_parser(name, help=text)
-        add(parser)
-        parser.add_argument("--out", default=RESULTS, help=f"folder of the JSON, {RESULTS} by default; '' writes none")
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """`rig3r bench NAME`: a module of this folder with `command`, its flags, what --config is to it and its extra."""
+
+    module: str
+    help: str
+    add_flags: Callable[[argparse.ArgumentParser], None]
+    config: str = ""
+    extra: str = ""
+
+    def add_all(self, parser: argparse.ArgumentParser) -> None:
+        """Declares its flags and those of every kind."""
+        self.add_flags(parser)
+        parser.add_argument(
+            "--out",
+            type=os.path.expanduser,
+            default=RESULTS,
+            help=f"folder of the JSON, {RESULTS} by default; '' writes none",
+        )
         parser.add_argument("--name", help="name of the JSON file; by default made from kind, config and device")
-        parser.set_defaults(module=f"rig3r_jax.benchmarks.{module}")
 
 
 def _shape(parser: argparse.ArgumentParser) -> None:
@@ -61,16 +75,19 @@ def _attention(parser: argparse.ArgumentParser) -> None:
 
 
 def _data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--source", default="", help="ddad, tum or sevenscenes; by default procedural, or the config's")
-    parser.add_argument("--root", default="", help="folder of the raw data")
-    parser.add_argument("--records", default="", help="folder of built records; by default built in a temporary one")
+    from rig3r_jax.data.sources import SOURCES
+
+    sources, path = ", ".join(SOURCES), os.path.expanduser
+    parser.add_argument("--source", default="", help=f"one of {sources}; by default procedural, or the config's")
+    parser.add_argument("--root", type=path, default="", help="folder of the raw data")
+    parser.add_argument("--records", type=path, default="", help="folder of built records; by default a temporary one")
     parser.add_argument("--split", default="train", help="of the records")
     parser.add_argument("--views", type=int, help="images per sample; by default the config's, or 24")
     parser.add_argument("--size", type=int, help="pixels of an image's side; by default the config's, or 512")
     parser.add_argument("--batch", type=int, help="samples per batch; by default 8 of a config, or 1")
     parser.add_argument("--samples", type=int, default=16, help="samples that are timed, after as many before")
     parser.add_argument("--threads", type=int, nargs="+", help="loader threads to compare; by default 1 and the cores")
-    parser.add_argument("options", nargs="*", metavar="key=value", help="options of the source")
+    parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="options of the source")
 
 
 def _scaling(parser: argparse.ArgumentParser) -> None:
@@ -88,9 +105,20 @@ def _scaling(parser: argparse.ArgumentParser) -> None:
 
 
 KINDS = {
-    "train": ("train", "the training step: seconds, memory, MFU", _train),
-    "inference": ("inference", "images to points and cameras, end to end", _inference),
-    "attention": ("attention", "every attention of this device, forward and backward", _attention),
-    "data": ("data_loading", "records to batches: images per second, by stage", _data),
-    "scaling": ("scaling", "the step compiled for many devices: bytes, collectives, predicted seconds", _scaling),
+    "train": Kind("train", "the training step: seconds, memory, MFU", _train, "the model: --config=full"),
+    "inference": Kind("inference", "images to points and cameras, end to end", _inference, "the model: --config=full"),
+    "attention": Kind("attention", "every attention of this device, forward and backward", _attention),
+    "data": Kind(
+        "data_loading",
+        "records to batches: images per second, by stage",
+        _data,
+        "a run whose source and sampling are taken where the flags say nothing; wanted by none",
+        "train",
+    ),
+    "scaling": Kind(
+        "scaling",
+        "the step compiled for many devices: bytes, collectives, predicted seconds",
+        _scaling,
+        "the model: --config=full",
+    ),
 }

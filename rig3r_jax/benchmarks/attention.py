@@ -25,10 +25,8 @@ HOW = (
 _CHECKED = 256  # queries whose output is compared
 
 
-def command(options: argparse.Namespace, rest: Sequence[str]) -> int:
+def command(options: argparse.Namespace, _: Sequence[str]) -> int:
     """Prints one row per shape and implementation, and writes the JSON."""
-    if rest:
-        raise ValueError(f"{rest[0]!r} is no flag of this benchmark, which wants no config")
     prepare(options)
     backend = jax.default_backend()
     dtype = options.dtype or ("bfloat16" if backend == "gpu" else "float32")

@@ -1,1 +1,2 @@
-from rig3r_jax.cli.commands import main as main
+from rig3r_jax.cli.program import main as main
+from rig3r_jax.cli.program import run_command as run_command

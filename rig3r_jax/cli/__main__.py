@@ -2,7 +2,7 @@
 
 import sys
 
-from rig3r_jax.cli.commands import main
+from rig3r_jax.cli.program import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 EXIT_DONE, EXIT_DIVERGED, EXIT_INTERRUPTED = 0, 1, 75
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """What the user can mend: a message to print without a traceback; "" where another process prints it."""
 
 
@@ -44,7 +44,7 @@ def user_errors() -> Iterator[None]:
         yield
     except ReportedElsewhere as error:
         raise UserError("") from error
-    except (ValueError, FileNotFoundError) as error:
+    except ValueError as error:
         raise UserError(str(error)) from error
 
 
@@ -66,6 +66,7 @@ def prepare(config: ConfigDict, workdir: Path, kind: TaskKind) -> Iterator[Prepa
 
     Raises:
         UserError: for a config that cannot run, data that cannot be used, or a workdir of another model or run.
+        OSError: for files and folders that cannot be read or written.
     """
     with contextlib.ExitStack() as stack:
         with user_errors():

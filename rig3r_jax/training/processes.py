@@ -38,9 +38,9 @@ class Processes:
         if ":" not in self.coordinator:
             wrong.append(f"--coordinator is {self.coordinator!r}; it must be HOST:PORT of process 0")
         if self.num_processes < 1:
-            wrong.append(f"--num_processes is {self.num_processes}; it must be at least 1")
+            wrong.append(f"--num-processes is {self.num_processes}; it must be at least 1")
         if not 0 <= self.process_id < max(self.num_processes, 1):
-            wrong.append(f"--process_id is {self.process_id}; it must be in 0..num_processes-1")
+            wrong.append(f"--process-id is {self.process_id}; it must be in 0..num-processes - 1")
         return wrong
 
 

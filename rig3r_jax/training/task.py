@@ -1,6 +1,5 @@
 """What a run is about: the one thing that the loop knows of model and data."""
 
-import importlib.util
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,6 @@ from rig3r_jax.training.checks import number_problems
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.training.step import TrainStep
-
-TRAIN_EXTRA = ("clu", "grain", "tensorflow", "tensorflow_datasets", "tensorboard", "tqdm")
 
 
 @typing.runtime_checkable
@@ -94,10 +91,5 @@ def validate(config: ConfigDict, kind: TaskKind, *, devices: int | None = None) 
     Raises:
         ValueError: one message with every problem: key, value, rule, remedy.
     """
-    missing = [name for name in TRAIN_EXTRA if importlib.util.find_spec(name) is None]
-    if missing:  # the pipeline cannot be looked at without its packages
-        problems = [f"training needs {', '.join(missing)}: pip install 'rig3r_jax[train]' -c constraints.txt"]
-    else:
-        problems = [*kind.problems(config, devices), *number_problems(config)]
-    if problems:
+    if problems := [*kind.problems(config, devices), *number_problems(config)]:
         raise ValueError("this configuration cannot run:\n" + "\n".join(f"  * {problem}" for problem in problems))

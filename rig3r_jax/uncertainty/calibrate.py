@@ -15,11 +15,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
+from rig3r_jax.configs import uncertainty_backbone
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import json_line, write_json
 from rig3r_jax.training import loop
 from rig3r_jax.training.checkpoint import Checkpoints, only_writer
-from rig3r_jax.training.flags import read_config
 from rig3r_jax.training.rig3r import task as rig3r_task
 from rig3r_jax.training.task import validate
 from rig3r_jax.uncertainty import report
@@ -38,30 +40,30 @@ from rig3r_jax.viz.histories import read_history
 from rig3r_jax.viz.pose_charts import write_charts
 
 
-def calibrate_study(workdir: Path, backbone: Path | None, seeds: int, overrides: Sequence[str] = ()) -> int:
+def calibrate_study(config: ConfigDict, workdir: Path, backbone: Path | None, seeds: int) -> int:
     """Runs or goes on with the study; prints the tables. Returns 0, or the code with which the backbone's run ended.
 
     Args:
+        config: of the heads; records without a folder of their own go into the workdir.
         workdir: holds everything; what is there already is not made again, but for the heads.
-        backbone: workdir of a Rig3R, or a converted VGGT; None trains the small Rig3R first.
+        backbone: workdir of a Rig3R, or a converted VGGT; None takes config.backbone.path, or trains the small Rig3R.
         seeds: of each arm, from 0 on.
-        overrides: --config.a.b=value, of the config calibrate_study.
 
     Raises:
-        ValueError, FileNotFoundError: what the user can mend.
+        ValueError, OSError: what the user can mend.
     """
     if seeds < 1:
         raise ValueError(f"--seeds is {seeds}; it must be at least 1")
     workdir.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    trains_backbone = backbone is None
+    trains_backbone = not (backbone or config.backbone.path)
     if trains_backbone:
         backbone = workdir / "backbone"
         backbone.mkdir(exist_ok=True)
-    flags = [f"--config.backbone.path={backbone}", f"--config.data.records={workdir / 'records'}"]
-    config = read_config(["--config=calibrate_study", *flags, *overrides])
+    config.backbone.path = str(backbone or config.backbone.path)
+    config.data.records = config.data.records or str(workdir / "records")
     validate(config, uncertainty_task)  # before the backbone takes its minutes
-    if trains_backbone and (code := _train_backbone(backbone, workdir / "records")):
+    if trains_backbone and (code := _train_backbone(backbone, config.data.records)):
         return code
     with only_writer(workdir):
         task = open_task(config, workdir)
@@ -72,20 +74,17 @@ def calibrate_study(workdir: Path, backbone: Path | None, seeds: int, overrides:
     return loop.EXIT_DONE
 
 
-def _train_backbone(folder: Path, records: Path) -> int:
-    flags = [f"--config.data.records={records}", "--config.evaluation.enabled=False"]
-    config = read_config(["--config=uncertainty_backbone", *flags])
+def _train_backbone(folder: Path, records: str) -> int:
+    config = uncertainty_backbone.get_config()
+    config.data.records, config.evaluation.enabled = records, False
     if (folder / "config.json").exists():
         checkpoints = Checkpoints(folder, config.train.keep_checkpoints)
         latest = checkpoints.latest_step
         checkpoints.close()
         if latest == config.train.steps:
             return loop.EXIT_DONE
-    try:
-        with loop.prepare(config, folder, rig3r_task) as prepared:
-            return loop.run(prepared)
-    except loop.UserError as error:
-        raise ValueError(str(error)) from error
+    with loop.prepare(config, folder, rig3r_task) as prepared:
+        return loop.run(prepared)
 
 
 def _run(task: UncertaintyTask, workdir: Path, seeds: int) -> None:

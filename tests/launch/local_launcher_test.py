@@ -48,8 +48,8 @@ def test_each_process_is_told_who_it_is_and_lines_carry_its_number(launch):
     assert code == 0 and len(lines) == 2
     for rank, line in enumerate(lines):
         found = re.fullmatch(
-            rf"\[{rank}\] run 0 rank {rank} begins --config=c --coordinator=127.0.0.1:(\d+) --num_processes=2 "
-            rf"--process_id={rank}",
+            rf"\[{rank}\] run 0 rank {rank} begins --config=c --coordinator=127.0.0.1:(\d+) --num-processes=2 "
+            rf"--process-id={rank}",
             line,
         )
         assert found, line

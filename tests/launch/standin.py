@@ -1,6 +1,6 @@
 """Stands in for main.py in tests of what starts it: says what it was told, and behaves as --behave says.
 
-It finds its rank in SLURM's environment or in --process_id, and its run (0, 1, ...) in SLURM_RESTART_COUNT.
+It finds its rank in SLURM's environment or in --process-id, and its run (0, 1, ...) in SLURM_RESTART_COUNT.
 """
 
 import os
@@ -14,7 +14,7 @@ EXIT_INTERRUPTED, EXIT_STALLED = 75, 76
 def main(arguments: list[str]) -> int:
     """Returns the exit code, where it comes to that."""
     told = dict(word.removeprefix("--").split("=", 1) for word in arguments if "=" in word)
-    rank = int(told.get("process_id", os.environ.get("SLURM_PROCID", 0)))
+    rank = int(told.get("process-id", os.environ.get("SLURM_PROCID", 0)))
     run = int(os.environ.get("SLURM_RESTART_COUNT", 0))
     print(f"run {run} rank {rank} begins", *arguments, flush=True)
     behaviour = told.get("behave", "end")

@@ -128,7 +128,7 @@ def test_losses_equal_those_of_one_process(trained, single):
 def test_evaluation_script_writes_the_report(trained, submit, slurm):
     workdir = trained[0]
     sbatch = ("--ntasks-per-node=2", "--gpus-per-node=2", "--cpus-per-task=1")
-    number, log = submit("evaluate", sbatch, f"--workdir={workdir}")
+    number, log = submit("evaluate", sbatch, str(workdir))
     job = slurm.wait(number)
     assert (job["JobState"], job["NumTasks"]) == ("COMPLETED", "2"), said(log)
     assert (workdir / "evaluation.json").is_file() and (workdir / "report.html").is_file()

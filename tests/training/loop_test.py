@@ -176,7 +176,7 @@ def test_run_ends_in_files_that_people_open(command, start, tmp_path):
 
     # The same numbers again from the checkpoint alone.
     (tmp_path / "evaluation.json").unlink()
-    _finish(start([sys.executable, "-m", "rig3r_jax.cli", "evaluate", f"--workdir={tmp_path}"]))
+    _finish(start([sys.executable, "-m", "rig3r_jax.cli", "evaluate", str(tmp_path)]))
     assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
 
 
@@ -195,7 +195,7 @@ def test_real_rig_data_runs_to_its_report(start, shared, tmp_path):
     assert rows["all"]["pairs"] == 4 * 15
 
 
-@pytest.mark.parametrize("arguments", [["evaluate", "--workdir=/nowhere"], ["build-data", "nonsense", "--out=/tmp/x"]])
+@pytest.mark.parametrize("arguments", [["evaluate", "/nowhere"], ["build-data", "nonsense", "--out=/tmp/x"]])
 def test_cli_errors_are_one_line(repo, arguments):
     done = subprocess.run(
         [sys.executable, "-m", "rig3r_jax.cli", *arguments], cwd=repo, capture_output=True, text=True, timeout=120

@@ -68,7 +68,7 @@ def _rank_pid(launcher: subprocess.Popen, rank: int) -> int:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except (OSError, IndexError):
             continue  # it has ended
-        if parent == launcher.pid and b"--process_id=%d" % rank in words:
+        if parent == launcher.pid and b"--process-id=%d" % rank in words:
             return int(folder.name)
     raise AssertionError(f"no process {rank} of the launcher runs")
 
@@ -107,7 +107,7 @@ def test_without_others_everything_is_done_at_once():
 def test_flags_that_cannot_be_are_named_at_once():
     with pytest.raises(ValueError) as error:
         join(Processes("somewhere", 2, 2))
-    for part in ("--coordinator is 'somewhere'; it must be HOST:PORT", "--process_id is 2"):
+    for part in ("--coordinator is 'somewhere'; it must be HOST:PORT", "--process-id is 2"):
         assert part in str(error.value)
     assert Processes("host:1", 2, 1).problems() == [] == Processes().problems()
 

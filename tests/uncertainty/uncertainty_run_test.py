@@ -228,18 +228,13 @@ def test_tensorboard_has_the_names_at_every_step(whole):
         np.testing.assert_allclose(steps[name][STEPS], rows[STEPS][name], rtol=1e-6)
 
 
-def test_calibration_is_the_same_again_from_the_checkpoint_alone(folder, whole, backbone, capsys):
+def test_calibration_is_the_same_again_from_the_checkpoint_alone(folder, whole):
     files = ["calibration.json", "calibration.md", "pose_graph.json"]
     before = {name: (whole[0] / name).read_bytes() for name in files}
     for name in files:
         (whole[0] / name).unlink()
-    finish(start(folder, "-m", "rig3r_jax.cli", "evaluate", f"--workdir={whole[0]}", "--calibration"))
+    finish(start(folder, "-m", "rig3r_jax.cli", "evaluate", whole[0]))
     assert {name: (whole[0] / name).read_bytes() for name in files} == before
-
-    assert cli.main(["evaluate", f"--workdir={backbone[0]}", "--calibration"]) == 2
-    told = capsys.readouterr().err
-    assert "a run of rig3r, not of uncertainty; train a head on it: python main.py --config=configs/unc" in told
-    assert f"--config.backbone.path={backbone[0]}" in told
 
 
 def test_backbone_is_untouched_and_another_one_refused(folder, whole, backbone, tmp_path):
@@ -273,7 +268,7 @@ def test_training_ends_early_once(folder, backbone, tmp_path):
 def test_study_compares_all_arms(folder, backbone, tmp_path):
     options = [f"--config.data.mixture[0].options.{key}={value}" for key, value in OPTIONS.items()]
     output = finish(start(
-        folder, "-m", "rig3r_jax.cli", "calibrate-study", "--workdir", tmp_path, "--backbone", backbone[0],
+        folder, "-m", "rig3r_jax.cli", "calibrate-study", tmp_path, "--backbone", backbone[0],
         "--seeds", "2", *options, "--config.windows.counts=(60,40,120)", "--config.backbone.batch_size=20",
         "--config.train.steps=110", "--config.evaluation.trajectories=1",
         f"--config.data.records={folder / 'records'}", flags=None,
@@ -306,6 +301,6 @@ def test_study_looks_at_its_flags_before_it_trains(tmp_path, capsys):
         "--config.train.step=3": "config.train has no 'step'; did you mean steps?",
         "--config.nll.likelihood=cauchy": "likelihood is 'cauchy'",
     }.items():
-        assert cli.main(["calibrate-study", "--workdir", str(tmp_path / "w"), wrong]) == 2
+        assert cli.main(["calibrate-study", str(tmp_path / "w"), wrong]) == 2
         assert said in capsys.readouterr().err
     assert not list(tmp_path.rglob("checkpoints"))

@@ -1,0 +1,46 @@
+"""Commands that turn data sets into records."""
+
+import argparse
+
+from rig3r_jax.cli.command import Command, path_text
+
+
+def _build_data_arguments(parser: argparse.ArgumentParser) -> None:
+    from rig3r_jax.data.sources import SOURCES
+
+    parser.add_argument("source", metavar="SOURCE", nargs="?", help=f"one of {', '.join(SOURCES)}; none with --config")
+    parser.add_argument("settings", metavar="KEY=VALUE", nargs="*", help="options of the source, such as window=16")
+    parser.add_argument("--root", type=path_text, default="", help="folder of the raw data")
+    parser.add_argument("--out", type=path_text, default="", help="folder of the records to make")
+
+
+def _build_data(options: argparse.Namespace) -> int:
+    if options.flags:
+        from rig3r_jax.training.flags import read_config
+
+        config = read_config(options.flags)
+        if options.source:
+            raise ValueError(f"SOURCE is {options.source!r} beside --config; give one of the two")
+        from rig3r_jax.training.records import build_ahead
+
+        print(build_ahead(config))
+        return 0
+    if not options.source:
+        raise ValueError("SOURCE is missing: a source (see --help), or --config of a run")
+    if not options.out:
+        raise ValueError("--out is missing: the folder of the records to make")
+    from rig3r_jax.data.build import build_data
+
+    print(build_data(options.source, options.root, options.out, options.settings))
+    return 0
+
+
+COMMANDS = {
+    "build-data": Command(
+        "turn a data set into records; or, with --config, all that a run reads, ahead of it",
+        _build_data_arguments,
+        _build_data,
+        config="the run whose records are built, into its data.records",
+        extra="train",
+    ),
+}

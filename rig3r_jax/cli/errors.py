@@ -1,0 +1,79 @@
+"""What goes wrong and a user can mend, as one message and an exit code instead of a traceback."""
+
+import errno
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+
+EXIT_USER, EXIT_INTERRUPT, EXIT_PIPE = 2, 130, 141  # the last two as a shell gives them for SIGINT and SIGPIPE
+
+# Modules of the extras of pyproject.toml.
+EXTRAS = {
+    "train": ("array_record", "clu", "grain", "tensorboard", "tensorflow_datasets", "tqdm"),
+    "torch": ("torch",),
+}
+
+REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.EACCES: "change its permissions, or give another path",
+    errno.EPERM: "change its permissions, or give another path",
+    errno.EROFS: "give a path on a file system that can be written to",
+    errno.ENOTDIR: "a part of the path is a file: give another path",
+    errno.EISDIR: "it is a folder where a file is wanted: give another path",
+    errno.EEXIST: "it is there already: delete it, or give another path",
+    errno.ENOSPC: "make room on the disk, or give a path on another",
+    errno.EDQUOT: "make room in your quota, or give a path on another disk",
+}
+
+
+def check_extra(extra: str) -> None:
+    """ValueError with the remedy where a package of the extra is missing; imports none."""
+    missing = [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"needs {', '.join(missing)}: pip install 'rig3r_jax[{extra}]'   (in a clone: sh launch/setup.sh {extra})"
+        )
+
+
+def run_guarded(
+    program: str, work: Callable[[], int], mendable: tuple[type[Exception], ...] = (ValueError, OSError)
+) -> int:
+    """The exit code of `work`; 2, with a message after the program's name, for errors that the user can mend.
+
+    An empty message is one that another process prints. Every other error passes through.
+    """
+    try:
+        code = work()
+        sys.stdout.flush()  # here, where a closed pipe is heard of
+        return code
+    except KeyboardInterrupt:
+        _say(program, "interrupted")
+        return EXIT_INTERRUPT
+    except BrokenPipeError:  # whoever read our output, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
+        if extra is None:
+            raise
+        return run_guarded(program, lambda: check_extra(extra) or EXIT_USER)
+    except mendable as error:
+        _say(program, explain(error))
+        return EXIT_USER
+
+
+def explain(error: Exception) -> str:
+    """The message of an error; of one that the system raised: path, reason, remedy."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    place = error.filename2 or error.filename
+    reason = f"{place}: {error.strerror}" if place else f"{error.strerror}"
+    return f"{reason}; {REMEDIES[error.errno]}" if error.errno in REMEDIES else reason
+
+
+def _say(program: str, message: str) -> None:
+    if message:
+        indent = "\n" + " " * (len(program) + 2)
+        print(f"{program}: {indent.join(message.splitlines())}", file=sys.stderr)

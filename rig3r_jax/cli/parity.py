@@ -1,0 +1,66 @@
+"""Commands that compare our numbers with PyTorch's."""
+
+import argparse
+
+from rig3r_jax.cli.command import Command, no_arguments, path
+
+PRECISIONS = ("float64", "float32", "tf32", "bfloat16")
+
+
+def _twin_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=PRECISIONS,
+        default=("float64", "float32"),
+        help="float64 and float32 by default",
+    )
+    parser.add_argument("--steps", type=int, default=20, help="AdamW steps")
+    parser.add_argument("--batch", type=int, default=2, help="samples of the random batch")
+    parser.add_argument("--views", type=int, help="images per sample; by default the config's")
+    parser.add_argument("--size", type=int, help="pixels of an image's side; by default the config's")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batch")
+    parser.add_argument(
+        "--corrupt", metavar="NAME", help="change this parameter of the twin by 1%%: the check must fail"
+    )
+    parser.add_argument("--all", action="store_true", help="one line per parameter")
+
+
+def _twin(options: argparse.Namespace) -> int:
+    from rig3r_jax.training.flags import read_config
+
+    config = read_config(options.flags)
+    from rig3r_jax.parity.twin import twin_command
+
+    return twin_command(config, options)
+
+
+def _dump_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER", type=path, help="holds the arrays, a sub-folder per subject")
+    parser.add_argument("--only", help="the one sub-folder to compare")
+    parser.add_argument("--tolerance", type=float, help="largest relative error; by default by the array's type")
+
+
+def _dump(options: argparse.Namespace) -> int:
+    from rig3r_jax.parity.dump.driver import dump_command
+
+    return dump_command(options.folder, options.only, options.tolerance)
+
+
+def _attention(_: argparse.Namespace) -> int:
+    from rig3r_jax.parity.attention import attention_command
+
+    return attention_command()
+
+
+COMMANDS = {
+    "parity twin": Command(
+        "train Rig3R and its PyTorch twin side by side, and compare",
+        _twin_arguments,
+        _twin,
+        config="the model: --config=demo",
+        extra="torch",
+    ),
+    "parity dump": Command("compare with a folder of arrays that somebody else's code wrote", _dump_arguments, _dump),
+    "parity attention": Command("compare every attention of this device with float64", no_arguments, _attention),
+}

@@ -1,0 +1,120 @@
+"""`rig3r COMMAND ...`: the table of commands, and the road of every command line."""
+
+import argparse
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+
+import rig3r_jax
+from rig3r_jax.cli import bench, charts, data, parity, train, weights
+from rig3r_jax.cli.command import Command, Parser, add_config
+from rig3r_jax.cli.errors import EXIT_USER, check_extra, run_guarded
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only writes the metrics here:
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its start-up notes help nobody
+
+# Two words are a command of a group.
+COMMANDS: dict[str, Command] = {
+    **train.COMMANDS,
+    **data.COMMANDS,
+    **charts.COMMANDS,
+    **weights.COMMANDS,
+    **parity.COMMANDS,
+    **bench.COMMANDS,
+}
+
+CONFIG_FLAG = r"--?(no)?config(\.|=|$)"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of `rig3r`; returns the exit code, 2 for what the user can mend."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        return run_guarded("rig3r", lambda: print(f"rig3r {rig3r_jax.__version__}") or 0)
+    group = words[0] if words and any(name.startswith(f"{words[0]} ") for name in COMMANDS) else ""
+    length = 2 if group else 1
+    name, asks_help = " ".join(words[:length]), {"-h", "--help"} & set(words[:length])
+    if name in COMMANDS:
+        return run_command(name, words[length:], f"rig3r {name}")
+    if asks_help or name in ("", group):
+        return run_guarded("rig3r", lambda: print(overview(group)) or (0 if asks_help else EXIT_USER))
+    return run_guarded("rig3r", lambda: _refuse(name, group))
+
+
+def run_command(name: str, arguments: Sequence[str], program: str) -> int:
+    """Checks the arguments of a command and runs it; returns the exit code. Messages begin with `program`."""
+    command = COMMANDS[name]
+
+    def work() -> int:
+        options = parse(command, arguments, program)
+        if command.extra:
+            check_extra(command.extra)
+        return command.run(options)
+
+    return run_guarded(program, work)
+
+
+def parse(command: Command, arguments: Sequence[str], program: str) -> argparse.Namespace:
+    """The arguments of a command; its words --config... are in `flags`, its name for messages in `program`.
+
+    Raises:
+        ValueError: one line for every word that it does not take.
+    """
+    parser = Parser(prog=program, description=f"{command.help[0].upper()}{command.help[1:]}.", allow_abbrev=False)
+    command.add_arguments(parser)
+    if command.config:
+        add_config(parser, command.config)
+    options, rest = parser.parse_known_intermixed_args(list(_normal_words(arguments)))
+    options.program, options.flags = program, []
+    unknown = []
+    for word in rest:
+        (options.flags if command.config and re.match(CONFIG_FLAG, word) else unknown).append(word)
+    if unknown:
+        known = [option for action in parser._actions for option in action.option_strings]
+        raise ValueError("\n".join(_unknown(word, known, program) for word in unknown))
+    if command.config and options.config:
+        options.flags.insert(0, f"--config={options.config}")
+    return options
+
+
+def overview(group: str = "") -> str:
+    """The commands, all or those of a group, with a line each."""
+    names = [name for name in COMMANDS if name.startswith(group)]
+    width = max(map(len, names))
+    lines = [f"usage: rig3r {group or 'COMMAND'} ...   (rig3r COMMAND --help explains one)", ""]
+    lines += [f"  {name.ljust(width)}  {COMMANDS[name].help}" for name in names]
+    return "\n".join(lines + ["", "rig3r --version prints the version."] if not group else lines)
+
+
+def _normal_words(arguments: Sequence[str]) -> Iterator[str]:
+    """Options with dashes for underscores; --config.KEY VALUE as one word."""
+    words = iter(arguments)
+    for word in words:
+        word = re.sub(r"^-(?=(no)?config\b)", "--", word)
+        if re.match(r"--config\.[^=]+$", word):
+            value = next(words, "")
+            takes = value and not re.match(r"-(?![\d.])", value)
+            yield f"{word}={value}" if takes else word
+            if value and not takes:
+                yield from _normal_words([value, *words])
+        elif word.startswith("--") and not re.match(CONFIG_FLAG, word):
+            name, equals, value = word.partition("=")
+            yield name.replace("_", "-") + equals + value
+        else:
+            yield word
+
+
+def _unknown(word: str, known: Sequence[str], program: str) -> str:
+    """What a word is that a command does not take, with the nearest that it takes."""
+    if not word.startswith("-"):
+        return f"{word!r} is no argument that it takes; see {program} --help"
+    near = difflib.get_close_matches(word.split("=")[0], known, n=1)
+    return f"{word} is no option of it; " + (f"did you mean {near[0]}?" if near else f"see {program} --help")
+
+
+def _refuse(name: str, group: str) -> int:
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"see rig3r {group + ' ' if group else ''}--help"
+    raise ValueError(f"{name!r} is no command; {hint}")

@@ -1,0 +1,114 @@
+"""Commands that train and evaluate."""
+
+import argparse
+import logging
+
+from rig3r_jax.cli.command import Command, add_processes, path
+from rig3r_jax.cli.errors import run_guarded
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workdir", type=path, help="folder of the run; by default runs/NAME of the config")
+    add_processes(parser)
+
+
+def _train(options: argparse.Namespace) -> int:
+    """Runs one config to its report: 0; 1 after divergence; 75 interrupted, 76 stalled: to be started again."""
+    from rig3r_jax.training.flags import read_config
+
+    config = read_config(options.flags)
+    workdir = options.workdir or path(f"runs/{config.name}")
+    from absl import logging as absl_logging
+
+    from rig3r_jax.cli.tasks import kind_of
+    from rig3r_jax.training import loop, processes, xla
+    from rig3r_jax.training.watchdog import COMPILING
+
+    absl_logging.use_absl_handler()
+    absl_logging.set_verbosity(absl_logging.WARNING)  # of the libraries
+
+    def work() -> int:
+        with loop.user_errors():
+            kind = kind_of(config)
+            xla.use_flags()
+            processes.join(_processes(options), patience=config.train.watchdog_seconds * COMPILING)
+        logging.getLogger("rig3r_jax").setLevel("INFO" if processes.is_first() else "WARNING")
+        with loop.prepare(config, workdir, kind) as prepared:
+            return loop.run(prepared)
+
+    # Inside of run_to_end: of many processes one that fails must not wait for the others.
+    return processes.run_to_end(lambda: run_guarded(options.program, work, (loop.UserError, OSError)))
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("workdir", metavar="WORKDIR", type=path, help="folder of a run, of whatever task")
+    add_processes(parser)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from rig3r_jax.training.config import load_config
+
+    config = load_config(options.workdir / "config.json")
+    from rig3r_jax.cli.tasks import kind_of
+    from rig3r_jax.training import processes, xla
+    from rig3r_jax.training.workdir import evaluate_workdir
+
+    def work() -> int:
+        xla.use_flags()
+        processes.join(_processes(options))
+        xla.use_compilation_cache(options.workdir)
+        evaluate_workdir(options.workdir, kind_of(config))
+        return 0
+
+    return processes.run_to_end(lambda: run_guarded(options.program, work))
+
+
+def _processes(options: argparse.Namespace):
+    from rig3r_jax.training.processes import Processes
+
+    return Processes(options.coordinator, options.num_processes, options.process_id)
+
+
+def _calibrate_study_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("workdir", metavar="WORKDIR", type=path, help="holds everything; what is there is used again")
+    parser.add_argument(
+        "--backbone", type=path, help="workdir of a Rig3R, or a converted VGGT; by default one is trained first"
+    )
+    parser.add_argument("--seeds", metavar="N", type=int, default=5, help="of each arm; 5 by default")
+
+
+def _calibrate_study(options: argparse.Namespace) -> int:
+    from rig3r_jax.training.flags import read_config
+
+    flags = options.flags if options.config else ["--config=calibrate_study", *options.flags]
+    config = read_config(flags)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for name in ("jax", "orbax", "absl"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    from rig3r_jax.uncertainty.calibrate import calibrate_study
+
+    return calibrate_study(config, options.workdir, options.backbone, options.seeds)
+
+
+COMMANDS = {
+    "train": Command(
+        "train a config, evaluate it and write its report; goes on where a workdir stopped",
+        _train_arguments,
+        _train,
+        config="what to train: --config=demo",
+        extra="train",
+    ),
+    "evaluate": Command(
+        "evaluate the newest checkpoint of a workdir and write its report again",
+        _evaluate_arguments,
+        _evaluate,
+        extra="train",
+    ),
+    "calibrate-study": Command(
+        "train a small Rig3R, freeze it, and compare ways to learn its pose uncertainty",
+        _calibrate_study_arguments,
+        _calibrate_study,
+        config="of the heads; calibrate_study by default",
+        extra="train",
+    ),
+}

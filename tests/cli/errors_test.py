@@ -1,0 +1,141 @@
+"""Errors that a user can mend are one message; the others keep their traceback."""
+
+import errno
+import importlib.metadata
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from rig3r_jax import cli
+from rig3r_jax.cli.errors import EXTRAS, check_extra, explain, run_guarded
+from rig3r_jax.cli.program import COMMANDS
+from tests.conftest import REPO
+
+
+@pytest.mark.parametrize(
+    "number, words",
+    [
+        (errno.EACCES, "Permission denied; change its permissions"),
+        (errno.ENOSPC, "No space left on device; make room"),
+        (errno.EROFS, "Read-only file system; give a path on a file system that can be written to"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_errors_of_the_system_name_path_reason_and_remedy(capsys, number, words):
+    def work():
+        raise OSError(number, os.strerror(number), "/data/x")
+
+    assert run_guarded("rig3r evaluate", work) == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"rig3r evaluate: /data/x: {words}") and len(line.splitlines()) == 1
+
+
+def test_errors_with_a_message_of_their_own_keep_it():
+    assert explain(FileNotFoundError("x.pth is missing")) == "x.pth is missing"
+    assert explain(ValueError("a\nb")) == "a\nb"
+
+
+def test_files_in_the_way_are_named(tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text('{"step": 1, "loss/total": 2.0}\n')
+    (tmp_path / "metrics.jsonl").write_text(file.read_text())
+    for arguments, words in {
+        ("charts", str(tmp_path), "--output-dir", str(file)): f"{file}: File exists; it is there already",
+        ("charts", str(tmp_path), "--output-dir", f"{file}/x"): f"{file}/x: Not a directory; a part of the path is",
+        ("build-data", "procedural", "--out", f"{file}/x"): f"{file}",
+    }.items():
+        assert cli.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert words in error and len(error.splitlines()) == 1, error
+
+
+def test_a_run_says_in_a_line_that_its_folder_cannot_be(tmp_path):
+    (tmp_path / "file").touch()
+    arguments = ["--config=demo", f"--workdir={tmp_path}/file/run", "--config.mesh.data=1"]
+    done = subprocess.run([sys.executable, "main.py", *arguments], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == f"main.py: {tmp_path}/file/run: Not a directory; a part of the path is a file: give another path\n"
+    )
+
+
+def test_an_interrupt_is_no_traceback(capsys):
+    def work():
+        raise KeyboardInterrupt
+
+    assert run_guarded("rig3r charts", work) == 130
+    assert capsys.readouterr().err == "rig3r charts: interrupted\n"
+
+
+def test_bugs_keep_their_traceback():
+    for bug in (TypeError("x"), ModuleNotFoundError("No module named 'nothing'", name="nothing")):
+        with pytest.raises(type(bug)):
+            run_guarded("p", lambda bug=bug: (_ for _ in ()).throw(bug))
+    with pytest.raises(ValueError):
+        run_guarded("p", lambda: int("x"), (OSError,))
+
+
+def test_a_closed_pipe_is_no_traceback():
+    code = f"{sys.executable} -m rig3r_jax.cli --help; echo $? >&2"
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(["sh", "-c", code], cwd=REPO, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.stderr == "141\n"
+
+
+def without(monkeypatch, *modules):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name in modules else find(name, *more))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--config=demo"],
+        ["evaluate", "W"],
+        ["calibrate-study", "W"],
+        ["build-data", "--config=demo"],
+        ["bench", "data"],
+    ],
+    ids=" ".join,
+)
+def test_a_missing_extra_is_one_line_with_the_remedy(monkeypatch, capsys, arguments):
+    without(monkeypatch, "grain", "tensorflow_datasets")
+    assert cli.main(arguments) == 2
+    name = " ".join(arguments[: 1 + (arguments[0] == "bench")])
+    assert capsys.readouterr().err == (
+        f"rig3r {name}: needs grain, tensorflow_datasets: pip install 'rig3r_jax[train]'   (in a clone: sh "
+        "launch/setup.sh train)\n"
+    )
+    assert COMMANDS[name].extra == "train"
+
+
+def test_a_package_that_is_missed_later_is_named_with_its_extra(monkeypatch, capsys):
+    def work():
+        raise ModuleNotFoundError("No module named 'torch'", name="torch.nn")
+
+    without(monkeypatch, "torch")
+    assert run_guarded("rig3r bench train", work) == 2
+    assert "needs torch: pip install 'rig3r_jax[torch]'" in capsys.readouterr().err
+
+
+def test_extras_are_those_of_the_project():
+    extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    owners = importlib.metadata.packages_distributions()
+    for extra, modules in EXTRAS.items():
+        declared = {normal(re.match(r"[\w.-]+", line).group()) for line in extras[extra]}
+        for module in modules:
+            assert {normal(name) for name in owners.get(module, [module])} & declared, module
+    check_extra("train")  # all are here
+
+
+def normal(name):
+    """A package's name as registries compare it."""
+    return re.sub("[-_.]+", "-", name).lower()
