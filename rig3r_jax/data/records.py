@@ -15,9 +15,10 @@ import tensorflow_datasets as tfds
 from PIL import Image, UnidentifiedImageError
 
 from rig3r_jax.data.scene import BadRecord, DenseDepth, Frame, RigCamera, Scene, decode_depth
+from rig3r_jax.geometry import rigid
 
 FORMAT_VERSION = 2  # of the record's fields; counts among the options under which records are reused
-_ROTATION_TOLERANCE = 1e-4
+_FRONT_TOLERANCE = 1e-4  # metres, and entries of the rotation
 _END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # a file cut short still has a good header, but no end
 _END_WINDOW = 1024  # bytes at the end of a file among which the marker must be (writers may pad)
 
@@ -121,7 +122,7 @@ def check_scene(scene: Scene) -> None:
     _check_order(scene)
     for frame in scene.frames:
         where = _name(scene, frame)
-        _check_rigid(frame.world_from_camera, f"{where}: world_from_camera")
+        rigid.check(frame.world_from_camera, f"{where}: world_from_camera", BadRecord)
         _check_image(frame.image, scene.cameras[frame.camera].size, where)
     if not sum(_count_valid(frame, scene) for frame in scene.frames):
         raise BadRecord(f"scene {scene.name}: no frame has a pixel of known depth; it needs depth or LiDAR points")
@@ -148,25 +149,10 @@ def _check_cameras(scene: Scene) -> None:
             raise BadRecord(f"{where}: intrinsics {intrinsics.tolist()} must be upper triangular with a 1 at the end")
         if min(camera.size) < 1:
             raise BadRecord(f"{where}: image size {camera.size} must be positive")
-        _check_rigid(camera.rig_from_camera, f"{where}: rig_from_camera")
+        rigid.check(camera.rig_from_camera, f"{where}: rig_from_camera", BadRecord)
     front = scene.cameras[scene.front_camera]
-    if not np.allclose(front.rig_from_camera, np.eye(4), atol=_ROTATION_TOLERANCE):
+    if not np.allclose(front.rig_from_camera, np.eye(4), atol=_FRONT_TOLERANCE):
         raise BadRecord(f"scene {scene.name}: rig_from_camera of front camera {front.name} must be the identity")
-
-
-def _check_rigid(a_from_b: np.ndarray, where: str) -> None:
-    """A finite 4x4 rigid transform: a rotation (orthonormal, determinant +1), a translation, the row 0 0 0 1."""
-    matrix = np.asarray(a_from_b)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or np.any(matrix[3] != [0, 0, 0, 1]):
-        raise BadRecord(f"{where} {matrix.tolist()} must be a finite 4x4 matrix that ends in 0 0 0 1")
-    rotation = matrix[:3, :3]
-    error = np.abs(rotation.T @ rotation - np.eye(3)).max()
-    determinant = np.linalg.det(rotation)
-    if error > _ROTATION_TOLERANCE or determinant < 0:
-        raise BadRecord(
-            f"{where} is no rotation: determinant {determinant:.6g} (must be +1), columns off orthonormal by "
-            f"{error:.3g} (must be under {_ROTATION_TOLERANCE}); correct the calibration"
-        )
 
 
 def _check_order(scene: Scene) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.evaluation.rows import CLOSED_FORM, FORWARD
+from rig3r_jax.geometry import rigid
 from rig3r_jax.schema import Targets
 
 SPEED = 7.5  # metres a second, straight ahead
@@ -21,7 +22,7 @@ def straight_rig(targets: Targets, speed: float = SPEED) -> Float[np.ndarray, "b
     """
     world_from_rig = _translations(np.asarray(targets.time), speed)
     world_from_camera = world_from_rig @ np.asarray(targets.rig_from_camera, np.float64)
-    return np.linalg.inv(world_from_camera[:, :1]) @ world_from_camera
+    return rigid.invert(world_from_camera[:, :1]) @ world_from_camera
 
 
 BASELINES = {

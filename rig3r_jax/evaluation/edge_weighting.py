@@ -32,7 +32,7 @@ from rig3r_jax.evaluation.pose_graph import (
     star_edges,
 )
 from rig3r_jax.evaluation.trajectory import absolute_errors, align_trajectory, relative_errors, statistics
-from rig3r_jax.geometry import residual, se3
+from rig3r_jax.geometry import residual, rigid, se3
 
 WEIGHTINGS = ("uniform", "constant", "predicted", "oracle")
 CHAINED = "chained"
@@ -85,7 +85,7 @@ class WindowPredictions:
 
     def residual(self) -> Float[np.ndarray, "w v-1 6"]:
         """Log(inverse(true) predicted) of frames 1.. of each window."""
-        camera_from_world_true = np.linalg.inv(self.world_from_camera_true.astype(np.float64))
+        camera_from_world_true = rigid.invert(self.world_from_camera_true)
         with jax.enable_x64(True):
             first_from_camera_true = residual.relative_to_first(jnp.asarray(camera_from_world_true[self.windows]))
             predicted = jnp.asarray(self.first_from_camera.astype(np.float64))
@@ -200,9 +200,9 @@ def solve_predicted(name: str, predictions: WindowPredictions) -> WeightedTrajec
         ate_m = _ate(cameras, true, "se3")
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    first_from_camera_true = np.linalg.inv(true[0]) @ true
+    first_from_camera_true = rigid.invert(true[0]) @ true
     with jax.enable_x64(True):
-        true_in_estimated = np.linalg.inv(cameras[1:]) @ first_from_camera_true[1:]
+        true_in_estimated = rigid.invert(cameras[1:]) @ first_from_camera_true[1:]
         errors = np.asarray(se3.log(jnp.asarray(true_in_estimated)), np.float64)
     squares = squared_distances(ErrorSamples(errors, covariance[1:]))
     d2 = {part: float(np.mean(values)) for part, values in squares.items()}

@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import cKDTree
 
+from rig3r_jax.geometry import rigid
+
 
 class SimilarityFit(NamedTuple):
     """target = scale * rotation @ source + translation."""
@@ -34,12 +36,10 @@ def fit_similarity(
     source, target = points_source.astype(np.float64), points_target.astype(np.float64)
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     covariance = (target - target_mean).T @ (source - source_mean) / len(source)
-    u, singular, vt = np.linalg.svd(covariance)
-    signs = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
-    rotation = u * signs @ vt
+    rotation = rigid.nearest_rotation(covariance)
     variance = np.mean(np.sum((source - source_mean) ** 2, axis=1))
     # All source points equal: any scale fits; 1 keeps the result finite.
-    scale = float(singular @ signs / variance) if with_scale and variance > 0 else 1.0
+    scale = float(np.sum(rotation * covariance) / variance) if with_scale and variance > 0 else 1.0
     return SimilarityFit(scale, rotation, target_mean - scale * rotation @ source_mean)
 
 

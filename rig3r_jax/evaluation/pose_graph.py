@@ -19,7 +19,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.sparse.linalg import splu
 
-from rig3r_jax.geometry import se3
+from rig3r_jax.geometry import rigid, se3
 
 KERNELS = ("none", "huber", "cauchy")
 THRESHOLD = 3.55  # the norm that 95% of whitened Gaussian errors of 6 dimensions stay under
@@ -97,9 +97,9 @@ def chain(vertex_count: int, edges: Edges) -> Float[np.ndarray, "n 4 4"]:
     """Cameras by composing measurements along the shortest paths (in edges) from vertex 0, which becomes the world."""
     _check(vertex_count, edges)
     links = {}
-    for (first, second), matrix in zip(edges.pairs.tolist(), orthonormalised(edges.first_from_second), strict=True):
+    for (first, second), matrix in zip(edges.pairs.tolist(), rigid.nearest_rigid(edges.first_from_second), strict=True):
         links.setdefault((first, second), matrix)
-        links.setdefault((second, first), np.linalg.inv(matrix))
+        links.setdefault((second, first), rigid.invert(matrix))
     order, before = csgraph.breadth_first_order(_adjacency(vertex_count, edges.pairs), 0, directed=False)
     world_from_camera = np.broadcast_to(np.eye(4), (vertex_count, 4, 4)).copy()
     for vertex in order[1:].tolist():
@@ -134,8 +134,8 @@ def optimize(
     if common_information is not None:
         common = np.broadcast_to(common_information.astype(np.float64), information.shape)
         _check_information(common[:1], "common_information")
-    world_from_camera = orthonormalised(graph.world_from_camera)
-    measured = orthonormalised(graph.edges.first_from_second)
+    world_from_camera = rigid.nearest_rigid(graph.world_from_camera)
+    measured = rigid.nearest_rigid(graph.edges.first_from_second)
     left = max_iterations
     for stage in _STAGES[kernel]:
 
@@ -154,8 +154,8 @@ def marginal_covariances(graph: PoseGraph) -> Float[np.ndarray, "n 6 6"]:
 
     Of the graph as it stands: give it the optimum. True as far as the edges' information is, and to first order.
     """
-    cameras, edges = orthonormalised(graph.world_from_camera), graph.edges
-    residual, *jacobians = _residual_and_jacobians(cameras, orthonormalised(edges.first_from_second), edges.pairs)
+    cameras, edges = rigid.nearest_rigid(graph.world_from_camera), graph.edges
+    residual, *jacobians = _residual_and_jacobians(cameras, rigid.nearest_rigid(edges.first_from_second), edges.pairs)
     information = edges.information.astype(np.float64)
     gradient, (hessian,) = _assembled(residual, [information], jacobians, edges.pairs, len(cameras))
     factors, size = splu(hessian.tocsc(), **_SYMMETRIC), len(gradient)
@@ -167,15 +167,6 @@ def marginal_covariances(graph: PoseGraph) -> Float[np.ndarray, "n 6 6"]:
         covariance = factors.solve(columns)[rows]
         covariances[vertex] = 0.5 * (covariance + covariance.T)
     return covariances
-
-
-def orthonormalised(a_from_b: Float[np.ndarray, "*b 4 4"]) -> Float[np.ndarray, "*b 4 4"]:
-    """Rigid transforms in float64, rotations orthonormal to its rounding (those of float32 predictions are not)."""
-    with jax.enable_x64(True):
-        return np.asarray(_through_quaternion(a_from_b.astype(np.float64)), np.float64)
-
-
-_through_quaternion = jax.jit(se3.through_quaternion)
 
 
 def _minimised(linearised: Callable, cameras: np.ndarray, max_iterations: int) -> tuple[np.ndarray, float, int, bool]:

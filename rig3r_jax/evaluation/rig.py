@@ -9,6 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import squareform
 
 from rig3r_jax.evaluation import pose
+from rig3r_jax.geometry import rigid
 
 ANGLE_SCALE_DEG = 20.0  # rotations this far apart are two cameras
 CENTER_SCALE = 0.1  # so are centres this far apart, in the unit of the centres (mean depths for predictions)
@@ -94,11 +95,9 @@ def adjusted_rand_index(labels: Int[np.ndarray, "v"], camera_index: Int[np.ndarr
 
 def mean_camera(rig_from_camera: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "4 4"]:
     """Chordal mean of the rotations (nearest rotation to their sum) and mean of the centres."""
-    u, _, vt = np.linalg.svd(rig_from_camera[:, :3, :3].astype(np.float64).sum(axis=0))
-    mean = np.eye(4)
-    mean[:3, :3] = u * np.array([1.0, 1.0, np.linalg.det(u) * np.linalg.det(vt)]) @ vt
-    mean[:3, 3] = rig_from_camera[:, :3, 3].astype(np.float64).mean(axis=0)
-    return mean
+    cameras = rig_from_camera.astype(np.float64)
+    rotation = rigid.nearest_rotation(cameras[:, :3, :3].sum(axis=0))
+    return rigid.from_rotation_translation(rotation, cameras[:, :3, 3].mean(axis=0))
 
 
 def rig_pair_errors(

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from rig3r_jax.evaluation.points import SimilarityFit, fit_similarity
 from rig3r_jax.evaluation.pose import rotation_angle_deg
+from rig3r_jax.geometry import rigid
 
 ALIGNMENTS = ("none", "se3", "sim3", "scale_only", "origin")
 PARTS = ("trans", "rot_deg", "full")
@@ -48,7 +49,7 @@ def align_trajectory(
     if alignment == "none":
         return Aligned(estimated, None)
     if alignment == "origin":
-        return Aligned(true[0] @ _inverse(estimated[0]) @ estimated, None)
+        return Aligned(true[0] @ rigid.invert(estimated[0]) @ estimated, None)
     fit = fit_similarity(estimated[:, :3, 3], true[:, :3, 3], with_scale=alignment != "se3")
     moved = estimated.copy()
     if alignment == "scale_only":
@@ -68,7 +69,7 @@ def absolute_errors(
     estimated, true = _checked(world_from_camera_estimated, world_from_camera_true)
     if part == "trans":  # without the rotations, whose rounding has no place in it
         return np.linalg.norm(estimated[:, :3, 3] - true[:, :3, 3], axis=-1)
-    return _size(_inverse(true) @ estimated, part)
+    return _size(rigid.invert(true) @ estimated, part)
 
 
 def relative_errors(
@@ -86,8 +87,8 @@ def relative_errors(
         raise ValueError(f"delta is {delta}; it counts frames, from 1 on")
     estimated, true = _checked(world_from_camera_estimated, world_from_camera_true)
     first = np.arange(0, len(true) - delta, 1 if all_pairs else delta)
-    motion_estimated, motion_true = (_inverse(x[first]) @ x[first + delta] for x in (estimated, true))
-    return _size(_inverse(motion_true) @ motion_estimated, part)
+    motion_estimated, motion_true = (rigid.invert(x[first]) @ x[first + delta] for x in (estimated, true))
+    return _size(rigid.invert(motion_true) @ motion_estimated, part)
 
 
 def statistics(errors: Float[np.ndarray, "n"]) -> dict[str, float]:
@@ -112,14 +113,6 @@ def _checked(estimated: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.nd
     if not len(true):
         raise ValueError("a trajectory without cameras has no errors; give at least one frame")
     return estimated.astype(np.float64), true.astype(np.float64)
-
-
-def _inverse(a_from_b: np.ndarray) -> np.ndarray:
-    turned = np.swapaxes(a_from_b[..., :3, :3], -1, -2)
-    inverse = np.broadcast_to(np.eye(4), a_from_b.shape).copy()
-    inverse[..., :3, :3] = turned
-    inverse[..., :3, 3] = -(turned @ a_from_b[..., :3, 3:])[..., 0]
-    return inverse
 
 
 def _size(error: np.ndarray, part: str) -> np.ndarray:

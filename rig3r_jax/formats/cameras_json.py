@@ -32,6 +32,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.geometry import rigid
 
 SCHEMA = "rig3r-cameras"
 VERSION = 1
@@ -43,7 +44,6 @@ CONVENTIONS = {
     "covariance": "of the tangent (v, w) in world_from_camera exp(v, w): translation in the length unit before the "
     "rotation vector in radians, both in the camera's own frame; the world is exact",
 }
-_ROTATION_TOLERANCE = 1e-3  # float32 products of a few rotations stay within 1e-5
 
 
 @typing.no_type_check
@@ -191,7 +191,7 @@ def _check_file(path, images, length_unit):
         _check_intrinsics(where, np.asarray(image.intrinsics, np.float64))
         for name in ("world_from_camera", "rig_from_camera"):
             if getattr(image, name) is not None:
-                _check_rigid(f"{where}: {name}", np.asarray(getattr(image, name), np.float64))
+                rigid.check(getattr(image, name), f"{where}: {name}")
         if image.time is not None and not np.isfinite(image.time):
             raise ValueError(f"{where}: time {image.time} is not finite; give seconds, or None where unknown")
         if image.covariance is not None:
@@ -211,17 +211,6 @@ def _check_intrinsics(where, k):
         raise ValueError(f"{where}: intrinsics {k.tolist()} must be finite with positive focal lengths")
     if np.abs(k - pinhole).max() > 1e-6 * k[0, 0]:
         raise ValueError(f"{where}: intrinsics {k.tolist()} have entries beside fx, fy, cx, cy; remove the skew first")
-
-
-def _check_rigid(where, a_from_b):
-    rotation = a_from_b[:3, :3]
-    rigid = np.isfinite(a_from_b).all() and np.array_equal(a_from_b[3], [0.0, 0.0, 0.0, 1.0])
-    rigid = rigid and np.abs(rotation @ rotation.T - np.eye(3)).max() < _ROTATION_TOLERANCE
-    if not rigid or np.linalg.det(rotation) < 0:
-        raise ValueError(
-            f"{where} = {a_from_b.tolist()} is no rigid transform (rotation with determinant +1, last row 0 0 0 1); "
-            "project the rotation by SVD first"
-        )
 
 
 def _check_covariance(where, covariance):

@@ -22,15 +22,14 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial.transform import Rotation
 
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.geometry import rigid
 
 CONVENTIONS = ("gtsam", "g2o", "ceres")
 _COMMENT = "# information convention: "
 _VERTEX, _EDGE = "VERTEX_SE3:QUAT", "EDGE_SE3:QUAT"
 _UPPER = np.triu_indices(6)
-_TOLERANCE = 1e-3  # of rotations and of the length of quaternions that were written with few digits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,10 +126,8 @@ def read_g2o(path: str | Path, convention: str = "gtsam") -> G2oGraph:
 def _error_of_tangent(quaternions_xyzw: np.ndarray, convention: str) -> np.ndarray:
     """The matrix per edge that takes our tangent (v, w) to the reader's error, to first order."""
     matrices = np.zeros((len(quaternions_xyzw), 6, 6))
-    if not len(quaternions_xyzw):
-        return matrices
     if convention == "ceres":
-        turn = Rotation.from_quat(quaternions_xyzw).as_matrix()
+        turn = rigid.rotation_from_quat_xyzw(quaternions_xyzw)
         matrices[:, :3, :3], matrices[:, 3:, 3:] = turn, -turn
     else:
         half = 0.5 if convention == "g2o" else 1.0
@@ -140,26 +137,14 @@ def _error_of_tangent(quaternions_xyzw: np.ndarray, convention: str) -> np.ndarr
 
 def _numbers(where: str, a_from_b: np.ndarray) -> np.ndarray:
     """x y z qx qy qz qw of every matrix, qw not negative."""
+    for index in np.flatnonzero(~rigid.is_rigid(a_from_b)):
+        rigid.check(a_from_b[index], f"{where} {index}")
     matrices = a_from_b.astype(np.float64)
-    turns = matrices[:, :3, :3]
-    off = np.abs(turns @ np.swapaxes(turns, -1, -2) - np.eye(3)).max(axis=(-2, -1), initial=0.0)
-    with np.errstate(invalid="ignore"):  # of NaN; compares false
-        rigid = (off < _TOLERANCE) & (np.linalg.det(turns) > 0) & np.isfinite(matrices).all(axis=(-2, -1))
-    rigid &= (matrices[:, 3] == [0.0, 0.0, 0.0, 1.0]).all(axis=-1)
-    if not rigid.all():
-        bad = int(np.argmin(rigid))
-        raise ValueError(f"{where} {bad} = {matrices[bad].tolist()} is no rigid transform; project its rotation first")
-    if not len(matrices):
-        return np.zeros((0, 7))
-    return np.concatenate([matrices[:, :3, 3], Rotation.from_matrix(turns).as_quat(canonical=True)], axis=-1)
+    return np.concatenate([matrices[:, :3, 3], rigid.quat_xyzw_from_rotation(matrices[:, :3, :3])], axis=-1)
 
 
 def _matrices(numbers: np.ndarray) -> np.ndarray:
-    matrices = np.broadcast_to(np.eye(4), (len(numbers), 4, 4)).copy()
-    if len(numbers):
-        matrices[:, :3, :3] = Rotation.from_quat(numbers[:, 3:]).as_matrix()
-        matrices[:, :3, 3] = numbers[:, :3]
-    return matrices
+    return rigid.from_rotation_translation(rigid.rotation_from_quat_xyzw(numbers[:, 3:]), numbers[:, :3])
 
 
 def _parse(where: str, words: list[str], ids: int, count: int) -> tuple[list[int], list[float]]:
@@ -170,9 +155,7 @@ def _parse(where: str, words: list[str], ids: int, count: int) -> tuple[list[int
         raise ValueError(f"{where}: {error}; write ids as whole numbers, then plain numbers") from error
     if len(indices) != ids or len(values) != count or not np.isfinite(values).all():
         raise ValueError(f"{where}: {len(words)} words; must be {ids} ids and {count} finite numbers")
-    length = np.linalg.norm(values[3:7])
-    if abs(length - 1.0) > _TOLERANCE:
-        raise ValueError(f"{where}: quaternion of length {length:.6g}, must be 1; the order is qx qy qz qw")
+    rigid.check_quat_xyzw(np.array(values[3:7]), where)
     return indices, values
 
 

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.spatial.transform import Rotation
 
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.geometry import rigid
 
 _HEADER = "# timestamp tx ty tz qx qy qz qw"
 _QUATERNION_TOLERANCE = 0.05  # four printed decimals of a unit quaternion are off by 1e-4 at most
-_RIGID_TOLERANCE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,21 +50,15 @@ def read_trajectory(path: str | Path) -> Trajectory:
                 f"{where}: has {len(words)} values, must be 8 (time tx ty tz qx qy qz qw); correct the row"
             )
         numbers = [_number(word, where) for word in words]
-        length = float(np.linalg.norm(numbers[4:]))
-        if abs(length - 1) > _QUATERNION_TOLERANCE:
-            raise ValueError(
-                f"{where}: quaternion (x y z w) {numbers[4:]} has length {length:.6g}, must be 1; remove the row"
-            )
+        rigid.check_quat_xyzw(np.array(numbers[4:]), where, tolerance=_QUATERNION_TOLERANCE)
         if rows and numbers[0] < rows[-1][0]:
             raise ValueError(f"{where}: time {numbers[0]!r} comes after {rows[-1][0]!r} s; sort the rows by time")
         rows.append(numbers)
     if not rows:
         raise ValueError(f"{path}: holds no pose; it must have rows of time tx ty tz qx qy qz qw")
     table = np.array(rows, np.float64)
-    world_from_camera = np.tile(np.eye(4), (len(table), 1, 1))
-    world_from_camera[:, :3, :3] = Rotation.from_quat(table[:, 4:]).as_matrix()
-    world_from_camera[:, :3, 3] = table[:, 1:4]
-    return Trajectory(table[:, 0], world_from_camera)
+    rotations = rigid.rotation_from_quat_xyzw(table[:, 4:])
+    return Trajectory(table[:, 0], rigid.from_rotation_translation(rotations, table[:, 1:4]))
 
 
 def write_trajectory(
@@ -78,7 +71,7 @@ def write_trajectory(
     times, matrices = np.asarray(times, np.float64), np.asarray(world_from_camera, np.float64)
     if not len(times):
         raise ValueError(f"{path}: no poses to write; a trajectory has at least one")
-    bad = ~np.isfinite(times) | ~_rigid(matrices)
+    bad = ~np.isfinite(times) | ~rigid.is_rigid(matrices)
     bad[1:] |= np.diff(times) < 0
     if bad.any():
         first = int(np.argmax(bad))
@@ -86,7 +79,7 @@ def write_trajectory(
             f"{path}: row {first}, time {times[first]!r}, world_from_camera {matrices[first].tolist()}: times must be "
             "finite and not descend, transforms rigid; sort by time, project rotations to SO(3)"
         )
-    quaternions = Rotation.from_matrix(matrices[:, :3, :3]).as_quat()
+    quaternions = rigid.quat_xyzw_from_rotation(matrices[:, :3, :3])
     table = np.concatenate([times[:, None], matrices[:, :3, 3], quaternions], axis=1)
     lines = [" ".join(repr(float(value)) for value in row) for row in table]
     write_atomically(path, ("\n".join([_HEADER, *lines]) + "\n").encode())
@@ -173,12 +166,3 @@ def _number(word: str, where: str) -> float:
     if not np.isfinite(value):
         raise ValueError(f"{where}: {word!r} must be a finite number; correct or remove the row")
     return value
-
-
-def _rigid(matrices: np.ndarray) -> np.ndarray:
-    """Which of the 4x4 matrices are rigid transforms."""
-    rotations = matrices[:, :3, :3]
-    finite = np.isfinite(matrices).all(axis=(1, 2)) & (matrices[:, 3] == [0, 0, 0, 1]).all(axis=1)
-    with np.errstate(invalid="ignore", over="ignore"):
-        error = np.abs(np.swapaxes(rotations, 1, 2) @ rotations - np.eye(3)).max(axis=(1, 2))
-        return finite & (error < _RIGID_TOLERANCE) & (np.linalg.det(rotations) > 0)

@@ -9,8 +9,7 @@ from jaxtyping import Float, Int, PyTree
 
 from rig3r_jax.data.windows import consecutive_windows
 from rig3r_jax.evaluation.edge_weighting import WindowPredictions, check_covered
-from rig3r_jax.evaluation.pose_graph import orthonormalised
-from rig3r_jax.geometry import residual, se3
+from rig3r_jax.geometry import residual, rigid, se3
 from rig3r_jax.losses.pose_nll import NllOptions, window_errors
 from rig3r_jax.uncertainty.features import WindowFeatures
 from rig3r_jax.uncertainty.head import predicted_covariance
@@ -53,7 +52,7 @@ def trajectory_predictions(
     if frames.shape != (len(windows), windows.views):
         raise ValueError(f"{name}: frames of shape {frames.shape} for {len(windows)} windows of {windows.views} frames")
     check_covered(name, frames, len(world_from_camera_true))
-    true = orthonormalised(world_from_camera_true)
+    true = rigid.nearest_rigid(world_from_camera_true)
     _check_truth(name, windows, frames, true)
     cameras = (windows.camera_from_world_predicted[-1:], windows.camera_from_world_true)
     with jax.enable_x64(True):
@@ -65,9 +64,9 @@ def trajectory_predictions(
 
 def _check_truth(name: str, windows: WindowFeatures, frames: np.ndarray, true: np.ndarray) -> None:
     """The windows' scale is fitted to their own truth, which must be that of the frames they are said to be of."""
-    expected = np.linalg.inv(true[frames[:, :1]]) @ true[frames]
+    expected = rigid.invert(true[frames[:, :1]]) @ true[frames]
     camera_from_world = windows.camera_from_world_true.astype(np.float64)
-    first_from_camera = camera_from_world[:, :1] @ np.linalg.inv(camera_from_world)
+    first_from_camera = camera_from_world[:, :1] @ rigid.invert(camera_from_world)
     apart = np.linalg.norm(first_from_camera[..., :3, 3] - expected[..., :3, 3], axis=-1)
     apart /= 1.0 + np.linalg.norm(expected[..., :3, 3], axis=-1)
     apart = np.maximum(apart, np.abs(first_from_camera - expected)[..., :3, :3].max(axis=(-2, -1))).max(axis=-1)

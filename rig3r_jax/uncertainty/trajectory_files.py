@@ -11,6 +11,7 @@ from rig3r_jax.evaluation.edge_weighting import WindowPredictions, solve_predict
 from rig3r_jax.formats import g2o, tum
 from rig3r_jax.formats.cameras_json import ImageCamera, write_cameras
 from rig3r_jax.formats.json_file import plain
+from rig3r_jax.geometry import rigid
 from rig3r_jax.viz.trajectory_charts import write_trajectory_chart
 
 
@@ -63,7 +64,7 @@ def write_trajectory(
     tum.write_trajectory(true_path, images.times, true)
     write_cameras(cameras_json, _image_cameras(images, cameras, solved.covariance))
     title = f"{name}: weights of predicted uncertainty, ATE {solved.ate_m:.3g} m"
-    first_from_camera_true = np.linalg.inv(true[0]) @ true
+    first_from_camera_true = rigid.invert(true[0]) @ true
     write_trajectory_chart(chart, title, images.times, first_from_camera_true, cameras, solved.covariance)
     return WrittenTrajectory(paths, solved.ate_m, solved.rpe_trans_m, solved.rpe_rot_deg, solved.d2, solved.converged)
 

@@ -60,7 +60,7 @@ def test_real_trajectory_against_the_quaternion_formula(shared, name):
 ROWS = {
     "1.0 0 0 0 0 0 0": "line 2: has 7 values, must be 8",
     "1.0 0 0 0 0 0 0 1 9": "line 2: has 9 values",
-    "1.0 0 0 0 0 0 0 0": "line 2: quaternion .*length 0, must be 1; remove the row",
+    "1.0 0 0 0 0 0 0 0": "line 2: quaternion .*length 0, must be 1; remove",
     "1.0 0 0 0 0 0 0 2": "length 2, must be 1",
     "1.0 nan 0 0 0 0 0 1": "line 2: 'nan' must be a finite number",
     "soon 0 0 0 0 0 0 1": "'soon' must be a finite number",

@@ -253,7 +253,8 @@ def test_camera_covariances_grow_away_from_the_first_frame(written):
     assert spread[-1] > 5 * spread[1:6].max() and np.all(spread[10::5] > spread[5:-5:5])
     graph = read_g2o(folder / "pose_graph.g2o")
     edges = Edges(graph.pairs.astype(np.int64), graph.first_from_second, graph.information)
-    np.testing.assert_allclose(covariances, marginal_covariances(PoseGraph(graph.world_from_camera, edges)), rtol=1e-6)
+    again = marginal_covariances(PoseGraph(graph.world_from_camera, edges))
+    np.testing.assert_allclose(covariances, again, rtol=1e-6, atol=1e-30)  # some entries are rounding's alone
 
 
 def test_right_covariances_make_cameras_calibrated(tmp_path, monkeypatch):
