@@ -16,9 +16,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import special, stats
 
-from rig3r_jax.evaluation.d2 import WINDOWS, band, status
+from rig3r_jax.evaluation.d2 import CENTRAL_LEVELS, DIMENSIONS, WINDOWS, band, status
 from rig3r_jax.evaluation.error_samples import (
-    GROUPS,
     ErrorSamples,
     baseline_nlls,
     fit_temperature,
@@ -28,9 +27,8 @@ from rig3r_jax.evaluation.error_samples import (
 )
 from rig3r_jax.evaluation.likelihood import Likelihood
 from rig3r_jax.formats.json_file import plain
+from rig3r_jax.geometry.se3 import PARTS
 
-DIMENSIONS = ("v_x", "v_y", "v_z", "w_x", "w_y", "w_z")
-CENTRAL_LEVELS = {f"{k}sigma": math.erf(k / math.sqrt(2.0)) for k in (1, 2, 3)}  # 68.3, 95.4, 99.7 percent
 _LEVELS = np.concatenate([np.arange(1, 20) / 20.0, [0.99]])
 _QUANTILES = (np.arange(200) + 0.5) / 200.0
 _SIGMA_BINS = 10
@@ -131,7 +129,7 @@ def _report(samples: ErrorSamples, train_residual: np.ndarray, warmup_windows: i
     white, inside = whiten(samples), component_probabilities(samples)
     covariance = np.cov(white.T) if len(white) > 1 else np.full((6, 6), np.nan)
     off_diagonal = np.abs(covariance[~np.eye(6, dtype=bool)])
-    parts = {"pooled": slice(0, 6), **GROUPS}
+    parts = {"pooled": slice(0, 6), **PARTS}
     shares = {name: np.array([np.mean(inside[:, part] <= p) for p in _LEVELS]) for name, part in parts.items()}
     parts |= {name: slice(dim, dim + 1) for dim, name in enumerate(DIMENSIONS)}
     found = {name: inside[:, part] for name, part in parts.items()}
@@ -156,7 +154,7 @@ def _report(samples: ErrorSamples, train_residual: np.ndarray, warmup_windows: i
         ks_law=float(stats.kstest(inside.ravel(), "uniform", method="asymp").statistic),
         whitened_covariance=covariance,
         whitened_off_diagonal={"max": float(off_diagonal.max()), "mean": float(off_diagonal.mean())},
-        sigma_bins={name: _sigma_bins(samples, part) for name, part in GROUPS.items()},
+        sigma_bins={name: _sigma_bins(samples, part) for name, part in PARTS.items()},
         spearman=_spearman(samples),
         sharpness=_sharpness(samples),
         nll=nll,
@@ -263,7 +261,7 @@ def _spearman(samples: ErrorSamples) -> dict[str, float]:
     pairs = {name: (sigma[:, dim], error[:, dim]) for dim, name in enumerate(DIMENSIONS)}
     pairs |= {
         name: (np.linalg.norm(sigma[:, part], axis=-1), np.linalg.norm(error[:, part], axis=-1))
-        for name, part in GROUPS.items()
+        for name, part in PARTS.items()
     }
     constant = {name for name, (a, b) in pairs.items() if np.ptp(a) <= 1e-12 * a.max() or np.ptp(b) == 0}
     return {name: math.nan if name in constant else float(stats.spearmanr(*pair)[0]) for name, pair in pairs.items()}
@@ -271,7 +269,7 @@ def _spearman(samples: ErrorSamples) -> dict[str, float]:
 
 def _sharpness(samples: ErrorSamples) -> dict[str, float]:
     found = {}
-    for name, part in GROUPS.items():
+    for name, part in PARTS.items():
         sigma = np.sqrt(samples.variance[:, part])
         found[f"sigma_{name}_mean"] = float(sigma.mean())
         found |= {f"sigma_{name}_p{p}": float(np.percentile(sigma, p)) for p in (10, 50, 90)}
@@ -282,7 +280,7 @@ def _windowed(
     distances: dict[str, np.ndarray], samples: ErrorSamples, warmup: int, window: np.ndarray | None
 ) -> dict[str, float]:
     found = {}
-    for name in GROUPS:
+    for name in PARTS:
         means = np.zeros(0)
         if window is not None:
             later = np.isin(window, np.unique(window)[warmup:])

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 
-from rig3r_jax.evaluation.calibration import CENTRAL_LEVELS, DIMENSIONS, CalibrationReport
-from rig3r_jax.evaluation.d2 import WINDOWS
-from rig3r_jax.evaluation.error_samples import GROUPS
+from rig3r_jax.evaluation.calibration import CalibrationReport
+from rig3r_jax.evaluation.d2 import CENTRAL_LEVELS, DIMENSIONS, NAMES, UNITS, WINDOWS
 from rig3r_jax.formats import markdown
 
 LEGEND = (
@@ -16,7 +15,6 @@ LEGEND = (
     "rotation. -: nothing to measure."
 )
 _Kinds = Mapping[str, CalibrationReport]  # "before" and "after" recalibration, or "" for the one that there is
-_PARTS = {"trans": "translation", "rot": "rotation", "pose": "both"}
 
 
 def summary_markdown(reports: Mapping[str, CalibrationReport]) -> str:
@@ -37,7 +35,7 @@ def report_markdown(report: CalibrationReport, title: str = "Calibration") -> st
     windows = "" if report.windows is None else f" of {report.windows} windows"
     facts = f"{report.samples} residuals{windows}, {_law(report)} law."
     if report.temperature is not None:
-        named = ", ".join(f"{_PARTS[name]} {_number(value, 4)}" for name, value in report.temperature.items())
+        named = ", ".join(f"{NAMES[name]} {_number(value, 4)}" for name, value in report.temperature.items())
         facts += f" Recalibration on a split of its own: variances times {named}."
     blocks = [f"## {title}", facts, _distance_table(kinds), _coverage_table(kinds), _score_table(kinds), LEGEND]
     return "\n\n".join(blocks) + "\n"
@@ -48,7 +46,7 @@ def _distance_table(kinds: _Kinds) -> str:
     rows = []
     for kind, report in kinds.items():
         for name, part in report.d2.items():
-            label = f"{_PARTS[name]} {kind}".strip()
+            label = f"{NAMES[name]} {kind}".strip()
             band = f"{part.band[0]:.2f} to {part.band[1]:.2f}"
             cells = [f"{part.mean:.2f}", f"{part.target:.2f}", band, part.status, f"{part.p95:.2f}"]
             cells += [f"{part.p95_expected:.2f}", f"{part.ks:.3f}", f"{part.raw_mean:.2f}", f"{part.raw_target:.2f}"]
@@ -59,10 +57,10 @@ def _distance_table(kinds: _Kinds) -> str:
 def _coverage_table(kinds: _Kinds) -> str:
     titles = [f"{100 * level:.1f} % {kind}".strip() for kind in kinds for level in CENTRAL_LEVELS.values()]
     rows = []
-    names = ("pooled", *GROUPS, *DIMENSIONS, "whitened")
+    names = ("pooled", *UNITS, *DIMENSIONS, "whitened")
     for name in (name for name in names if all(name in report.coverage for report in kinds.values())):
         shares = [report.coverage[name][level] for report in kinds.values() for level in CENTRAL_LEVELS]
-        rows.append([_PARTS.get(name, name), *(f"{100 * share:.1f}" for share in shares)])
+        rows.append([NAMES.get(name, name), *(f"{100 * share:.1f}" for share in shares)])
     return markdown.table(["coverage, percent", *titles], rows)
 
 
@@ -81,17 +79,16 @@ def _score_table(kinds: _Kinds) -> str:
             _number(report.whitened_off_diagonal["max"], 3) for report in kinds.values()
         ],
     }
-    for name in GROUPS:
-        rows[f"rank correlation of sigma with error, {_PARTS[name]}"] = [
+    for name in UNITS:
+        rows[f"rank correlation of sigma with error, {NAMES[name]}"] = [
             _number(report.spearman[name], 3) for report in kinds.values()
         ]
         for statistic in ("mean", "p10", "p50", "p90"):
-            unit = "m" if name == "trans" else "rad"
             key = f"sigma_{name}_{statistic}"
-            rows[f"sigma {_PARTS[name]} {statistic}, {unit}"] = [
+            rows[f"sigma {NAMES[name]} {statistic}, {UNITS[name]}"] = [
                 _number(report.sharpness[key], 5) for report in kinds.values()
             ]
-        rows[f"worst d2 {_PARTS[name]} over {WINDOWS} windows"] = [
+        rows[f"worst d2 {NAMES[name]} over {WINDOWS} windows"] = [
             _number(report.windowed_d2[f"{name}_max"], 2) for report in kinds.values()
         ]
     titles = ["score", *(kind or "value" for kind in kinds)]
@@ -100,13 +97,13 @@ def _score_table(kinds: _Kinds) -> str:
 
 def _summary(report: CalibrationReport) -> list[str]:
     cells = [_law(report)]
-    for name in GROUPS:
+    for name in UNITS:
         cells += [f"{report.d2[name].mean:.2f}", report.d2[name].status]
     cells.append(" / ".join(f"{100 * report.coverage['pooled'][level]:.1f}" for level in CENTRAL_LEVELS))
     cells += [_number(report.nll, 3), _signed(report.margins["constant_sigma"])]
-    cells += [_number(report.spearman[name], 2) for name in GROUPS]
-    cells += [_number(report.sharpness[f"sigma_{name}_mean"], 4) for name in GROUPS]
-    worst = [_number(report.windowed_d2[f"{name}_max"], 2) for name in GROUPS]
+    cells += [_number(report.spearman[name], 2) for name in UNITS]
+    cells += [_number(report.sharpness[f"sigma_{name}_mean"], 4) for name in UNITS]
+    worst = [_number(report.windowed_d2[f"{name}_max"], 2) for name in UNITS]
     return [*cells, " / ".join(worst)]
 
 

@@ -9,8 +9,7 @@ from jaxtyping import Float, Int
 from scipy import optimize
 
 from rig3r_jax.evaluation.likelihood import Likelihood
-
-GROUPS = {"trans": slice(0, 3), "rot": slice(3, 6)}  # of a tangent (v, w), metres and radians
+from rig3r_jax.geometry.se3 import PARTS
 
 
 @typing.no_type_check
@@ -59,9 +58,9 @@ def squared_distances(samples: ErrorSamples) -> dict[str, Float[np.ndarray, "n"]
     """Squared errors over the predictive covariance: of trans and rot by their own block, of pose by all of it."""
     if samples.covariance.ndim == 2:
         squares = samples.residual**2 / samples.covariance
-        return {name: squares[:, part].sum(-1) for name, part in GROUPS.items()} | {"pose": squares.sum(-1)}
+        return {name: squares[:, part].sum(-1) for name, part in PARTS.items()} | {"pose": squares.sum(-1)}
     found = {}
-    for name, part in (GROUPS | {"pose": slice(0, 6)}).items():
+    for name, part in (PARTS | {"pose": slice(0, 6)}).items():
         block, residual = samples.covariance[:, part, part], samples.residual[:, part]
         found[name] = np.sum(residual * np.linalg.solve(block, residual[..., None])[..., 0], axis=-1)
     return found
@@ -94,7 +93,7 @@ def fit_temperature(samples: ErrorSamples) -> dict[str, float]:
     """
     law, unit = samples.likelihood, math.sqrt(samples.likelihood.variance_of_unit_scale)
     standard = samples.residual / np.sqrt(samples.variance) * unit
-    single = {name: law.fit_scale(standard[:, part]) ** 2 for name, part in GROUPS.items()}
+    single = {name: law.fit_scale(standard[:, part]) ** 2 for name, part in PARTS.items()}
     if samples.covariance.ndim == 2:
         return single
     lower = np.linalg.cholesky(np.linalg.inv(samples.covariance))
@@ -105,7 +104,7 @@ def fit_temperature(samples: ErrorSamples) -> dict[str, float]:
 
     start = np.log(list(single.values()))
     found = optimize.minimize(objective, start, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12})
-    return dict(zip(GROUPS, np.exp(found.x).tolist(), strict=True))
+    return dict(zip(PARTS, np.exp(found.x).tolist(), strict=True))
 
 
 def baseline_nlls(

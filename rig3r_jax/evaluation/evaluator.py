@@ -70,7 +70,7 @@ def evaluate(
     `blank_settings` are evaluated with grey images in rows named by `blank_label`; `with_baselines` adds the rows of
     BASELINES, which know poses only (their other scores are NaN). A row holds the scores of all pairs (see
     `pose.summarize`), of points (`chamfer_m`; in mean depths `chamfer_relative`) and of rigs, and the pose scores again
-    under each of `scores.SUBSETS`. Rates are percent; the ARI is at most 1.
+    under each of `rows.SUBSETS`. Rates are percent; the ARI is at most 1.
     """
     options = options or EvaluationOptions()
     check_settings([*settings, *blank_settings])

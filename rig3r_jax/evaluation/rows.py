@@ -1,4 +1,7 @@
-"""The rows of an evaluation by name: settings of the metadata, blank images, and what needs no training."""
+"""The rows of an evaluation by name: settings of the metadata, blank images, and what needs no training.
+
+Beside the names of the subsets of image pairs that each row is scored on. Nothing heavy is imported.
+"""
 
 from collections.abc import Sequence
 
@@ -18,6 +21,8 @@ _NO_NETWORK = "no network: "
 FORWARD = f"{_NO_NETWORK}identity, forward motion"
 CLOSED_FORM = f"{_NO_NETWORK}rig + time closed form"
 _BLANKED = ", images blanked"
+
+SUBSETS = SAME_TIME, ACROSS_TIMES, NEAR, FAR = ("same_time", "across_times", "near", "far")
 
 
 def blank_label(setting: str) -> str:

@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rig3r_jax.evaluation import points, pose, rig
-
-SUBSETS = ("same_time", "across_times", "near", "far")  # of the pairs of images
+from rig3r_jax.evaluation.rows import SUBSETS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from rig3r_jax.evaluation.rows import ACROSS_TIMES, FAR, NEAR, SAME_TIME
 from rig3r_jax.formats import markdown
 
 # Column title -> key of a row's scores. A trailing * marks errors of direction in 0..180 degrees, not folded to 0..90.
@@ -35,14 +36,14 @@ POINT_AND_RIG_COLUMNS = {
 BLOCKS = {
     "at a glance": [
         ("", "", {title: POSE_COLUMNS[title] for title in ("RRA15", "RTA15", "RTA15*", "mAA30", "mAA30*")}),
-        ("", "same_time", {"mAA30 same time": "mAA30"}),
-        ("", "across_times", {"mAA30 across times": "mAA30"}),
-        ("", "near", {"mAA30 near": "mAA30"}),
-        ("", "far", {"mAA30 far": "mAA30"}),
+        ("", SAME_TIME, {"mAA30 same time": "mAA30"}),
+        ("", ACROSS_TIMES, {"mAA30 across times": "mAA30"}),
+        ("", NEAR, {"mAA30 near": "mAA30"}),
+        ("", FAR, {"mAA30 far": "mAA30"}),
     ],
     "all pairs of images": [("", "", POSE_COLUMNS)],
-    "by time": [("same time", "same_time", SUBSET_COLUMNS), ("across times", "across_times", SUBSET_COLUMNS)],
-    "by true baseline": [("near", "near", SUBSET_COLUMNS), ("far", "far", SUBSET_COLUMNS)],
+    "by time": [("same time", SAME_TIME, SUBSET_COLUMNS), ("across times", ACROSS_TIMES, SUBSET_COLUMNS)],
+    "by true baseline": [("near", NEAR, SUBSET_COLUMNS), ("far", FAR, SUBSET_COLUMNS)],
     "points and rigs": [("", "", POINT_AND_RIG_COLUMNS)],
 }
 LEGEND = (

@@ -13,10 +13,10 @@ from jaxtyping import Array, Bool, Float
 
 from rig3r_jax.geometry.numerics import safe_norm
 from rig3r_jax.geometry.residual import SCALE_BOUNDS, WindowScale
+from rig3r_jax.geometry.se3 import PARTS
 from rig3r_jax.losses.mean import Mean
 
 Metrics = dict[str, Mean | Array]
-PARTS = {"trans": slice(0, 3), "rot": slice(3, 6)}  # of a tangent
 NEAR_CLAMP = 1e-3  # an inverse sigma this near to its upper bound has hit it
 
 

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from rig3r_jax.evaluation.d2 import STEP_METRIC
 from rig3r_jax.geometry.residual import WindowScale
+from rig3r_jax.geometry.se3 import PARTS
 from rig3r_jax.losses.mean import Mean
-from rig3r_jax.losses.pose_metrics import PARTS, WindowMotion
+from rig3r_jax.losses.pose_metrics import WindowMotion
 from rig3r_jax.losses.pose_nll import NllOptions, motion_weights, pose_nll, window_d2, window_errors
 from rig3r_jax.models import pose_uncertainty
 from rig3r_jax.uncertainty.features import WindowFeatures

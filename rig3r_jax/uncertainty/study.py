@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from rig3r_jax.evaluation.calibration import CalibrationReport, calibration_report
-from rig3r_jax.losses.pose_metrics import PARTS
+from rig3r_jax.geometry.se3 import PARTS
 from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.uncertainty.features import WindowFeatures
 from rig3r_jax.uncertainty.head import (

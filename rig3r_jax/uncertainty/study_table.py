@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rig3r_jax.evaluation.calibration import CENTRAL_LEVELS, CalibrationReport
-from rig3r_jax.evaluation.d2 import TARGET, WINDOWS, band, status
+from rig3r_jax.evaluation.calibration import CalibrationReport
+from rig3r_jax.evaluation.d2 import CENTRAL_LEVELS, TARGET, WINDOWS, band, status
 from rig3r_jax.formats import markdown
-from rig3r_jax.losses.pose_metrics import PARTS
+from rig3r_jax.geometry.se3 import PARTS
 from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.uncertainty.head import Curves
 from rig3r_jax.uncertainty.objective import STEP_D2

@@ -14,8 +14,8 @@ import optax
 from jaxtyping import Array, PyTree
 
 from rig3r_jax.evaluation.d2 import TARGET, WINDOWED_METRIC, WINDOWS
+from rig3r_jax.geometry.se3 import PARTS
 from rig3r_jax.losses.mean import Mean
-from rig3r_jax.losses.pose_metrics import PARTS
 from rig3r_jax.uncertainty.objective import STEP_D2
 
 ENDED = "count/ended"  # 1 from the step on after which training is over

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from rig3r_jax.evaluation.d2 import DIMENSIONS, NAMES, OVER, UNDER, UNITS
 from rig3r_jax.viz.figures import COLORS, INK, QUIET, figure, plain_ticks
 
-DIMENSIONS = ("v_x", "v_y", "v_z", "w_x", "w_y", "w_z")
-_PARTS = {"trans": "Translation", "rot": "Rotation", "pose": "Both"}
+_PARTS = {part: name.capitalize() for part, name in NAMES.items()}
 
 
 def write_calibration_charts(report: Mapping[str, Any], output_dir: str | Path) -> list[Path]:
@@ -43,7 +43,7 @@ def _reliability(path: Path, kinds: Mapping[str, Any]) -> None:
             for color, (kind, report) in zip(COLORS, kinds.items(), strict=False):
                 level, share = (100.0 * np.array(report["reliability"][key]) for key in ("level", name))
                 ax.plot(level, share, color=color, lw=1.6, marker="o", ms=3, label=kind)
-            ax.text(97, 4, "below: over-confident\nabove: under-confident", ha="right", fontsize=8, color=QUIET)
+            ax.text(97, 4, f"below: {OVER}\nabove: {UNDER}", ha="right", fontsize=8, color=QUIET)
             ax.set(title=title, xlabel="central interval, percent", ylabel="errors inside, percent")
             ax.set(xlim=(0, 100), ylim=(0, 100), aspect="equal")
             ax.legend(loc="upper left")
@@ -92,8 +92,8 @@ def _whitened(path: Path, kinds: Mapping[str, Any]) -> None:
 def _sigma_bins(path: Path, kinds: Mapping[str, Any]) -> None:
     """Root mean square of the errors in bins of the predicted sigma."""
     with figure(path, "Errors in ten equal bins of predicted sigma", 2, panel_size=(4.2, 4.0)) as axes:
-        for ax, name in zip(axes, ("trans", "rot"), strict=True):
-            unit = "m" if name == "trans" else "rad"
+        for ax, name in zip(axes, UNITS, strict=True):
+            unit = UNITS[name]
             every = []
             for color, (kind, report) in zip(COLORS, kinds.items(), strict=False):
                 predicted, observed = (

@@ -9,18 +9,28 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from rig3r_jax.evaluation.d2 import STEP_METRIC, TARGET, WINDOWED_METRIC, WINDOWS, band, status
+from rig3r_jax.evaluation.d2 import (
+    NAMES,
+    OVER,
+    RAW_METRIC,
+    STEP_METRIC,
+    TARGET,
+    UNDER,
+    UNITS,
+    WINDOWED_METRIC,
+    WINDOWS,
+    band,
+    status,
+)
 from rig3r_jax.formats import markdown
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.viz.figures import COLORS, DASHES, INK, figure, plain_ticks
 from rig3r_jax.viz.histories import Curve, History
 
 ROWS = 100  # logged values of a trailing mean
-RAW_D2 = "calibration/d2_{part}_mean"  # r^2 exp(-log variance): TARGET is that of a Gaussian law alone
 _MIN_SMOOTHED = 60
 _STOPS = (0.2, 0.4, 0.6, 1.0)  # parts of a run at which the table reads it: 100, 200, 300, 500 of 500 steps
-_PARTS = {"trans": "Translation", "rot": "Rotation"}
-_UNITS = {"trans": "m", "rot": "rad"}
+_PARTS = {part: NAMES[part].capitalize() for part in UNITS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +60,7 @@ def _pair(y_label: str, lines: dict[str, str], kind: str = "lines", log_y: bool 
     return tuple(
         Panel(
             title,
-            y_label.format(unit=_UNITS[part]),
+            y_label.format(unit=UNITS[part]),
             {name.format(part=part): word for name, word in lines.items()},
             kind,
             log_y,
@@ -69,7 +79,9 @@ CHARTS = {
     ),
     "calibration": Chart(
         "Calibration: squared error over predicted variance, of 3 components",
-        _pair("d2", {STEP_METRIC: "one step", WINDOWED_METRIC: f"last {WINDOWS} windows", RAW_D2: "raw"}, "d2", True),
+        _pair(
+            "d2", {STEP_METRIC: "one step", WINDOWED_METRIC: f"last {WINDOWS} windows", RAW_METRIC: "raw"}, "d2", True
+        ),
     ),
     "sigma_mean": Chart(
         "Predicted sigma, mean", _pair("sigma, {unit}", {"uncertainty/sigma_{part}_mean": "mean"}, log_y=True)
@@ -183,7 +195,7 @@ def _d2(history: History, part: str) -> tuple[Curve | None, Curve | None, bool]:
     step, windowed = (history.find(name.format(part=part)) for name in (STEP_METRIC, WINDOWED_METRIC))
     if step or windowed:
         return step, windowed, False
-    raw = history.find(RAW_D2.format(part=part))
+    raw = history.find(RAW_METRIC.format(part=part))
     return raw, raw and Curve(raw.steps, trailing_mean(raw.values)), raw is not None
 
 
@@ -191,7 +203,7 @@ def _d2_legend(histories):
     """What d2 and its mean are in the table, and of which runs they are something else."""
     lines = [
         f"d2 of one step, under the predictive variance, is noise: the status is that of the last {WINDOWS} windows,",
-        f"calibrated in {band()[0]} to {band()[1]}, below under-confident (sigma too large), above over-confident.",
+        f"calibrated in {band()[0]} to {band()[1]}, below {UNDER} (sigma too large), above {OVER}.",
     ]
     raw = [label for label, history in histories.items() if any(_d2(history, part)[2] for part in _PARTS)]
     if raw:

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from rig3r_jax.evaluation.rows import CLOSED_FORM
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.viz.above import scene_from_above
 from rig3r_jax.viz.charts import MAX_SERIES, Series, line_chart
 from rig3r_jax.viz.panels import view_panels
 from rig3r_jax.viz.svg import DASH, escape, format_number, tag
-from rig3r_jax.viz.tables import CLOSED_FORM, comparisons, evaluation_tables, overview
+from rig3r_jax.viz.tables import comparisons, evaluation_tables, overview
 
 _GROUP_RATIO = 50.0  # series whose typical values differ by more do not share a chart
 _LOG_RATIO = 30.0  # positive values that span more get a logarithmic axis; a single line only from ten times that

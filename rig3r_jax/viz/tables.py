@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from rig3r_jax.evaluation.rows import CLOSED_FORM, FORWARD, SETTINGS, SUBSETS, UNTRAINED, blank_label, is_control
 from rig3r_jax.viz.charts import dot_plot
 from rig3r_jax.viz.svg import DASH, escape, format_number, tag
 
@@ -21,23 +22,7 @@ HEADINGS = {
     "pairs": "pairs",
     "pairs_without_direction": "pairs without direction",
 }
-ROWS = {
-    "none": "images alone",
-    "camera": "images and camera IDs",
-    "time": "images and times",
-    "rig": "images and rig calibration",
-    "all": "images, camera IDs, times, rig calibration",
-    "untrained": "random weights",
-}
-SPLITS = {
-    "same_time": "Same time",
-    "across_times": "Across times",
-    "near": "Near",
-    "far": "Far",
-}
-IDENTITY = "no network: identity, forward motion"
-CLOSED_FORM = "no network: rig + time closed form"
-_BLANKED = ", images blanked"
+_METADATA = {"camera_id": "camera IDs", "time": "times", "rig": "rig calibration"}
 _MAX_SWITCHES = 8  # as many as the page's style knows
 _HIGHER = ("mAA", "RRA", "RTA", "rig_id_accuracy", "rig_mAA", "fscore", "ari", "ARI")
 _LOWER = ("chamfer", "accuracy", "completeness")
@@ -45,19 +30,25 @@ _LOWER = ("chamfer", "accuracy", "completeness")
 Row = Mapping[str, Any]
 
 
-def is_control(row: str) -> bool:
-    """Whether the row is no use of the trained network on real images: no network, no training, or blank images."""
-    return row.startswith("no network") or row.startswith("untrained") or row.endswith(_BLANKED)
+def row_description(row: str) -> str:
+    """What the network is told in a row of this name; empty for the rows whose names say it."""
+    if row == UNTRAINED:
+        return "random weights"
+    if row not in SETTINGS:
+        return ""
+    shown = [words for key, words in _METADATA.items() if key in SETTINGS[row]]
+    return {0: "images alone", 1: f"images and {''.join(shown)}"}.get(len(shown), ", ".join(["images", *shown]))
 
 
 def evaluation_tables(name: str, rows: Mapping[str, Row], identity: str) -> str:
     """One set's rows over all pairs, and over each split behind a switch; `identity` tells two sets' switches apart."""
     views = [("All pairs", dict(rows))]
     splits = [key for row in rows.values() for key, value in row.items() if isinstance(value, Mapping)]
-    known = [key for key in SPLITS if key in splits]
-    for split in known + [key for key in dict.fromkeys(splits) if key not in SPLITS]:
-        views.append((SPLITS.get(split, _words(split)), {row: values.get(split) or {} for row, values in rows.items()}))
-    tables = [tag("div", _table(shown, f"{_words(name)}, {label.lower()}"), class_="split") for label, shown in views]
+    ordered = [key for key in SUBSETS if key in splits]
+    for split in ordered + [key for key in dict.fromkeys(splits) if key not in SUBSETS]:
+        label = _words(split).capitalize() if split in SUBSETS else _words(split)
+        views.append((label, {row: values.get(split) or {} for row, values in rows.items()}))
+    tables = [tag("div", _table(scores, f"{_words(name)}, {label.lower()}"), class_="split") for label, scores in views]
     if len(views) == 1 or len(views) > _MAX_SWITCHES:
         return "".join(tables)
     switches = ""
@@ -74,8 +65,8 @@ def overview(sets: Mapping[str, Mapping[str, Row]]) -> str:
     names = list(dict.fromkeys(row for rows in sets.values() for row in rows))
     plotted = []
     for row in [name for name in names if not is_control(name)] + [name for name in names if is_control(name)]:
-        found = {_words(name): rows.get(row, {}).get("mAA30") for name, rows in sets.items()}
-        values = {name: value for name, value in found.items() if _number(value)}
+        scores = {_words(name): rows.get(row, {}).get("mAA30") for name, rows in sets.items()}
+        values = {name: value for name, value in scores.items() if _is_number(value)}
         if values:
             plotted.append((row, is_control(row), values))
     if not plotted:
@@ -89,12 +80,12 @@ def comparisons(sets: Mapping[str, Mapping[str, Row]]) -> str:
     """Table of the questions that two rows answer together, each as difference of this run's own numbers."""
     rows = {row for values in sets.values() for row in values}
     questions = [
-        (f"What do the images add to <b>{escape(row)}</b>?", "mAA30", row, row + _BLANKED)
-        for row in [*ROWS, *sorted(rows - set(ROWS))]
-        if {row, row + _BLANKED} <= rows
+        (f"What do the images add to <b>{escape(row)}</b>?", "mAA30", row, blank_label(row))
+        for row in [*SETTINGS, *sorted(rows - set(SETTINGS))]
+        if {row, blank_label(row)} <= rows
     ]
     fixed = [
-        ("What do images alone add to <b>assuming forward motion</b>?", "mAA30", "none", IDENTITY),
+        ("What do images alone add to <b>assuming forward motion</b>?", "mAA30", "none", FORWARD),
         ("Do times tell <b>the direction of travel</b>?", "RTA15_unfolded", "time", "none"),
         ("Does the calibration tell <b>rotations</b>?", "RRA15", "rig", "none"),
         ("Is <b>all</b> better than <b>no network at all</b>?", "mAA30", "all", CLOSED_FORM),
@@ -104,7 +95,7 @@ def comparisons(sets: Mapping[str, Mapping[str, Row]]) -> str:
         cells = []
         for values in sets.values():
             a, b = values.get(first, {}).get(metric), values.get(second, {}).get(metric)
-            if not (_number(a) and _number(b)):
+            if not (_is_number(a) and _is_number(b)):
                 cells.append(f"<td>{DASH}</td>")
                 continue
             difference = ("+" if a >= b else "") + _percent(a - b)
@@ -120,7 +111,7 @@ def comparisons(sets: Mapping[str, Mapping[str, Row]]) -> str:
     return tag("div", table, class_="scroll", tabindex=0, role="group", aria_label="questions")
 
 
-def _table(rows, caption):
+def _table(rows: Mapping[str, Row], caption: str) -> str:
     """HTML table; the network's best values bold, control values that reach them marked."""
     columns = [column for column in HEADINGS if any(column in row for row in rows.values())]
     others = dict.fromkeys(key for row in rows.values() for key, value in row.items() if not isinstance(value, Mapping))
@@ -134,18 +125,18 @@ def _table(rows, caption):
             body.append(f'<tr class="group"><th colspan="{len(columns) + 1}" scope="colgroup">{heading}</th></tr>')
         for name in chosen:
             cells = "".join(_cell(column, rows[name].get(column), best[column], control) for column in columns)
-            told = f"<small>{escape(ROWS[name])}</small>" if name in ROWS else ""
-            body.append(f'<tr><th scope="row">{escape(name)}{told}</th>{cells}</tr>')
+            description = f"<small>{escape(row_description(name))}</small>" if row_description(name) else ""
+            body.append(f'<tr><th scope="row">{escape(name)}{description}</th>{cells}</tr>')
     names = ["Row", *(HEADINGS.get(column, _words(column)) for column in columns)]
     head = tag("thead", tag("tr", "".join(tag("th", escape(name), scope="col") for name in names)))
     table = tag("table", tag("caption", escape(caption), class_="hidden") + head + tag("tbody", "".join(body)))
     return tag("div", table, class_="scroll", tabindex=0, role="group", aria_label=caption)
 
 
-def _cell(column, value, best, control):
+def _cell(column: str, value: Any, best: float | None, control: bool) -> str:
     if isinstance(value, str):
         return f"<td>{escape(value)}</td>"
-    if not _number(value):
+    if not _is_number(value):
         return f'<td class="missing">{DASH}</td>'
     text = _percent(value) if _sign(column) > 0 else format_number(value)
     if best is None or (value - best) * _sign(column) < -1e-9:
@@ -155,24 +146,24 @@ def _cell(column, value, best, control):
     return tag("td", tag("strong", text), class_="best")
 
 
-def _best(rows, column):
+def _best(rows: Mapping[str, Row], column: str) -> float | None:
     """Best value of the network's rows, None where none is a number or the column has no better side."""
-    values = [row[column] for name, row in rows.items() if not is_control(name) and _number(row.get(column))]
+    values = [row[column] for name, row in rows.items() if not is_control(name) and _is_number(row.get(column))]
     return None if not values or not _sign(column) else (max(values) if _sign(column) > 0 else min(values))
 
 
-def _sign(column):
+def _sign(column: str) -> int:
     """1 where more is better, -1 where less is, 0 where the name does not tell."""
     return 1 if column.startswith(_HIGHER) else -1 if column in _LOWER else 0
 
 
-def _number(value):
+def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _percent(value):
+def _percent(value: float) -> str:
     return f"{value:.1f}".replace("-", "−")
 
 
-def _words(name):
+def _words(name: str) -> str:
     return str(name).replace("_", " ")

@@ -11,13 +11,12 @@ from scipy import optimize, stats
 
 from rig3r_jax.evaluation import calibration_table
 from rig3r_jax.evaluation.calibration import (
-    CENTRAL_LEVELS,
     calibration_report,
     component_probabilities,
     weighted_sum_probability,
     windowed_mean,
 )
-from rig3r_jax.evaluation.d2 import band, status
+from rig3r_jax.evaluation.d2 import CENTRAL_LEVELS, band, status
 from rig3r_jax.evaluation.error_samples import (
     ErrorSamples,
     baseline_nlls,

@@ -7,8 +7,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from rig3r_jax.evaluation import baselines, evaluator
-from rig3r_jax.evaluation.rows import SETTINGS
-from rig3r_jax.evaluation.scores import SUBSETS, ScoreOptions
+from rig3r_jax.evaluation.rows import SETTINGS, SUBSETS
+from rig3r_jax.evaluation.scores import ScoreOptions
 from rig3r_jax.schema import Batch, Predictions, RigMetadata, Targets, Views
 
 SIZE, GRID, POINTS = 32, 4, 8

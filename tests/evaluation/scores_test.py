@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from rig3r_jax.evaluation.scores import SUBSETS, ScoreOptions, Scorer
+from rig3r_jax.evaluation.rows import SUBSETS
+from rig3r_jax.evaluation.scores import ScoreOptions, Scorer
 
 
 def cameras(rng, count):

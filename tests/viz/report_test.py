@@ -9,8 +9,8 @@ import re
 import numpy as np
 import pytest
 
+from rig3r_jax.evaluation.rows import CLOSED_FORM, is_control
 from rig3r_jax.viz.report import ExampleView, build_report
-from rig3r_jax.viz.tables import CLOSED_FORM, is_control
 
 HOSTILE = "<script>alert('x')</script>\"&"
 VOID = {"meta", "img", "input", "br"}

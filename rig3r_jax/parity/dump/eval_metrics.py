@@ -8,7 +8,9 @@ import numpy as np
 
 from rig3r_jax.data.windows import consecutive_windows
 from rig3r_jax.evaluation import trajectory
-from rig3r_jax.evaluation.calibration import CENTRAL_LEVELS, DIMENSIONS, ErrorSamples, calibration_report
+from rig3r_jax.evaluation.calibration import calibration_report
+from rig3r_jax.evaluation.d2 import CENTRAL_LEVELS, DIMENSIONS
+from rig3r_jax.evaluation.error_samples import ErrorSamples
 from rig3r_jax.evaluation.points import fit_similarity
 from rig3r_jax.parity.compare import Comparison, Skipped, compare
 from rig3r_jax.parity.dump.folder import Archive, Dump

@@ -16,8 +16,9 @@ from jaxtyping import Array
 
 from rig3r_jax.geometry import pose_encoding, se3, so3
 from rig3r_jax.geometry.residual import relative_to_first, scaled_residual, window_scale
+from rig3r_jax.geometry.se3 import PARTS
 from rig3r_jax.losses.mean import Mean
-from rig3r_jax.losses.pose_metrics import PARTS, WindowMotion
+from rig3r_jax.losses.pose_metrics import WindowMotion
 from rig3r_jax.losses.pose_nll import (
     NllOptions,
     clamp_residual,
