@@ -56,7 +56,7 @@ again:
 	@sh launch/setup.sh train
 
 .venv/.have-dev: $(SETUP_FILES)
-	@sh launch/setup.sh train,dev
+	@sh launch/setup.sh train,train-tf,dev
 
 .venv/.have-torch: $(SETUP_FILES) | .venv/.have-dev
 	@sh launch/setup.sh torch

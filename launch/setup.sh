@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv and installs rig3r_jax in it:          sh launch/setup.sh train,dev
+# Makes .venv and installs rig3r_jax in it:          sh launch/setup.sh train   (or train-tf,dev)
 # Only prints the interpreter that it would take:    sh launch/setup.sh --find
 # PYTHON=/path/to/python takes that interpreter and no other. A mark .venv/.have-EXTRA tells make what is there.
 set -eu
@@ -82,7 +82,8 @@ fi
 
 case $extras in
     torch) size="200 MB where the CPU build is at hand, else several GB" ;;
-    *) size="about 620 MB (2.7 GB on disk)" ;;
+    *train-tf*) size="about 620 MB (2.7 GB on disk)" ;;
+    *) size="about 340 MB (1.3 GB on disk)" ;;
 esac
 say "Installing rig3r_jax[$extras] in .venv with Python $(version .venv/bin/python): downloads $size, takes some minutes."
 [ -t 1 ] && quiet= || quiet=--quiet

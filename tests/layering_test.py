@@ -37,8 +37,9 @@ RECORD_MODULES = ("data.records", "data.record_source", "data.build", "data.pipe
 TORCH_PEER = tuple(f"benchmarks.torch_{part}" for part in ("attention", "fast", "recover", "step"))
 ONLY_IN = {
     "torch": ("weights", "parity", *TORCH_PEER),
-    "tensorflow": ("training.metrics",),
+    "tensorflow": (),
     "clu": ("training.metrics",),
+    "tensorboard": ("training.metrics",),
     "tensorflow_datasets": RECORD_MODULES,
     "grain": RECORD_MODULES,
     "array_record": RECORD_MODULES,
@@ -70,7 +71,7 @@ def violation(module: str, imported: str) -> str | None:
     room = module.split(".")[0]
     top, _, rest = imported.partition(".")
     if top in ONLY_IN and not any(module == place or module.startswith(place + ".") for place in ONLY_IN[top]):
-        return f"imports {top}, which is for {' and '.join(ONLY_IN[top])} only"
+        return f"imports {top}, which is for {' and '.join(ONLY_IN[top]) or 'no module'} only"
     if top != "rig3r_jax":
         return None
     target = rest.split(".")[0]

@@ -1,46 +1,102 @@
-"""Metrics on their way out: CLU writers (TensorBoard, log) and metrics.jsonl. Only this file imports TensorFlow."""
+"""Metrics on their way out: TensorBoard's event files and metrics.jsonl.
 
+CLU's writers make the event files where TensorFlow is installed, which they import (700 MB), else TensorBoard's own.
+Either is imported by the one process that writes, when it opens them.
+"""
+
+import importlib.util
 import math
 import os
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import json_line, read_json_lines
 from rig3r_jax.losses.mean import Mean
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: its start-up notes are not ours
-from clu import metric_writers, parameter_overview  # noqa: E402
+
+@typing.runtime_checkable
+class ScalarWriter(typing.Protocol):
+    """What CLU's writers and ours have in common."""
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
-class MetricsWriter:
-    """Writes one row of scalars per logged step to every sink."""
+class TensorBoardWriter:
+    """Scalars into an event file by TensorBoard's own writer, whose thread does the writing."""
 
-    def __init__(self, workdir: Path, *, resume_step: int = 0, only_log: bool = False):
-        """Rows of metrics.jsonl beyond `resume_step` are dropped: the resumed run writes them again."""
-        self._clu = metric_writers.create_default_writer(str(workdir), just_logging=only_log, asynchronous=True)
-        self._file = None
-        if not only_log:
-            path = Path(workdir) / "metrics.jsonl"
-            kept = [row for row in read_metrics(path) if row["step"] <= resume_step] if path.exists() else []
-            write_atomically(path, "".join(map(json_line, kept)).encode())
-            self._file = path.open("a", buffering=1)
+    def __init__(self, folder: Path):
+        from tensorboard.summary import Writer
 
-    def write(self, step: int, scalars: dict[str, float]) -> None:
-        """One row; a value that is not finite is written as null to metrics.jsonl."""
-        self._clu.write_scalars(step, scalars)
-        if self._file:
-            self._file.write(json_line({"step": step, **scalars}))
+        self._writer = Writer(str(folder))
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Every value under its name."""
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, step)
 
     def flush(self) -> None:
         """Everything written so far is on disk."""
-        self._clu.flush()
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def open_event_file(folder: Path) -> ScalarWriter:
+    """A writer of scalars into a new event file of the folder."""
+    if importlib.util.find_spec("tensorflow") is None:
+        return TensorBoardWriter(folder)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: its start-up notes are not ours
+    from clu import metric_writers
+
+    return metric_writers.create_default_writer(str(folder), asynchronous=True)
+
+
+class MetricsWriter:
+    """Writes one row of scalars per logged step to an event file and metrics.jsonl."""
+
+    def __init__(self, workdir: Path, *, resume_step: int = 0):
+        """Rows of metrics.jsonl beyond `resume_step` are dropped: the resumed run writes them again."""
+        path = Path(workdir) / "metrics.jsonl"
+        kept = [row for row in read_metrics(path) if row["step"] <= resume_step] if path.exists() else []
+        write_atomically(path, "".join(map(json_line, kept)).encode())
+        self._events, self._rows = open_event_file(workdir), path.open("a", buffering=1)
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """One row; a value that is not finite is written as null to metrics.jsonl."""
+        self._events.write_scalars(step, scalars)
+        self._rows.write(json_line({"step": step, **scalars}))
+
+    def flush(self) -> None:
+        """Everything written so far is on disk."""
+        self._events.flush()
 
     def close(self) -> None:
         self.flush()
-        self._clu.close()
-        if self._file:
-            self._file.close()
+        self._events.close()
+        self._rows.close()
+
+
+class SilentWriter(MetricsWriter):
+    """The same for a process that writes no files: it opens and imports nothing."""
+
+    def __init__(self):
+        """Without a workdir."""
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 def read_metrics(path: Path) -> list[dict[str, typing.Any]]:
@@ -63,4 +119,6 @@ def merge_window(window: list[dict[str, Mean]]) -> dict[str, float]:
 
 def parameter_table(params: typing.Any) -> str:
     """clu's overview of names, shapes and sizes, with the total."""
+    from clu import parameter_overview  # which needs no TensorFlow
+
     return parameter_overview.get_parameter_overview(params, include_stats=False)

@@ -82,9 +82,7 @@ def run_to_end(main: Callable[[], int]) -> int:
     """
     try:
         code = main()
-    except BaseException:
-        if not jax.distributed.is_initialized():
-            raise
+    except Exception:
         traceback.print_exc()
         code = 1
     if jax.distributed.is_initialized() and code not in (0, 75):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rig3r_jax.training.metrics import read_metrics
-from rig3r_jax.training.processes import Processes, gather, is_first, join, on_first, stop_agreed
+from rig3r_jax.training.processes import Processes, gather, is_first, join, on_first, run_to_end, stop_agreed
 
 STEPS = 100  # enough that a signal finds the run on its way
 
@@ -156,3 +156,8 @@ def test_stopped_process_ends_the_run_with_stacks(start, tmp_path):
     assert output.count("(most recent call first)") >= 3 and "in train" in output  # stacks of several threads
     kept = [int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
     assert kept and json.loads((tmp_path / "checkpoints" / str(max(kept)) / "position/metadata").read_text())
+
+
+def test_a_bug_keeps_its_traceback(capsys):
+    assert run_to_end(lambda: 1 // 0) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err

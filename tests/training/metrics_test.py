@@ -1,0 +1,69 @@
+"""Event files hold what metrics.jsonl holds, with TensorFlow and without; who does not write imports neither."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rig3r_jax.training.metrics import MetricsWriter, SilentWriter, read_metrics
+from rig3r_jax.viz.histories import read_history
+from rig3r_jax.viz.tfevents import read_scalars
+from tests.conftest import REPO
+
+ROWS = {10: {"loss/total": 1.5, "speed/images_per_second": 33.25}, 20: {"loss/total": float("nan"), "count/bad": 2.0}}
+
+WRITE = """
+import sys
+if {blocked}:
+    sys.modules["tensorflow"] = None  # as if it were not installed
+from rig3r_jax.training.metrics import MetricsWriter
+writer = MetricsWriter({folder!r})
+for step, row in {rows}.items():
+    writer.write(step, row)
+writer.flush()
+print(sorted({{"tensorflow", "clu"}} & {{name for name, module in sys.modules.items() if module}}))
+writer.close()
+"""
+
+
+@pytest.mark.parametrize("blocked, imported", [(True, []), (False, ["clu", "tensorflow"])])
+def test_event_files_hold_the_rows(tmp_path, blocked, imported):
+    code = WRITE.format(blocked=blocked, folder=str(tmp_path), rows=str(ROWS).replace("nan", 'float("nan")'))
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(imported)
+    (events,) = tmp_path.glob("*tfevents*")
+    scalars = {(step, name): value for step, name, value in read_scalars(events)}
+    assert scalars.keys() == {(step, name) for step, row in ROWS.items() for name in row}
+    for step, row in ROWS.items():
+        for name, value in row.items():
+            np.testing.assert_equal(scalars[step, name], value)
+    (tmp_path / "metrics.jsonl").rename(tmp_path / "rows")
+    curves = read_history(tmp_path).curves
+    np.testing.assert_equal(curves["loss/total"].values, [1.5, float("nan")])
+    assert read_metrics(tmp_path / "rows")[1] == {"step": 20, "loss/total": None, "count/bad": 2.0}
+
+
+def test_a_silent_writer_has_the_same_methods_and_opens_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    writer = SilentWriter()
+    writer.write(1, {"loss/total": 1.0})
+    writer.flush()
+    writer.close()
+    assert not list(tmp_path.iterdir())
+    public = {name for name in vars(MetricsWriter) if not name.startswith("_")}
+    assert public <= set(vars(SilentWriter))
+
+
+def test_the_table_of_parameters_needs_no_tensorflow():
+    code = """
+import sys
+sys.modules["tensorflow"] = None
+import numpy as np
+from rig3r_jax.training.metrics import parameter_table
+print(parameter_table({"a": {"kernel": np.zeros((3, 4), np.float32)}, "b": np.zeros(5, np.float32)}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(part in done.stdout for part in ("a/kernel", "(3, 4)", "17"))
