@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jaxtyping import PyTree
 
 from rig3r_jax.training.optimizer import path_string
 from rig3r_jax.training.state import TrainState
@@ -20,13 +22,6 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True)
         handlers = {"state": ocp.StandardCheckpointHandler(), "position": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
-
-    @classmethod
-    def found(cls, workdir: Path, keep: int) -> "Checkpoints":
-        """Those that are there; FileNotFoundError, and nothing is made, where there are none."""
-        if not (Path(workdir) / "checkpoints").is_dir():
-            raise FileNotFoundError(_none_in(Path(workdir) / "checkpoints"))
-        return cls(workdir, keep)
 
     @property
     def latest_step(self) -> int | None:
@@ -53,30 +48,10 @@ class Checkpoints:
         step = self.latest_step if step is None else step
         if step is None:
             raise FileNotFoundError(_none_in(self.folder))
-        self._check_shapes(step, abstract_state)
+        _check_shapes(self.folder, step, self._manager.item_metadata(step).state.tree, abstract_state)
         items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state), position=ocp.args.JsonRestore())
         restored = self._manager.restore(step, args=items)
         return restored.state, restored.position
-
-    def _check_shapes(self, step: int, abstract_state: TrainState) -> None:
-        saved = self._manager.item_metadata(step).state
-        saved = {
-            path_string(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(dict(saved.tree))
-        }
-        expected = {
-            path_string(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_state)
-        }
-        differing = [
-            f"{name}: {saved.get(name, 'absent')} in the checkpoint, {expected.get(name, 'absent')} in this model"
-            for name in sorted(saved.keys() | expected.keys())
-            if saved.get(name) != expected.get(name)
-        ]
-        if differing:
-            lines = "\n  ".join(differing[:8] + ([f"... and {len(differing) - 8} more"] if len(differing) > 8 else []))
-            raise ValueError(
-                f"{self.folder} holds step {step} of another model; {len(differing)} arrays differ:\n  {lines}\n"
-                "give another --workdir, or the config that this workdir was trained with (its config.json)"
-            )
 
     def wait(self) -> None:
         """Blocks until every save is on disk; raises what a save failed with."""
@@ -84,6 +59,59 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
+
+
+def restore_params(workdir: Path, abstract_params: PyTree) -> tuple[PyTree, int]:
+    """Parameters to evaluate (the average where one is kept) and step of the newest checkpoint.
+
+    Nothing else is read: no optimizer moments.
+
+    Args:
+        abstract_params: ShapeDtypeStructs, with shardings for arrays that are placed so, without for numpy arrays.
+
+    Raises:
+        FileNotFoundError: when there is no checkpoint.
+        ValueError: when the checkpoint is of another model; names the arrays that differ.
+    """
+    folder = Path(workdir).resolve() / "checkpoints"
+    steps = ocp.utils.checkpoint_steps(folder) if folder.is_dir() else []
+    if not steps:
+        raise FileNotFoundError(_none_in(folder))
+    step, handler = max(steps), ocp.PyTreeCheckpointHandler()
+    saved = handler.metadata(folder / str(step) / "state").tree
+    name = "ema" if saved["ema"] else "params"
+    abstract = {name: abstract_params}
+    _check_shapes(folder, step, {name: saved[name]}, abstract)
+    restored = handler.restore(
+        folder / str(step) / "state",
+        args=ocp.args.PyTreeRestore(abstract, jax.tree.map(_restore_args, abstract), partial_restore=True),
+    )
+    return restored[name], step
+
+
+def _restore_args(leaf: jax.ShapeDtypeStruct) -> ocp.RestoreArgs:
+    if leaf.sharding is None:
+        return ocp.RestoreArgs(restore_type=np.ndarray)
+    return ocp.ArrayRestoreArgs(sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype)
+
+
+def _check_shapes(folder: Path, step: int, saved: PyTree, expected: PyTree) -> None:
+    """ValueError where names or shapes of what is saved are not those expected; its lines name both."""
+    in_checkpoint, in_model = (
+        {path_string(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (dict(saved), expected)
+    )
+    differing = [
+        f"{name}: {in_checkpoint.get(name, 'absent')} in the checkpoint, {in_model.get(name, 'absent')} in this model"
+        for name in sorted(in_checkpoint.keys() | in_model.keys())
+        if in_checkpoint.get(name) != in_model.get(name)
+    ]
+    if differing:
+        lines = "\n  ".join(differing[:8] + ([f"... and {len(differing) - 8} more"] if len(differing) > 8 else []))
+        raise ValueError(
+            f"{folder} holds step {step} of another model; {len(differing)} arrays differ:\n  {lines}\n"
+            "give another --workdir, or the config that this workdir was trained with (its config.json)"
+        )
 
 
 def _none_in(folder: Path) -> str:

@@ -16,8 +16,13 @@ def save_config(config: ConfigDict, path: Path) -> None:
     write_atomically(path, (json.dumps(_plain(config), indent=2) + "\n").encode())
 
 
+def workdir_config(workdir: Path) -> ConfigDict:
+    """The config that a workdir was trained with; ValueError when the folder is no workdir."""
+    return load_config(Path(workdir) / "config.json")
+
+
 def load_config(path: Path) -> ConfigDict:
-    """The config that a workdir was trained with."""
+    """The config of `save_config`; keys that are newer than the file get the values that they had before."""
     try:
         loaded = read_json(path)
     except FileNotFoundError:
@@ -67,7 +72,7 @@ def config_differences(config: ConfigDict, workdir: Path) -> list[str]:
     """
     if not (Path(workdir) / "config.json").exists():
         return []
-    old, new = (_flat(_plain(c)) for c in (load_config(Path(workdir) / "config.json"), config))
+    old, new = (_flat(_plain(c)) for c in (workdir_config(workdir), config))
     changed = {
         key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
     }

@@ -35,6 +35,7 @@ class Task(typing.Protocol):
 
     config: ConfigDict
     abstract_state: TrainState  # ShapeDtypeStructs with shardings
+    abstract_params: PyTree  # the same of the parameters alone
     train_step: TrainStep
     devices: tuple[jax.Device, ...]
     loss_name: str  # metric that the progress bar shows

@@ -21,16 +21,17 @@ from rig3r_jax.geometry.recover import cameras_of
 from rig3r_jax.models.decoder import Decoder
 from rig3r_jax.models.vggt import VGGT
 from rig3r_jax.schema import Batch, Views
-from rig3r_jax.training.checkpoint import Checkpoints
-from rig3r_jax.training.config import load_config, use_single_copies
+from rig3r_jax.training.config import use_single_copies
 from rig3r_jax.training.rig3r.initial import EXECUTION
+from rig3r_jax.training.rig3r.params import read_params
 from rig3r_jax.training.rig3r.setup import PlacedModel
-from rig3r_jax.training.sharding import placed_on
+from rig3r_jax.training.sharding import placed_on, shardings_of
 from rig3r_jax.training.transfer import to_device
 from rig3r_jax.uncertainty.features import WindowFeatures, joined, parameters_digest
 from rig3r_jax.weights import vggt
 
 AS_TRAINED = "as trained"  # metadata are hidden as often as when the backbone was trained
+DIGEST_FILE = "backbone.txt"  # in the workdir of a head
 METADATA = (*SETTINGS, AS_TRAINED)  # that a Rig3R may be given
 
 
@@ -40,6 +41,7 @@ class Backbone(typing.Protocol):
 
     digest: str  # of parameters and of all that changes what it says; a cache's key knows the backbone by it
     name: str
+    width: int  # of its features
 
     def sample_options(self, views: int) -> PipelineOptions:
         """How windows of as many frames become samples for it."""
@@ -65,19 +67,26 @@ def open_backbone(section: ConfigDict) -> Backbone:
             f"backbone.path is {path}, which does not exist; put the backbone back, a head is of no use alone"
         )
     if path.is_dir():
-        config = load_config(path / "config.json")
-        if (task := config.task) != "rig3r":
-            raise ValueError(f"backbone.path is {path}, a run of {task}; give the workdir of a run of rig3r")
+        try:
+            config, params, step = read_params(path)
+        except ValueError as error:
+            raise ValueError(f"backbone.path: {error}") from error
         use_single_copies(config, 1)
         placed = PlacedModel(config, jax.devices()[:1])
-        checkpoints = Checkpoints.found(path, config.train.keep_checkpoints)
-        try:
-            state, _ = checkpoints.restore(placed.abstract_state)
-        finally:
-            checkpoints.close()
-        return Rig3RBackbone(placed, state.trained_params, section.metadata, f"{path.name}, step {int(state.step)}")
+        params = jax.device_put(params, shardings_of(placed.abstract_params))
+        return Rig3RBackbone(placed, params, section.metadata, f"{path.name}, step {step}")
     model, params = vggt.load(path, outputs=("camera",), log_variance=False)
     return VggtBackbone(model, params, section.image_size, path.name)
+
+
+def open_backbone_of(config: ConfigDict, workdir: Path) -> Backbone:
+    """The backbone of a run of uncertainty, by which the workdir knows it; ValueError where that is another one."""
+    backbone, digest_file = open_backbone(config.backbone), Path(workdir) / DIGEST_FILE
+    if digest_file.exists() and digest_file.read_text() != backbone.digest:
+        raise ValueError(
+            f"{workdir} was trained on another backbone than {config.backbone.path} is now; give another --workdir"
+        )
+    return backbone
 
 
 class Rig3RBackbone:
@@ -91,6 +100,7 @@ class Rig3RBackbone:
         if metadata not in METADATA:
             raise ValueError(f"backbone.metadata is {metadata!r}; it must be one of {', '.join(METADATA)}")
         self.name, self._placed, self._params, self._metadata = name, placed, params, metadata
+        self.width = placed.model.decoder_width or placed.model.width
         self._known_intrinsics = placed.config.evaluation.known_intrinsics
         model = {
             key: value for key, value in placed.config.model.to_dict().items() if key not in EXECUTION or key == "dtype"
@@ -149,7 +159,7 @@ class VggtBackbone:
     def __init__(self, model: VGGT, params: PyTree, image_size: int, name: str = "VGGT"):
         self.name, self._params = name, params
         self._model = model.clone(outputs=("camera",), log_variance=False)
-        self._image_size = image_size
+        self._image_size, self.width = image_size, 2 * model.width
         fields = {
             key: value for key, value in self._model.__dict__.items() if isinstance(value, int | float | str | tuple)
         }

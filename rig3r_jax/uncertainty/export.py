@@ -5,14 +5,15 @@ import json
 import math
 from pathlib import Path
 
-import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from rig3r_jax.losses.pose_nll import NllOptions, variance_factor
-from rig3r_jax.training.workdir import open_workdir
-from rig3r_jax.uncertainty import task as task_kind
-from rig3r_jax.uncertainty.backbone import VggtBackbone
+from rig3r_jax.training.checkpoint import restore_params
+from rig3r_jax.training.config import workdir_config
+from rig3r_jax.uncertainty.backbone import VggtBackbone, open_backbone_of
+from rig3r_jax.uncertainty.head import abstract_params
+from rig3r_jax.uncertainty.objective import nll_options
 from rig3r_jax.weights import vggt
 from rig3r_jax.weights.convert import load_params, save_params
 from rig3r_jax.weights.engine import flatten, nest
@@ -28,21 +29,23 @@ def save_head(workdir: str | Path, out: str | Path) -> str:
     array as it was. Laws with heavier tails than a Gaussian's are told by the logarithm of their variance. Else the
     head alone, for `load_head`.
     """
-    task, state = open_workdir(Path(workdir), task_kind)
-    params, source = jax.device_get(state.params), f"{Path(workdir).name}, step {int(state.step)}"
-    if isinstance(task.backbone, VggtBackbone) and task.nll.parameterisation == "log_variance":
-        vggt_params, metadata = load_params(task.config.backbone.path)
+    config = workdir_config(Path(workdir))
+    nll, backbone = nll_options(config), open_backbone_of(config, Path(workdir))
+    params, step = restore_params(Path(workdir), abstract_params(backbone.width, nll))
+    source = f"{Path(workdir).name}, step {step}"
+    if isinstance(backbone, VggtBackbone) and nll.parameterisation == "log_variance":
+        vggt_params, metadata = load_params(config.backbone.path)
         head = dict(flatten(params))
-        head["fc2/bias"] = head["fc2/bias"] + np.float32(math.log(variance_factor(task.nll)))
+        head["fc2/bias"] = head["fc2/bias"] + np.float32(math.log(variance_factor(nll)))
         arrays = flatten(vggt_params) | {f"{BRANCH}/{name}": leaf for name, leaf in head.items()}
         fields = json.loads(metadata["fields"]) | {"log_variance": True}
         dtypes = {"dtypes": json.dumps(_backbone_dtypes(vggt_params, metadata))}
         metadata = {key: value for key, value in metadata.items() if key != "initialised"}
         more = {"fields": json.dumps(fields), "pose_log_var": f"{source}; log of the predictive variance"}
         save_params(out, nest(arrays), metadata | dtypes | more)
-        return f"{workdir} -> {out}: {task.backbone.name} with the head of {source} as {BRANCH}"
-    write_head(out, params, task.nll, source, task.backbone.digest)
-    return f"{workdir} -> {out}: the head of {source}, for {task.backbone.name}"
+        return f"{workdir} -> {out}: {backbone.name} with the head of {source} as {BRANCH}"
+    write_head(out, params, nll, source, backbone.digest)
+    return f"{workdir} -> {out}: the head of {source}, for {backbone.name}"
 
 
 def write_head(path: str | Path, params: PyTree, nll: NllOptions, source: str, backbone: str) -> None:

@@ -86,6 +86,12 @@ def mle_variance(residual: Float[np.ndarray, "n 6"]) -> Float[np.ndarray, "6"]:
     return np.array([Likelihood().fit_scale(residual[:, dim]) ** 2 for dim in range(6)])
 
 
+def abstract_params(width: int, nll: NllOptions) -> PyTree[jax.ShapeDtypeStruct]:
+    """The shapes of a head's parameters; nothing is allocated."""
+    head = pose_uncertainty.build(width, nll.parameterisation)
+    return jax.eval_shape(lambda: pose_uncertainty.init(head, jax.random.key(0), width))
+
+
 def initial_state(windows: WindowBatch, nll: NllOptions, options: HeadOptions, seed: int) -> TrainState:
     """The state before the first step; `head_init: mle` starts at the variances of these windows' residuals."""
     width = windows.features.shape[-1]

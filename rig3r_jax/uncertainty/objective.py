@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, PyTree
+from ml_collections import ConfigDict
 
 from rig3r_jax.evaluation.d2 import STEP_METRIC
 from rig3r_jax.geometry.residual import WindowScale
@@ -19,6 +20,11 @@ from rig3r_jax.models import pose_uncertainty
 from rig3r_jax.uncertainty.features import WindowFeatures
 
 STEP_D2 = {part: STEP_METRIC.format(part=part) for part in PARTS}
+
+
+def nll_options(config: ConfigDict) -> NllOptions:
+    """config.nll as the loss takes it."""
+    return NllOptions(**config.nll.to_dict())
 
 
 @typing.no_type_check

@@ -1,6 +1,7 @@
 """The task `uncertainty`: a head that learns how wrong a frozen backbone's poses are."""
 
 import dataclasses
+import functools
 import logging
 import math
 from collections.abc import Iterator, Mapping
@@ -16,22 +17,28 @@ from ml_collections import ConfigDict
 from rig3r_jax.data.options import KINDS
 from rig3r_jax.evaluation.error_samples import negative_log_likelihood, squared_distances
 from rig3r_jax.formats.atomic import write_atomically
-from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.training.checks import least_problems, mixture_problems
 from rig3r_jax.training.config import use_single_copies
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.records import Records, build_mixture, records_folder
-from rig3r_jax.training.sharding import make_mesh
+from rig3r_jax.training.sharding import make_mesh, with_shardings
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.uncertainty import report
-from rig3r_jax.uncertainty.backbone import METADATA, Backbone, open_backbone
-from rig3r_jax.uncertainty.head import HeadOptions, error_samples, initial_state, make_head_step, sample_rows
-from rig3r_jax.uncertainty.objective import WindowBatch, window_batch
+from rig3r_jax.uncertainty.backbone import DIGEST_FILE, METADATA, Backbone, open_backbone_of
+from rig3r_jax.uncertainty.head import (
+    HeadOptions,
+    abstract_params,
+    error_samples,
+    initial_state,
+    make_head_step,
+    sample_rows,
+)
+from rig3r_jax.uncertainty.objective import WindowBatch, nll_options, window_batch
 from rig3r_jax.uncertainty.pools import SPLITS, Pools, kinds_of, read_pools, window_options
 from rig3r_jax.uncertainty.watch import WatchOptions, watch_state
 
 logger = logging.getLogger(__name__)
-FEATURES, BACKBONE = "features", "backbone.txt"  # in the workdir
+FEATURES = "features"  # folder in the workdir
 
 
 def problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
@@ -74,11 +81,6 @@ def problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
         yield "the head trains on one device of one process: --config.mesh.data=1 --config.mesh.fsdp=1"
 
 
-def nll_options(config: ConfigDict) -> NllOptions:
-    """config.nll as the loss takes it."""
-    return NllOptions(**config.nll.to_dict())
-
-
 def head_options(config: ConfigDict) -> HeadOptions:
     """config.train, config.optimizer and config.head as the head's training takes them."""
     optimizer = config.optimizer.to_dict()
@@ -103,15 +105,10 @@ def open_task(config: ConfigDict, workdir: Path) -> "UncertaintyTask":
     records = build_mixture(config, records_folder(config, workdir))
     for _, built in records:
         logger.info("%s", built.summary())
-    backbone = open_backbone(config.backbone)
-    digest_file = workdir / BACKBONE
-    if digest_file.exists() and digest_file.read_text() != backbone.digest:
-        raise ValueError(
-            f"{workdir} was trained on another backbone than {config.backbone.path} is now; give another --workdir"
-        )
+    backbone = open_backbone_of(config, workdir)
     folder = Path(config.data.features) if config.data.features else workdir / FEATURES
     pools = read_pools(config, records, backbone, folder)
-    write_atomically(digest_file, backbone.digest.encode())
+    write_atomically(workdir / DIGEST_FILE, backbone.digest.encode())
     return UncertaintyTask(config, records, backbone, pools)
 
 
@@ -136,9 +133,11 @@ class UncertaintyTask:
         self.windows = window_batch(pools.train, self.nll.min_translation)
         self.train_step = jax.jit(make_head_step(self.nll, self.head, config.train.accumulate))
         self._place = NamedSharding(mesh, PartitionSpec())
-        self.abstract_state = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._place), self.init()
-        )
+        self.abstract_params = with_shardings(mesh, abstract_params(pools.train.width, self.nll))
+
+    @functools.cached_property
+    def abstract_state(self) -> TrainState:
+        return with_shardings(self._place.mesh, self.init())
 
     def init(self) -> TrainState:
         """The head's own start."""

@@ -1,13 +1,16 @@
 """Checkpoints come back as they were saved, and a workdir of another model or process is refused."""
 
 import multiprocessing
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore as ts
 
-from rig3r_jax.training.checkpoint import Checkpoints, only_writer
+from rig3r_jax.training.checkpoint import Checkpoints, only_writer, restore_params
+from rig3r_jax.training.sharding import make_mesh, shardings_of, with_shardings
 from rig3r_jax.training.state import TrainState
 
 
@@ -58,6 +61,55 @@ def test_checkpoint_of_another_model_names_the_arrays(tmp_path):
 def test_no_checkpoint_is_an_error_that_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="train first"):
         Checkpoints(tmp_path, keep=1).restore(_abstract(_state()))
+
+
+@pytest.fixture
+def without_moments(tmp_path):
+    """A workdir whose checkpoint has lost the numbers of parameters and moments; and the average, which it has."""
+    state = _state()
+    state = state.replace(ema=jax.tree.map(lambda x: x + 1, state.params))
+    saver = Checkpoints(tmp_path, keep=1)
+    saver.save(5, state, {"seed": 0, "next_sample": 0})
+    saver.close()
+    store = ts.KvStore.open({"driver": "ocdbt", "base": f"file://{tmp_path}/checkpoints/5/state/"}).result()
+    keys = store.list().result()
+    lost = [key for key in keys if key.startswith((b"params.", b"opt_state.")) and not key.endswith(b"/.zarray")]
+    assert len(lost) == 4  # what is left says their shapes
+    for key in lost:
+        store.write(key, None).result()
+    with pytest.raises(Exception, match="error while reading array"):
+        Checkpoints(tmp_path, keep=1).restore(_abstract(state))
+    return tmp_path, state.ema
+
+
+def test_parameters_are_read_without_moments_and_the_average_counts(without_moments):
+    workdir, average = without_moments
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), average)
+    params, step = restore_params(workdir, abstract)
+    assert step == 5 and all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(params))
+    jax.tree.map(np.testing.assert_array_equal, params, average)
+
+
+def test_parameters_are_placed_where_the_shardings_say(tmp_path):
+    state = _state(4)
+    saver = Checkpoints(tmp_path, keep=1)
+    saver.save(5, state, {"seed": 0, "next_sample": 0})
+    saver.close()
+    abstract = with_shardings(make_mesh(1, 1, devices=jax.devices()[:1]), state.params)
+    params, _ = restore_params(tmp_path, abstract)
+    jax.tree.map(np.testing.assert_array_equal, params, state.params)
+    assert shardings_of(params) == shardings_of(abstract)
+    line = "params/dense/kernel: (4, 4) in the checkpoint, (4, 3) in this model"
+    with pytest.raises(ValueError, match=re.escape(line)):
+        restore_params(tmp_path, _abstract(_state(3)).params)
+
+
+def test_parameters_of_no_checkpoint(tmp_path):
+    for folder in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(FileNotFoundError, match="train first"):
+            restore_params(folder, _state().params)
+        (tmp_path / "checkpoints" / "7.orbax-checkpoint-tmp-3").mkdir(parents=True, exist_ok=True)
+    assert not (tmp_path / "nowhere").exists()
 
 
 def _try_to_write(workdir, queue):

@@ -16,8 +16,8 @@ from rig3r_jax.training.rig3r import task as rig3r_task
 from rig3r_jax.training.task import validate
 from rig3r_jax.uncertainty import task as task_kind
 from rig3r_jax.uncertainty.head import HeadOptions, initial_state, make_head_step
-from rig3r_jax.uncertainty.objective import HeadObjective, WindowBatch
-from rig3r_jax.uncertainty.task import head_options, nll_options
+from rig3r_jax.uncertainty.objective import HeadObjective, WindowBatch, nll_options
+from rig3r_jax.uncertainty.task import head_options
 from tests.conftest import REPO
 
 CONFIGS = ("uncertainty", "uncertainty_recipe", "calibrate_study")

@@ -85,7 +85,7 @@ def test_step_does_not_depend_on_micro_batches(parameterisation, iterations, wei
 class MadeUpBackbone:
     """Cameras and features from the truth; counts the batches that it has seen."""
 
-    name = "made up"
+    name, width = "made up", WIDTH
 
     def __init__(self, digest="a"):
         self.digest, self.seen = digest, 0

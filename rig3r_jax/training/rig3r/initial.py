@@ -4,16 +4,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from rig3r_jax.models.rig3r import VARIANTS, build
-from rig3r_jax.schema import RigMetadata, Views
-from rig3r_jax.training.checkpoint import Checkpoints
-from rig3r_jax.training.config import load_config, use_single_copies
-from rig3r_jax.training.rig3r.setup import PlacedModel
+from rig3r_jax.training.rig3r.params import read_params
+from rig3r_jax.training.rig3r.setup import abstract_params
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.weights import rig3r
 from rig3r_jax.weights.convert import load_metadata, load_params, save_params, write_torch
@@ -40,7 +36,7 @@ def init_problems(path: str | Path, model_config: ConfigDict) -> list[str]:
         metadata = load_metadata(path)
         file_shapes = shapes(read_tensors(path))
         fields = _fields(model_config)
-        model_shapes = shapes(_abstract_params(fields))
+        model_shapes = shapes(abstract_params(build(**fields, backend="cpu")))
     except (ValueError, FileNotFoundError) as error:
         return [f"model.init_from: {error}"]
     return list(_problems(path, metadata, file_shapes, model_shapes, fields))
@@ -77,7 +73,7 @@ def initialise(
 
 def export_run(workdir: str | Path, out: str | Path) -> str:
     """Writes the newest checkpoint's parameters under the names of the PyTorch twin, .safetensors or .pth."""
-    params, _, step = _newest_params(Path(workdir))
+    _, params, step = read_params(workdir)
     tensors = export(params, rig3r.table(params))
     write_torch(out, tensors)
     return f"{workdir}, step {step} -> {out}: {len(tensors)} tensors under PyTorch's names"
@@ -85,26 +81,12 @@ def export_run(workdir: str | Path, out: str | Path) -> str:
 
 def save_run(workdir: str | Path, out: str | Path) -> str:
     """Writes the newest checkpoint's parameters as a file that another run can start from."""
-    params, model, step = _newest_params(Path(workdir))
-    model = {key: value for key, value in model.items() if key not in EXECUTION}
+    config, params, step = read_params(workdir)
+    model = {key: value for key, value in config.model.to_dict().items() if key not in EXECUTION}
     requires = {key: model[key] for key in MEANING}
     metadata = {"kind": "rig3r", "source": f"{Path(workdir).name}, step {step}"}
     save_params(out, params, {**metadata, "fields": json.dumps(model), "requires": json.dumps(requires)})
     return f"{workdir}, step {step} -> {out}: {len(flatten(params))} parameters; --config.model.init_from={out}"
-
-
-def _newest_params(workdir: Path) -> tuple[PyTree, dict, int]:
-    """Parameters to evaluate, config.model and step of the newest checkpoint."""
-    config = load_config(workdir / "config.json")
-    if (task := config.task) != "rig3r":
-        raise ValueError(f"{workdir} is a run of {task} and holds no Rig3R; its head goes to a file by `rig3r export`")
-    use_single_copies(config, jax.device_count())
-    checkpoints = Checkpoints.found(workdir, config.train.keep_checkpoints)
-    try:
-        state, _ = checkpoints.restore(PlacedModel(config).abstract_state)
-    finally:
-        checkpoints.close()
-    return state.trained_params, config.model.to_dict(), int(state.step)
 
 
 def _problems(path, metadata, file_shapes, model_shapes, fields) -> Iterator[str]:
@@ -152,18 +134,3 @@ def _fields(model_config: ConfigDict) -> dict:
     """config.model as the fields of `build`, those of its variant too."""
     fields = {key: value for key, value in model_config.to_dict().items() if key != "init_from"}
     return {**VARIANTS.get(fields["variant"], {}), **fields}
-
-
-def _abstract_params(fields: dict) -> dict:
-    """Shapes of the parameters of the model of these fields; nothing is allocated."""
-    model = build(**fields, backend="cpu")
-    side = 2 * model.patch
-
-    def array(dtype, *shape):
-        return jax.ShapeDtypeStruct((1, 1, *shape), dtype)
-
-    integer, number, matrix = array(jnp.int32), array(jnp.float32), array(jnp.float32, 4, 4)
-    flag, intrinsics = array(jnp.bool_), array(jnp.float32, 3, 3)
-    metadata = RigMetadata(integer, integer, number, matrix, intrinsics, flag, flag, flag)
-    views = Views(array(jnp.uint8, side, side, 3), array(jnp.bool_, side, side), metadata)
-    return jax.eval_shape(model.init, jax.random.key(0), views)["params"]

@@ -32,15 +32,41 @@ from rig3r_jax.training.step import TrainStep, make_train_step
 def abstract_batch(config: ConfigDict, rows: int) -> Batch:
     """The shapes of a batch of `rows` samples."""
     views, size = config.sampling.num_views, config.sampling.image_size
+    abstract, array = abstract_views(rows, views, size), functools.partial(_abstract, rows, views)
+    metadata = abstract.metadata
+    targets = Targets(
+        array(jnp.float32, size, size),
+        abstract.image_mask,
+        metadata.rig_from_camera,
+        metadata.rig_from_camera,
+        metadata.intrinsics,
+        metadata.camera_id,
+        metadata.time,
+    )
+    return Batch(abstract, targets)
 
-    def array(dtype, *shape):
-        return jax.ShapeDtypeStruct((rows, views, *shape), dtype)
 
-    flag, number, integer, matrix = array(jnp.bool_), array(jnp.float32), array(jnp.int32), array(jnp.float32, 4, 4)
-    intrinsics, mask = array(jnp.float32, 3, 3), array(jnp.bool_, size, size)
+def abstract_views(rows: int, views: int, size: int) -> Views:
+    """The shapes of `rows` samples of square images."""
+    array = functools.partial(_abstract, rows, views)
+    flag, number, integer = array(jnp.bool_), array(jnp.float32), array(jnp.int32)
+    matrix, intrinsics = array(jnp.float32, 4, 4), array(jnp.float32, 3, 3)
     metadata = RigMetadata(integer, integer, number, matrix, intrinsics, flag, flag, flag)
-    targets = Targets(array(jnp.float32, size, size), mask, matrix, matrix, intrinsics, integer, number)
-    return Batch(Views(array(jnp.uint8, size, size, 3), mask, metadata), targets)
+    return Views(array(jnp.uint8, size, size, 3), array(jnp.bool_, size, size), metadata)
+
+
+def _abstract(rows: int, views: int, dtype, *shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((rows, views, *shape), dtype)
+
+
+def smallest_views(model: Rig3R) -> Views:
+    """The shapes of one image of 2 x 2 patches: parameters do not depend on sizes."""
+    return abstract_views(1, 1, 2 * model.patch)
+
+
+def abstract_params(model: Rig3R) -> PyTree[jax.ShapeDtypeStruct]:
+    """The shapes of a model's parameters; nothing is allocated."""
+    return jax.eval_shape(model.init, jax.random.key(0), smallest_views(model))["params"]
 
 
 def build_model(config: ConfigDict, backend: str | None = None) -> Rig3R:
@@ -68,7 +94,7 @@ class PlacedModel:
     @functools.cached_property
     def abstract_params(self) -> PyTree[jax.ShapeDtypeStruct]:
         """Shapes and shardings of the parameters."""
-        return with_shardings(self.mesh, jax.eval_shape(self._fresh_params))
+        return with_shardings(self.mesh, abstract_params(self._whole_samples))
 
     @functools.cached_property
     def abstract_state(self) -> TrainState:
@@ -118,7 +144,7 @@ class PlacedModel:
         return OnMesh(self.mesh, jax.jit(self._fresh_state, out_shardings=shardings, donate_argnums=0))
 
     def _fresh_params(self) -> PyTree:
-        views = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), abstract_batch(self.config, 1).views)
+        views = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), smallest_views(self._whole_samples))
         return self._whole_samples.init(jax.random.key(self.config.seed), views)["params"]
 
     def _fresh_state(self, params: PyTree) -> TrainState:

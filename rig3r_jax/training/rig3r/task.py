@@ -76,6 +76,10 @@ class Rig3RTask:
         return self.placed.abstract_state
 
     @property
+    def abstract_params(self) -> PyTree:
+        return self.placed.abstract_params
+
+    @property
     def train_step(self) -> TrainStep:
         return self.placed.train_step
 

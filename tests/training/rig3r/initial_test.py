@@ -1,6 +1,8 @@
 """A run starts from a file of weights: what fits is taken, the rest is fresh, what cannot fit is told beforehand."""
 
 import json
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +10,12 @@ import numpy as np
 import pytest
 
 from rig3r_jax.configs import demo as demo_config
-from rig3r_jax.training.checkpoint import Checkpoints
+from rig3r_jax.training.checkpoint import Checkpoints, restore_params
 from rig3r_jax.training.config import save_config
 from rig3r_jax.training.rig3r.initial import export_run, init_problems, initialise, save_run
 from rig3r_jax.training.rig3r.setup import PlacedModel
+from rig3r_jax.training.sharding import shardings_of
+from rig3r_jax.training.task import TRAIN_EXTRA
 from rig3r_jax.weights.convert import load_metadata, load_params, save_params
 from rig3r_jax.weights.engine import flatten
 from rig3r_jax.weights.files import read_tensors, write_tensors
@@ -151,6 +155,42 @@ def test_a_run_is_exported_under_the_twin_s_names(tmp_path, workdir):
     assert "step 7" in report and f"{len(tensors)} tensors" in report
     kernel = trained.ema["encoder"]["blocks"]["block"]["mlp"]["fc1"]["kernel"][1]
     np.testing.assert_array_equal(tensors["encoder.blocks.1.mlp.fc1.weight"], np.asarray(kernel).T)
+
+
+_WITHOUT_TRAINING = """
+import sys
+
+sys.modules.update(dict.fromkeys(sys.argv[3].split(",")))  # as if they were not installed
+import jax
+from rig3r_jax.training.rig3r.initial import save_run
+from rig3r_jax.training.rig3r.params import read_params
+import rig3r_jax.uncertainty.export
+
+config, params, step = read_params(sys.argv[1])
+print(config.name, step, sum(leaf.size for leaf in jax.tree.leaves(params)))
+print(save_run(sys.argv[1], sys.argv[2]))
+"""
+
+
+def test_parameters_want_no_package_of_training_and_no_records(repo, tmp_path, workdir):
+    folder, trained = workdir
+    assert not (folder / "records").exists()
+    arguments = [str(folder), str(tmp_path / "run.safetensors"), ",".join(TRAIN_EXTRA) + ",array_record"]
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_TRAINING, *arguments], cwd=repo, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    size = sum(leaf.size for leaf in jax.tree.leaves(trained.ema))
+    assert f"demo 7 {size}\n" in done.stdout and "WARNING" not in done.stderr
+    jax.tree.map(np.testing.assert_array_equal, load_params(tmp_path / "run.safetensors")[0], trained.ema)
+
+
+def test_parameters_fit_the_mesh_of_an_evaluation(workdir, run):
+    folder, trained = workdir
+    params, step = restore_params(folder, run.abstract_params)
+    assert step == 7 and shardings_of(params) == shardings_of(run.abstract_params)
+    jax.tree.map(np.testing.assert_array_equal, params, trained.ema)
+    jax.tree.map(np.testing.assert_array_equal, params, jax.tree.map(lambda leaf: leaf + 1, run.init_params()))
 
 
 def test_no_workdir_is_told(tmp_path):
