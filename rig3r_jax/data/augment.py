@@ -15,6 +15,7 @@ from rig3r_jax.data.image_bytes import encoded_size
 from rig3r_jax.data.options import ViewOptions
 from rig3r_jax.data.placement import Placement, place_depth, place_image
 from rig3r_jax.data.scene import BadRecord, Frame, RigCamera
+from rig3r_jax.geometry.camera import Pinhole
 
 MAX_SIDE = 2**15 - 1  # pixels: OpenCV warps no longer images
 
@@ -72,10 +73,16 @@ def prepare_view(
     rng: np.random.Generator,
     out: PreparedView | None = None,
 ) -> PreparedView:
-    """The view of `frame`; BadRecord (naming camera and step) when image or depth cannot be used.
+    """The view of `frame`; BadRecord (naming camera and step) when image or depth cannot be used, ValueError for a lens
+    that batches cannot hold.
 
     `out` are arrays of zeros to write it to, such as rows of a sample's; by default new ones.
     """
+    if not isinstance(camera.lens, Pinhole):
+        raise ValueError(
+            f"camera {camera.name}: its lens is {camera.lens.kind}, batches hold pinhole cameras only (batches with "
+            "lenses are to come); rectify its images to a pinhole and build the records again, or leave the camera out"
+        )
     out = blank_views(placement.size) if out is None else out
     try:
         size = encoded_size(frame.image)
@@ -91,7 +98,7 @@ def prepare_view(
         raise BadRecord(f"camera {camera.name}, step {frame.step}: {error}") from error
     out.image[placement.inside] = blur(jitter(image, options, rng), options, rng)
     out.image_mask[placement.inside] = True
-    out.intrinsics[:] = placement.intrinsics(camera.intrinsics)
+    out.intrinsics[:] = placement.lens(camera.lens).intrinsics
     return out
 
 

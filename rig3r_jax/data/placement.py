@@ -7,10 +7,11 @@ import typing
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from rig3r_jax.data.image_bytes import decode_image, largest_reduction
 from rig3r_jax.data.scene import BadRecord, DenseDepth, SparseDepth, decode_depth
+from rig3r_jax.geometry.camera import Lens
 
 
 class Placement(typing.NamedTuple):
@@ -31,17 +32,11 @@ class Placement(typing.NamedTuple):
         scale = (self.new_width / self.width, self.new_height / self.height)
         return (pixels.astype(np.float64) - (self.left, self.top)) * scale + (self.pad_left, self.pad_top)
 
-    def intrinsics(self, stored: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 3"]:
-        """Intrinsics of the view: the map of `to_view` times those of the stored image."""
-        scale_u, scale_v = self.new_width / self.width, self.new_height / self.height
-        view_from_stored = np.array(
-            [
-                [scale_u, 0, self.pad_left - self.left * scale_u],
-                [0, scale_v, self.pad_top - self.top * scale_v],
-                [0, 0, 1],
-            ]
-        )
-        return view_from_stored @ stored
+    def lens(self, stored: Lens) -> Lens:
+        """The lens of the view, of that of the stored image: what `to_view` does to its pixels."""
+        cropped = stored.crop(self.left, self.top)
+        resized = cropped.resize(self.new_width / self.width, self.new_height / self.height)
+        return resized.crop(-self.pad_left, -self.pad_top)
 
     @property
     def shrink(self) -> float:

@@ -6,6 +6,7 @@ rig_scenes/1.0.0/               a TFDS data set: `tfds.data_source("rig_scenes",
 rig_frames/1.0.0/               another, of images and depths; a scene knows the number of its first frame
 """
 
+import shlex
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
@@ -30,7 +31,7 @@ class RecordSource:
         if build is None:
             raise BadRecord(f"{path}: holds no records (no build.json); run `rig3r build-data` first")
         if build["asked"].get("format") != records.FORMAT_VERSION:
-            raise BadRecord(f"{path}: holds records of an older format; delete it and build it again")
+            raise BadRecord(_other_format(self.path, build["asked"]))
         if not build["splits"].get(split):
             raise BadRecord(f"{path}: split {split!r} has no records; splits: {build['splits']}")
         for name, size in build["bytes"].items():
@@ -58,6 +59,16 @@ class RecordSource:
 
     def __setstate__(self, state: tuple[Path, str]) -> None:
         self.__init__(*state)
+
+
+def _other_format(folder: Path, asked: dict[str, Any]) -> str:
+    """Why the records of a folder are refused, and the commands that make them anew."""
+    options = [f"{key}={value}" for key, value in asked.get("options", {}).items()]
+    build = ["rig3r", "build-data", str(asked.get("source")), "--root", str(asked.get("root")), "--out", str(folder)]
+    return (
+        f"{folder}: holds records of format {asked.get('format')}, this program reads {records.FORMAT_VERSION}; delete "
+        f"it and build it again: {shlex.join(['rm', '-r', str(folder)])} && {shlex.join(build + options)}"
+    )
 
 
 class _Part:

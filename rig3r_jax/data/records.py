@@ -16,9 +16,11 @@ from PIL import Image, UnidentifiedImageError
 
 from rig3r_jax.data.scene import BadRecord, DenseDepth, Frame, RigCamera, Scene, decode_depth
 from rig3r_jax.geometry import rigid
+from rig3r_jax.geometry.camera import LENSES, make_lens
 
-FORMAT_VERSION = 2  # of the record's fields; counts among the options under which records are reused
+FORMAT_VERSION = 3  # of the record's fields; counts among the options under which records are reused
 _FRONT_TOLERANCE = 1e-4  # metres, and entries of the rotation
+_MOST_COEFFICIENTS = max(len(lens.coefficients) for lens in LENSES.values())
 _END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # a file cut short still has a good header, but no end
 _END_WINDOW = 1024  # bytes at the end of a file among which the marker must be (writers may pad)
 
@@ -56,7 +58,9 @@ def scene_features() -> tfds.features.FeaturesDict:
             "name": tfds.features.Text(),
             "front_camera": tfds.features.Scalar(np.int64),
             "camera_name": tfds.features.Sequence(tfds.features.Text()),
+            "camera_lens": tfds.features.Sequence(tfds.features.Text()),  # its kind
             "camera_intrinsics": array(np.float64, 3, 3),
+            "camera_distortion": array(np.float64, _MOST_COEFFICIENTS),  # zeros follow those of the kind
             "camera_size": array(np.int32, 2),
             "camera_rig_from_camera": array(np.float64, 4, 4),
             "frame_camera": array(np.int32),
@@ -76,11 +80,16 @@ def frame_to_example(frame: Frame) -> dict[str, bytes]:
 def scene_to_example(scene: Scene, first_frame: int) -> dict[str, Any]:
     """The record of a scene, as `scene_features` wants it; its frames have the numbers from `first_frame` on."""
     cameras, frames = scene.cameras, scene.frames
+    distortion = np.zeros((len(cameras), _MOST_COEFFICIENTS))
+    for row, camera in zip(distortion, cameras, strict=True):
+        row[: len(camera.lens.coefficients)] = camera.lens.distortion
     return {
         "name": scene.name,
         "front_camera": scene.front_camera,
         "camera_name": [camera.name for camera in cameras],
-        "camera_intrinsics": np.array([camera.intrinsics for camera in cameras], np.float64),
+        "camera_lens": [camera.lens.kind for camera in cameras],
+        "camera_intrinsics": np.array([camera.lens.intrinsics for camera in cameras], np.float64),
+        "camera_distortion": distortion,
         "camera_size": np.array([camera.size for camera in cameras], np.int32),
         "camera_rig_from_camera": np.array([camera.rig_from_camera for camera in cameras], np.float64),
         "frame_camera": np.array([frame.camera for frame in frames], np.int32),
@@ -93,14 +102,16 @@ def scene_to_example(scene: Scene, first_frame: int) -> dict[str, Any]:
 
 def example_to_scene(example: Mapping[str, Any], read_frame: Callable[[int], Mapping[str, bytes]]) -> Scene:
     """Inverse of `scene_to_example`, from what TFDS gives back; `read_frame` takes the number of a frame."""
+    fields = ("name", "lens", "intrinsics", "distortion", "size", "rig_from_camera")
     cameras = tuple(
-        RigCamera(name.decode(), intrinsics, (int(size[0]), int(size[1])), rig_from_camera)
-        for name, intrinsics, size, rig_from_camera in zip(
-            example["camera_name"],
-            example["camera_intrinsics"],
-            example["camera_size"],
-            example["camera_rig_from_camera"],
-            strict=True,
+        RigCamera(
+            name=name.decode(),
+            lens=make_lens(lens.decode(), intrinsics, distortion),
+            size=(int(size[0]), int(size[1])),
+            rig_from_camera=rig_from_camera,
+        )
+        for name, lens, intrinsics, distortion, size, rig_from_camera in zip(
+            *(example[f"camera_{field}"] for field in fields), strict=True
         )
     )
     first = int(example["first_frame"])
@@ -140,13 +151,7 @@ def _check_cameras(scene: Scene) -> None:
         raise BadRecord(f"scene {scene.name}: front camera is number {scene.front_camera} of {len(names)} cameras")
     for camera in scene.cameras:
         where = f"scene {scene.name}, camera {camera.name}"
-        intrinsics = np.asarray(camera.intrinsics)
-        if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
-            raise BadRecord(f"{where}: intrinsics {intrinsics.tolist()} must be a finite 3x3 matrix")
-        if not (intrinsics[0, 0] > 0 and intrinsics[1, 1] > 0):
-            raise BadRecord(f"{where}: focal lengths {intrinsics[0, 0]}, {intrinsics[1, 1]} must be positive pixels")
-        if np.any(intrinsics[1:, 0]) or np.any(intrinsics[2] != [0, 0, 1]):
-            raise BadRecord(f"{where}: intrinsics {intrinsics.tolist()} must be upper triangular with a 1 at the end")
+        camera.lens.check(where, BadRecord)
         if min(camera.size) < 1:
             raise BadRecord(f"{where}: image size {camera.size} must be positive")
         rigid.check(camera.rig_from_camera, f"{where}: rig_from_camera", BadRecord)

@@ -6,6 +6,8 @@ import typing
 
 import numpy as np
 
+from rig3r_jax.geometry.camera import Lens
+
 
 class BadRecord(ValueError):
     """Input data that cannot be used. The message names the file or record, the value, the rule and the remedy."""
@@ -13,10 +15,10 @@ class BadRecord(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class RigCamera:
-    """One physical camera of the rig: a pinhole whose calibration holds for the whole scene."""
+    """One physical camera of the rig; its calibration holds for the whole scene."""
 
     name: str
-    intrinsics: np.ndarray  # (3, 3) float64, pixels of the stored image
+    lens: Lens  # of numpy arrays in float64, pixels of the stored image
     size: tuple[int, int]  # height, width of the stored image
     rig_from_camera: np.ndarray  # (4, 4) float64, metres; identity for the front camera
 

@@ -199,11 +199,12 @@ LENSES: dict[str, type[Lens]] = {lens.kind: lens for lens in (Pinhole, Brown, Fi
 
 
 def make_lens(kind: str, intrinsics: Float[AnyArray, "*b 3 3"], distortion: Float[AnyArray, "*b n"]) -> Lens:
-    """The lens of a kind with its coefficients in order (a pinhole has none); ValueError for an unknown kind."""
+    """The lens of a kind; of `distortion` it takes the coefficients that it has. ValueError for an unknown kind."""
     if kind not in LENSES:
         raise ValueError(f"lens {kind!r} is unknown; kinds: {', '.join(LENSES)}")
     lens = LENSES[kind]
-    return lens(intrinsics, distortion) if lens.coefficients else lens(intrinsics)
+    count = len(lens.coefficients)
+    return lens(intrinsics, distortion[..., :count]) if count else lens(intrinsics)
 
 
 def lens_from_numbers(numbers: Mapping[str, typing.Any]) -> Lens:

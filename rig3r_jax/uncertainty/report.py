@@ -110,6 +110,6 @@ def _images(stream: WindowStream, name: str) -> TrajectoryImages:
     return TrajectoryImages(
         names=tuple(f"{scene.name}/{camera.name}/{time:.6f}" for time in sequence.times.tolist()),
         sizes=np.tile(np.array(camera.size[::-1]), (count, 1)),
-        intrinsics=np.tile(camera.intrinsics, (count, 1, 1)),
+        intrinsics=np.tile(camera.lens.intrinsics, (count, 1, 1)),
         times=sequence.times,
     )

@@ -51,7 +51,7 @@ def pixel_grid(height, width):
 def test_nothing_to_do_changes_nothing():
     view, _, frame, camera = prepare((64, 64), PLAIN)
     np.testing.assert_array_equal(view.image, cv2.imdecode(np.frombuffer(frame.image, np.uint8), 1)[..., ::-1])
-    np.testing.assert_array_equal(view.intrinsics, camera.intrinsics)
+    np.testing.assert_array_equal(view.intrinsics, camera.lens.intrinsics)
     assert view.image_mask.all()
     assert 0.7 < view.valid.mean() < 0.9
     assert (view.depth[view.valid] >= 1).all() and (view.depth[~view.valid] == 0).all()
@@ -62,7 +62,7 @@ def test_nothing_to_do_changes_nothing():
 def test_a_point_lands_on_its_painted_pixel(size, seed):
     camera = make_scene(seed, steps=1, cameras=1, size=size).cameras[0]
     point = np.array([0.02, -0.03, 1.0]) * 7
-    painted = project(point, camera.intrinsics)
+    painted = project(point, camera.lens.intrinsics)
     grid = pixel_grid(*size)
     spot = np.exp(-((grid[..., 0] - painted[0]) ** 2 + (grid[..., 1] - painted[1]) ** 2) / (2 * 2.5**2))
     image = np.repeat(np.round(spot * 255).astype(np.uint8)[..., None], 3, axis=2)
@@ -80,7 +80,7 @@ def test_corner_rays_of_the_crop_are_kept(size):
             stored = np.array([p.left + right * p.width, p.top + bottom * p.height, 1.0])
             shown = np.array([p.pad_left + right * p.new_width, p.pad_top + bottom * p.new_height, 1.0])
             np.testing.assert_allclose(
-                np.linalg.solve(view.intrinsics, shown), np.linalg.solve(camera.intrinsics, stored), atol=1e-12
+                np.linalg.solve(view.intrinsics, shown), np.linalg.solve(camera.lens.intrinsics, stored), atol=1e-12
             )
 
 
@@ -113,7 +113,7 @@ def test_dense_depth_is_read_at_the_pixel_centre(size, seed):
     number = np.arange(1, size[0] * size[1] + 1, dtype=np.float32).reshape(size)
     view, _, _, camera = prepare(size, CROPPED, seed, depth=DenseDepth(number))
     rays = pixel_grid(64, 64) @ np.linalg.inv(view.intrinsics).T
-    u, v, _ = np.moveaxis(rays @ camera.intrinsics.T, -1, 0)
+    u, v, _ = np.moveaxis(rays @ camera.lens.intrinsics.T, -1, 0)
     # A centre may lie on the border of two stored pixels: either is right.
     low = [np.floor(x - 1e-6).astype(int).clip(0, n - 1) for x, n in ((v, size[0]), (u, size[1]))]
     high = [np.floor(x + 1e-6).astype(int).clip(0, n - 1) for x, n in ((v, size[0]), (u, size[1]))]
@@ -154,7 +154,7 @@ def test_sparse_points_land_where_the_intrinsics_project_them(size, seed):
     rng = np.random.default_rng(seed)
     camera = make_scene(seed, steps=1, cameras=1, size=size).cameras[0]
     points = rng.uniform([-3, -3, 2], [3, 3, 30], (300, 3))
-    pixels = project(points, camera.intrinsics)[:, :2].astype(np.float32)
+    pixels = project(points, camera.lens.intrinsics)[:, :2].astype(np.float32)
     view, p, _, _ = prepare(size, CROPPED, seed, depth=SparseDepth(pixels, points[:, 2].astype(np.float32)))
     expected = {}
     u, v, _ = project(points, view.intrinsics).T

@@ -216,8 +216,33 @@ def test_records_of_another_format_are_refused(source, tmp_path):
     content = json.loads(file.read_text())
     content["asked"]["format"] = 1
     file.write_text(json.dumps(content))
-    with pytest.raises(BadRecord, match="older format; delete it and build it again"):
+    with pytest.raises(
+        BadRecord,
+        match="records of format 1, this program reads 3; delete it and build it again: rm -r .* && rig3r build-data",
+    ):
         RecordSource(tmp_path / "records", "val")
+
+
+def test_records_of_format_2_are_refused_with_the_commands_that_make_them_anew(source, tmp_path, monkeypatch):
+    """A folder as it was written before cameras had lenses."""
+
+    def without_lens(fields):
+        return {key: value for key, value in fields.items() if key not in ("camera_lens", "camera_distortion")}
+
+    features, example = records.scene_features, records.scene_to_example
+    with monkeypatch.context() as before:
+        before.setattr(records, "FORMAT_VERSION", 2)
+        before.setattr(records, "scene_features", lambda: tfds.features.FeaturesDict(without_lens(features())))
+        before.setattr(records, "scene_to_example", lambda *arguments: without_lens(example(*arguments)))
+        build(tmp_path / "old records", size=2)
+        assert "camera_lens" not in RecordSource(tmp_path / "old records", "val")._scenes._features
+    commands = (
+        f"rm -r '{tmp_path}/old records' && rig3r build-data made --root '' --out '{tmp_path}/old records' size=2"
+    )
+    with pytest.raises(BadRecord, match=f"format 2, this program reads 3; delete it and build it again: {commands}"):
+        RecordSource(tmp_path / "old records", "val")
+    with pytest.raises(ValueError, match="format: 2 there, 3 asked.*delete it first"):
+        build(tmp_path / "old records", size=2)
 
 
 def test_folder_without_records_is_named(tmp_path):

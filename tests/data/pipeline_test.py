@@ -112,7 +112,7 @@ def test_geometry_against_the_scene():
         assert best < 1e-5
         for i, camera in enumerate(targets.camera_index):
             np.testing.assert_allclose(targets.rig_from_camera[i], far.cameras[camera].rig_from_camera, rtol=1e-6)
-            np.testing.assert_allclose(targets.intrinsics[i], far.cameras[camera].intrinsics, rtol=1e-6)
+            np.testing.assert_allclose(targets.intrinsics[i], far.cameras[camera].lens.intrinsics, rtol=1e-6)
 
 
 def find(scene, camera, time):

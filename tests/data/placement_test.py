@@ -11,6 +11,7 @@ from rig3r_jax.data.augment import draw_placement, prepare_view
 from rig3r_jax.data.options import ViewOptions
 from rig3r_jax.data.placement import place_image
 from rig3r_jax.data.scene import BadRecord, DenseDepth, SparseDepth, encode_depth
+from rig3r_jax.geometry.camera import Brown, Fisheye, Pinhole
 from tests.data.scenes import encode, make_scene
 
 # Stored images that are shrunk by less than 1 up to 20: by no reduction, each of 2, 4 and 8, and by blocks on top.
@@ -24,7 +25,7 @@ SIZES = [(90, 70), (150, 170), (333, 517), (480, 640), (607, 803), (1216, 1936)]
 def camera_and_placement(size, seed):
     scene = make_scene(seed, steps=1, cameras=1, size=(8, 8))
     intrinsics = np.array([[0.8 * size[1], 0, 0.48 * size[1]], [0, 0.8 * size[1], 0.53 * size[0]], [0, 0, 1]])
-    camera = dataclasses.replace(scene.cameras[0], size=size, intrinsics=intrinsics)
+    camera = dataclasses.replace(scene.cameras[0], size=size, lens=Pinhole(intrinsics))
     return scene.frames[0], camera, draw_placement(size, OPTIONS, np.random.default_rng(seed))
 
 
@@ -47,7 +48,7 @@ def test_points_are_seen_where_the_intrinsics_say(size, kind):
         painted = np.array(
             [(p.left + a * p.width, p.top + b * p.height) for a, b in [(0.297, 0.313), (0.519, 0.717), (0.745, 0.437)]]
         )
-        points = np.stack([np.linalg.solve(camera.intrinsics, [u, v, 1]) for u, v in painted]) * [[5], [6], [7]]
+        points = np.stack([np.linalg.solve(camera.lens.intrinsics, [u, v, 1]) for u, v in painted]) * [[5], [6], [7]]
         u, v = centres(size)
         image, depth = np.zeros((*size, 3)), np.full(size, 50, np.float32)
         for (pu, pv), point in zip(painted, points, strict=True):
@@ -109,3 +110,24 @@ def test_image_that_decodes_to_another_size_is_refused():
     _, _, p = camera_and_placement((480, 640), 0)
     with pytest.raises(BadRecord, match=r"decodes to \(\d+, \d+\) of \(480, 640\) pixels"):
         place_image(encode(np.zeros((400, 640, 3), np.uint8), ".jpg"), (480, 640), p)
+
+
+@pytest.mark.parametrize("lens", [Pinhole, Brown, Fisheye])
+def test_every_lens_follows_its_image_into_the_view(lens):
+    coefficients = [np.random.default_rng(1).normal(0, 0.02, len(lens.coefficients))] if lens.coefficients else []
+    stored = lens(np.array([[100.0, 0.5, 97], [0, 90, 60], [0, 0, 1]]), *coefficients)
+    options = ViewOptions(image_size=64, aspect_range=(0.6, 0.7), crop_scale_range=(0.7, 0.8))
+    placement = draw_placement((121, 193), options, np.random.default_rng(0))
+    assert placement.left and placement.top and placement.pad_left + placement.pad_top
+    points_camera = np.random.default_rng(2).uniform(-1, 1, (50, 3)) + [0, 0, 3]
+    expected = placement.to_view(stored.project(points_camera))
+    np.testing.assert_allclose(placement.lens(stored).project(points_camera), expected, atol=1e-11)
+
+
+def test_batches_refuse_what_is_no_pinhole():
+    scene = make_scene(steps=1, cameras=1)
+    camera = dataclasses.replace(scene.cameras[0], lens=Fisheye(scene.cameras[0].lens.intrinsics, np.zeros(4)))
+    placement = draw_placement(camera.size, ViewOptions(image_size=64), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="camera_0: its lens is fisheye, batches hold pinhole cameras only") as refused:
+        prepare_view(scene.frames[0], camera, placement, ViewOptions(), np.random.default_rng(0))
+    assert not isinstance(refused.value, BadRecord)  # no draw may be put in its place

@@ -3,12 +3,14 @@
 import dataclasses
 import io
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from rig3r_jax.data import records
 from rig3r_jax.data.scene import BadRecord, DenseDepth, SparseDepth, encode_depth
+from rig3r_jax.geometry.camera import Brown, Fisheye, Pinhole
 from tests.data.scenes import encode, make_scene
 
 HEIGHT, WIDTH = 24, 32
@@ -42,13 +44,18 @@ def assert_same(scene, other):
             a, b = getattr(ours, field.name), getattr(theirs, field.name)
             assert type(a) is type(b), field.name
             np.testing.assert_array_equal(a, b, err_msg=field.name)
-            assert getattr(a, "dtype", None) == getattr(b, "dtype", None)
+            ours_dtypes, theirs_dtypes = ([getattr(x, "dtype", None) for x in jax.tree.leaves(y)] for y in (a, b))
+            assert ours_dtypes == theirs_dtypes, field.name
 
 
-def test_record_returns_the_scene_exactly():
+LENSES = [Pinhole(np.eye(3)), Brown(np.eye(3), np.arange(1.0, 6)), Fisheye(np.eye(3), np.array([0.1, 1 / 3, 0, 0]))]
+
+
+@pytest.mark.parametrize("lens", LENSES, ids=[lens.kind for lens in LENSES])
+def test_record_returns_the_scene_exactly(lens):
     # Zeros at the end and bytes that are no text must survive.
     scene = change_frame(
-        dataclasses.replace(street(), name="Straße"),
+        dataclasses.replace(change_camera(street(), 0, lens=lens), name="Straße"),
         2,
         image=b"\xff\xd8\x80" + bytes(range(256)) + b"\0\0",
         depth=b"D\0\0\0",
@@ -113,10 +120,15 @@ def test_bad_frame_is_named(case):
 
 
 BAD_CAMERAS = {
-    "focal zero": (dict(intrinsics=np.diag([0.0, 30, 1])), "focal lengths 0.0, 30.0 must be positive"),
-    "focal negative": (dict(intrinsics=np.diag([30.0, -30, 1])), "must be positive"),
-    "focal missing": (dict(intrinsics=np.diag([np.nan, 30, 1])), "finite 3x3"),
-    "row order": (dict(intrinsics=np.array([[30.0, 0, 0], [0, 30, 0], [16, 12, 1]])), "upper triangular"),
+    "focal zero": (dict(lens=Pinhole(np.diag([0.0, 30, 1]))), "focal lengths 0.0, 30.0 must be positive"),
+    "focal negative": (dict(lens=Pinhole(np.diag([30.0, -30, 1]))), "must be positive"),
+    "focal missing": (dict(lens=Pinhole(np.diag([np.nan, 30, 1]))), "finite 3x3"),
+    "row order": (dict(lens=Pinhole(np.array([[30.0, 0, 0], [0, 30, 0], [16, 12, 1]]))), "upper triangular"),
+    "too few coefficients": (
+        dict(lens=Brown(np.diag([30.0, 30, 1]), np.zeros(4))),
+        "a brown lens must be finite k1 k2 p1",
+    ),
+    "coefficient missing": (dict(lens=Fisheye(np.diag([30.0, 30, 1]), np.full(4, np.nan))), "must be finite k1 k2 k3"),
     "mirrored": (dict(rig_from_camera=MIRROR), "determinant -1"),
     "image of another size": (dict(size=(48, 64)), "calibration is for 48 x 64"),
     "name twice": (dict(name="camera_1"), "each name once"),

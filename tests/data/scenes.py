@@ -5,6 +5,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from rig3r_jax.data.scene import DenseDepth, Frame, RigCamera, Scene, SparseDepth, encode_depth
+from rig3r_jax.geometry.camera import Pinhole
 
 
 def make_scene(
@@ -25,7 +26,7 @@ def make_scene(
     for i in range(cameras):
         intrinsics = np.array([[0.8 * width + i, 0, 0.48 * width], [0, 0.8 * width + i, 0.53 * height], [0, 0, 1]])
         offset = np.zeros(3) if i == front_camera else rng.uniform(-1, 1, 3)
-        rig.append(RigCamera(f"camera_{i}", intrinsics, size, rigid(turns[i], offset)))
+        rig.append(RigCamera(f"camera_{i}", Pinhole(intrinsics), size, rigid(turns[i], offset)))
     frames = []
     for step in range(steps):
         heading = Rotation.from_euler("y", 5 * step, degrees=True).as_matrix()

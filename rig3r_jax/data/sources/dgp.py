@@ -19,6 +19,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from rig3r_jax.data.scene import BadRecord, Frame, RigCamera, Scene, SparseDepth, encode_depth
+from rig3r_jax.geometry.camera import Pinhole
 
 VERSION = 1
 _LISTINGS = ("scene_dataset*.json", "ddad*.json")
@@ -130,7 +131,8 @@ def _read_scene(path: Path, name: str, keep: tuple[str, ...] | None, front: str,
         image = next(step[sensor] for step in by_sensor if sensor in step)["datum"]["image"]
         intrinsics, vehicle_from_camera = calibration[sensor]
         front_from_camera = np.eye(4) if sensor == front else _invert(vehicle_from_front) @ vehicle_from_camera
-        cameras.append(RigCamera(sensor, intrinsics, (int(image["height"]), int(image["width"])), front_from_camera))
+        size = (int(image["height"]), int(image["width"]))
+        cameras.append(RigCamera(sensor, Pinhole(intrinsics), size, front_from_camera))
 
     frames = []
     for step, sensors in enumerate(by_sensor):
@@ -141,7 +143,7 @@ def _read_scene(path: Path, name: str, keep: tuple[str, ...] | None, front: str,
             datum = sensors[camera.name]
             image = datum["datum"]["image"]
             base_from_camera = base_from_world @ _world_from_sensor(image, path, camera.name)
-            depth = project_points(points_base, base_from_camera, camera.intrinsics, camera.size)
+            depth = project_points(points_base, base_from_camera, camera.lens.intrinsics, camera.size)
             frames.append(
                 Frame(
                     camera=index,

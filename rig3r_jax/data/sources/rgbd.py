@@ -11,6 +11,7 @@ from PIL import Image
 
 from rig3r_jax.data.augment import encoded_size
 from rig3r_jax.data.scene import BadRecord, DenseDepth, Frame, RigCamera, Scene, encode_depth
+from rig3r_jax.geometry.camera import Pinhole
 
 SPLITS = ("train", "validation", "test")
 CAMERA = "camera"
@@ -103,7 +104,7 @@ def single_camera_scene(
                 depth=encode_depth(DenseDepth(depth)),
             )
         )
-    camera = RigCamera(CAMERA, intrinsics, size, np.eye(4))
+    camera = RigCamera(CAMERA, Pinhole(intrinsics), size, np.eye(4))
     return Scene(name=name, cameras=(camera,), front_camera=0, frames=tuple(loaded))
 
 

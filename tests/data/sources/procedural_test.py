@@ -30,7 +30,7 @@ def depth_of(frame):
 def same_rig(scene, other):
     pairs = zip(scene.cameras, other.cameras, strict=False)
     return len(scene.cameras) == len(other.cameras) and all(
-        np.array_equal(a.rig_from_camera, b.rig_from_camera) and np.array_equal(a.intrinsics, b.intrinsics)
+        np.array_equal(a.rig_from_camera, b.rig_from_camera) and a.lens == b.lens
         for a, b in pairs
     )
 
@@ -43,7 +43,7 @@ def drive_through(seed, steps=6, layout_count=3, image_size=64):
     world = draw_world(rng, times[-1])
     world_from_rig = drive(rng, world, times) @ rig.vehicle_from_rig
     world_from_camera = np.stack([a @ c.rig_from_camera for a in world_from_rig for c in rig.cameras])
-    intrinsics = np.stack([c.intrinsics for _ in times for c in rig.cameras])
+    intrinsics = np.stack([c.lens.intrinsics for _ in times for c in rig.cameras])
     return world, np.repeat(times, layout_count), world_from_camera, intrinsics
 
 
@@ -123,9 +123,9 @@ def colour_error(frame, other, camera, other_camera, other_from_camera):
     depth, image, other_depth, other_image = depth_of(frame), image_of(frame), depth_of(other), image_of(other)
     rows, columns = np.nonzero(depth)
     pixels = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))])
-    points = np.linalg.inv(camera.intrinsics) @ pixels * depth[rows, columns]
+    points = np.linalg.inv(camera.lens.intrinsics) @ pixels * depth[rows, columns]
     points = other_from_camera[:3, :3] @ points + other_from_camera[:3, 3:]
-    u, v, w = other_camera.intrinsics @ points
+    u, v, w = other_camera.lens.intrinsics @ points
     with np.errstate(divide="ignore", invalid="ignore"):
         j, i = np.floor(u / w), np.floor(v / w)
     seen = (w > 0.5) & (i >= 0) & (j >= 0) & (i < other_camera.size[0]) & (j < other_camera.size[1])
@@ -195,7 +195,7 @@ def test_a_scene_of_any_number_of_cameras_is_one_moving_rig(count):
         np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)
         assert np.linalg.det(rotation) > 0 and frame.time == front.time
         assert camera.size == image_of(frame).shape[:2] == depth_of(frame).shape == (24, 24)
-        field_of_view = np.degrees(2 * np.arctan(12 / camera.intrinsics[0, 0]))
+        field_of_view = np.degrees(2 * np.arctan(12 / camera.lens.intrinsics[0, 0]))
         assert 60 <= field_of_view <= 100 and (depth_of(frame) > 0).any()
     gaps = np.diff([frame.time for frame in scene.frames[::count]])
     assert scene.frames[0].time == 0 and (abs(gaps - 0.5) <= 0.051).all()

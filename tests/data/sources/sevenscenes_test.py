@@ -67,7 +67,7 @@ def test_real_sequence_is_read_and_good(shared):
     for found in scenes.values():
         for scene in found:
             records.check_scene(scene)
-            np.testing.assert_array_equal(scene.cameras[0].intrinsics, [[585, 0, 320], [0, 585, 240], [0, 0, 1]])
+            np.testing.assert_array_equal(scene.cameras[0].lens.intrinsics, [[585, 0, 320], [0, 585, 240], [0, 0, 1]])
     worst = 0.0
     for number, frame in enumerate(frames):
         stored = np.loadtxt(root / f"frame-{10 * number:06d}.pose.txt")
@@ -86,7 +86,7 @@ def test_real_sequence_is_read_and_good(shared):
 def test_real_depth_reprojects_into_the_next_frame(shared):
     moved, unmoved = [], []
     for scene in load_all(shared / REAL, "train"):
-        inverse = np.linalg.inv(scene.cameras[0].intrinsics)
+        inverse = np.linalg.inv(scene.cameras[0].lens.intrinsics)
         for now, then in pairwise(scene.frames):
             depth, depth_then = (decode_depth(frame.depth).values.astype(np.float64) for frame in (now, then))
             rows, columns = np.nonzero(depth)
@@ -95,7 +95,7 @@ def test_real_depth_reprojects_into_the_next_frame(shared):
             points_now *= depth[rows, columns, None]
             then_from_now = np.linalg.inv(then.world_from_camera) @ now.world_from_camera
             points_then = points_now @ then_from_now[:3, :3].T + then_from_now[:3, 3]
-            pixels = points_then @ scene.cameras[0].intrinsics.T
+            pixels = points_then @ scene.cameras[0].lens.intrinsics.T
             u, v = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(int).T
             inside = (u >= 0) & (u < 640) & (v >= 0) & (v < 480) & (points_then[:, 2] > 0)
             found = depth_then[v[inside], u[inside]]
@@ -142,7 +142,7 @@ def test_sequences_without_lists_are_cut_by_time(scene_folder):
 def test_frame_is_read(scene_folder):
     for scene in load_all(scene_folder, "train", fractions=(1.0, 0.0, 0.0)):
         records.check_scene(scene)
-        np.testing.assert_array_equal(scene.cameras[0].intrinsics, [[585, 0, 320], [0, 585, 240], [0, 0, 1]])
+        np.testing.assert_array_equal(scene.cameras[0].lens.intrinsics, [[585, 0, 320], [0, 585, 240], [0, 0, 1]])
         for (sequence, number), frame in zip(keys([scene]), scene.frames, strict=True):
             np.testing.assert_allclose(frame.world_from_camera[:3, 3], [number, sequence, 0])
             depth = decode_depth(frame.depth).values
@@ -157,7 +157,7 @@ def test_flat_folder_of_jpegs_with_intrinsics(tmp_path):
     (scene,) = load_all(folder, "train", stride=2, **SMALL)
     assert scene.name == "kitchen_000000" and len(scene.frames) == 7
     assert [round(frame.time * 30) for frame in scene.frames] == [0, 2, 4, 6, 8, 10, 12]
-    np.testing.assert_array_equal(scene.cameras[0].intrinsics, [[5, 0, 3], [0, 5, 2], [0, 0, 1]])
+    np.testing.assert_array_equal(scene.cameras[0].lens.intrinsics, [[5, 0, 3], [0, 5, 2], [0, 0, 1]])
 
 
 FILES = {

@@ -70,7 +70,7 @@ def test_real_recording_is_read_and_good(shared):
     for scene in scenes:
         records.check_scene(scene)
         assert [camera.name for camera in scene.cameras] == [CAMERA]
-        np.testing.assert_allclose(scene.cameras[0].intrinsics, [[535.4, 0, 320.6], [0, 539.2, 248.1], [0, 0, 1]])
+        np.testing.assert_allclose(scene.cameras[0].lens.intrinsics, [[535.4, 0, 320.6], [0, 539.2, 248.1], [0, 0, 1]])
     names = [line.split()[1] for line in (root / "depth.txt").read_text().splitlines() if line[0] != "#"]
     for frame, name in list(zip(frames, names, strict=True))[::10]:
         assert (
@@ -85,7 +85,7 @@ def test_real_recording_is_read_and_good(shared):
 
 def test_real_depth_reprojects_into_the_next_frame(shared):
     (scene,) = load_all(shared / REAL, "train", window=64)
-    inverse = np.linalg.inv(scene.cameras[0].intrinsics)
+    inverse = np.linalg.inv(scene.cameras[0].lens.intrinsics)
     moved, unmoved = [], []
     for now, then in list(pairwise(scene.frames))[1:]:
         depth, depth_then = (decode_depth(frame.depth).values.astype(np.float64) for frame in (now, then))
@@ -96,7 +96,7 @@ def test_real_depth_reprojects_into_the_next_frame(shared):
         )
         then_from_now = np.linalg.inv(then.world_from_camera) @ now.world_from_camera
         points_then = points_now @ then_from_now[:3, :3].T + then_from_now[:3, 3]
-        pixels = points_then @ scene.cameras[0].intrinsics.T
+        pixels = points_then @ scene.cameras[0].lens.intrinsics.T
         u, v = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(int).T
         inside = (u >= 0) & (u < 640) & (v >= 0) & (v < 480) & (points_then[:, 2] > 0)
         found = depth_then[v[inside], u[inside]]
@@ -180,7 +180,7 @@ def test_several_recordings_and_one_bad_among_them(root, tmp_path):
         "rgbd_dataset_freiburg2_made_00000",
         "rgbd_dataset_freiburg3_bad",
     ]
-    focal = [loaders[name]().cameras[0].intrinsics[0, 0] for name in list(loaders)[:2]]
+    focal = [loaders[name]().cameras[0].lens.intrinsics[0, 0] for name in list(loaders)[:2]]
     assert focal == [517.3, 520.9]
     report = build_records("tum", str(tmp_path), tmp_path / "out", {}, max_bad_fraction=0.8, progress=False)
     assert report.splits == {"train": 2, "validation": 0, "test": 0}
@@ -254,7 +254,7 @@ def test_named_intrinsics_are_for_the_benchmarks_size(tmp_path):
     with pytest.raises(BadRecord, match=r"\(48, 64\), the benchmark's intrinsics are for \(480, 640\)"):
         load_all(small, "train", fractions=(1.0, 0.0, 0.0))
     (scene,) = load_all(small, "train", fractions=(1.0, 0.0, 0.0), intrinsics=[50.0, 51.0, 31.5, 23.5])
-    np.testing.assert_array_equal(scene.cameras[0].intrinsics, [[50, 0, 32], [0, 51, 24], [0, 0, 1]])
+    np.testing.assert_array_equal(scene.cameras[0].lens.intrinsics, [[50, 0, 32], [0, 51, 24], [0, 0, 1]])
 
 
 def test_loaders_are_lazy(root):

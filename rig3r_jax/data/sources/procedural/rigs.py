@@ -13,6 +13,8 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from rig3r_jax.data.scene import RigCamera
+from rig3r_jax.geometry import rigid
+from rig3r_jax.geometry.camera import Pinhole
 
 MAX_CAMERAS = 8
 _FIELD_OF_VIEW_DEG = (60.0, 100.0)
@@ -142,13 +144,14 @@ def draw_rig(rng: np.random.Generator, count: int, image_size: int, layouts: Seq
     mounts = LAYOUTS[layout][0](rng, count)
     height, pitch_deg, field_of_view = rng.uniform(*_HEIGHT), rng.uniform(-4, 3), rng.uniform(*_FIELD_OF_VIEW_DEG)
     vehicle_from_cameras = [_vehicle_from_camera(rng, mount, height, pitch_deg) for mount in mounts]
-    rig_from_vehicle = np.linalg.inv(vehicle_from_cameras[0])
+    rig_from_vehicle = rigid.invert(vehicle_from_cameras[0])
     cameras = []
     for i, (name, vehicle_from_camera) in enumerate(zip(_names(mounts), vehicle_from_cameras, strict=True)):
         own_lens = rng.uniform() < 0.25
         degrees = rng.uniform(*_FIELD_OF_VIEW_DEG) if own_lens else field_of_view
         rig_from_camera = np.eye(4) if i == 0 else rig_from_vehicle @ vehicle_from_camera
-        cameras.append(RigCamera(name, pinhole(degrees, image_size), (image_size, image_size), rig_from_camera))
+        lens = Pinhole(pinhole(degrees, image_size))
+        cameras.append(RigCamera(name, lens, (image_size, image_size), rig_from_camera))
     return Rig(layout, tuple(cameras), vehicle_from_cameras[0])
 
 

@@ -110,7 +110,7 @@ def _make_scene(name: str, options: Options, split: str, index: int) -> Scene:
     rig_from_camera = np.stack([camera.rig_from_camera for camera in rig.cameras])
     world_from_camera = (world_from_rig[:, None] @ rig_from_camera).reshape(-1, 4, 4)
     count = len(rig.cameras)
-    intrinsics = np.tile(np.stack([camera.intrinsics for camera in rig.cameras]), (options.steps, 1, 1))
+    intrinsics = np.tile(np.stack([camera.lens.intrinsics for camera in rig.cameras]), (options.steps, 1, 1))
     images, depths = render_frames(world, np.repeat(times, count), world_from_camera, intrinsics, options.image_size)
     frames = tuple(
         Frame(
