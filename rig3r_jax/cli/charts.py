@@ -20,11 +20,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _charts(options: argparse.Namespace) -> int:
     from rig3r_jax.viz.histories import label_runs, read_history
-    from rig3r_jax.viz.pose_charts import absent_charts, write_charts
+    from rig3r_jax.viz.metric_charts import absent_charts, all_charts, write_charts
 
     labels = label_runs(options.runs)
     histories = {label: read_history(run) for label, run in zip(labels, options.runs, strict=True)}
-    for file in write_charts(histories, options.output_dir):
+    for file in write_charts(histories, options.output_dir, all_charts(histories)):
         print(file)
     for name, metrics in absent_charts(histories).items():
         print(f"not drawn: {name}; no run has {', '.join(metrics[:3])}{', ...' if len(metrics) > 3 else ''}")

@@ -18,12 +18,14 @@ def _train(options: argparse.Namespace) -> int:
 
     config = read_config(options.flags)
     workdir = options.workdir or path(f"runs/{config.name}")
+    from absl import flags
     from absl import logging as absl_logging
 
     from rig3r_jax.cli.tasks import kind_of
     from rig3r_jax.training import loop, processes, xla
     from rig3r_jax.training.watchdog import COMPILING
 
+    flags.FLAGS.mark_as_parsed()  # absl's own, of which there are none: else its logging complains
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.WARNING)  # of the libraries
 

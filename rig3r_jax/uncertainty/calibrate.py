@@ -37,7 +37,7 @@ from rig3r_jax.uncertainty.study import (
 from rig3r_jax.uncertainty.study_table import checks, study_table, summary
 from rig3r_jax.uncertainty.task import UncertaintyTask, open_task
 from rig3r_jax.viz.histories import read_history
-from rig3r_jax.viz.pose_charts import write_charts
+from rig3r_jax.viz.metric_charts import write_charts
 
 
 def calibrate_study(config: ConfigDict, workdir: Path, backbone: Path | None, seeds: int) -> int:

@@ -34,7 +34,7 @@ from rig3r_jax.uncertainty.trajectories import covering_windows, trajectory_pred
 from rig3r_jax.uncertainty.trajectory_files import TrajectoryImages, write_trajectory
 from rig3r_jax.viz.calibration_charts import write_calibration_charts
 from rig3r_jax.viz.histories import read_history
-from rig3r_jax.viz.pose_charts import write_charts
+from rig3r_jax.viz.metric_charts import write_charts
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """How PNG charts look and are written; matplotlib is imported where the first one is drawn."""
 
 import io
+import math
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 DASHES = ("-", "--", ":", "-.")
 INK, QUIET = "#222222", "#8A8A8A"
 DPI = 130
+COLUMNS = 4  # panels side by side, at most
 _STYLE = {
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -36,18 +38,22 @@ _STYLE = {
 
 @contextmanager
 def figure(
-    path: Path, title: str, columns: int, *, panel_size: tuple[float, float] = (4.6, 3.5)
+    path: Path, title: str, panels: int, *, panel_size: tuple[float, float] = (4.6, 3.5)
 ) -> Iterator[typing.Any]:
-    """Axes of one row, `panel_size` inches each, to be drawn on; written to `path` as PNG when the block is left."""
+    """Axes, `panel_size` inches each, in rows of up to four; written to `path` as PNG when the block is left."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ValueError(f"charts need matplotlib ({error}); pip install matplotlib") from error
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE}):
-        drawing = Figure((panel_size[0] * columns, panel_size[1] + 0.4), dpi=DPI, layout="constrained")
+        rows, columns = math.ceil(panels / COLUMNS), min(panels, COLUMNS)
+        drawing = Figure((panel_size[0] * columns, panel_size[1] * rows + 0.4), dpi=DPI, layout="constrained")
         drawing.suptitle(title, x=0.01, ha="left")
-        yield list(drawing.subplots(1, columns, squeeze=False)[0])
+        axes = list(drawing.subplots(rows, columns, squeeze=False).flat)
+        for empty in axes[panels:]:
+            empty.remove()
+        yield axes[:panels]
         png = io.BytesIO()
         drawing.savefig(png, format="png", metadata={"Software": None})
     write_atomically(path, png.getvalue())

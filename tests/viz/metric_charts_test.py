@@ -11,10 +11,12 @@ import pytest
 from rig3r_jax.evaluation.calibration import calibration_report
 from rig3r_jax.evaluation.d2 import status
 from rig3r_jax.evaluation.error_samples import ErrorSamples
-from rig3r_jax.viz import figures, pose_charts
+from rig3r_jax.viz import figures, metric_panels
 from rig3r_jax.viz.calibration_charts import write_calibration_charts
 from rig3r_jax.viz.histories import Curve, History
-from rig3r_jax.viz.pose_charts import CHARTS, absent_charts, summary_table, trailing_mean, write_charts
+from rig3r_jax.viz.metric_charts import absent_charts, all_charts, summary_table, write_charts
+from rig3r_jax.viz.metric_panels import trailing_mean
+from rig3r_jax.viz.pose_charts import POSE_CHARTS
 
 STEPS = np.arange(1.0, 501.0)
 
@@ -22,7 +24,7 @@ STEPS = np.arange(1.0, 501.0)
 def history(*, kept="", seed=0):
     """Every metric of the charts whose name holds `kept`."""
     rng = np.random.default_rng(seed)
-    names = [name for chart in CHARTS.values() for name in chart.metrics() if re.search(kept, name)]
+    names = [name for chart in POSE_CHARTS.values() for name in chart.metrics() if re.search(kept, name)]
     return History(Path("run"), {name: Curve(STEPS, np.exp(0.2 * rng.normal(size=500))) for name in names})
 
 
@@ -40,7 +42,7 @@ def drawn(path):
 
 def test_all_charts_of_one_run(tmp_path):
     written = write_charts({"run": history()}, tmp_path / "new/folder")
-    assert [path.name for path in written] == [f"{name}.png" for name in CHARTS] + ["summary_table.md"]
+    assert [path.name for path in written] == [f"{name}.png" for name in POSE_CHARTS] + ["summary_table.md"]
     for path in written[:-1]:
         drawn(path)
     assert drawn(tmp_path / "new/folder/loss_curves.png").shape[1] == pytest.approx(3 * 4.6 * figures.DPI, abs=1)
@@ -71,7 +73,7 @@ def test_charts_without_metrics_are_named_not_drawn(tmp_path):
     assert [path.name for path in written] == ["calibration.png", "summary_table.md"]
     assert drawn(written[0]).shape[1] == pytest.approx(4.6 * figures.DPI, abs=1)  # the one panel that has a metric
     absent = absent_charts({"few": few})
-    assert set(absent) == set(CHARTS) - {"calibration"}
+    assert set(absent) == set(POSE_CHARTS) - {"calibration"}
     table = written[-1].read_text()
     assert all(f"Not drawn: {name};" in table for name in absent)
 
@@ -144,7 +146,7 @@ def test_the_calibration_chart_draws_the_windowed_d2(tmp_path, monkeypatch):
     def look(ax, panel):
         drawings.append(([(line.get_ydata()[-1], line.get_linewidth()) for line in ax.lines], ax.texts_of_legend()))
 
-    monkeypatch.setattr(pose_charts, "_finish", lambda ax, panel: look(Legend(ax), panel))
+    monkeypatch.setattr(metric_panels, "_finish", lambda ax, panel: look(Legend(ax), panel))
     foreign = History(Path("csv"), {"train/calibration/d2_rot_mean": Curve(STEPS, np.full(500, 5.0))})
     runs = {"ours": own(6.0, 2.0, 3.1), "theirs": foreign, "young": own(6.0, 4.0, np.nan)}
     write_charts(runs, tmp_path)
@@ -194,6 +196,28 @@ def test_trailing_mean():
     assert np.isnan(mean[:9]).all() and mean[9] == 4.5 and mean[-1] == np.mean(values[-100:])
     values[250] = np.nan
     assert trailing_mean(values, 100)[-1] == pytest.approx(np.nanmean(values[-100:]))
+
+
+def test_other_metrics_are_drawn_by_their_prefix(tmp_path):
+    """A run of anything: no name is lost, none is drawn twice, and what is known of pose uncertainty stays as it is."""
+    values = np.linspace(-1.0, 2.0, 500)
+    names = [*(f"loss/part_{n}" for n in range(6)), "speed/images", "plain", "calibration/ours"]
+    other = History(Path("run"), {name: Curve(STEPS, values) for name in names})
+    charts = all_charts({"run": other})
+    assert [name for name in charts if name not in POSE_CHARTS] == ["calibration_others", "loss", "metrics", "speed"]
+    assert sorted(name for chart in charts.values() for name in chart.metrics() if name in names) == sorted(names)
+    written = write_charts({"run": other}, tmp_path, charts)
+    assert {path.stem for path in written} == {"calibration_others", "loss", "metrics", "speed", "summary_table"}
+    height, width, _ = cv2.imread(str(tmp_path / "loss.png")).shape  # six panels in two rows
+    assert (height, width) == pytest.approx((7.4 * figures.DPI, 4 * 4.6 * figures.DPI), abs=2)
+    table = written[-1].read_text()
+    assert all(f"| {name} | 2 | " in table for name in names) and "Not drawn" not in table and "d2" not in table
+    assert absent_charts({"run": other}) == {}
+    known = history()
+    assert all_charts({"run": known}) == POSE_CHARTS
+    assert (
+        all_charts({"train": History(known.source, {f"train/{k}": v for k, v in known.curves.items()})}) == POSE_CHARTS
+    )
 
 
 def test_number_of_runs_is_checked(tmp_path):
