@@ -7,7 +7,7 @@ import typing
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
 from rig3r_jax.data.image_bytes import decode_image, largest_reduction
 from rig3r_jax.data.scene import BadRecord, DenseDepth, SparseDepth, decode_depth
@@ -27,16 +27,16 @@ class Placement(typing.NamedTuple):
     pad_left: int  # where the resized crop begins in the square
     pad_top: int
 
-    def to_view(self, pixels: np.ndarray) -> np.ndarray:
-        """Positions (n 2) in the stored image -> positions in the view, float64; pixel centres are at +0.5 in both."""
+    def to_view(self, pixels: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
+        """Positions in the stored image -> positions in the view, float64; pixel centres are at +0.5 in both."""
         scale = (self.new_width / self.width, self.new_height / self.height)
         return (pixels.astype(np.float64) - (self.left, self.top)) * scale + (self.pad_left, self.pad_top)
 
     def lens(self, stored: Lens) -> Lens:
         """The lens of the view, of that of the stored image: what `to_view` does to its pixels."""
-        cropped = stored.crop(self.left, self.top)
-        resized = cropped.resize(self.new_width / self.width, self.new_height / self.height)
-        return resized.crop(-self.pad_left, -self.pad_top)
+        scale_u, scale_v = self.new_width / self.width, self.new_height / self.height
+        left, top = self.left * scale_u - self.pad_left, self.top * scale_v - self.pad_top
+        return stored.resize(scale_u, scale_v).crop(left, top)
 
     @property
     def shrink(self) -> float:
@@ -114,7 +114,7 @@ def place_depth(
         return
     if stored.values.shape != size:
         raise BadRecord(f"depth is {stored.values.shape}, the image is {size} (height, width); build the records again")
-    depth[placement.inside], valid[placement.inside] = _known(_sample_depth(stored, placement))
+    depth[placement.inside], valid[placement.inside] = _with_validity(_sample_depth(stored, placement))
 
 
 def _sample_depth(stored: DenseDepth, placement: Placement) -> np.ndarray:
@@ -134,20 +134,20 @@ def _source_indices(count: int, new_count: int) -> np.ndarray:
     return (2 * np.arange(new_count) + 1) * count // (2 * new_count)
 
 
-def _known(values: np.ndarray) -> tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+def _with_validity(values: np.ndarray) -> tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
     """Depths in float32, 0 where they are not finite and positive, and where they are."""
     if values.dtype == np.float16:
         # By bits, since numpy converts float16 one by one: those of positive finite numbers are 1..0x7bff. Moved to the
         # place of float32's exponent and mantissa they are the number over 2**112, subnormal ones too.
         bits = values.view(np.uint16)
-        known = bits - np.uint16(1) < np.uint16(0x7BFF)
+        valid = bits - np.uint16(1) < np.uint16(0x7BFF)
         values = (bits.astype(np.uint32) << 13).view(np.float32) * np.float32(2.0**112)
     else:
-        known = (values > 0) & (values < np.inf)  # false for NaN
+        valid = (values > 0) & (values < np.inf)  # false for NaN
         values = values.astype(np.float32)  # a copy
-    if not known.all():
-        values[~known] = 0
-    return values, known
+    if not valid.all():
+        values[~valid] = 0
+    return values, valid
 
 
 def _splat(stored: SparseDepth, placement: Placement, depth: np.ndarray, valid: np.ndarray) -> None:
@@ -155,9 +155,9 @@ def _splat(stored: SparseDepth, placement: Placement, depth: np.ndarray, valid: 
     assert depth.flags.c_contiguous and valid.flags.c_contiguous  # or the flat arrays below would be copies
     rows, columns = placement.inside
     u, v = placement.to_view(stored.pixels).T
-    shown = (u >= columns.start) & (u < columns.stop) & (v >= rows.start) & (v < rows.stop)  # false for NaN
-    shown &= (stored.depths > 0) & (stored.depths < np.inf)
-    index = v[shown].astype(np.int64) * placement.size + u[shown].astype(np.int64)
+    inside = (u >= columns.start) & (u < columns.stop) & (v >= rows.start) & (v < rows.stop)  # false for NaN
+    inside &= (stored.depths > 0) & (stored.depths < np.inf)
+    index = v[inside].astype(np.int64) * placement.size + u[inside].astype(np.int64)
     depth.reshape(-1)[index] = np.inf
-    np.minimum.at(depth.reshape(-1), index, stored.depths[shown])
+    np.minimum.at(depth.reshape(-1), index, stored.depths[inside])
     valid.reshape(-1)[index] = True

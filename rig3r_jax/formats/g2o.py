@@ -155,7 +155,7 @@ def _parse(where: str, words: list[str], ids: int, count: int) -> tuple[list[int
         raise ValueError(f"{where}: {error}; write ids as whole numbers, then plain numbers") from error
     if len(indices) != ids or len(values) != count or not np.isfinite(values).all():
         raise ValueError(f"{where}: {len(words)} words; must be {ids} ids and {count} finite numbers")
-    rigid.check_quat_xyzw(np.array(values[3:7]), where)
+    rigid.check_quat_xyzw(values[3:7], where)
     return indices, values
 
 

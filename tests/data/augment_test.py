@@ -78,9 +78,9 @@ def test_corner_rays_of_the_crop_are_kept(size):
         view, p, _, camera = prepare(size, CROPPED, seed)
         for right, bottom in [(0, 0), (1, 0), (0, 1), (1, 1)]:
             stored = np.array([p.left + right * p.width, p.top + bottom * p.height, 1.0])
-            shown = np.array([p.pad_left + right * p.new_width, p.pad_top + bottom * p.new_height, 1.0])
+            corner = np.array([p.pad_left + right * p.new_width, p.pad_top + bottom * p.new_height, 1.0])
             np.testing.assert_allclose(
-                np.linalg.solve(view.intrinsics, shown), np.linalg.solve(camera.lens.intrinsics, stored), atol=1e-12
+                np.linalg.solve(view.intrinsics, corner), np.linalg.solve(camera.lens.intrinsics, stored), atol=1e-12
             )
 
 
@@ -199,8 +199,8 @@ def test_jitter_matches_its_definition():
         x = (1 + s) * x + (-s) * (x @ luma)[..., None]
         mean = (image @ luma).mean() * (1 + b)
         x = (1 + c) * ((1 + b) * x - mean) + mean
-        found = augment.jitter(image, options, np.random.default_rng(seed))
-        np.testing.assert_allclose(found, np.clip(x, 0, 255), atol=0.9)  # rounded, fixed point
+        jittered = augment.jitter(image, options, np.random.default_rng(seed))
+        np.testing.assert_allclose(jittered, np.clip(x, 0, 255), atol=0.9)  # rounded, fixed point
 
 
 def test_colours_differ_between_frames_and_keep_grey_grey():

@@ -70,8 +70,8 @@ def test_points_are_seen_where_the_intrinsics_say(size, kind):
             near = (np.abs(u - expected[0]) < radius) & (np.abs(v - expected[1]) < radius)
             for channel in (0, 1):
                 weight = np.where(near, np.maximum(dense.image[..., channel].astype(float) - 12, 0), 0)
-                found = np.array([(u * weight).sum(), (v * weight).sum()]) / weight.sum()
-                np.testing.assert_allclose(found, expected, atol=0.1)
+                centroid = np.array([(u * weight).sum(), (v * weight).sum()]) / weight.sum()
+                np.testing.assert_allclose(centroid, expected, atol=0.1)
             disc = near & (dense.depth == np.float32(point[2]))
             np.testing.assert_allclose([u[disc].mean(), v[disc].mean()], expected, atol=0.5)  # of whole pixels
             column, row = np.floor(expected).astype(int)
@@ -87,21 +87,21 @@ def test_shrunken_image_is_close_to_its_means(size, kind):
     _, _, p = camera_and_placement(size, 2)
     crop = image[p.top : p.top + p.height, p.left : p.left + p.width]
     means = cv2.resize(crop, (p.new_width, p.new_height), interpolation=cv2.INTER_AREA)
-    found = place_image(encode(image, kind), size, p)
-    assert found.shape == means.shape
-    assert np.abs(found.astype(float) - means).mean() < 5
-    shifted = np.abs(found[:, 1:].astype(float) - means[:, :-1]).mean()
-    assert shifted > 2 * np.abs(found.astype(float) - means).mean()
+    placed = place_image(encode(image, kind), size, p)
+    assert placed.shape == means.shape
+    assert np.abs(placed.astype(float) - means).mean() < 5
+    shifted = np.abs(placed[:, 1:].astype(float) - means[:, :-1]).mean()
+    assert shifted > 2 * np.abs(placed.astype(float) - means).mean()
 
 
 def test_every_float16_depth_is_converted_as_numpy_does():
     values = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(256, 256)
-    depth, valid = placement_module._known(values)
+    depth, valid = placement_module._with_validity(values)
     assert depth.dtype == np.float32
     np.testing.assert_array_equal(valid, (values > 0) & (values < np.inf))
     np.testing.assert_array_equal(depth, np.where(valid, values, 0).astype(np.float32))
     others = np.array([[1.5, 0, -2], [np.nan, np.inf, 1e-30]], np.float32)
-    depth, valid = placement_module._known(others)
+    depth, valid = placement_module._with_validity(others)
     np.testing.assert_array_equal(depth, np.float32([[1.5, 0, 0], [0, 0, 1e-30]]))
     np.testing.assert_array_equal(valid, depth > 0)
 

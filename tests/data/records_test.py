@@ -69,12 +69,12 @@ def test_record_returns_the_scene_exactly(lens):
         read.append(number)
         return frames.deserialize_example_np(stored[number - 7])
 
-    found = records.example_to_scene(scenes.deserialize_example_np(data), read_frame)
+    read_back = records.example_to_scene(scenes.deserialize_example_np(data), read_frame)
     assert not read
-    assert found.frames[3].depth == scene.frames[3].depth and read == [10]  # image and depth of that frame alone
-    assert_same(scene, found)
+    assert read_back.frames[3].depth == scene.frames[3].depth and read == [10]  # image and depth of that frame alone
+    assert_same(scene, read_back)
     assert sorted(read) == list(range(7, 13))  # each once
-    assert dataclasses.replace(found.frames[0], image=b"").depth == scene.frames[0].depth
+    assert dataclasses.replace(read_back.frames[0], image=b"").depth == scene.frames[0].depth
 
 
 @pytest.mark.parametrize("kind", [".jpg", ".png"])

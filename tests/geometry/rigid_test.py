@@ -86,11 +86,11 @@ def test_the_tolerance_is_one_for_few_digits_and_may_be_stated():
     with pytest.raises(ValueError, match="must be at most 1e-09"):
         rigid.check(printed, "printed", tolerance=1e-9)
     quaternion = rigid.quat_xyzw_from_rotation(a_from_b[:3, :3])
-    rigid.check_quat_xyzw(np.round(quaternion, 3), "printed")
+    rigid.check_quat_xyzw(np.round(quaternion, 3).tolist(), "printed")
     for wrong in (1.01 * quaternion, 0 * quaternion, np.full(4, np.nan)):
         with pytest.raises(KeyError, match="file: quaternion .* is no rotation: it has length .*, must be 1"):
-            rigid.check_quat_xyzw(wrong, "file", _CallersError)
-    rigid.check_quat_xyzw(1.01 * quaternion, "file", tolerance=0.05)
+            rigid.check_quat_xyzw(wrong.tolist(), "file", _CallersError)
+    rigid.check_quat_xyzw((1.01 * quaternion).tolist(), "file", tolerance=0.05)
 
 
 class _CallersError(ValueError, KeyError):
