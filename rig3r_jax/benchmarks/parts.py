@@ -14,7 +14,7 @@ from rig3r_jax.benchmarks.setting import Setting
 from rig3r_jax.losses.multitask import LossWeights, multitask_loss
 from rig3r_jax.models.dpt import ChunkedDPTHead, views_at_a_time
 from rig3r_jax.models.heads import LinearPointHead, RayHead, points_and_confidence
-from rig3r_jax.models.layers import Block
+from rig3r_jax.models.layers import Block, BlockOptions
 from rig3r_jax.models.positions import grid_positions
 from rig3r_jax.models.remat import rematerialised
 from rig3r_jax.models.rig3r import Rig3R, output_grids
@@ -99,7 +99,8 @@ class Parts:
         model, shapes = self.model, self.shapes
         params = dict(self._params["encoder"])
         params["blocks"] = jax.tree.map(lambda x: x[:0], params["blocks"])
-        module = Encoder(model.width, 0, model.heads, model.patch, model.position, summed, dtype=model.dtype)
+        block = BlockOptions(model.heads, attend=summed, dtype=model.dtype)
+        module = Encoder(model.width, 0, model.patch, block, model.position)
         images = self.batch.views.images.reshape(-1, shapes.size, shapes.size, 3) / np.float32(255)
         product = (images.shape[0] * self.grid**2, 3 * model.patch**2, model.width, self.dtype)
         return Part(
@@ -119,13 +120,13 @@ class Parts:
         width = self.tokens(stack).shape[-1]
         rotary = model.position == "rope"
         positions = np.tile(grid_positions(self.grid, self.grid), (1 if stack == "encoder" else self.shapes.views, 1))
-        module = rematerialised(Block, remat)(
+        options = BlockOptions(
             model.heads,
             attend=model.attend if whole else summed,
             qk_norm=model.qk_norm and stack == "decoder",
-            positions=positions if rotary else None,
             dtype=model.dtype,
         )
+        module = rematerialised(Block, remat)(options, positions if rotary else None)
         blocks = self._params["encoder"]["blocks"] if stack == "encoder" else self._params["decoder"]["stage0"]
         params = jax.tree.map(lambda x: x[0], blocks["block"])
         tokens = self.tokens(stack)

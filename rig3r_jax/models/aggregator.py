@@ -1,15 +1,14 @@
 """VGGT's trunk: image tokens through blocks that attend within one image and over all images by turns."""
 
-import typing
+import dataclasses
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from rig3r_jax.models.attention import Attention, dense_attention
 from rig3r_jax.models.dinov2 import DINOv2, patch_grid
-from rig3r_jax.models.layers import Block, stack
+from rig3r_jax.models.layers import Block, BlockOptions, stack
 from rig3r_jax.models.positions import grid_positions
 from rig3r_jax.models.remat import rematerialised
 
@@ -25,30 +24,17 @@ def token_positions(specials: int, rows: int, columns: int) -> Int[np.ndarray, "
 class BlockPair(nn.Module):
     """A block within each image, then one over the tokens of all images."""
 
-    heads: int
+    options: BlockOptions
     positions: np.ndarray  # (n, 2) of one image
-    attend: Attention = dense_attention
-    dtype: typing.Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b v n d"]) -> tuple[Float[Array, "b v n d"], Float[Array, "b v n d"]]:
         """(tokens after the frame block, tokens after the global block)."""
         batch, views, count, width = x.shape
-
-        def block(name: str, positions: np.ndarray) -> Block:
-            return Block(
-                self.heads,
-                attend=self.attend,
-                qk_norm=True,
-                positions=positions,
-                epsilon=EPSILON,
-                layer_scale=LAYER_SCALE,
-                dtype=self.dtype,
-                name=name,
-            )
-
-        frame = block("frame", self.positions)(x.reshape(batch * views, count, width))
-        joint = block("global", np.tile(self.positions, (views, 1)))(frame.reshape(batch, views * count, width))
+        options = dataclasses.replace(self.options, qk_norm=True, epsilon=EPSILON, layer_scale=LAYER_SCALE)
+        frame = Block(options, self.positions, name="frame")(x.reshape(batch * views, count, width))
+        over_views = Block(options, np.tile(self.positions, (views, 1)), name="global")
+        joint = over_views(frame.reshape(batch, views * count, width))
         return frame.reshape(x.shape), joint.reshape(x.shape)
 
 
@@ -57,18 +43,14 @@ class Aggregator(nn.Module):
 
     width: int
     depth: int  # pairs of blocks
-    heads: int
     levels: tuple[int, ...]  # layers to keep, counted from 0, in order
     encoder_depth: int
     encoder_heads: int
+    block: BlockOptions  # of the pairs; the encoder's has heads of its own
     patch: int = 14
     registers: int = 4  # of the aggregator; the image encoder has its own
     encoder_registers: int = 4
     position_grid: int = 37
-    attend: Attention = dense_attention
-    remat: str = "none"
-    unroll: bool = False
-    dtype: typing.Any = jnp.float32
 
     @property
     def specials(self) -> int:
@@ -84,15 +66,13 @@ class Aggregator(nn.Module):
         """
         batch, views, height, width, _ = images.shape
         rows, columns = patch_grid(height, width, self.patch)
-        layers = {"attend": self.attend, "remat": self.remat, "unroll": self.unroll, "dtype": self.dtype}
         encoder = DINOv2(
             self.width,
             self.encoder_depth,
-            self.encoder_heads,
+            dataclasses.replace(self.block, heads=self.encoder_heads),
             self.patch,
             self.encoder_registers,
             self.position_grid,
-            **layers,
             name="encoder",
         )
         patches = encoder(images.reshape(batch * views, height, width, 3)).reshape(batch, views, -1, self.width)
@@ -102,13 +82,13 @@ class Aggregator(nn.Module):
         x = jnp.concatenate([*specials, patches], axis=2)
         self.sow("intermediates", "tokens", x)
 
-        pair_class = rematerialised(BlockPair, self.remat)
+        pair_class = rematerialised(BlockPair, self.block.remat)
         positions = token_positions(self.specials, rows, columns)
         kept, start = [], 0
         for stage, end in enumerate(stage_ends(self.levels, self.depth)):
-            pair = pair_class(self.heads, positions, self.attend, self.dtype, name=f"stage{stage}")
+            pair = pair_class(self.block, positions, name=f"stage{stage}")
             # The output of the frame block is carried, not stacked: only the last one of a stage is wanted.
-            scan = stack(end - start, lambda module, carry, _: (module(carry[1]), None), unroll=self.unroll)
+            scan = stack(end - start, lambda module, carry, _: (module(carry[1]), None), unroll=self.block.unroll)
             (frame, x), _ = scan(pair, (jnp.zeros_like(x), x), None)
             kept.append(jnp.concatenate([frame, x], axis=-1))
             start = end
@@ -117,7 +97,7 @@ class Aggregator(nn.Module):
     def _specials(self, name: str, count: int, patches: Float[Array, "b v _ d"]) -> Float[Array, "b v {count} d"]:
         """Learned tokens: the first row for the first frame, the second for all others."""
         batch, views = patches.shape[:2]
-        tokens = self.param(name, nn.initializers.normal(1e-6), (2, count, self.width)).astype(self.dtype)
+        tokens = self.param(name, nn.initializers.normal(1e-6), (2, count, self.width)).astype(self.block.dtype)
         return jnp.broadcast_to(tokens[np.minimum(np.arange(views), 1)], (batch, views, count, self.width))
 
 

@@ -9,7 +9,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from rig3r_jax.models.aggregator import EPSILON, LAYER_SCALE
-from rig3r_jax.models.layers import Blocks, Mlp, layer_norm
+from rig3r_jax.models.layers import BlockOptions, Blocks, Mlp, layer_norm
 
 ENCODING = 9  # translation, quaternion (x, y, z, w), vertical and horizontal angle of view
 LOG_VARIANCE = 6  # of a tangent: translation, then rotation
@@ -47,8 +47,8 @@ class Refinement(nn.Module):
         shift, scale, gate = jnp.split(modulation(nn.silu(embedded)), 3, axis=-1)
         plain_norm = nn.LayerNorm(1e-6, self.dtype, use_bias=False, use_scale=False, use_fast_variance=False)
         x = tokens + gate * (plain_norm(tokens) * (1 + scale) + shift)
-        blocks = {"epsilon": EPSILON, "layer_scale": LAYER_SCALE, "dtype": self.dtype}
-        x = Blocks(self.trunk_depth, self.heads, **blocks, name="trunk")(x)
+        block = BlockOptions(self.heads, epsilon=EPSILON, layer_scale=LAYER_SCALE, dtype=self.dtype)
+        x = Blocks(self.trunk_depth, block, name="trunk")(x)
         features = layer_norm("trunk_norm", self.dtype, EPSILON)(x)
         change = Mlp(width // 2, ENCODING, self.dtype, name="pose")(features)
         if not self.log_variance:

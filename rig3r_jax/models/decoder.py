@@ -1,27 +1,18 @@
 """The multi-view decoder: joint self-attention over all tokens of all images of a sample."""
 
-import typing
-
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from rig3r_jax.models.attention import Attention, dense_attention
-from rig3r_jax.models.layers import Blocks, layer_norm
+from rig3r_jax.models.layers import BlockOptions, Blocks, layer_norm
 
 
 class Decoder(nn.Module):
     """Blocks in three stages that end at the depths L/2, 3L/4 and L which the DPT head reads."""
 
     depth: int
-    heads: int
-    attend: Attention = dense_attention
-    qk_norm: bool = False
+    block: BlockOptions
     positions: np.ndarray | None = None  # (n, 2) rotary positions of the tokens of all views
-    remat: str = "none"
-    unroll: bool = False
-    dtype: typing.Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> list[Float[Array, "b n d"]]:
@@ -29,17 +20,7 @@ class Decoder(nn.Module):
         states = [x]
         ends = (self.depth // 2, 3 * self.depth // 4, self.depth)
         for stage, (start, end) in enumerate(zip((0, *ends), ends, strict=False)):
-            x = Blocks(
-                end - start,
-                self.heads,
-                attend=self.attend,
-                qk_norm=self.qk_norm,
-                positions=self.positions,
-                remat=self.remat,
-                unroll=self.unroll,
-                dtype=self.dtype,
-                name=f"stage{stage}",
-            )(x)
+            x = Blocks(end - start, self.block, self.positions, name=f"stage{stage}")(x)
             states.append(x)
-        states[-1] = layer_norm("norm", self.dtype)(x)
+        states[-1] = layer_norm("norm", self.block.dtype)(x)
         return states

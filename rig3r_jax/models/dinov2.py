@@ -1,5 +1,6 @@
 """DINOv2's vision transformer with register tokens (Darcet et al. 2024): the image encoder of VGGT."""
 
+import dataclasses
 import typing
 
 import flax.linen as nn
@@ -7,10 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rig3r_jax.geometry.numerics import at_least_float32
-from rig3r_jax.models.attention import Attention, dense_attention
-from rig3r_jax.models.layers import TOKENS, Blocks, layer_norm
+from rig3r_jax.models.layers import TOKENS, BlockOptions, Blocks, layer_norm
 from rig3r_jax.models.resize import resize_bicubic
-from rig3r_jax.models.vit import patchify
+from rig3r_jax.models.vit import patch_embedding, patchify
 
 
 def patch_grid(height: int, width: int, patch: int) -> tuple[int, int]:
@@ -51,40 +51,28 @@ class DINOv2(nn.Module):
 
     width: int
     depth: int
-    heads: int
+    block: BlockOptions
     patch: int = 14
     registers: int = 4
     position_grid: int = 37  # patches along a side of the images of its training
-    attend: Attention = dense_attention
-    remat: str = "none"
-    unroll: bool = False
-    dtype: typing.Any = jnp.float32
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b n d"]:
         """Normalised patch tokens, row-major, of images from which ImageNet's mean and deviation are divided out."""
         rows, columns = patch_grid(*images.shape[1:3], self.patch)
-        patches = patchify(images.astype(self.dtype), self.patch)
-        dense = nn.Dense(self.width, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name="patch_embed")
-        x = jnp.concatenate([self._tokens("cls_token", 1, patches), dense(patches)], axis=1)
-        positions = GridPositions(self.width, self.position_grid, at_least_float32(self.dtype), name="positions")
-        x = x + positions(rows, columns).astype(self.dtype)
+        dtype = self.block.dtype
+        patches = patchify(images.astype(dtype), self.patch)
+        x = patch_embedding(self.width, dtype)(patches)
+        x = jnp.concatenate([self._tokens("cls_token", 1, patches), x], axis=1)
+        positions = GridPositions(self.width, self.position_grid, at_least_float32(dtype), name="positions")
+        x = x + positions(rows, columns).astype(dtype)
         if self.registers:  # placed after the positions are added: they have none
             x = jnp.concatenate([x[:, :1], self._tokens("register_tokens", self.registers, x), x[:, 1:]], axis=1)
         x = nn.with_logical_constraint(x, TOKENS)
-        x = Blocks(
-            self.depth,
-            self.heads,
-            attend=self.attend,
-            layer_scale=1.0,
-            remat=self.remat,
-            unroll=self.unroll,
-            dtype=self.dtype,
-            name="blocks",
-        )(x)
-        return layer_norm("norm", self.dtype)(x)[:, 1 + self.registers :]
+        x = Blocks(self.depth, dataclasses.replace(self.block, layer_scale=1.0), name="blocks")(x)
+        return layer_norm("norm", dtype)(x)[:, 1 + self.registers :]
 
     def _tokens(self, name: str, count: int, like: Float[Array, "b n _"]) -> Float[Array, "b {count} d"]:
         """`count` learned tokens, the same for every image."""
         tokens = self.param(name, nn.initializers.normal(0.02), (count, self.width))
-        return jnp.broadcast_to(tokens.astype(self.dtype), (like.shape[0], count, self.width))
+        return jnp.broadcast_to(tokens.astype(self.block.dtype), (like.shape[0], count, self.width))

@@ -1,5 +1,6 @@
 """The transformer block that all models share, and its stacking over layers."""
 
+import dataclasses
 import typing
 from collections.abc import Callable
 
@@ -23,6 +24,25 @@ def layer_norm(name: str, dtype: typing.Any, epsilon: float = 1e-6) -> nn.LayerN
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, name=name)
 
 
+@dataclasses.dataclass(frozen=True)
+class BlockOptions:
+    """How the blocks of a stack compute: one object goes down from the model to every layer."""
+
+    heads: int
+    hidden: int = 0  # width inside the MLP; 0: four times that of the tokens
+    attend: Attention = dense_attention
+    qk_norm: bool = False
+    epsilon: float = 1e-6  # of all norms
+    layer_scale: float = 0.0  # initial factor of the residual branches; 0: none
+    remat: str = "none"  # a key of remat.REMAT_POLICIES
+    unroll: bool = False  # unroll the scan: quicker steps for small models, slower compilation for large ones
+    dtype: typing.Any = jnp.float32
+    axes: tuple[str, ...] = TOKENS
+
+    def norm(self, name: str) -> nn.LayerNorm:
+        return layer_norm(name, self.dtype, self.epsilon)
+
+
 def stack(depth: int, body: Callable, *, unroll: bool = False) -> Callable:
     """`nn.scan` over layers whose parameters and captured intermediates are stacked along axis 0."""
     return nn.scan(
@@ -35,28 +55,22 @@ def stack(depth: int, body: Callable, *, unroll: bool = False) -> Callable:
 
 
 class SelfAttention(nn.Module):
-    heads: int
-    attend: Attention = dense_attention
-    qk_norm: bool = False
+    options: BlockOptions
     positions: np.ndarray | None = None  # (n, 2) grid rows and columns: rotary embedding when given
-    epsilon: float = 1e-6  # of the norms of q and k
-    dtype: typing.Any = jnp.float32
-    axes: tuple[str, ...] = TOKENS
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         """Multi-head self-attention; the rows of `qkv` are q, then k, then v, each head-major."""
-        width = x.shape[-1]
-        qkv = nn.Dense(3 * width, kernel_init=_INIT, dtype=self.dtype, name="qkv")(x)
-        qkv = nn.with_logical_constraint(qkv, self.axes)  # cut as x is, wherever the kernel is cut
-        q, k, v = (part.reshape(*x.shape[:2], self.heads, -1) for part in jnp.split(qkv, 3, axis=-1))
-        if self.qk_norm:
-            q = layer_norm("q_norm", self.dtype, self.epsilon)(q)
-            k = layer_norm("k_norm", self.dtype, self.epsilon)(k)
+        options, width = self.options, x.shape[-1]
+        qkv = nn.Dense(3 * width, kernel_init=_INIT, dtype=options.dtype, name="qkv")(x)
+        qkv = nn.with_logical_constraint(qkv, options.axes)  # cut as x is, wherever the kernel is cut
+        q, k, v = (part.reshape(*x.shape[:2], options.heads, -1) for part in jnp.split(qkv, 3, axis=-1))
+        if options.qk_norm:
+            q, k = options.norm("q_norm")(q), options.norm("k_norm")(k)
         if self.positions is not None:
             q, k = (rotate_by_position(part, self.positions) for part in (q, k))
-        out = self.attend(q, k, v).reshape(x.shape)
-        return nn.Dense(width, kernel_init=_INIT, dtype=self.dtype, name="proj")(out)
+        out = options.attend(q, k, v).reshape(x.shape)
+        return nn.Dense(width, kernel_init=_INIT, dtype=options.dtype, name="proj")(out)
 
 
 class Mlp(nn.Module):
@@ -91,59 +105,32 @@ class LayerScale(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block: x + attention(norm x), then x + mlp(norm x); either branch scaled if asked for."""
 
-    heads: int
-    mlp_ratio: int = 4
-    attend: Attention = dense_attention
-    qk_norm: bool = False
-    positions: np.ndarray | None = None
-    epsilon: float = 1e-6  # of all norms
-    layer_scale: float = 0.0  # initial factor of the branches; 0: none
-    dtype: typing.Any = jnp.float32
-    axes: tuple[str, ...] = TOKENS
+    options: BlockOptions
+    positions: np.ndarray | None = None  # as in SelfAttention
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        attention = SelfAttention(
-            self.heads, self.attend, self.qk_norm, self.positions, self.epsilon, self.dtype, self.axes, name="attn"
-        )
-        mlp = Mlp(self.mlp_ratio * x.shape[-1], x.shape[-1], self.dtype, axes=self.axes, name="mlp")
-        x = x + self._scaled("ls1", attention(layer_norm("norm1", self.dtype, self.epsilon)(x)))
-        x = x + self._scaled("ls2", mlp(layer_norm("norm2", self.dtype, self.epsilon)(x)))
-        return nn.with_logical_constraint(x, self.axes)
+        options, width = self.options, x.shape[-1]
+        attention = SelfAttention(options, self.positions, name="attn")
+        mlp = Mlp(options.hidden or 4 * width, width, options.dtype, axes=options.axes, name="mlp")
+        x = x + self._scaled("ls1", attention(options.norm("norm1")(x)))
+        x = x + self._scaled("ls2", mlp(options.norm("norm2")(x)))
+        return nn.with_logical_constraint(x, options.axes)
 
     def _scaled(self, name: str, branch: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        return LayerScale(self.layer_scale, self.dtype, name=name)(branch) if self.layer_scale else branch
+        initial = self.options.layer_scale
+        return LayerScale(initial, self.options.dtype, name=name)(branch) if initial else branch
 
 
 class Blocks(nn.Module):
     """`depth` blocks in a row by one scan: parameters are stacked along axis 0, compiled once."""
 
     depth: int
-    heads: int
-    mlp_ratio: int = 4
-    attend: Attention = dense_attention
-    qk_norm: bool = False
-    positions: np.ndarray | None = None
-    epsilon: float = 1e-6
-    layer_scale: float = 0.0
-    remat: str = "none"  # a key of remat.REMAT_POLICIES
-    unroll: bool = False  # unroll the scan: quicker steps for small models, slower compilation for large ones
-    dtype: typing.Any = jnp.float32
-    axes: tuple[str, ...] = TOKENS
+    options: BlockOptions
+    positions: np.ndarray | None = None  # as in SelfAttention
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        block = rematerialised(Block, self.remat)(
-            self.heads,
-            self.mlp_ratio,
-            self.attend,
-            self.qk_norm,
-            self.positions,
-            self.epsilon,
-            self.layer_scale,
-            self.dtype,
-            self.axes,
-            name="block",
-        )
-        scan = stack(self.depth, lambda module, carry, _: (module(carry), None), unroll=self.unroll)
+        block = rematerialised(Block, self.options.remat)(self.options, self.positions, name="block")
+        scan = stack(self.depth, lambda module, carry, _: (module(carry), None), unroll=self.options.unroll)
         return scan(block, x, None)[0]

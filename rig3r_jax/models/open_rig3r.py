@@ -12,26 +12,10 @@ from jaxtyping import Array, Float
 
 from rig3r_jax.geometry.numerics import matmul, safe_normalize
 from rig3r_jax.models.dpt import upsample_aligned
-from rig3r_jax.models.layers import Mlp, SelfAttention, layer_norm
+from rig3r_jax.models.layers import Block, BlockOptions, Mlp, layer_norm
 from rig3r_jax.models.vit import patchify
 
 _DECODER_EPSILON = 1e-5  # of the decoder's norms and of the encoder's second one; the ViT has 1e-6
-
-
-class Layer(nn.Module):
-    """`layers.Block` with a hidden width that need not be a multiple of the width."""
-
-    heads: int
-    hidden: int
-    epsilon: float
-    dtype: typing.Any
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        attention = SelfAttention(self.heads, dtype=self.dtype, name="attn")
-        x = x + attention(layer_norm("norm1", self.dtype, self.epsilon)(x))
-        mlp = Mlp(self.hidden, x.shape[-1], self.dtype, name="mlp")
-        return x + mlp(layer_norm("norm2", self.dtype, self.epsilon)(x))
 
 
 class ViT(nn.Module):
@@ -41,22 +25,21 @@ class ViT(nn.Module):
     patch: int
     width: int
     depth: int
-    heads: int
-    hidden: int
-    dtype: typing.Any
+    block: BlockOptions
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b n d"]:
-        x = nn.Dense(self.width, dtype=self.dtype, name="patch_embed")(patchify(images, self.patch))
+        dtype = self.block.dtype
+        x = nn.Dense(self.width, dtype=dtype, name="patch_embed")(patchify(images, self.patch))
         zeros, init = nn.initializers.zeros, nn.initializers.normal(0.02)
-        class_token = self.param("class_token", zeros, (self.width,)).astype(self.dtype)
+        class_token = self.param("class_token", zeros, (self.width,)).astype(dtype)
         x = jnp.concatenate([jnp.broadcast_to(class_token, (x.shape[0], 1, self.width)), x], axis=1)
-        x = x + self.param("offset", zeros, (self.width,)).astype(self.dtype)  # the same for all tokens, zero there
-        x = x + self.param("positions", init, (1 + (self.image_size // self.patch) ** 2, self.width)).astype(self.dtype)
+        x = x + self.param("offset", zeros, (self.width,)).astype(dtype)  # the same for all tokens, zero there
+        x = x + self.param("positions", init, (1 + (self.image_size // self.patch) ** 2, self.width)).astype(dtype)
         for index in range(self.depth):
-            x = Layer(self.heads, self.hidden, 1e-6, self.dtype, name=f"layer{index}")(x)
-        x = layer_norm("ln", self.dtype)(x)
-        return layer_norm("norm", self.dtype, _DECODER_EPSILON)(x[:, 1:])
+            x = Block(self.block, name=f"layer{index}")(x)
+        x = layer_norm("ln", dtype)(x)
+        return layer_norm("norm", dtype, _DECODER_EPSILON)(x[:, 1:])
 
 
 class ResidualUnit(nn.Module):
@@ -143,19 +126,15 @@ class OpenRig3R(nn.Module):
             self.patch,
             self.width,
             self.encoder_depth,
-            self.encoder_heads,
-            self.encoder_hidden,
-            self.dtype,
+            BlockOptions(self.encoder_heads, self.encoder_hidden, dtype=self.dtype),
             name="encoder",
         )(images)
         extra = self._metadata_tokens(batch, cam2rig)
         x = jnp.concatenate([extra, tokens.reshape(batch, -1, self.width)], axis=1)
+        block = BlockOptions(self.decoder_heads, self.decoder_hidden, epsilon=_DECODER_EPSILON, dtype=self.dtype)
         for index in range(self.decoder_depth):
-            layer = Layer(
-                self.decoder_heads, self.decoder_hidden, _DECODER_EPSILON, self.dtype, name=f"decoder_layer{index}"
-            )
-            x = layer(x)
-        x = layer_norm("decoder_norm", self.dtype, _DECODER_EPSILON)(x[:, extra.shape[1] :])
+            x = Block(block, name=f"decoder_layer{index}")(x)
+        x = block.norm("decoder_norm")(x[:, extra.shape[1] :])
         features = x.reshape(batch, views, -1, self.width)
 
         grid = self.image_size // self.patch

@@ -1,5 +1,6 @@
 """Rig3R: images of a rig, with or without metadata, to points, pose rays and rig rays."""
 
+import dataclasses
 import typing
 
 import flax.linen as nn
@@ -13,6 +14,7 @@ from rig3r_jax.models.attention import Attention, chunked_attention, select_atte
 from rig3r_jax.models.decoder import Decoder
 from rig3r_jax.models.dpt import ChunkedDPTHead
 from rig3r_jax.models.heads import LinearPointHead, RayHead, points_and_confidence
+from rig3r_jax.models.layers import BlockOptions
 from rig3r_jax.models.positions import grid_positions
 from rig3r_jax.models.remat import REMAT_POLICIES
 from rig3r_jax.models.rig_embedding import RigEmbedding
@@ -58,11 +60,9 @@ class Rig3R(nn.Module):
         batch, count, height, width = views.images.shape[:4]
         rows, columns = height // self.patch, width // self.patch
         images = (to_unit_range(views.images, at_least_float32(self.dtype)) - 0.5) / 0.5
-        layers = {"remat": self.remat, "unroll": self.unroll, "dtype": self.dtype}
-
-        tokens = Encoder(
-            self.width, self.encoder_depth, self.heads, self.patch, self.position, self.attend, **layers, name="encoder"
-        )(images.reshape(batch * count, height, width, 3))
+        block = BlockOptions(self.heads, attend=self.attend, remat=self.remat, unroll=self.unroll, dtype=self.dtype)
+        encoder = Encoder(self.width, self.encoder_depth, self.patch, block, self.position, name="encoder")
+        tokens = encoder(images.reshape(batch * count, height, width, 3))
         decoder_width = self.decoder_width or self.width
         if decoder_width != self.width:
             tokens = nn.Dense(decoder_width, dtype=self.dtype, name="decoder_embed")(tokens)
@@ -71,8 +71,8 @@ class Rig3R(nn.Module):
         tokens = tokens + embedding(views.metadata, rows, columns, height, width)
 
         rotary = np.tile(grid_positions(rows, columns), (count, 1)) if self.position == "rope" else None
-        attend = self.attend_jointly or self.attend
-        decoder = Decoder(self.decoder_depth, self.heads, attend, self.qk_norm, rotary, **layers, name="decoder")
+        block = dataclasses.replace(block, attend=self.attend_jointly or self.attend, qk_norm=self.qk_norm)
+        decoder = Decoder(self.decoder_depth, block, rotary, name="decoder")
         levels = decoder(tokens.reshape(batch, count * rows * columns, -1))
         levels = [
             nn.with_logical_constraint(level.reshape(batch, count, rows * columns, -1), VIEWS) for level in levels

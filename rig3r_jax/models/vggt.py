@@ -16,6 +16,7 @@ from rig3r_jax.models.attention import Attention, chunked_attention, select_atte
 from rig3r_jax.models.camera_head import CameraEstimate, CameraHead
 from rig3r_jax.models.dinov2 import patch_grid
 from rig3r_jax.models.dpt import ChunkedDPTHead
+from rig3r_jax.models.layers import BlockOptions
 from rig3r_jax.models.remat import REMAT_POLICIES
 from rig3r_jax.models.rig3r import to_unit_range
 
@@ -102,18 +103,14 @@ class VGGT(nn.Module):
         return Aggregator(
             self.width,
             self.depth,
-            self.heads,
             self.levels,
             self.encoder_depth,
             self.encoder_heads,
+            BlockOptions(self.heads, attend=self.attend, remat=self.remat, unroll=self.unroll, dtype=self.dtype),
             self.patch,
             self.registers,
             self.encoder_registers,
             self.position_grid,
-            attend=self.attend,
-            remat=self.remat,
-            unroll=self.unroll,
-            dtype=self.dtype,
             name="aggregator",
         )
 

@@ -1,5 +1,6 @@
 """The image encoder: a ViT whose weights are shared over all images."""
 
+import dataclasses
 import typing
 
 import flax.linen as nn
@@ -7,8 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rig3r_jax.geometry.numerics import at_least_float32
-from rig3r_jax.models.attention import Attention, dense_attention
-from rig3r_jax.models.layers import PATCHES, Blocks, layer_norm
+from rig3r_jax.models.layers import PATCHES, BlockOptions, Blocks, layer_norm
 from rig3r_jax.models.positions import grid_positions, grid_sincos
 
 
@@ -26,39 +26,29 @@ def unpatchify(tokens: Float[Array, "*b n p"], rows: int, columns: int, channels
     return jnp.swapaxes(x, -4, -3).reshape(*tokens.shape[:-2], rows * side, columns * side, channels)
 
 
+def patch_embedding(width: int, dtype: typing.Any) -> nn.Dense:
+    """The linear layer from patches to tokens."""
+    return nn.Dense(width, kernel_init=nn.initializers.xavier_uniform(), dtype=dtype, name="patch_embed")
+
+
 class Encoder(nn.Module):
     """Patch embedding, positions, blocks, norm."""
 
     width: int
     depth: int
-    heads: int
     patch: int
+    block: BlockOptions
     position: str = "sincos"  # added to the tokens; "rope": RoPE100 inside attention, as DUSt3R's encoder; "none"
-    attend: Attention = dense_attention
-    remat: str = "none"
-    unroll: bool = False
-    dtype: typing.Any = jnp.float32
 
     @nn.compact
     def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b n d"]:
         """Tokens of images in [-1, 1]."""
+        dtype = self.block.dtype
         rows, columns = images.shape[1] // self.patch, images.shape[2] // self.patch
-        patches = patchify(images.astype(self.dtype), self.patch)
-        x = nn.Dense(self.width, kernel_init=nn.initializers.xavier_uniform(), dtype=self.dtype, name="patch_embed")(
-            patches
-        )
+        x = patch_embedding(self.width, dtype)(patchify(images.astype(dtype), self.patch))
         if self.position == "sincos":
-            x = x + grid_sincos(rows, columns, self.width, at_least_float32(self.dtype)).astype(self.dtype)
+            x = x + grid_sincos(rows, columns, self.width, at_least_float32(dtype)).astype(dtype)
         x = nn.with_logical_constraint(x, PATCHES)
-        x = Blocks(
-            self.depth,
-            self.heads,
-            attend=self.attend,
-            positions=grid_positions(rows, columns) if self.position == "rope" else None,
-            remat=self.remat,
-            unroll=self.unroll,
-            dtype=self.dtype,
-            axes=PATCHES,
-            name="blocks",
-        )(x)
-        return layer_norm("norm", self.dtype)(x)
+        positions = grid_positions(rows, columns) if self.position == "rope" else None
+        x = Blocks(self.depth, dataclasses.replace(self.block, axes=PATCHES), positions, name="blocks")(x)
+        return layer_norm("norm", dtype)(x)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from numpy.typing import DTypeLike
 
 from rig3r_jax.models.dinov2 import DINOv2
+from rig3r_jax.models.layers import BlockOptions
 from rig3r_jax.weights.engine import (
     PATCH,
     Entry,
@@ -130,7 +131,7 @@ def wanted(fields: Mapping) -> dict:
     model = DINOv2(
         fields["width"],
         fields["encoder_depth"],
-        heads=1,
+        BlockOptions(heads=1),
         patch=fields["patch"],
         registers=fields["encoder_registers"],
         position_grid=fields["position_grid"],

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import DTypeLike
 
+from rig3r_jax.models.layers import BlockOptions
 from rig3r_jax.models.vit import Encoder
 from rig3r_jax.weights.engine import (
     CONV_TRANSPOSE,
@@ -107,5 +108,5 @@ def export_tensors(params: Mapping, metadata: Mapping[str, str]) -> dict[str, np
 def _wanted(width: int, depth: int, patch: int) -> dict:
     """Shapes of the encoder's parameters; the number of heads has no part in them."""
     images = jax.ShapeDtypeStruct((1, patch, patch, 3), jnp.float32)
-    encoder = Encoder(width, depth, heads=1, patch=patch, position="none")
+    encoder = Encoder(width, depth, patch, BlockOptions(heads=1), "none")
     return jax.eval_shape(encoder.init, jax.random.key(0), images)["params"]

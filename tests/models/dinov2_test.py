@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from rig3r_jax.models.dinov2 import DINOv2, GridPositions, patch_grid
+from rig3r_jax.models.layers import BlockOptions
 
-FIELDS = {"width": 24, "depth": 2, "heads": 2, "patch": 4, "registers": 3, "position_grid": 3}
+FIELDS = {"width": 24, "depth": 2, "block": BlockOptions(2), "patch": 4, "registers": 3, "position_grid": 3}
 
 
 def _random(shapes):

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rig3r_jax.models.open_rig3r import Layer, OpenRig3R, PointHead
+from rig3r_jax.models.layers import Block, BlockOptions
+from rig3r_jax.models.open_rig3r import OpenRig3R, PointHead
 from rig3r_jax.weights.files import read_tensors
 from rig3r_jax.weights.open_rig3r import convert_tensors
 
@@ -66,7 +67,7 @@ def test_layer_is_a_pre_norm_transformer_layer():
         "norm2": norm(theirs.norm2),
         "mlp": {"fc1": linear(theirs.linear1), "fc2": linear(theirs.linear2)},
     }
-    ours = Layer(3, 20, 1e-3, jnp.float32).apply({"params": params}, jnp.asarray(x.numpy()))
+    ours = Block(BlockOptions(3, 20, epsilon=1e-3)).apply({"params": params}, jnp.asarray(x.numpy()))
     np.testing.assert_allclose(ours, expected, atol=1e-5, rtol=1e-5)
 
 

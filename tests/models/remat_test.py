@@ -10,7 +10,7 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo as fused
 
 from rig3r_jax.models.attention import select_attention
-from rig3r_jax.models.layers import Blocks
+from rig3r_jax.models.layers import BlockOptions, Blocks
 from rig3r_jax.models.remat import FUSED_KERNELS, REMAT_POLICIES, kept_bytes, repeated_linear, repeats_attention
 
 TOKENS, WIDTH, HEADS, DEPTH = 808, 64, 4, 3  # more tokens than one chunk of queries, and no multiple of it
@@ -27,12 +27,12 @@ class Cost:
 
 def blocks(attention: str, policy: str, dtype=jnp.float32, **fields) -> Blocks:
     attend = select_attention(attention, backend="cpu", dtype=dtype)
-    return Blocks(DEPTH, HEADS, attend=attend, remat=policy, dtype=dtype, **fields)
+    return Blocks(DEPTH, BlockOptions(HEADS, attend=attend, remat=policy, dtype=dtype, **fields))
 
 
 def cost(model: Blocks) -> Cost:
     """What a step keeps and runs, from its traced program."""
-    x = jax.ShapeDtypeStruct((1, TOKENS, WIDTH), model.dtype)
+    x = jax.ShapeDtypeStruct((1, TOKENS, WIDTH), model.options.dtype)
     params = jax.eval_shape(model.init, jax.random.key(0), x)
     residuals = jax.tree.leaves(jax.eval_shape(lambda p, x: jax.vjp(model.apply, p, x)[1], params, x))
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in residuals if TOKENS in leaf.shape)

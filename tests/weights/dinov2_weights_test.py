@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rig3r_jax.models.dinov2 import DINOv2
+from rig3r_jax.models.layers import BlockOptions
 from rig3r_jax.models.vggt import build_vggt
 from rig3r_jax.weights.dinov2 import convert_tensors, export_tensors, fields_from_shapes
 from rig3r_jax.weights.engine import ConversionError, flatten
@@ -64,7 +65,7 @@ def test_round_trip_is_exact(timm: bool, registers: int):
 
 def test_both_names_are_the_same_network():
     images = jnp.asarray(np.random.default_rng(1).normal(size=(2, 8, 16, 3)), jnp.float32)
-    model = DINOv2(WIDTH, DEPTH, 2, PATCH, REGISTERS, GRID)
+    model = DINOv2(WIDTH, DEPTH, BlockOptions(2), PATCH, REGISTERS, GRID)
     outs = []
     for timm in (False, True):
         params, _ = convert_tensors(_tensors(timm), encoder_heads=2)

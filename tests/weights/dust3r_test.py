@@ -9,6 +9,7 @@ import pytest
 from batches import random_batch
 
 from rig3r_jax.models.dpt import DPTHead
+from rig3r_jax.models.layers import BlockOptions
 from rig3r_jax.models.rig3r import build
 from rig3r_jax.models.vit import Encoder
 from rig3r_jax.weights import dust3r
@@ -36,7 +37,7 @@ def test_golden_encoder_forward(shared, position, case):
     fields = {"width": meta["dim"], "encoder_depth": meta["depth"], "heads": meta["heads"], "patch": 16}
     assert json.loads(metadata["fields"]) == fields
     assert json.loads(metadata["requires"]) == {"position": "rope", "patch": 16, "heads": meta["heads"]}
-    encoder = Encoder(meta["dim"], meta["depth"], meta["heads"], meta["patch"], position)
+    encoder = Encoder(meta["dim"], meta["depth"], meta["patch"], BlockOptions(meta["heads"]), position)
     images = np.load(folder / "inputs.npz")["img"].transpose(0, 2, 3, 1)
     out = encoder.apply({"params": params["encoder"]}, jnp.asarray(images))
     close(out, np.load(folder / "outputs.npz")[f"{case}/enc_norm"])

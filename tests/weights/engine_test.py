@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rig3r_jax.models.layers import Blocks
+from rig3r_jax.models.layers import BlockOptions, Blocks
 from rig3r_jax.models.vit import patchify
 from rig3r_jax.weights import engine
 from rig3r_jax.weights.engine import ConversionError, Entry, Table, block_entries, convert, export
@@ -58,7 +58,7 @@ def test_layouts_mean_the_same_layer():
 
 def stack(depth=3):
     """A small stack of blocks: its table, the tensors of its PyTorch names, the shapes of its parameters."""
-    model = Blocks(depth, heads=2, qk_norm=True, layer_scale=0.1)
+    model = Blocks(depth, BlockOptions(2, qk_norm=True, layer_scale=0.1))
     shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 2, 8), jnp.float32))["params"]
     entries = [
         entry

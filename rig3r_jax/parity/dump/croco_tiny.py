@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rig3r_jax.models.attention import dense_attention
-from rig3r_jax.models.layers import Mlp, SelfAttention, layer_norm
+from rig3r_jax.models.layers import BlockOptions, Mlp, SelfAttention, layer_norm
 from rig3r_jax.models.positions import grid_positions, grid_sincos, rotate_by_position
 from rig3r_jax.models.vit import Encoder, patchify
 from rig3r_jax.parity.compare import Comparison, Skipped
@@ -45,7 +45,8 @@ def _model(dump: Dump, dtype: np.dtype) -> tuple[Encoder, Table, dict]:
     if other:
         raise ValueError(f"meta.json describes another encoder than ours: {'; '.join(other)}; write a dump of DUSt3R's")
     width, _, patch, _ = tensors["patch_embed.proj.weight"].shape
-    encoder = Encoder(width, stacked_depth(tensors, "enc_blocks"), meta["heads"], patch, "none", dtype=dtype)
+    block = BlockOptions(meta["heads"], dtype=dtype)
+    encoder = Encoder(width, stacked_depth(tensors, "enc_blocks"), patch, block, "none")
     table = encoder_table(encoder.depth)
     image = jax.ShapeDtypeStruct((1, patch, patch, 3), dtype)
     params = convert(tensors, table, {"encoder": wanted(encoder.init, dtype, image)})
@@ -75,7 +76,7 @@ def _outputs(dump: Dump, theirs: Archive, dtype: np.dtype) -> Results:
         if position == "none":
             ours[f"{case}/timm_forward_features"] = tokens
         if position == "rope":
-            ours |= _inside_a_block(captured["blocks"]["block"], encoder.heads, positions)
+            ours |= _inside_a_block(captured["blocks"]["block"], encoder.block.heads, positions)
             if "grad/proj" in theirs:
                 proj = jnp.asarray(theirs["grad/proj"], dtype)
                 ours |= _gradients(encoder.clone(position=position), table, params, images, proj)
@@ -165,7 +166,7 @@ class DecoderBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"], y: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        attention = SelfAttention(self.heads, positions=self.positions, dtype=self.dtype, name="attn")
+        attention = SelfAttention(BlockOptions(self.heads, dtype=self.dtype), self.positions, name="attn")
         x = x + attention(layer_norm("norm1", self.dtype)(x))
         y = layer_norm("norm_y", self.dtype)(y)
         x = x + self._cross_attention(layer_norm("norm2", self.dtype)(x), y)
