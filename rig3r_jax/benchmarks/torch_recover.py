@@ -26,7 +26,8 @@ def recover_camera(
     along = together[..., None] * torch.stack([x, y], dim=-1) ** 2
     normal = torch.einsum("...rci,...rcj,...rc->...ij", along, along, weights)
     right = torch.einsum("...rci,...rc,...rc->...i", along, apart, weights)
-    inverse_squares = torch.linalg.solve_ex(normal, right).result.clamp(min=1e-6)
+    usable = torch.linalg.det(normal)[..., None] > 0  # else rays tell no two focal lengths: 1, as in `geometry.recover`
+    inverse_squares = torch.where(usable, torch.linalg.solve_ex(normal, right).result, 1.0).clamp(min=1e-6)
     focal = torch.tensor([width / 2, height / 2], dtype=dtype, device=device) / inverse_squares.sqrt()
 
     half = torch.stack([x * width / 2, y * height / 2], dim=-1)

@@ -160,15 +160,15 @@ class TorchInference(Contestant):
     def build(self, compiler: Callable) -> None:
         model = self.held_model = self._model().eval()
         height, width = self.views.images.shape[2:4]
+        patch, rays = self.twin.fields["patch"], self.twin.fields["rays_per_patch"]
+        rows, cols = (cell_pixels(side, side // patch * rays).tolist() for side in (height, width))
 
         def infer(views: Views):
             out, cameras = model(views), []
+            on_image = views.image_mask[..., rows, :][..., cols, None]  # rays of padding count for nothing
             for name in ("pose", "rig"):
-                directions = out[f"{name}_directions"]
-                rows, cols = directions.shape[-3:-1]
-                rows, cols = cell_pixels(height, rows).tolist(), cell_pixels(width, cols).tolist()
-                on_image = views.image_mask[..., rows, :][..., cols]  # rays of padding count for nothing
-                cameras.append(recover_camera(directions * on_image[..., None], out[f"{name}_center"], height, width))
+                directions = out[f"{name}_directions"] * on_image
+                cameras.append(recover_camera(directions, out[f"{name}_center"], height, width))
             return out["points"], out["confidence"], *cameras
 
         self.held_infer = compiler(infer)
