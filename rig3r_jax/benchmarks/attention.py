@@ -2,14 +2,13 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rig3r_jax.benchmarks.result import format_rows, save_result
-from rig3r_jax.benchmarks.setting import out_of_memory, prepare, result_name
+from rig3r_jax.benchmarks.result import Row, format_rows, result_name, write_result
+from rig3r_jax.benchmarks.setting import out_of_memory, prepare
 from rig3r_jax.benchmarks.timing import time_device
 from rig3r_jax.models.attention import IMPLEMENTATIONS, dense_attention
 
@@ -40,9 +39,9 @@ def command(options: argparse.Namespace, _: Sequence[str]) -> int:
         for kernel in _kernels(options, dtype):
             rows.append(_row(shape, f"torch SDPA {kernel}", dtype, _theirs(kernel, arrays, dtype), expected, options))
     print(HOW, format_rows(rows), sep="\n\n")
-    if options.out:
-        settings = {"shapes": [list(shape) for shape in shapes], "dtype": dtype, "notes": [HOW]}
-        print(f"\n{save_result(Path(options.out), result_name(options, dtype), settings, rows)}")
+    write_result(
+        options, result_name("attention", options, dtype), {"shapes": shapes, "dtype": dtype, "notes": [HOW]}, rows
+    )
     return 0 if any(row["forward ms"] for row in rows) else 1
 
 
@@ -70,7 +69,7 @@ def reference(arrays: Sequence[np.ndarray], dtype: str) -> np.ndarray:
         return np.asarray(jax.jit(dense_attention)(q[:, :_CHECKED], k, v))
 
 
-def _row(shape: Shape, name: str, dtype: str, make: Callable, expected: np.ndarray, options) -> dict:
+def _row(shape: Shape, name: str, dtype: str, make: Callable, expected: np.ndarray, options: argparse.Namespace) -> Row:
     """One implementation at one shape; what cannot run says why."""
     row = {"b,n,k,d": ",".join(map(str, shape)), "attention": name, "dtype": dtype, "forward ms": None}
     operations = 4.0 * shape[0] * shape[1] ** 2 * shape[2] * shape[3]
@@ -79,8 +78,8 @@ def _row(shape: Shape, name: str, dtype: str, make: Callable, expected: np.ndarr
         clock = {"repeats": options.repeats, "warmup": options.warmup, "wait": wait}
         seconds = time_device(forward, **clock).median
         row["forward ms"], row["forward TFLOP/s"] = 1e3 * seconds, operations / seconds / 1e12
-        found = to_host(forward())[:, :_CHECKED]
-        row["error"] = float(np.abs(found - expected).max() / np.abs(expected).max())
+        out = to_host(forward())[:, :_CHECKED]
+        row["error"] = float(np.abs(out - expected).max() / np.abs(expected).max())
         seconds = time_device(both, **clock).median
         row["both ms"], row["both TFLOP/s"] = 1e3 * seconds, 3.5 * operations / seconds / 1e12
     except Exception as error:  # every framework has its own way to say that a kernel does not take these arrays

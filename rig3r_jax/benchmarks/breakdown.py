@@ -58,7 +58,7 @@ def format_breakdown(rows: list[dict]) -> str:
 
 def time_part(part: Part, repeats: int) -> tuple[float, float]:
     """Seconds of one forward call, which keeps what the backward pass wants, and of one backward call."""
-    forward = jax.jit(lambda given, fixed: jax.vjp(lambda given: part.function(given, fixed), given))
+    forward = jax.jit(lambda x, fixed: jax.vjp(lambda x: part.function(x, fixed), x))
     forward = forward.lower(part.differentiated, part.fixed).compile()
     out, pullback = forward(part.differentiated, part.fixed)
     backward = jax.jit(lambda pullback, cotangent: pullback(cotangent)).lower(pullback, out).compile()
@@ -71,8 +71,6 @@ def _row(part: Part, forward: float, backward: float) -> dict:
     seconds = part.times * (forward + backward)
     operations = part.times * part.operations * (1 + part.backward_over_forward)
     work = operations or part.times * part.bytes
-    ceiling, source = part.ceiling()
-    scale, unit = (1e12, "TFLOP/s") if operations else (1e9, "GB/s")
     return {
         "part": part.name,
         "calls": part.times,
@@ -81,10 +79,18 @@ def _row(part: Part, forward: float, backward: float) -> dict:
         "ms/step": 1e3 * seconds,
         "TFLOP": operations / 1e12 if operations else None,
         "GB": None if operations else work / 1e9,
-        "rate": work / seconds / scale,
+        **_rate(work / seconds, "TFLOP/s" if operations else "GB/s", *part.ceiling()),
+    }
+
+
+def _rate(rate: float, unit: str, ceiling: float, source: str) -> dict:
+    """A rate per second, of operations or bytes, against its ceiling."""
+    scale = {"TFLOP/s": 1e12, "GB/s": 1e9}[unit]
+    return {
+        "rate": rate / scale,
         "ceiling": ceiling / scale,
         "unit": unit,
-        "of ceiling %": 100 * work / seconds / ceiling,
+        "of ceiling %": 100 * rate / ceiling,
         "ceiling from": source,
     }
 
@@ -151,15 +157,11 @@ def _optimizer(setting: Setting, params: PyTree, repeats: int) -> dict:
     seconds = time_device(call, repeats=repeats).median / config.mesh.fsdp
     passes = 7 + bool(config.optimizer.clip_norm) + 2 * bool(config.optimizer.ema_decay)  # p m v g in, p m v out; norm
     count = sum(x.size for x in jax.tree.leaves(grads)) / config.mesh.fsdp
-    moved, ceiling = 4.0 * passes * count, copy_rate()
+    moved = 4.0 * passes * count
     return {
         "part": "optimizer",
         "calls": 1,
         "ms/step": 1e3 * seconds,
         "GB": moved / 1e9,
-        "rate": moved / seconds / 1e9,
-        "ceiling": ceiling / 1e9,
-        "unit": "GB/s",
-        "of ceiling %": 100 * moved / seconds / ceiling,
-        "ceiling from": "copy",
+        **_rate(moved / seconds, "GB/s", copy_rate(), "copy"),
     }

@@ -3,9 +3,11 @@
 import dataclasses
 import gc
 import time
+import types
 import typing
 from collections.abc import Callable, Sequence
 
+from rig3r_jax.benchmarks.result import Row
 from rig3r_jax.benchmarks.setting import out_of_memory
 from rig3r_jax.benchmarks.timing import Timing
 
@@ -44,6 +46,42 @@ class Result:
     compile_seconds: float  # the first call, less a usual one
     peak_bytes: int | None
     remark: str = ""
+
+
+def contest_rows(
+    results: Sequence[Result],
+    what: str,
+    unit: str,
+    rates: Callable[[float], Row],
+    labels: Row = types.MappingProxyType({}),
+) -> list[Row]:
+    """One row per contestant; `peer / ours` above 1 says that the first, ours, is faster.
+
+    Args:
+        results: ours first.
+        what: title of the column of names.
+        unit: title of the column of seconds; None there, with a remark, for one that did not run.
+        rates: columns made of the seconds of a call.
+        labels: columns that come first.
+    """
+    rows, first = [], results[0].timing
+    for result in results:
+        row = {**labels, what: result.name, unit: None}
+        if result.timing is None:
+            rows.append({**row, "remark": result.remark})
+            continue
+        seconds = result.timing.median
+        row |= {
+            unit: seconds,
+            "spread %": 100 * result.timing.spread,
+            **rates(seconds),
+            "compile s": result.compile_seconds,
+            "peak GB": None if result.peak_bytes is None else result.peak_bytes / 1e9,
+        }
+        if len(results) > 1:
+            row["peer / ours"] = seconds / first.median if first else None
+        rows.append(row)
+    return rows
 
 
 def run_contest(

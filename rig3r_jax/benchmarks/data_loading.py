@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from rig3r_jax.benchmarks.result import Row, format_rows, save_result
+from rig3r_jax.benchmarks.result import Row, format_rows, write_result
 from rig3r_jax.data import augment, pipeline, placement, record_source
 from rig3r_jax.data.build import build_records, parse_settings
 from rig3r_jax.data.cache import CachedSource
@@ -119,13 +119,12 @@ def command(options: argparse.Namespace, rest: list[str]) -> int:
     print(f"\n{HOST_CORES} such cores, by the lowest of these: {host:,.0f} images/s, {times}")
     print(f"one process, on any number of threads: at most {1e3 / held:,.0f} images/s, were Python's lock held all the")
     print(f"time but for: {', '.join(UNLOCKED)}")
-    if options.out:
-        given = {"source": source, "options": settings, "records": options.records, "samples": options.samples}
-        given |= {"views": sampling.num_views, "size": sampling.image_size, "batch": batch, "cache_gigabytes": cache}
-        name = options.name or f"data_{source}_{sampling.image_size}"
-        more = {"stages": stages, "images_per_second_per_core": alone, "host_images_per_second": host}
-        more |= {"one_process_at_most": 1e3 / held, "target": TARGET}
-        print(f"written: {save_result(Path(options.out), name, given, loaders, **more)}")
+    record = {"source": source, "options": settings, "records": options.records, "samples": options.samples}
+    record |= {"views": sampling.num_views, "size": sampling.image_size, "batch": batch, "cache_gigabytes": cache}
+    name = options.name or f"data_{source}_{sampling.image_size}"
+    more = {"stages": stages, "images_per_second_per_core": alone, "host_images_per_second": host}
+    more |= {"one_process_at_most": 1e3 / held, "target": TARGET}
+    write_result(options, name, record, loaders, **more)
     return 0
 
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 
-import numpy as np
+from rig3r_jax.benchmarks.hlo_groups import replica_groups
 
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "s64": 8, "u64": 8, "f64": 8}  # else 4
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
@@ -99,8 +99,8 @@ class Program:
             if header := re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{\s*$", line):
                 current = self.computations[header.group(2)] = {}
                 self.entry = header.group(2) if header.group(1) else self.entry
-            elif found := _LINE.match(line):
-                root, name, shape, opcode, rest = found.groups()
+            elif match := _LINE.match(line):
+                root, name, shape, opcode, rest = match.groups()
                 inside, attributes = _split_operands(rest)
                 operands = (inside,) if opcode in ("constant", "parameter") else re.findall(r"%([\w.\-]+)", inside)
                 current[name] = Instruction(name, opcode, shape, tuple(operands), attributes, bool(root))
@@ -126,8 +126,8 @@ class Program:
         Raises:
             ValueError: where neither the compiler says so nor the condition compares with a constant.
         """
-        if known := loop.attribute(r'known_trip_count":\{"n":"(\d+)"'):
-            return int(known)
+        if trips := loop.attribute(r'known_trip_count":\{"n":"(\d+)"'):
+            return int(trips)
         condition = self.computations[loop.attribute(r"condition=%?([\w.\-]+)")]
         root = next(instruction for instruction in condition.values() if instruction.is_root)
         bounds = [condition[name].operands[0] for name in root.operands if condition[name].opcode == "constant"]
@@ -196,58 +196,6 @@ def ring_factor(kind: str, size: int) -> float:
     if kind in ("collective-permute", "collective-broadcast"):
         return 1.0
     return (2.0 if kind == "all-reduce" else 1.0) * (size - 1) / size
-
-
-def replica_groups(attributes: str, devices: int) -> tuple[tuple[int, ...], ...]:
-    """The groups of devices of a collective, in any of the ways that XLA writes them.
-
-    Raises:
-        ValueError: for another way.
-    """
-    if pairs := re.search(r"source_target_pairs=\{(\{.*?\})\}", attributes):
-        return tuple(tuple(map(int, pair.split(","))) for pair in re.findall(r"\{([\d,]+)\}", pairs.group(1)))
-    if re.search(r"replica_groups=\{\}", attributes) or "replica_groups=" not in attributes:
-        return (tuple(range(devices)),)
-    if lists := re.search(r"replica_groups=\{(\{.*?\})\}", attributes):
-        return tuple(tuple(map(int, group.split(","))) for group in re.findall(r"\{([\d,]+)\}", lists.group(1)))
-    if iota := re.search(r"replica_groups=\[([\d,]+)\](<=\S*?\](?:T\([\d,]+\))?)", attributes):
-        shape = _numbers(iota.group(1))
-        return _rows(_iota(iota.group(2)).reshape(shape), shape[-1])
-    if mesh := re.search(r"replica_groups=mesh\[(.*?)\](?:, device_ids=\((.*?\))\))? \{(.*?)\}", attributes):
-        return _mesh_groups(*mesh.groups())
-    raise ValueError(f"replica groups in an unknown form: {attributes[:200]}")
-
-
-def _mesh_groups(mesh: str, order: str | None, chosen: str) -> tuple[tuple[int, ...], ...]:
-    """Groups along some axes of a mesh `'a'=2,'b'=4`; a part `'b':(2)2` is the inner half of an axis of 4."""
-    sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", mesh)}
-    total = math.prod(sizes.values())
-    ids = np.arange(total) if order is None else _iota("<=" + order).reshape(-1)
-    shape, names = [], []  # axes, cut in (before, part, after) where only a part is chosen
-    parts = {name: (int(pre), int(size)) for name, pre, size in re.findall(r"'([^']+)':\((\d+)\)(\d+)", chosen)}
-    whole = set(re.findall(r"'([^']+)'", chosen)) - set(parts)
-    for name, size in sizes.items():
-        before, part = parts.get(name, (1, size))
-        shape += [before, part, size // before // part]
-        names += [False, name in whole or name in parts, False]
-    axes = [i for i, wanted in enumerate(names) if not wanted] + [i for i, wanted in enumerate(names) if wanted]
-    members = math.prod(size for size, wanted in zip(shape, names, strict=True) if wanted)
-    return _rows(ids.reshape(shape).transpose(axes), members)
-
-
-def _iota(text: str) -> np.ndarray:
-    """`<=[2,4]T(1,0)` (or without the arrow): 0, 1, ... of that shape, its axes permuted."""
-    shape, permutation = re.search(r"\[([\d,]+)\](?:T\(([\d,]+)\))?", text).groups()
-    ids = np.arange(math.prod(_numbers(shape))).reshape(_numbers(shape))
-    return ids.transpose(_numbers(permutation)) if permutation else ids
-
-
-def _rows(ids: np.ndarray, size: int) -> tuple[tuple[int, ...], ...]:
-    return tuple(map(tuple, ids.reshape(-1, size).tolist()))
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(word) for word in text.split(",")]
 
 
 def _split_operands(rest: str) -> tuple[str, str]:

@@ -1,17 +1,17 @@
 """`rig3r bench inference`: bytes of images on the host to points and cameras on the host, by number of images."""
 
 import argparse
+import functools
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import jax
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from rig3r_jax.benchmarks.contest import Contestant, Result, run_contest
-from rig3r_jax.benchmarks.result import format_rows, save_result
-from rig3r_jax.benchmarks.setting import host_parameters, prepare, read_setting, result_name
+from rig3r_jax.benchmarks.contest import Contestant, contest_rows, run_contest
+from rig3r_jax.benchmarks.result import Row, format_rows, result_name, write_result
+from rig3r_jax.benchmarks.setting import host_parameters, prepare, read_setting
 from rig3r_jax.benchmarks.timing import peak_bytes
 from rig3r_jax.geometry.recover import cameras_of
 from rig3r_jax.parity.inputs import random_batch
@@ -44,12 +44,13 @@ def command(options: argparse.Namespace, rest: Sequence[str]) -> int:
         results = run_contest(
             contestants, repeats=options.repeats, warmup=options.warmup, in_turns=jax.default_backend() == "cpu"
         )
-        rows += inference_rows(count, setting.size, contestants[0], results)
+        operations = forward_flops(contestants[0].model, count, setting.size, setting.size)
+        rates = functools.partial(_rates, images=count, operations=operations)
+        rows += contest_rows(results, "inference", "s", rates, {"images": count})
         notes += [f"{count} images, {result.name}: {result.remark}" for result in results if result.remark]
     print("\n".join(notes), format_rows(rows), sep="\n\n")
-    if options.out:
-        settings = {"config": config.name, "size": setting.size, "model": config.model.to_dict(), "notes": notes}
-        print(f"\n{save_result(Path(options.out), result_name(options, config.name), settings, rows)}")
+    settings = {"config": config.name, "size": setting.size, "model": config.model.to_dict(), "notes": notes}
+    write_result(options, result_name("inference", options, config.name), settings, rows)
     return 0 if any(row["s"] for row in rows) else 1
 
 
@@ -93,28 +94,8 @@ class OurInference:
         self._params = self._compiled = None
 
 
-def inference_rows(images: int, size: int, ours: OurInference, results: Sequence[Result]) -> list[dict]:
-    """One row per contestant."""
-    operations, rows = forward_flops(ours.model, images, size, size), []
-    for result in results:
-        row = {"images": images, "inference": result.name}
-        if result.timing is None:
-            rows.append({**row, "s": None, "remark": result.remark})
-            continue
-        seconds = result.timing.median
-        row |= {
-            "s": seconds,
-            "spread %": 100 * result.timing.spread,
-            "images/s": images / seconds,
-            "TFLOP/s": operations / seconds / 1e12,
-            "compile s": result.compile_seconds,
-            "peak GB": None if result.peak_bytes is None else result.peak_bytes / 1e9,
-        }
-        if len(results) > 1:
-            first = results[0].timing
-            row["peer / ours"] = seconds / first.median if first else None
-        rows.append(row)
-    return rows
+def _rates(seconds: float, *, images: int, operations: float) -> Row:
+    return {"images/s": images / seconds, "TFLOP/s": operations / seconds / 1e12}
 
 
 def _peers(options: argparse.Namespace, config: ConfigDict, weights: Mapping, views: Views) -> list[Contestant]:

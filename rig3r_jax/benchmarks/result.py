@@ -1,11 +1,13 @@
 """What a benchmark leaves: a table on screen, and JSON that names hardware, versions and the command."""
 
+import argparse
 import datetime
 import importlib.metadata
 import importlib.util
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -42,6 +44,21 @@ def save_result(folder: Path, name: str, settings: Mapping[str, object], rows: S
     content = {"benchmark": name, "environment": environment(), "settings": dict(settings), "rows": list(rows), **more}
     write_json(path, content)
     return path
+
+
+def write_result(
+    options: argparse.Namespace, name: str, settings: Mapping[str, object], rows: Sequence[Row], **more: object
+) -> None:
+    """`save_result` into --out, and its path on screen; nothing where --out is ''."""
+    if options.out:
+        print(f"\n{save_result(Path(options.out), name, settings, rows, **more)}")
+
+
+def result_name(kind: str, options: argparse.Namespace, config_name: str) -> str:
+    """--name, or kind of benchmark, config and device in one word."""
+    device = jax.devices()[0]
+    words = [kind, config_name, device.device_kind if device.platform != "cpu" else "cpu"]
+    return options.name or re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
 
 
 def format_rows(rows: Sequence[Row]) -> str:

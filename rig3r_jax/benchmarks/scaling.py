@@ -3,11 +3,10 @@
 import argparse
 import dataclasses
 import math
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from rig3r_jax.benchmarks.result import format_rows, save_result
+from rig3r_jax.benchmarks.result import Row, format_rows, write_result
 from rig3r_jax.benchmarks.scaling_model import (
     Compute,
     Machine,
@@ -49,14 +48,13 @@ def command(options: argparse.Namespace, rest: list[str]) -> int:
     rows = [summary_row(report, reports[0], options.device_gb * GB) for report in reports]
     collectives = [line for report in reports for line in collective_rows(report)]
     walls = wall_lines(reports[-1])
-    shown = [line for line in collectives if line["wire MB/step"] >= 1]
-    print("", format_rows(rows), "", format_rows(shown or collectives or [{"collectives": 0}]), "", sep="\n")
+    large = [line for line in collectives if line["wire MB/step"] >= 1]
+    print("", format_rows(rows), "", format_rows(large or collectives or [{"collectives": 0}]), "", sep="\n")
     print(*walls, "", NOTES, sep="\n")
-    if options.out:
-        name = options.name or f"scaling-{config.name}-fsdp{options.fsdp}-frames{options.frames}"
-        settings |= {"config": config.name, "remat": config.model.remat}
-        more = {"collectives": collectives, "walls": walls, "notes": NOTES.splitlines()}
-        print(f"\n{save_result(Path(options.out), name, settings, rows, **more)}")
+    name = options.name or f"scaling-{config.name}-fsdp{options.fsdp}-frames{options.frames}"
+    settings |= {"config": config.name, "remat": config.model.remat}
+    more = {"collectives": collectives, "walls": walls, "notes": NOTES.splitlines()}
+    write_result(options, name, settings, rows, **more)
     return 0
 
 
@@ -131,7 +129,7 @@ def make_report(config: ConfigDict, compiled: Compiled, machine: Machine) -> Rep
     return Report(compiled, machine, compute, tuple(merge(compiled.program.collectives(compiled.devices), machine)))
 
 
-def summary_row(report: Report, first: Report, device_bytes: float) -> dict[str, str | int | float | None]:
+def summary_row(report: Report, first: Report, device_bytes: float) -> Row:
     """One line of the first table; GB of one device, seconds of one step."""
     one = report.compiled
     return {
@@ -157,7 +155,7 @@ def summary_row(report: Report, first: Report, device_bytes: float) -> dict[str,
     }
 
 
-def collective_rows(report: Report) -> list[dict[str, str | int | float | None]]:
+def collective_rows(report: Report) -> list[Row]:
     """Lines of the second table: alike collectives of one loop or of the program outside of loops."""
     rows = []
     for traffic in sorted(report.traffic, key=lambda one: -one.wire_bytes):

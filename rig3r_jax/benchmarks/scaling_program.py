@@ -49,7 +49,7 @@ def compile_for(config: ConfigDict, devices: int) -> Compiled:
     """Compiles the step of a config whose mesh has `devices` devices; one sample per data * fsdp.
 
     Raises:
-        ValueError: with the last lines of what the process said, when it failed.
+        ValueError: with the last lines that the process wrote, where it failed.
     """
     with tempfile.TemporaryDirectory() as folder:
         settings, out, dump = (Path(folder) / name for name in ("config.json", "out.json", "dump"))
@@ -132,7 +132,7 @@ def _main(settings: str, out: str) -> None:
     memory = run.train_step.lower(run.abstract_state, batch).compile().memory_analysis()
     state, size = run.abstract_state, config.sampling.image_size
     kept = activation_bytes(run.model, config.sampling.num_views, size)
-    found = {
+    sizes = {
         "devices": run.mesh.size,
         "mesh": dict(run.mesh.shape),
         "parameter_count": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
@@ -144,7 +144,7 @@ def _main(settings: str, out: str) -> None:
         "cpu_temporaries": memory.temp_size_in_bytes,
         "seconds": time.perf_counter() - start,
     }
-    write_json(out, found)
+    write_json(out, sizes)
 
 
 if __name__ == "__main__":

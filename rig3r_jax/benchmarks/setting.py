@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import importlib.util
 import os
-import re
 from collections.abc import Sequence
 
 import jax
@@ -44,7 +43,7 @@ class Setting:
         mesh = self.config.mesh
         return mesh.data * mesh.fsdp * mesh.frames
 
-    def told(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, object]:
         """The settings that the JSON keeps."""
         return {
             "config": self.config.name,
@@ -69,11 +68,11 @@ def read_setting(options: argparse.Namespace, rest: Sequence[str], *, devices: i
         raise ValueError(f"task is {config.task!r}; these benchmarks are of rig3r, such as --config=configs/full.py")
     devices = devices or jax.device_count()
     mesh, notes = config.mesh, []
-    wanted = mesh.data * mesh.fsdp * mesh.frames
+    meshed = mesh.data * mesh.fsdp * mesh.frames
     batch = getattr(options, "batch", None)
-    if wanted != devices:
+    if meshed != devices:
         notes.append(
-            f"the config's mesh wants {wanted} devices, here {'is' if devices == 1 else 'are'} {devices}: "
+            f"the config's mesh wants {meshed} devices, here {'is' if devices == 1 else 'are'} {devices}: "
             f"data={devices}, fsdp=1, frames=1" + ("" if batch else ", one sample per device")
         )
         mesh.data, mesh.fsdp, mesh.frames = devices, 1, 1
@@ -127,13 +126,6 @@ def prepare(options: argparse.Namespace) -> None:
         if importlib.util.find_spec("torch") is None:
             raise ValueError("--peer torch wants PyTorch: pip install 'rig3r_jax[torch]' -c constraints.txt")
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-
-
-def result_name(options: argparse.Namespace, config_name: str = "") -> str:
-    """--name, or kind, config and device in one word."""
-    device = jax.devices()[0]
-    words = [options.kind, config_name, device.device_kind if device.platform != "cpu" else "cpu"]
-    return options.name or re.sub(r"[^a-z0-9]+", "-", "-".join(filter(None, words)).lower()).strip("-")
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -4,21 +4,13 @@ import argparse
 import math
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import jax
 from jaxtyping import PyTree
 
-from rig3r_jax.benchmarks.contest import Contestant, Result, run_contest
-from rig3r_jax.benchmarks.result import format_rows, save_result
-from rig3r_jax.benchmarks.setting import (
-    Setting,
-    host_batch,
-    host_parameters,
-    prepare,
-    read_setting,
-    result_name,
-)
+from rig3r_jax.benchmarks.contest import Contestant, Result, contest_rows, run_contest
+from rig3r_jax.benchmarks.result import Row, format_rows, result_name, write_result
+from rig3r_jax.benchmarks.setting import Setting, host_batch, host_parameters, prepare, read_setting
 from rig3r_jax.benchmarks.timing import peak_bytes
 from rig3r_jax.schema import Batch
 from rig3r_jax.training.peak import peak_flops
@@ -53,9 +45,8 @@ def command(options: argparse.Namespace, rest: Sequence[str]) -> int:
         parts = breakdown(ours.run, setting, params, batch, results[0].timing.median, repeats=options.repeats)
         print("\n" + format_breakdown(parts))
         more["breakdown"] = parts
-    if options.out:
-        name = result_name(options, setting.config.name)
-        print(f"\n{save_result(Path(options.out), name, {**setting.told(), 'notes': notes}, rows, **more)}")
+    name, settings = result_name("train", options, setting.config.name), {**setting.as_json(), "notes": notes}
+    write_result(options, name, settings, rows, **more)
     return 0 if results[0].timing else 1
 
 
@@ -113,9 +104,9 @@ class OurStep:
 
     def peak_bytes(self) -> int:
         """Of the fullest device, as its allocator tells; on a CPU what the program asks for."""
-        told = [peak_bytes(device) for device in self.run.mesh.local_devices]
-        if None not in told:
-            return max(told)
+        peaks = [peak_bytes(device) for device in self.run.mesh.local_devices]
+        if None not in peaks:
+            return max(peaks)
         return int(self.planned["argument_bytes"] + self.planned["temporary_bytes"])
 
     def memory_note(self) -> str:
@@ -125,34 +116,21 @@ class OurStep:
         return "peak GB: the most that was in use, by the allocators of JAX and torch"
 
 
-def step_rows(setting: Setting, run: PlacedModel, results: Sequence[Result]) -> list[dict]:
-    """One row per contestant; `peer / ours` above 1 says that ours is faster."""
-    devices = run.mesh.size
+def step_rows(setting: Setting, run: PlacedModel, results: Sequence[Result]) -> list[Row]:
+    """One row per contestant."""
     operations = setting.rows * train_flops(run.model, setting.views, setting.size, setting.size)
-    told = setting.config.train.peak_tflops
-    peak = (told * 1e12 or peak_flops(run.mesh.devices.flat[0])) * devices
-    rows = []
-    for result in results:
-        if result.timing is None:
-            rows.append({"step": result.name, "s/step": None, "remark": result.remark})
-            continue
-        seconds = result.timing.median
-        row = {
-            "step": result.name,
-            "s/step": seconds,
-            "spread %": 100 * result.timing.spread,
+    of_config = setting.config.train.peak_tflops
+    peak = (of_config * 1e12 or peak_flops(run.mesh.devices.flat[0])) * run.mesh.size
+
+    def rates(seconds: float) -> Row:
+        return {
             "images/s": setting.rows * setting.views / seconds,
             "model TFLOP": operations / 1e12,
             "MFU %": 100 * operations / seconds / peak,
             "peak TFLOP/s": peak / 1e12,
-            "compile s": result.compile_seconds,
-            "peak GB": None if result.peak_bytes is None else result.peak_bytes / 1e9,
         }
-        if len(results) > 1:
-            first = results[0].timing
-            row["peer / ours"] = seconds / first.median if first else None
-        rows.append(row)
-    return rows
+
+    return contest_rows(results, "step", "s/step", rates)
 
 
 def check_equal_work(losses: Mapping[str, float], dtype: str) -> None:
@@ -160,9 +138,9 @@ def check_equal_work(losses: Mapping[str, float], dtype: str) -> None:
     first = next(iter(losses.values()), 0.0)
     tolerance = LOSS_TOLERANCE[dtype]
     if not all(abs(loss - first) <= tolerance * abs(first) for loss in losses.values()):  # NaN is beyond too
-        told = ", ".join(f"{name} {loss:.6g}" for name, loss in losses.items())
+        both = ", ".join(f"{name} {loss:.6g}" for name, loss in losses.items())
         raise ValueError(
-            f"the first losses differ by more than {tolerance:g} of their size: {told}; different work is not compared "
+            f"the first losses differ by more than {tolerance:g} of their size: {both}; different work is not compared "
             "(`rig3r parity twin` with the same config finds where the two models part)"
         )
 

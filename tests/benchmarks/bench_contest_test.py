@@ -2,7 +2,8 @@
 
 import pytest
 
-from rig3r_jax.benchmarks.contest import run_contest
+from rig3r_jax.benchmarks.contest import Result, contest_rows, run_contest
+from rig3r_jax.benchmarks.timing import Timing
 
 
 class _Fake:
@@ -73,3 +74,22 @@ def test_other_errors_are_errors():
         run_contest([_Fake("a", [], "open", KeyError("x"))], repeats=1, warmup=0, in_turns=True)
     with pytest.raises(ValueError, match="repeats=0"):
         run_contest([], repeats=0, warmup=0, in_turns=True)
+
+
+def test_rows_are_against_the_first():
+    ours, theirs = (
+        Result("ours", Timing((1.0, 2.0, 3.0)), 5.0, 4_000_000_000),
+        Result("theirs", Timing((3.0,)), 0.0, None),
+    )
+    failed = Result("late", None, float("nan"), None, "out of memory")
+
+    def rows(*results):
+        return contest_rows(results, "step", "s/step", lambda seconds: {"images/s": 6 / seconds}, {"images": 6})
+
+    (alone,) = rows(ours)
+    assert list(alone) == ["images", "step", "s/step", "spread %", "images/s", "compile s", "peak GB"]
+    assert alone["s/step"] == 2.0 and alone["images/s"] == 3.0 and alone["compile s"] == 5.0 and alone["peak GB"] == 4.0
+    first, second, third = rows(ours, theirs, failed)
+    assert first["peer / ours"] == 1.0 and second["peer / ours"] == 1.5 and second["peak GB"] is None
+    assert third == {"images": 6, "step": "late", "s/step": None, "remark": "out of memory"}
+    assert rows(failed, theirs)[1]["peer / ours"] is None

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from rig3r_jax.benchmarks.hlo import Program, arrays, replica_groups, ring_factor
+from rig3r_jax.benchmarks.hlo import Program, arrays, ring_factor
+from rig3r_jax.benchmarks.hlo_groups import replica_groups
 
 _SCANS = """
 import json, os

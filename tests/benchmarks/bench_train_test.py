@@ -10,7 +10,8 @@ import pytest
 
 from rig3r_jax import cli
 from rig3r_jax.benchmarks.parts import Parts, Shapes
-from rig3r_jax.benchmarks.setting import host_batch, out_of_memory, read_setting, result_name
+from rig3r_jax.benchmarks.result import result_name
+from rig3r_jax.benchmarks.setting import host_batch, out_of_memory, read_setting
 from rig3r_jax.benchmarks.train import check_equal_work
 from rig3r_jax.training.rig3r.flops import forward_parts
 from rig3r_jax.training.rig3r.setup import build_model
@@ -94,7 +95,7 @@ def test_a_dpt_head_is_timed_as_it_runs():
 
 
 def _options(**given):
-    return argparse.Namespace(**{"kind": "train", "batch": None, "views": None, "size": None, "name": None, **given})
+    return argparse.Namespace(**{"batch": None, "views": None, "size": None, "name": None, **given})
 
 
 def test_a_mesh_of_other_devices_becomes_one_sample_on_each_device():
@@ -122,8 +123,8 @@ def test_what_cannot_be_timed_is_told(given, flags, message):
 
 def test_result_files_are_named_by_kind_config_and_device():
     kind = "cpu" if jax.default_backend() == "cpu" else jax.devices()[0].device_kind.lower().replace(" ", "-")
-    assert result_name(_options(), "demo") == f"train-demo-{kind}"
-    assert result_name(_options(name="mine"), "demo") == "mine"
+    assert result_name("train", _options(), "demo") == f"train-demo-{kind}"
+    assert result_name("train", _options(name="mine"), "demo") == "mine"
 
 
 def test_unequal_losses_are_no_contest():
