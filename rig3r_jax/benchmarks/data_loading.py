@@ -15,16 +15,16 @@ from pathlib import Path
 
 from rig3r_jax.benchmarks.result import Row, format_rows, write_result
 from rig3r_jax.data import augment, pipeline, placement, record_source
-from rig3r_jax.data.build import build_records, parse_settings
+from rig3r_jax.data.build import build_records
 from rig3r_jax.data.cache import CachedSource
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.pipeline import SampleStream, make_loader
 from rig3r_jax.data.record_source import RecordSource
+from rig3r_jax.data.source import options_from_words
+from rig3r_jax.data.sources import source_class
 
 TARGET = 240  # images per second that a host of 16 cores owes its 8 GPUs
 HOST_CORES = 16
-# The sampling of training at full size, as rig3r_jax/configs/base.py has it.
-SAMPLING = {"aspect_range": (0.5, 2.0), "crop_scale_range": (0.7, 1.0), "blur_sigma_range": (0.3, 1.5)}
 # Enough worlds to draw from, of enough cameras and steps for 24 views.
 PROCEDURAL = {"train_worlds": 4, "test_worlds": 0, "fixed_rigs": 2, "min_cameras": 4, "max_cameras": 6, "steps": 8}
 
@@ -134,8 +134,8 @@ def _asked(
     """Source, root, its options, sampling, gigabytes of cache, samples per batch: of the flags, else of --config."""
     words = [*options.options, *rest]
     flags = [word for word in words if word.startswith("-")]
-    settings = parse_settings(word for word in words if word not in flags)
-    source, root, sampling, cache, batch = options.source, options.root, dict(SAMPLING), 0.0, options.batch or 1
+    source, root, sampling, cache, batch = options.source, options.root, {}, 0.0, options.batch or 1
+    settings = {}
     if flags:
         from rig3r_jax.training.flags import read_config
 
@@ -143,13 +143,14 @@ def _asked(
         entry = config.data.mixture[0]
         source, root = source or entry.name, root or entry.root
         if source == entry.name:
-            settings = entry.options.to_dict() | settings
+            settings = entry.options.to_dict()
         sampling, cache, batch = config.sampling.to_dict(), config.data.cache_gigabytes, options.batch or 8
     sampling |= {key: value for key, value in (("num_views", options.views), ("image_size", options.size)) if value}
     chosen = PipelineOptions(**sampling)
     source = source or "procedural"
     if source == "procedural" and not flags:
-        settings = PROCEDURAL | {"image_size": chosen.image_size} | settings
+        settings = PROCEDURAL | {"image_size": chosen.image_size}
+    settings |= options_from_words(source_class(source), (word for word in words if word not in flags))
     return source, root, settings, chosen, cache, batch
 
 

@@ -1,11 +1,21 @@
 """Every key of a run with its default. Other configs start from these and override."""
 
+import dataclasses
+
 from ml_collections import ConfigDict, FieldReference
+
+from rig3r_jax.data.options import PipelineOptions
+from rig3r_jax.data.source import filled_options, option_fields, takes_several_types
+from rig3r_jax.data.sources import source_class
 
 
 def dataset(name: str, root: str | FieldReference = "", weight: float = 1.0, **options) -> ConfigDict:
-    """One entry of `data.mixture`: a source, the folder of its raw data, its share of the samples, its own options."""
-    return ConfigDict({"name": name, "root": root, "weight": weight, "options": options})
+    """One entry of `data.mixture`: a source, the folder of its raw data, its share of the samples, all its options."""
+    filled, fields = filled_options(source_class(name), options), option_fields(source_class(name))
+    for key in filled:
+        if takes_several_types(fields[key]):  # the command line may change one type to another
+            filled[key] = FieldReference(filled[key], field_type=object)
+    return ConfigDict({"name": name, "root": root, "weight": weight, "options": filled})
 
 
 def get_config() -> ConfigDict:
@@ -24,25 +34,7 @@ def get_config() -> ConfigDict:
     data.prefetch = 16  # batches
     data.cache_gigabytes = 0.0  # memory per source for scenes kept after their first reading; for small data sets
 
-    sampling = config.sampling = ConfigDict()  # data.pipeline.PipelineOptions
-    sampling.num_views = 24  # images per sample
-    sampling.image_size = 512  # pixels; images are padded to a square
-    sampling.grids = ()  # allowed (time steps, cameras) per sample; () draws any that covers num_views
-    sampling.min_cameras = 1
-    sampling.max_cameras = 8
-    sampling.max_stride = 4  # largest distance between drawn time steps, in steps of the recording
-    sampling.aspect_range = (0.5, 2.0)  # width / height of a centred crop over that of the image, drawn log-uniformly
-    sampling.crop_scale_range = (0.7, 1.0)  # side of the crop over the largest crop of its aspect
-    sampling.brightness = 0.2  # largest relative change
-    sampling.contrast = 0.2
-    sampling.saturation = 0.2
-    sampling.hue = 0.1  # radians
-    sampling.blur_probability = 0.1  # per frame
-    sampling.blur_sigma_range = (0.3, 1.5)  # pixels of the finished view
-    sampling.metadata_dropout = 0.5  # per sample and field
-    sampling.frame_index_pool = 100  # frame indices are drawn from 1..pool; the reference has 0
-    sampling.camera_id_range = 1000  # camera IDs are drawn from 0..range-1
-    sampling.max_bad_fraction = 0.05  # share of unusable draws above which the run stops
+    config.sampling = ConfigDict(dataclasses.asdict(PipelineOptions()))  # data/options.py explains every key
 
     model = config.model = ConfigDict()
     model.variant = "large"  # a key of models.rig3r.VARIANTS; the keys below override it where they name the same field

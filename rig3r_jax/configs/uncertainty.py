@@ -8,9 +8,12 @@ Time:      the backbone passes 6,000 windows once; then 500 steps take seconds
 Expected:  calibration.md and charts/ in the workdir. configs/uncertainty_recipe.py trains more steadily.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from rig3r_jax.configs import base
+from rig3r_jax.data.options import WindowOptions
 
 
 def get_config() -> ConfigDict:
@@ -36,19 +39,10 @@ def get_config() -> ConfigDict:
     config.data.cache_gigabytes = 4.0
     config.data.features = ""  # folder of what the backbone says of the pools; "" is <workdir>/features
 
-    windows = config.windows = ConfigDict()  # data.windows.WindowOptions, and the pools that are drawn
+    windows = config.windows = ConfigDict(dataclasses.asdict(WindowOptions()))  # data/options.py explains these keys
     windows.splits = ("train", "validation", "test")  # of the sources
     windows.counts = (2000, 2000, 2000)  # windows of each
     windows.seed = 0  # of the pools; config.seed is that of the head and its batches
-    windows.views = 8  # frames of a window
-    windows.varied = 1.0  # share of windows of distinct frames around a random one
-    windows.consecutive = 0.0
-    windows.two_cluster = 0.0  # share of windows that join two visits of one place
-    windows.reach = 16  # frames, of varied windows
-    windows.stride = 1  # frames, of consecutive windows
-    windows.max_metres = 0.3  # between the frames of a revisit
-    windows.max_degrees = 15.0
-    windows.min_gap = 100  # frames between them
 
     nll = config.nll = ConfigDict()  # losses.pose_nll.NllOptions
     nll.parameterisation = "log_variance"  # or sqrt_information, cholesky

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from rig3r_jax.data.image_bytes import encoded_size
+from rig3r_jax.data.image_header import encoded_size
 from rig3r_jax.data.options import ViewOptions
 from rig3r_jax.data.placement import Placement, place_depth, place_image
 from rig3r_jax.data.scene import BadRecord, Frame, RigCamera

@@ -1,18 +1,14 @@
 """From the scenes of a source to a folder of records, once; the folder appears when it is whole, not before."""
 
-import ast
 import dataclasses
-import difflib
-import inspect
 import json
 import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -21,13 +17,12 @@ from tqdm import tqdm
 from rig3r_jax.data import records
 from rig3r_jax.data.record_source import FRAMES, SCENES, TFDS_VERSION, dataset_folder, read_build
 from rig3r_jax.data.scene import BadRecord, Scene
-from rig3r_jax.data.sources import SOURCES
+from rig3r_jax.data.source import Scenes, Source, options_from_words
+from rig3r_jax.data.sources import make_source, source_class
 from rig3r_jax.formats.json_file import read_json, write_json
 
 _PER_FILE = {SCENES: 64, FRAMES: 4096}  # records
 _BAD_SCENES_SHOWN = 20
-
-Loaders = dict[str, list[tuple[str, Callable[[], Scene]]]]  # by split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,30 +44,16 @@ class BuildReport:
         return "\n".join(lines)
 
 
-def build_data(source: str, root: str, out: str, settings: Iterable[str] = ()) -> str:
+def build_data(name: str, root: str, out: str, words: Iterable[str] = ()) -> str:
     """The work of `rig3r build-data SOURCE --root IN --out OUT key=value ...`; returns the text to print.
 
-    Values of `settings` are Python literals or else text. Raises ValueError (BadRecord for data) with the remedy.
+    Raises ValueError (BadRecord for data) with the remedy.
     """
-    return build_records(source, root, out, parse_settings(settings)).summary()
-
-
-def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """Options of a source from words key=value; ValueError where one is none."""
-    options = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not (equals and key.isidentifier()):
-            raise ValueError(f"source option {setting!r} must be key=value, such as window=16")
-        try:
-            options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            options[key] = value
-    return options
+    return build_records(name, root, out, options_from_words(source_class(name), words)).summary()
 
 
 def build_records(
-    source: str,
+    name: str,
     root: str,
     out: str | Path,
     options: Mapping[str, Any],
@@ -82,10 +63,10 @@ def build_records(
     """Writes all scenes of a source as records into the folder `out`, or takes what is there if it is the same.
 
     Args:
-        source: a name of SOURCES.
+        name: of a source, a key of SOURCES.
         root: the source's data folder ("" for a source that makes its own).
         out: folder to make; an existing one must be empty or hold the records of the same options.
-        options: keywords of the source; JSON values.
+        options: of the source; the others have their defaults.
         max_bad_fraction: scenes that may be left out before the whole build fails.
         progress: shows a bar on stderr.
 
@@ -94,59 +75,60 @@ def build_records(
         BadRecord: no scenes, or too many bad ones.
     """
     out = Path(out)
-    module, stamp = _stamp(source, root, options)
-    found = _find_built(out, stamp)
-    if found:
-        return found
-    loaders = {split: module.scene_loaders(root, split, **options) for split in module.splits(root, **options)}
+    source = make_source(name, root, options)
+    if built := _find_built(out, name, source):
+        return built
+    if missing := source.missing_packages():
+        raise ValueError(f"source {name!r} needs {', '.join(missing)}: pip install {' '.join(missing)}")
+    loaders = {split: source.scenes(split) for split in source.splits()}
     if not any(loaders.values()):
-        raise BadRecord(f"source {source!r} finds no scenes in {root!r}; give the folder that holds its data")
+        raise BadRecord(f"source {name!r} finds no scenes in {root!r}; give the folder that holds its data")
 
     out.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(out)
     partial = out.with_name(f"{_partial_prefix(out)}{os.getpid()}")
     partial.mkdir()
     try:
-        report = _write(partial, source, loaders, max_bad_fraction, progress)
+        report = _write(partial, name, loaders, max_bad_fraction, progress)
         files = sorted(path for part in (SCENES, FRAMES) for path in dataset_folder(partial, part).iterdir())
         sizes = {str(path.relative_to(partial)): path.stat().st_size for path in files}
-        skipped = [{"scene": name, "reason": reason} for name, reason in report.skipped]
+        skipped = [{"scene": scene, "reason": reason} for scene, reason in report.skipped]
+        asked = _stamp(name, source)
         write_json(partial / "quarantine.json", skipped, indent=2)
-        write_json(partial / "build.json", {"asked": stamp, "splits": report.splits, "bytes": sizes}, indent=2)
+        write_json(partial / "build.json", {"asked": asked, "splits": report.splits, "bytes": sizes}, indent=2)
         try:
             os.rename(partial, out)  # atomic; replaces an empty folder
         except OSError:
-            found = _find_built(out, stamp)  # another process may have been first
-            if not found:
-                raise
-            return found
+            if built := _find_built(out, name, source):  # another process may have been first
+                return built
+            raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return dataclasses.replace(report, path=out)
 
 
-def _write(folder: Path, source: str, loaders: Loaders, max_bad_fraction: float, progress: bool) -> BuildReport:
+def _write(folder: Path, name: str, loaders: dict[str, Scenes], max_bad_fraction: float, progress: bool) -> BuildReport:
     """Writes records and their metadata into `folder`; raises once too many scenes are bad."""
-    writer = _SceneWriter(folder, source)
+    writer = _SceneWriter(folder, name)
     total = sum(map(len, loaders.values()))
     allowed = max_bad_fraction * total
     counts, skipped, images = {}, [], 0
-    bar = tqdm(total=total, desc=f"records of {source}", unit="scene", file=sys.stderr, disable=not progress)
+    bar = tqdm(total=total, desc=f"records of {name}", unit="scene", file=sys.stderr, disable=not progress)
     # One scene is compressed and written while the next one is loaded.
     with bar, ThreadPoolExecutor(1) as pool:
         writing = pool.submit(int)
         for split, split_loaders in loaders.items():
             counts[split] = 0
             names: set[str] = set()
-            for name, load in split_loaders:
+            for scene_name, load in split_loaders:
                 try:
-                    if name in names:
-                        raise BadRecord(f"scene {name}: is in the split {split!r} twice; names must be unique")
-                    names.add(name)
+                    if scene_name in names:
+                        raise BadRecord(f"scene {scene_name}: is in the split {split!r} twice; names must be unique")
+                    names.add(scene_name)
                     scene = load()
                     records.check_scene(scene)
                 except BadRecord as error:
-                    skipped.append((f"{split}/{name}", str(error)))
+                    skipped.append((f"{split}/{scene_name}", str(error)))
                     if len(skipped) > max(allowed, _BAD_SCENES_SHOWN):
                         break
                 else:
@@ -162,7 +144,7 @@ def _write(folder: Path, source: str, loaders: Loaders, max_bad_fraction: float,
         writer.close()
     if len(skipped) > allowed or not images:
         raise BadRecord(
-            f"source {source!r}: {len(skipped)} of {total} scenes are bad, allowed are {allowed:g} "
+            f"source {name!r}: {len(skipped)} of {total} scenes are bad, allowed are {allowed:g} "
             f"(max_bad_fraction {max_bad_fraction}):\n" + "\n".join(_listing(skipped))
         )
     return BuildReport(path=folder, splits=counts, skipped=skipped, reused=False)
@@ -203,39 +185,27 @@ def _writer(folder: Path, name: str, features: tfds.features.FeaturesDict, sourc
     return tfds.core.SequentialWriter(info, max_examples_per_shard=_PER_FILE[name], file_format="array_record")
 
 
-def _stamp(source: str, root: str, options: Mapping[str, Any]) -> tuple[ModuleType, dict[str, Any]]:
-    """The source's module and all that decides what its records hold, as JSON gives it back."""
-    if source not in SOURCES:
-        near = difflib.get_close_matches(source, SOURCES, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown source {source!r}; sources: {', '.join(SOURCES)}{hint}")
-    module = SOURCES[source]
-    parameters = inspect.signature(module.scene_loaders).parameters
-    known = [name for name in parameters if name not in ("root", "split")]
-    unknown = sorted(set(options) - set(known))
-    if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        raise ValueError(f"source {source!r} has no option {', '.join(unknown)}; options: {', '.join(known)}")
-    asked = {
+def _stamp(name: str, source: Source) -> dict[str, Any]:
+    """All that decides what the records of a source hold, as JSON gives it back."""
+    stamp = {
         "format": records.FORMAT_VERSION,
-        "source": source,
-        "source_version": getattr(module, "VERSION", 1),
-        "root": os.path.abspath(root) if root else "",
-        "options": dict(sorted(options.items())),
+        "source": name,
+        "source_version": source.VERSION,
+        "root": os.path.abspath(source.root) if source.root else "",
+        "options": source.options(),
     }
-    try:
-        return module, json.loads(json.dumps(asked))
-    except TypeError as error:
-        raise ValueError(f"options {dict(options)} of source {source!r} must be JSON values ({error})") from error
+    return json.loads(json.dumps(stamp))
 
 
-def _find_built(out: Path, stamp: dict[str, Any]) -> BuildReport | None:
-    """The report of complete records with this stamp; None where there is nothing; else ValueError."""
+def _find_built(out: Path, name: str, source: Source) -> BuildReport | None:
+    """The report of complete records of this source; None where there is nothing; else ValueError."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     build = read_build(out) if out.is_dir() else None
     if build is None:
         raise ValueError(f"{out}: exists and holds no records; give a new folder, or delete it first")
-    asked = build["asked"]
+    asked, stamp = build["asked"], _stamp(name, source)
+    asked["options"] = _stamp(name, type(source)())["options"] | asked["options"]  # one may be newer than the records
     if asked != stamp:
         keys = [key for key in stamp if asked.get(key) != stamp[key]]
         differing = "; ".join(f"{key}: {asked.get(key)!r} there, {stamp[key]!r} asked" for key in keys)

@@ -14,15 +14,15 @@ KINDS = ("varied", "consecutive", "two_cluster")  # of windows
 class ViewOptions:
     """What may happen to one view. `1 +- x` means a factor uniform in [1 - x, 1 + x]; zeros and (1, 1) switch off."""
 
-    image_size: int = 512  # pixels, side of the square
-    aspect_range: tuple[float, float] = (0.75, 1.33)  # width/height of the crop over that of the image, log-uniform
-    crop_scale_range: tuple[float, float] = (0.8, 1.0)  # side of the crop over the largest crop of its aspect
+    image_size: int = 512  # pixels; images are padded to a square of this side
+    aspect_range: tuple[float, float] = (0.5, 2.0)  # width / height of the crop over that of the image, log-uniform
+    crop_scale_range: tuple[float, float] = (0.7, 1.0)  # side of the crop over the largest crop of its aspect
     brightness: float = 0.2  # 1 +- x
     contrast: float = 0.2  # 1 +- x, about the image's mean luma
     saturation: float = 0.2  # 1 +- x
     hue: float = 0.1  # radians, +- x about the grey axis
     blur_probability: float = 0.1  # per frame
-    blur_sigma_range: tuple[float, float] = (0.3, 1.0)  # pixels of the finished view
+    blur_sigma_range: tuple[float, float] = (0.3, 1.5)  # pixels of the finished view
     max_pixels: int = 2**25  # larger images are refused before they are decoded
 
     def problems(self) -> list[str]:
@@ -43,7 +43,7 @@ class PipelineOptions(ViewOptions):
     """Every choice between records and batches; ValueError naming all values that cannot be used."""
 
     num_views: int = 24  # images per sample
-    grids: Sequence[Sequence[int]] = ()  # (times, cameras) drawn from; empty: a random number of cameras
+    grids: Sequence[Sequence[int]] = ()  # allowed (times, cameras) of a sample; (): any that covers num_views
     min_cameras: int = 1  # without `grids`
     max_cameras: int = 8  # without `grids`
     min_stride: int = 1  # time steps of the rig between two images of one camera
@@ -81,10 +81,10 @@ class PipelineOptions(ViewOptions):
 class WindowOptions:
     """What windows are drawn, and in what ratio; the ratios need not sum to 1."""
 
-    views: int = 8
-    varied: float = 1.0
+    views: int = 8  # frames of a window
+    varied: float = 1.0  # ratio of windows of distinct frames around a random one
     consecutive: float = 0.0
-    two_cluster: float = 0.0
+    two_cluster: float = 0.0  # ratio of windows that join two visits of one place
     reach: int = 16  # frames, of varied windows
     stride: int = 1  # frames, of consecutive windows
     max_metres: float = 0.3  # between the frames of a revisit

@@ -6,8 +6,6 @@ import typing
 
 import numpy as np
 
-from rig3r_jax.geometry.camera import Lens
-
 
 class BadRecord(ValueError):
     """Input data that cannot be used. The message names the file or record, the value, the rule and the remedy."""
@@ -18,7 +16,9 @@ class RigCamera:
     """One physical camera of the rig; its calibration holds for the whole scene."""
 
     name: str
-    lens: Lens  # of numpy arrays in float64, pixels of the stored image
+    # Of numpy arrays in float64, pixels of the stored image. Named by a string: its module imports JAX, which whoever
+    # reads a config with its sources does without.
+    lens: "rig3r_jax.geometry.camera.Lens"
     size: tuple[int, int]  # height, width of the stored image
     rig_from_camera: np.ndarray  # (4, 4) float64, metres; identity for the front camera
 

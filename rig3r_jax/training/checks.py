@@ -5,34 +5,38 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-SELF_MADE = ("procedural",)  # sources that need no root
+from rig3r_jax.data.source import Source
+from rig3r_jax.data.sources import make_source
 
 
 def mixture_problems(config: ConfigDict) -> Iterator[str]:
     """What keeps data.mixture from being built."""
-    from rig3r_jax.data.sources import SOURCES  # with its packages checked
-
-    active = 0
     for index, entry in enumerate(config.data.mixture):
         key = f"data.mixture[{index}]"
         unknown = sorted(set(entry.keys()) - {"name", "root", "weight", "options"})
         if unknown:
             yield f"{key} has the unknown keys {', '.join(unknown)}; it takes name, root, weight, options"
-        if entry.name not in SOURCES:
-            yield f"{key}.name is {entry.name!r}; the sources are {', '.join(SOURCES)}"
-            continue
         if not entry.weight >= 0:
             yield f"{key}.weight is {entry.weight}; it must not be negative"
-        if entry.weight == 0 or entry.name in SELF_MADE:
-            active += entry.weight > 0
+        try:
+            source = make_source(entry.name, entry.root, entry.options.to_dict())
+        except ValueError as error:
+            yield f"{key}: {error}"
             continue
-        active += 1
-        if not entry.root:
-            yield f"{key} ({entry.name}) has no root, the folder of its raw data: --config.{key}.root=FOLDER"
-        elif not Path(entry.root).is_dir():
-            yield f"{key}.root is {entry.root!r}, which is no folder; give the folder of the {entry.name} data"
-    if not active:
+        if entry.weight > 0:
+            yield from _unready(source, entry, key)
+    if not any(entry.weight > 0 for entry in config.data.mixture):
         yield "data.mixture has no entry with a weight above 0; give at least one"
+
+
+def _unready(source: Source, entry: ConfigDict, key: str) -> Iterator[str]:
+    """What a source lacks that is to be read."""
+    if missing := source.missing_packages():
+        yield f"{key} ({entry.name}) needs {', '.join(missing)}: pip install {' '.join(missing)}"
+    if source.needs_root and not entry.root:
+        yield f"{key} ({entry.name}) has no root, the folder of its raw data: --config.{key}.root=FOLDER"
+    elif source.needs_root and not Path(entry.root).is_dir():
+        yield f"{key}.root is {entry.root!r}, which is no folder; give the folder that holds {source.root_holds}"
 
 
 def number_problems(config: ConfigDict) -> Iterator[str]:

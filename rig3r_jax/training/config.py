@@ -1,11 +1,14 @@
 """The config of a run on disk: saved, read again, compared with the one a workdir was trained with."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from rig3r_jax.data.options import PipelineOptions
+from rig3r_jax.data.sources import SOURCES, source_class
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import read_json
 
@@ -29,13 +32,19 @@ def load_config(path: Path) -> ConfigDict:
         raise ValueError(f"{path} is missing: this is no workdir of a run; give the --workdir of main.py") from None
     for section, key, value in _NEWER_KEYS:
         (loaded[section] if section else loaded).setdefault(key, value)
+    if "sampling" in loaded:
+        loaded["sampling"] = dataclasses.asdict(PipelineOptions()) | loaded["sampling"]
     mixture = loaded["data"].pop("mixture")
+    for entry in mixture:
+        if entry["name"] in SOURCES:
+            entry["options"] = source_class(entry["name"])().options() | entry["options"]
     config = ConfigDict(_tuples(loaded))
     config.data.mixture = [ConfigDict(_tuples(entry)) for entry in mixture]
     return config
 
 
-# (section, key, value that it had before it was a key): a config.json may be older than they are.
+# (section, key, value that it had before it was a key): a config.json may be older than they are. Keys of sampling and
+# options of sources that it lacks have their defaults.
 _NEWER_KEYS = (("", "task", "rig3r"), ("mesh", "frames", 1), ("train", "watchdog_seconds", 0.0))
 
 

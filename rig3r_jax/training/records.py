@@ -9,6 +9,8 @@ import jax
 from ml_collections import ConfigDict
 
 from rig3r_jax.data.build import BuildReport, build_records
+from rig3r_jax.data.source import Source
+from rig3r_jax.data.sources import make_source
 from rig3r_jax.training.checks import mixture_problems
 from rig3r_jax.training.processes import is_first, on_first
 
@@ -48,8 +50,7 @@ def _build(config: ConfigDict, folder: Path, progress: bool) -> Records:
     for entry in config.data.mixture:
         if entry.weight > 0:
             options = entry.options.to_dict()
-            key = json.dumps([entry.root and str(Path(entry.root).resolve()), options], sort_keys=True)
-            out = folder / f"{entry.name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
+            out = folder / _folder_name(make_source(entry.name, entry.root, options), entry.name)
             if not is_first() and not out.is_dir():
                 raise ValueError(
                     f"process {jax.process_index()} does not see {out}, which process 0 built; "
@@ -57,3 +58,11 @@ def _build(config: ConfigDict, folder: Path, progress: bool) -> Records:
                 )
             built.append((entry, build_records(entry.name, entry.root, out, options, progress=progress)))
     return built
+
+
+def _folder_name(source: Source, name: str) -> str:
+    """One name for equal options, which an option that is new in the source does not change."""
+    defaults = type(source)().options()
+    changed = {key: value for key, value in source.options().items() if value != defaults[key]}
+    key = json.dumps([source.root and str(Path(source.root).resolve()), changed], sort_keys=True)
+    return f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"

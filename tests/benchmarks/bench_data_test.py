@@ -8,8 +8,6 @@ import pytest
 
 from rig3r_jax import cli
 from rig3r_jax.benchmarks import data_loading
-from rig3r_jax.configs import base
-from rig3r_jax.data.options import PipelineOptions
 
 
 def spin(seconds):
@@ -41,12 +39,6 @@ def test_a_stage_has_its_own_time_alone():
     assert 0.01 <= clock.seconds["outer"] < 0.018
     assert 0.04 <= clock.seconds["inner"] < 0.05
     assert vars(place) == functions
-
-
-def test_sampling_is_that_of_the_full_configuration(repo):
-    config = base.get_config().sampling.to_dict()
-    known = vars(PipelineOptions(**config))
-    assert vars(PipelineOptions(**data_loading.SAMPLING)) == known
 
 
 SMALL = ["train_worlds=2", "steps=2", "min_cameras=3", "max_cameras=3", "image_size=32"]

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from rig3r_jax.data.image_bytes import decode_image, encoded_size, largest_reduction
+from rig3r_jax.data.image_bytes import decode_image, largest_reduction
+from rig3r_jax.data.image_header import encoded_size
 from rig3r_jax.data.scene import BadRecord
 from tests.data.scenes import encode
 

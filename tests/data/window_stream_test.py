@@ -13,12 +13,12 @@ from rig3r_jax.data.options import PipelineOptions, WindowOptions
 from rig3r_jax.data.pipeline import make_loader
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord
-from rig3r_jax.data.sources.procedural import SPLITS as WORLD_SPLITS
+from rig3r_jax.data.sources.procedural.source import SPLITS as WORLD_SPLITS
 from rig3r_jax.data.sources.rgbd import SPLITS
 from rig3r_jax.data.window_stream import WindowStream
+from tests.data.recordings import drop_rows, make_recording
 from tests.data.records_test import change_frame
 from tests.data.scenes import make_scene
-from tests.data.sources.tum_test import drop_rows, make_recording
 
 OPTIONS = PipelineOptions(num_views=4, image_size=16, min_draws=1000)
 WINDOWS = WindowOptions(views=4, reach=5, consecutive=0.5, stride=2)

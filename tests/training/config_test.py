@@ -1,11 +1,13 @@
 """Configs: the paper's values, and messages that a user can act on."""
 
 import importlib
+import json
 import subprocess
 import sys
 
 import pytest
 
+from rig3r_jax.data.options import PipelineOptions, WindowOptions
 from rig3r_jax.training.config import config_differences, load_config, save_config
 from rig3r_jax.training.flags import wrong_overrides
 from rig3r_jax.training.rig3r import task as rig3r_task
@@ -145,3 +147,30 @@ def test_config_survives_its_file(config, tmp_path):
         config_differences(demo, tmp_path)
     with pytest.raises(ValueError, match="no workdir of a run"):
         load_config(tmp_path / "other.json")
+
+
+def test_sections_are_the_fields_of_their_options(config):
+    assert PipelineOptions(**config("base").sampling.to_dict()) == PipelineOptions()
+    windows = config("uncertainty").windows.to_dict()
+    others = {key: windows.pop(key) for key in ("splits", "counts", "seed")}
+    assert WindowOptions(**windows) == WindowOptions() and len(others["splits"]) == len(others["counts"])
+
+
+def test_config_older_than_its_keys_has_their_defaults(config, tmp_path):
+    """A config.json as it was when only the options that were given, and fewer keys of sampling, were in it."""
+    demo = config("demo")
+    save_config(demo, tmp_path / "config.json")
+    old = json.loads((tmp_path / "config.json").read_text())
+    options = old["data"]["mixture"][0]["options"]
+    for key in ("seed", "interval", "jpeg_quality", "image_format", "test_worlds"):
+        del options[key]
+    for key in ("min_stride", "max_pixels", "min_draws", "ordered", "blur_sigma_range"):
+        del old["sampling"][key]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    loaded = load_config(tmp_path / "config.json")
+    assert loaded.sampling.to_dict() == demo.sampling.to_dict()
+    assert loaded.data.mixture[0].to_dict() == demo.data.mixture[0].to_dict() | {
+        "options": demo.data.mixture[0].options.to_dict() | {"test_worlds": 128}
+    }
+    (line,) = config_differences(demo, tmp_path)
+    assert line.endswith("data.mixture[0].options.test_worlds was 128 and is now 200")

@@ -1,15 +1,34 @@
-"""Where scenes come from.
+"""Where scenes come from: every source by name, imported when it is asked for."""
 
-Every source is a module with a `VERSION` (raised when the same options give other scenes) and two functions:
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
 
-    splits(root, **options) -> tuple of split names
-    scene_loaders(root, split, **options) -> list of (scene name, function of no arguments that returns the Scene)
+from rig3r_jax.data.source import Source, filled_options
 
-A loader raises BadRecord for a scene that cannot be used, so that one bad scene ends nothing but itself.
-"""
+SOURCES = {  # name: module below this folder, and the class in it
+    "procedural": "procedural.source:Procedural",
+    "ddad": "dgp:Dgp",
+    "tum": "tum:Tum",
+    "sevenscenes": "sevenscenes:SevenScenes",
+}
 
-from types import ModuleType
 
-from rig3r_jax.data.sources import dgp, procedural, sevenscenes, tum
+def source_class(name: str) -> type[Source]:
+    """The source of this name. ValueError where there is none."""
+    if name not in SOURCES:
+        nearest = difflib.get_close_matches(name, SOURCES, 1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        raise ValueError(f"unknown source {name!r}; sources: {', '.join(SOURCES)}{hint}")
+    module, _, kind = SOURCES[name].partition(":")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), kind)
 
-SOURCES: dict[str, ModuleType] = {"procedural": procedural, "ddad": dgp, "tum": tum, "sevenscenes": sevenscenes}
+
+def make_source(name: str, root: str = "", options: Mapping[str, Any] | None = None) -> Source:
+    """The source with these options, defaults for the others. ValueError naming the source and what cannot hold."""
+    kind = source_class(name)
+    try:
+        return kind(root=root, **filled_options(kind, options or {}))
+    except ValueError as error:
+        raise ValueError(f"source {name!r}: {error}") from None

@@ -9,16 +9,17 @@ camera, so that both are a few pixels apart in the official files.
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from rig3r_jax.data.files import read_numbers, read_text
 from rig3r_jax.data.scene import BadRecord, Scene
-from rig3r_jax.data.sources.rgbd import SPLITS, Cut, DepthCode, RgbdFrame, single_camera_scene
+from rig3r_jax.data.source import Scenes
+from rig3r_jax.data.sources.rgbd import SPLITS, DepthCode, RgbdFrame, RgbdSource, single_camera_scene
+from rig3r_jax.geometry import rigid
 
-VERSION = 1
 _TRAIN, _VALIDATION, _TEST = SPLITS
 _FRAME = re.compile(r"frame-(\d+)\.color\.(?:png|jpg)")
 _SEQUENCE = re.compile(r"sequence\s*(\d+)", re.IGNORECASE)
@@ -39,71 +40,46 @@ class _Sequence:
     fractions: tuple[float, ...]  # of train, validation and test
 
 
-def splits(root: str, *, fractions: Sequence[float] = (0.7, 0.15, 0.15), **options: object) -> tuple[str, ...]:
-    """Names of the splits that have a share of the frames. BadRecord where the folder holds no data set."""
-    del options
-    Cut(fractions, gap=0, stride=1, window=1, min_frames=1)  # refuses what are no shares
-    found = [sequence.fractions for sequence in _sequences(root, fractions)]
-    return tuple(split for split, shares in zip(SPLITS, zip(*found, strict=True), strict=True) if max(shares) > 0)
-
-
-def scene_loaders(
-    root: str,
-    split: str,
-    *,
-    fractions: Sequence[float] = (0.7, 0.15, 0.15),
-    gap: int = 0,
-    stride: int = 1,
-    window: int = 64,
-    min_frames: int = 8,
-) -> list[tuple[str, Callable[[], Scene]]]:
-    """A loader for every scene of a split; sequences are cut into scenes of at most `window` frames.
+@dataclasses.dataclass(frozen=True)
+class SevenScenes(RgbdSource):
+    """Options of 7-Scenes: a sequence, a scene or several.
 
     Where a scene has official lists, its test sequences are the test split, and the end of each training sequence is
     the validation split, by the ratio of the first two `fractions`. Other sequences are cut by all three.
-
-    Args:
-        root: folder of a sequence, of a scene or of scenes.
-        split: one of `splits(root)`.
-        fractions: shares of train, validation and test, in this order of time.
-        gap: frames left out between two splits of a sequence, so that neighbours are less alike.
-        stride: takes every n-th frame.
-        window: frames per scene at most; a record is read as a whole. Splits are cut into scenes of equal length.
-        min_frames: a sequence with fewer frames in this split is a bad scene.
-
-    Raises:
-        ValueError: options that cannot hold together.
-        BadRecord: a folder without sequences, lists that do not hold together, or a split that has no share.
     """
-    Cut(fractions, gap, stride, window, min_frames)  # refuses bad options before any work
-    known = splits(root, fractions=fractions)
-    if split not in known:
-        raise BadRecord(f"{root}: has no split {split!r}; it has {', '.join(known)}")
-    loaders: list[tuple[str, Callable[[], Scene]]] = []
-    for sequence in _sequences(root, fractions):
-        if sequence.fractions[SPLITS.index(split)] > 0:
-            loaders += _loaders_of(sequence, split, Cut(sequence.fractions, gap, stride, window, min_frames))
-    return loaders
+
+    root_holds = "7-Scenes, a scene or a sequence of it"
+
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that have a share of the frames of any sequence."""
+        shares = zip(*(sequence.fractions for sequence in _sequences(self)), strict=True)
+        return tuple(split for split, of_sequences in zip(SPLITS, shares, strict=True) if max(of_sequences) > 0)
+
+    def scenes(self, split: str) -> Scenes:
+        """See `Source`."""
+        self.check_split(split)
+        loaders = []
+        for sequence in _sequences(self):
+            if sequence.fractions[SPLITS.index(split)] > 0:
+                loaders += _loaders_of(sequence, split, dataclasses.replace(self, fractions=sequence.fractions))
+        return loaders
 
 
-def _sequences(root: str, fractions: Sequence[float]) -> list[_Sequence]:
-    folder = Path(root)
-    if not folder.is_dir():
-        raise BadRecord(f"{root}: data folder does not exist; give the folder of 7-Scenes, of a scene or a sequence")
-    shares = tuple(fractions)
+def _sequences(source: SevenScenes) -> list[_Sequence]:
+    folder, shares = source.folder(), source.fractions
     if _is_sequence(folder):
         return [_Sequence(folder.resolve().name, folder, folder.parent, shares)]
     if _is_scene(folder):
         return _sequences_of_scene(folder, shares)
     scenes = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-    found = [sequence for path in scenes if _is_scene(path) for sequence in _sequences_of_scene(path, shares)]
-    found += [_Sequence(path.name, path, folder, shares) for path in scenes if _is_sequence(path)]
-    if not found:
+    sequences = [sequence for path in scenes if _is_scene(path) for sequence in _sequences_of_scene(path, shares)]
+    sequences += [_Sequence(path.name, path, folder, shares) for path in scenes if _is_sequence(path)]
+    if not sequences:
         raise BadRecord(
-            f"{root}: holds no frame-XXXXXX.color.png and no folder that does; give the folder of 7-Scenes, of a "
+            f"{folder}: holds no frame-XXXXXX.color.png and no folder that does; give the folder of 7-Scenes, of a "
             "scene or a sequence, and unpack the seq-XX.zip files first"
         )
-    return found
+    return sequences
 
 
 def _is_sequence(folder: Path) -> bool:
@@ -139,11 +115,7 @@ def _sequences_of_scene(scene: Path, fractions: tuple[float, ...]) -> list[_Sequ
 
 def _listed(file: Path) -> list[Path]:
     folders = []
-    try:
-        lines = [line.strip() for line in file.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadRecord(f"{file}: cannot be read ({error}); restore the file") from error
-    for line in lines:
+    for line in filter(None, map(str.strip, read_text(file).splitlines())):
         match = _SEQUENCE.fullmatch(line)
         if not match:
             raise BadRecord(f"{file}: line {line!r} must be of the form sequence1; restore the file")
@@ -153,14 +125,15 @@ def _listed(file: Path) -> list[Path]:
     return folders
 
 
-def _loaders_of(sequence: _Sequence, split: str, cut: Cut) -> list[tuple[str, Callable[[], Scene]]]:
+def _loaders_of(sequence: _Sequence, split: str, source: SevenScenes) -> Scenes:
+    """Of a split of one sequence; `source` has the sequence's own shares."""
     images = _images(sequence.folder)
-    numbers = sorted(images)[:: cut.stride]
-    block = cut.block(len(numbers), split)
-    if len(block) < cut.min_frames:
-        return [(sequence.name, functools.partial(_too_short, sequence.folder, split, len(block), cut.min_frames))]
+    numbers = sorted(images)[:: source.stride]
+    block = source.block(len(numbers), split)
+    if len(block) < source.min_frames:
+        return [(sequence.name, functools.partial(_too_short, sequence.folder, split, len(block), source.min_frames))]
     loaders = []
-    for piece in cut.scenes(block):
+    for piece in source.pieces(block):
         chosen = {numbers[i]: images[numbers[i]] for i in piece}
         name = f"{sequence.name}_{numbers[piece[0]]:06d}"
         loaders.append((name, functools.partial(_load, sequence, name, chosen)))
@@ -169,11 +142,11 @@ def _loaders_of(sequence: _Sequence, split: str, cut: Cut) -> list[tuple[str, Ca
 
 def _images(folder: Path) -> dict[int, Path]:
     """Colour images by frame number; of a PNG and a JPEG of one frame the PNG. {} where there is no folder."""
-    found = {}
+    images = {}
     for path in sorted(folder.glob("frame-*.color.*")):  # .jpg before .png
         if match := _FRAME.fullmatch(path.name):
-            found[int(match[1])] = path
-    return found
+            images[int(match[1])] = path
+    return images
 
 
 def _too_short(folder: Path, split: str, count: int, min_frames: int) -> Scene:
@@ -206,19 +179,8 @@ def read_world_from_camera(path: Path) -> Float[np.ndarray, "4 4"]:
 
     BadRecord, naming the file, for what is no transform.
     """
-    matrix = _read_matrix(path, (4, 4))
-    rotation = matrix[:3, :3]
-    error = np.abs(rotation.T @ rotation - np.eye(3)).max()
-    if not error < _ROTATION_TOLERANCE or np.linalg.det(rotation) < 0 or np.abs(matrix[3] - [0, 0, 0, 1]).max() > 1e-6:
-        raise BadRecord(
-            f"{path}: {matrix.tolist()} is no rigid transform (columns off orthonormal by {error:.3g}, must be under "
-            f"{_ROTATION_TOLERANCE}; determinant positive; last row 0 0 0 1); restore the file"
-        )
-    u, _, vt = np.linalg.svd(rotation)
-    world_from_camera = np.eye(4)
-    world_from_camera[:3, :3] = u @ vt
-    world_from_camera[:3, 3] = matrix[:3, 3]
-    return world_from_camera
+    matrix = rigid.check(read_numbers(path, (4, 4)), str(path), BadRecord, _ROTATION_TOLERANCE)
+    return rigid.nearest_rigid(matrix)
 
 
 def _read_intrinsics(sequence: _Sequence) -> np.ndarray:
@@ -228,17 +190,5 @@ def _read_intrinsics(sequence: _Sequence) -> np.ndarray:
     """
     for folder in (sequence.folder, sequence.scene):
         if (folder / _INTRINSICS_FILE).is_file():
-            return _read_matrix(folder / _INTRINSICS_FILE, (3, 3))
+            return read_numbers(folder / _INTRINSICS_FILE, (3, 3))
     return np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])
-
-
-def _read_matrix(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    try:
-        values = np.array([float(word) for word in path.read_text().split()])
-    except OSError as error:
-        raise BadRecord(f"{path}: cannot be read ({error.strerror}); restore the file") from error
-    except ValueError as error:
-        raise BadRecord(f"{path}: does not read ({error}); restore the file") from error
-    if values.size != shape[0] * shape[1] or not np.isfinite(values).all():
-        raise BadRecord(f"{path}: {values.tolist()} must be {shape[0]} x {shape[1]} finite numbers; restore the file")
-    return values.reshape(shape)

@@ -10,17 +10,17 @@ import dataclasses
 import functools
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.data.scene import BadRecord, Scene
-from rig3r_jax.data.sources.rgbd import Cut, DepthCode, RgbdFrame, single_camera_scene
+from rig3r_jax.data.source import Scenes
+from rig3r_jax.data.sources.rgbd import DepthCode, RgbdFrame, RgbdSource, single_camera_scene
 from rig3r_jax.formats import tum
 
-VERSION = 1
 # fx, fy, cx, cy as the benchmark's site gives them: pixels of 640x480 images, the centre of the first pixel at 0.
 INTRINSICS = {
     "freiburg1": (517.3, 516.5, 318.6, 255.3),
@@ -101,93 +101,74 @@ def stated_intrinsics(folder: str | Path, intrinsics: str | Sequence[float] = _B
                 "intrinsics=freiburg3, say, or intrinsics=[fx,fy,cx,cy]"
             )
         return INTRINSICS[f"freiburg{match[1]}"]
-    numbers = tuple(intrinsics) if isinstance(intrinsics, Sequence) else ()
-    if len(numbers) != 4 or not all(isinstance(value, int | float) and value > 0 for value in numbers):
+    if len(intrinsics) != 4 or not all(value > 0 for value in intrinsics):
         raise ValueError(f"intrinsics={intrinsics!r} must be fx, fy, cx, cy, positive numbers of pixels")
-    return tuple(map(float, numbers))
+    return tuple(map(float, intrinsics))
 
 
-def splits(root: str, *, fractions: Sequence[float] = (0.7, 0.15, 0.15), **options: object) -> tuple[str, ...]:
-    """Names of the splits that have a share of the frames. BadRecord where the folder holds no recording."""
-    del options
-    _folders(root)
-    return Cut(fractions, gap=0, stride=1, window=1, min_frames=1).splits()
+@dataclasses.dataclass(frozen=True)
+class Tum(RgbdSource):
+    """Options of TUM recordings; every one is cut by time into train, validation and test."""
+
+    intrinsics: str | tuple[float, ...] = _BY_NAME  # see `stated_intrinsics`; one that is given holds for all
+
+    root_holds = "a TUM recording or several"
+
+    def problems(self) -> Iterator[str]:
+        """See `Source`."""
+        yield from super().problems()
+        if self.intrinsics != _BY_NAME:
+            try:
+                stated_intrinsics(self.root, self.intrinsics)
+            except ValueError as error:
+                yield str(error)
+
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that have a share of the frames."""
+        _folders(self)
+        return super().splits()
+
+    def scenes(self, split: str) -> Scenes:
+        """See `Source`."""
+        self.check_split(split)
+        loaders = []
+        for folder in _folders(self):
+            try:
+                loaders += _loaders_of(folder, split, self)
+            except ValueError as error:  # one bad recording is one bad scene
+                loaders.append((folder.resolve().name, functools.partial(_raise, str(error))))
+        return loaders
 
 
-def scene_loaders(
-    root: str,
-    split: str,
-    *,
-    intrinsics: str | Sequence[float] = _BY_NAME,
-    fractions: Sequence[float] = (0.7, 0.15, 0.15),
-    gap: int = 0,
-    stride: int = 1,
-    window: int = 64,
-    min_frames: int = 8,
-) -> list[tuple[str, Callable[[], Scene]]]:
-    """A loader for every scene of a split: each recording is cut by time into train, validation and test.
-
-    Args:
-        root: folder of a recording, or of recordings.
-        split: one of `splits(root)`.
-        intrinsics: see `stated_intrinsics`; one that is given holds for all recordings.
-        fractions: shares of train, validation and test of every recording's frames, in this order of time.
-        gap: frames left out between two splits, so that neighbours are less alike.
-        stride: takes every n-th of the frames that have depth and pose.
-        window: frames per scene at most; a record is read as a whole. Splits are cut into scenes of equal length.
-        min_frames: a recording with fewer frames in this split is a bad scene.
-
-    Raises:
-        ValueError: options that cannot hold together.
-        BadRecord: a folder without recordings, or a split that has no share.
-    """
-    cut = Cut(fractions, gap, stride, window, min_frames)
-    if not isinstance(intrinsics, str) or intrinsics != _BY_NAME:
-        stated_intrinsics(root, intrinsics)  # a mistake in the option is not one of the data
-    if split not in cut.splits():
-        raise BadRecord(f"{root}: has no split {split!r}; it has {', '.join(cut.splits())}")
-    loaders: list[tuple[str, Callable[[], Scene]]] = []
-    for folder in _folders(root):
-        try:
-            loaders += _loaders_of(folder, split, intrinsics, cut)
-        except ValueError as error:  # one bad recording is one bad scene
-            loaders.append((folder.resolve().name, functools.partial(_raise, str(error))))
-    return loaders
-
-
-def _folders(root: str) -> list[Path]:
-    folder = Path(root)
-    if not folder.is_dir():
-        raise BadRecord(f"{root}: data folder does not exist; give the folder of a TUM recording or of several")
+def _folders(source: Tum) -> list[Path]:
+    folder = source.folder()
     if (folder / "rgb.txt").is_file():
         return [folder]
-    found = sorted(path.parent for path in folder.glob("*/rgb.txt"))
-    if not found:
-        raise BadRecord(f"{root}: neither it nor a folder in it holds an rgb.txt; give the folder of TUM recordings")
-    return found
+    folders = sorted(path.parent for path in folder.glob("*/rgb.txt"))
+    if not folders:
+        raise BadRecord(f"{folder}: neither it nor a folder in it holds an rgb.txt; give the folder of TUM recordings")
+    return folders
 
 
-def _loaders_of(
-    folder: Path, split: str, intrinsics: str | Sequence[float], cut: Cut
-) -> list[tuple[str, Callable[[], Scene]]]:
-    fx, fy, cx, cy = stated_intrinsics(folder, intrinsics)
+def _loaders_of(folder: Path, split: str, source: Tum) -> Scenes:
+    fx, fy, cx, cy = stated_intrinsics(folder, source.intrinsics)
     matrix = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1]])  # pixel centres at 0.5 from here on
-    size = _SIZE if isinstance(intrinsics, str) else None
+    size = _SIZE if isinstance(source.intrinsics, str) else None
     recording = read_recording(folder)
-    chosen = range(0, len(recording.images), cut.stride)
-    block = cut.block(len(chosen), split)
+    chosen = range(0, len(recording.images), source.stride)
+    block = source.block(len(chosen), split)
     while block and block[0] and recording.depths[chosen[block[0]]] == recording.depths[chosen[block[0] - 1]]:
         block = block[1:]  # two images may have the same depth image: it stays with the split before
     logger.info("%s: %d frames for %s", recording, len(block), split)
     name = folder.resolve().name
-    if len(block) < cut.min_frames:
+    if len(block) < source.min_frames:
         raise BadRecord(
-            f"{recording}, {len(block)} frames are for {split}, must be at least {cut.min_frames}; lower min_frames, "
-            "gap or stride, change fractions, or leave this recording out"
+            f"{recording}, {len(block)} frames are for {split}, must be at least {source.min_frames}; lower "
+            "min_frames, gap or stride, change fractions, or leave this recording out"
         )
     return [
         (scene, functools.partial(_load, recording, scene, [chosen[i] for i in piece], matrix, size))
-        for piece in cut.scenes(block)
+        for piece in source.pieces(block)
         if (scene := f"{name}_{piece[0]:05d}")
     ]
 
@@ -195,7 +176,7 @@ def _loaders_of(
 def _load(
     recording: Recording, name: str, frames: Sequence[int], intrinsics: np.ndarray, size: tuple[int, int] | None
 ) -> Scene:
-    found = [
+    rgbd_frames = [
         RgbdFrame(
             time=float(recording.times[i]),
             image=recording.folder / recording.images[i],
@@ -204,11 +185,11 @@ def _load(
         )
         for i in frames
     ]
-    scene = single_camera_scene(name, found, intrinsics, _DEPTH)
+    scene = single_camera_scene(name, rgbd_frames, intrinsics, _DEPTH)
     if size is not None and scene.cameras[0].size != size:
         raise BadRecord(
-            f"{found[0].image}: is {scene.cameras[0].size}, the benchmark's intrinsics are for {size} (height, width); "
-            "set intrinsics=[fx,fy,cx,cy] of these images"
+            f"{rgbd_frames[0].image}: is {scene.cameras[0].size}, the benchmark's intrinsics are for {size} "
+            "(height, width); set intrinsics=[fx,fy,cx,cy] of these images"
         )
     return scene
 

@@ -1,8 +1,6 @@
 """The DGP reader on real photographs and LiDAR, and on copies of them with one thing broken."""
 
 import json
-import os
-import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,13 +13,13 @@ from rig3r_jax.data import records
 from rig3r_jax.data.build import build_records
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, decode_depth
-from rig3r_jax.data.sources import dgp
-
-RIG = "realdata/ddad_dgp_rig"
+from rig3r_jax.data.sources import make_source
+from rig3r_jax.data.sources.dgp import Dgp
+from tests.data.recordings import RIG, copy_rig
 
 
 def load(root, name="scene_02", split="train", **options):
-    return dict(dgp.scene_loaders(str(root), split, **options))[name]()
+    return dict(make_source("ddad", str(root), options).scenes(split))[name]()
 
 
 def matrix(fields):
@@ -35,12 +33,7 @@ def matrix(fields):
 @pytest.fixture
 def root(shared, tmp_path):
     """A copy of the data that a test may break: links, and real files for the JSON."""
-    copy = shutil.copytree(shared / RIG, tmp_path / "ddad", copy_function=os.symlink)
-    for path in copy.rglob("*.json"):
-        content = path.read_bytes()
-        path.unlink()
-        path.write_bytes(content)
-    return copy
+    return copy_rig(shared, tmp_path / "ddad")
 
 
 def edit(path: Path, change):
@@ -59,8 +52,8 @@ def calibration_file(root):
 
 def test_scenes_are_read_and_good(shared):
     root = str(shared / RIG)
-    assert dgp.splits(root) == ("train", "val")
-    loaders = dgp.scene_loaders(root, "train")
+    assert Dgp(root).splits() == ("train", "val")
+    loaders = Dgp(str(root)).scenes("train")
     assert [name for name, _ in loaders] == ["scene_01", "scene_02"]
     for (_, loader), cameras in zip(loaders, (3, 6), strict=True):
         scene = loader()
@@ -145,49 +138,23 @@ def test_lidar_depth_is_along_the_axis_and_dense_enough(shared):
         assert (depth.pixels < scene.cameras[frame.camera].size[::-1]).all() and depth.depths.min() > 0.5
 
 
-def test_project_points_keeps_what_is_seen():
-    intrinsics = np.array([[100.0, 0, 50], [0, 100, 40], [0, 0, 1]])
-    world_from_camera = np.eye(4)
-    world_from_camera[:3, :3] = Rotation.from_euler("y", 90, degrees=True).as_matrix()
-    world_from_camera[:3, 3] = [1000, 2, 3]
-    points_camera = np.array(
-        [
-            [0, 0, 10],  # seen at (50, 40)
-            [0.01, 0.01, 12],  # the same pixel, farther
-            [0.3, 0, 30],  # another pixel close by, three times as far: hidden
-            [6, 6, 30],  # farther away in the image: seen at (70, 60)
-            [0, 0, -10],  # behind
-            [5.01, 0, 10],  # right of the image
-            [0, -4.01, 10],  # above it
-        ]
-    )
-    points_world = points_camera @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]
-    depth = dgp.project_points(points_world, world_from_camera, intrinsics, (80, 100))
-    np.testing.assert_allclose(depth.pixels, [[50, 40], [70, 60]], rtol=1e-6)
-    np.testing.assert_allclose(depth.depths, [10, 30], rtol=1e-6)
-    nothing = dgp.project_points(points_world[4:], world_from_camera, intrinsics, (80, 100))
-    assert nothing.pixels.shape == (0, 2) and nothing.depths.shape == (0,)
-
-
 def test_options_choose_cameras_and_cut_drives(shared):
     root = shared / RIG
     scene = load(root, cameras=["CAMERA_09", "CAMERA_01"], front="CAMERA_01")
     assert [camera.name for camera in scene.cameras] == ["CAMERA_09", "CAMERA_01"] and scene.front_camera == 1
     records.check_scene(scene)
-    loaders = dgp.scene_loaders(str(root), "val", window=2)
+    loaders = Dgp(str(root), window=2).scenes("val")
     assert [name for name, _ in loaders] == ["scene_01", "scene_01_00002", "scene_02", "scene_02_00002"]
     last = loaders[-1][1]()
     records.check_scene(last)
     assert [frame.step for frame in last.frames] == [0] * 6
     np.testing.assert_allclose(last.frames[0].world_from_camera, np.eye(4), atol=1e-12)
     with pytest.raises(ValueError, match="must hold the front camera 'CAMERA_01'"):
-        dgp.scene_loaders(str(root), "train", cameras=["CAMERA_05"])
+        Dgp(str(root), cameras=("CAMERA_05",))
     with pytest.raises(ValueError, match="window=0"):
-        dgp.scene_loaders(str(root), "train", window=0)
+        Dgp(str(root), window=0)
     with pytest.raises(BadRecord, match="CAMERA_07"):  # scene_01 has three cameras
         load(root, "scene_01", cameras=["CAMERA_01", "CAMERA_07"])
-    with pytest.raises(BadRecord, match="no split 'nights'; it has train, val"):
-        dgp.scene_loaders(str(root), "nights")
 
 
 def test_records_of_real_data(shared, tmp_path):
@@ -297,17 +264,15 @@ def test_dropped_image_of_one_camera_is_left_out(root):
 
 
 def test_folder_without_data_is_one_error(tmp_path):
-    with pytest.raises(BadRecord, match="does not exist"):
-        dgp.splits(str(tmp_path / "nowhere"))
     with pytest.raises(BadRecord, match="holds no scene_dataset"):
         build_records("ddad", str(tmp_path), tmp_path / "records", {})
     (tmp_path / "scene_dataset_v1.json").write_text('{"scene_splits": {}}')
     with pytest.raises(BadRecord, match="lists no scenes"):
-        dgp.splits(str(tmp_path))
+        Dgp(str(tmp_path)).splits()
     (tmp_path / "scene_dataset_v1.json").write_text("[")
     with pytest.raises(BadRecord, match="no DGP data set listing"):
-        dgp.splits(str(tmp_path))
+        Dgp(str(tmp_path)).splits()
     (tmp_path / "scene_dataset_v1.json").write_text('{"scene_splits": {"0": {"filenames": ["a/scene_b.json"]}}}')
-    ((name, loader),) = dgp.scene_loaders(str(tmp_path), "train")
+    ((name, loader),) = Dgp(str(tmp_path)).scenes("train")
     with pytest.raises(BadRecord, match="scene_b.json: cannot be read"):
         loader()

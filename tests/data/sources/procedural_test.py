@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 
 from rig3r_jax.data.scene import decode_depth
-from rig3r_jax.data.sources.procedural import SPLITS, scene_loaders, splits
+from rig3r_jax.data.sources import make_source
 from rig3r_jax.data.sources.procedural.render import render_frames
 from rig3r_jax.data.sources.procedural.rigs import draw_rig, draw_rig_pool, pinhole
+from rig3r_jax.data.sources.procedural.source import SPLITS, Procedural
 from rig3r_jax.data.sources.procedural.worlds import car_boxes, draw_world, drive
 
 FAR = 200.0
 
 
 def load(split, index, **options):
-    return scene_loaders("", split, **options)[index][1]()
+    return Procedural(**options).scenes(split)[index][1]()
 
 
 def image_of(frame):
@@ -30,8 +31,7 @@ def depth_of(frame):
 def same_rig(scene, other):
     pairs = zip(scene.cameras, other.cameras, strict=False)
     return len(scene.cameras) == len(other.cameras) and all(
-        np.array_equal(a.rig_from_camera, b.rig_from_camera) and a.lens == b.lens
-        for a, b in pairs
+        np.array_equal(a.rig_from_camera, b.rig_from_camera) and a.lens == b.lens for a, b in pairs
     )
 
 
@@ -161,12 +161,12 @@ def test_scenes_are_a_pure_function_of_the_seed(image_format):
 
 
 def test_splits_and_worlds_share_nothing():
-    assert splits("") == SPLITS == ("train", "same_rigs", "unseen_rigs")
+    assert Procedural().splits() == SPLITS == ("train", "same_rigs", "unseen_rigs")
     options = {"steps": 1, "image_size": 32, "max_cameras": 2}
-    loaders = [loader for split in SPLITS for loader in scene_loaders("", split, **options)[:6]]
+    loaders = [loader for split in SPLITS for loader in Procedural(**options).scenes(split)[:6]]
     assert len({name for name, _ in loaders}) == 18
     assert len({thunk().frames[0].depth for _, thunk in loaders}) == 18
-    assert [len(scene_loaders("", s, train_worlds=7, test_worlds=3)) for s in SPLITS] == [7, 3, 3]
+    assert [len(Procedural(train_worlds=7, test_worlds=3).scenes(s)) for s in SPLITS] == [7, 3, 3]
 
 
 def test_same_rigs_are_those_of_train_and_unseen_rigs_are_new():
@@ -235,14 +235,14 @@ def test_images_of_other_cameras_and_steps_differ():
 
 
 def test_bad_options_are_all_named():
-    with pytest.raises(ValueError, match="(?s)no such option.*steps=0.*image_format='gif'"):
-        scene_loaders("", "train", world=3, steps=0, image_format="gif")
+    with pytest.raises(ValueError, match="(?s)steps=0.*image_format='gif'"):
+        Procedural(steps=0, image_format="gif")
     with pytest.raises(ValueError, match="min_cameras=5.*max_cameras=3"):
-        splits("", min_cameras=5, max_cameras=3)
-    with pytest.raises(ValueError, match="seed='0'"):
-        splits("", seed="0")
-    with pytest.raises(ValueError, match="no split 'test'.*unseen_rigs"):
-        scene_loaders("", "test")
+        Procedural(min_cameras=5, max_cameras=3)
+    with pytest.raises(ValueError, match="max_cameras=9 must be in 1..8$"):
+        Procedural(max_cameras=9)
+    with pytest.raises(ValueError, match="seed='0' must be a whole number"):
+        make_source("procedural", "", {"seed": "0"})
     with pytest.raises(ValueError, match="9 cameras"):
         draw_rig(np.random.default_rng(0), 9, 64)
 
@@ -256,8 +256,8 @@ def test_layouts_can_be_chosen():
         gaps = np.diff(np.sort(np.degrees(yaw)))
         np.testing.assert_allclose(gaps, 360 / len(rig.cameras), atol=12)  # all around, evenly but for the mounting
     with pytest.raises(ValueError, match="none takes 2 cameras"):
-        scene_loaders("", "train", **{**options, "min_cameras": 2})
-    with pytest.raises(ValueError, match="layouts=.'ring',.: must name some of single"):
-        scene_loaders("", "train", layouts=("ring",))
+        Procedural(**{**options, "min_cameras": 2})
+    with pytest.raises(ValueError, match="layouts=.'ring',. must name some of single"):
+        Procedural(layouts=("ring",))
     with pytest.raises(ValueError, match="no layout of stereo takes 5 cameras"):
         draw_rig(rng, 5, 32, ("stereo",))

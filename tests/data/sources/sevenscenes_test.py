@@ -10,42 +10,22 @@ from rig3r_jax.data import records
 from rig3r_jax.data.build import build_data, build_records
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, decode_depth
-from rig3r_jax.data.sources import sevenscenes
+from rig3r_jax.data.sources import make_source
 from rig3r_jax.data.sources.rgbd import SPLITS
+from rig3r_jax.data.sources.sevenscenes import SevenScenes
+from tests.data.recordings import make_listed_scene, make_sequence
 
 REAL = "realdata/sevenscenes_redkitchen"
 SMALL = {"window": 8, "min_frames": 4}
 
 
 def load_all(root, split, **options):
-    return [load() for _, load in sevenscenes.scene_loaders(str(root), split, **options)]
-
-
-def make_sequence(folder, count, sequence=0, suffix="png"):
-    """Frames of 4 x 6 pixels: images tell the sequence and the frame, the camera is at (frame, sequence, 0)."""
-    folder.mkdir(parents=True)
-    for i in range(count):
-        stem = folder / f"frame-{i:06d}"
-        image = np.full((4, 6, 3), (i, sequence, 0), np.uint8)
-        assert cv2.imwrite(f"{stem}.color.{suffix}", image)
-        depth = np.full((4, 6), 1000 + i, np.uint16)
-        depth[0, :2] = (0, 65535)
-        assert cv2.imwrite(f"{stem}.depth.png", depth)
-        world_from_camera = np.eye(4)
-        world_from_camera[:2, 3] = (i, sequence)
-        np.savetxt(f"{stem}.pose.txt", world_from_camera, fmt="%.8e", delimiter="\t ")
-    return folder
+    return [load() for _, load in make_source("sevenscenes", str(root), options).scenes(split)]
 
 
 @pytest.fixture
 def scene_folder(tmp_path):
-    """chess/seq-01 ... seq-03, the second for testing."""
-    folder = tmp_path / "sets" / "chess"
-    for sequence in (1, 2, 3):
-        make_sequence(folder / f"seq-{sequence:02d}", 20, sequence)
-    (folder / "TrainSplit.txt").write_text("sequence1\nsequence3\n")
-    (folder / "TestSplit.txt").write_text("sequence2\n")
-    return folder
+    return make_listed_scene(tmp_path / "sets" / "chess")
 
 
 def keys(scenes):
@@ -56,7 +36,7 @@ def keys(scenes):
 
 def test_real_sequence_is_read_and_good(shared):
     root = shared / REAL
-    scenes = {split: load_all(root, split) for split in sevenscenes.splits(str(root))}
+    scenes = {split: load_all(root, split) for split in SevenScenes(str(root)).splits()}
     assert {split: [len(scene.frames) for scene in found] for split, found in scenes.items()} == {
         "train": [35, 35],
         "validation": [15],
@@ -115,18 +95,18 @@ def test_records_of_a_real_sequence(shared, tmp_path):
 @pytest.mark.parametrize("level", ["scene", "sets"])
 def test_official_splits(scene_folder, level):
     root = scene_folder if level == "scene" else scene_folder.parent
-    assert sevenscenes.splits(str(root)) == SPLITS
+    assert SevenScenes(str(root)).splits() == SPLITS
     found = {split: keys(load_all(root, split, fractions=(0.6, 0.2, 0.2), **SMALL)) for split in SPLITS}
     assert found["train"] == [(s, i) for s in (1, 3) for i in range(15)]
     assert found["validation"] == [(s, i) for s in (1, 3) for i in range(15, 20)]
     assert found["test"] == [(2, i) for i in range(20)]
-    names = [name for name, _ in sevenscenes.scene_loaders(str(root), "test", **SMALL)]
+    names = [name for name, _ in SevenScenes(str(root), **SMALL).scenes("test")]
     assert names == ["chess_seq-02_000000", "chess_seq-02_000006", "chess_seq-02_000013"]
 
 
 def test_official_splits_without_validation(scene_folder):
     options = {"fractions": (0.7, 0.0, 0.3)}
-    assert sevenscenes.splits(str(scene_folder), **options) == ("train", "test")
+    assert SevenScenes(str(scene_folder), **options).splits() == ("train", "test")
     assert keys(load_all(scene_folder, "train", **options)) == [(s, i) for s in (1, 3) for i in range(20)]
 
 
@@ -162,8 +142,8 @@ def test_flat_folder_of_jpegs_with_intrinsics(tmp_path):
 
 FILES = {
     "no rotation": ("pose.txt", "2 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "is no rigid transform"),
-    "mirror": ("pose.txt", "-1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "determinant positive"),
-    "last row": ("pose.txt", "1 0 0 0 0 1 0 0 0 0 1 0 0 0 1 1", "last row 0 0 0 1"),
+    "mirror": ("pose.txt", "-1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "must be +1"),
+    "last row": ("pose.txt", "1 0 0 0 0 1 0 0 0 0 1 0 0 0 1 1", "ends in 0 0 0 1"),
     "lost track": ("pose.txt", "nan " * 16, "must be 4 x 4 finite numbers"),
     "cut short": ("pose.txt", "1 0 0 0 0 1 0 0", "must be 4 x 4 finite numbers"),
     "words": ("pose.txt", "1 0 zero 0", "does not read"),
@@ -217,18 +197,14 @@ def test_bad_lists_are_named(scene_folder, file, content, message):
     if content is not None:
         (scene_folder / file).write_text(content)
     with pytest.raises(BadRecord, match=message):
-        sevenscenes.splits(str(scene_folder))
+        SevenScenes(str(scene_folder)).splits()
 
 
 def test_bad_options_and_folders_are_named(scene_folder, tmp_path):
     with pytest.raises(ValueError, match="three shares"):
-        sevenscenes.splits(str(scene_folder), fractions=[0.5, 0.5])
+        SevenScenes(str(scene_folder), fractions=(0.5, 0.5))
     with pytest.raises(ValueError, match="stride=0"):
-        sevenscenes.scene_loaders(str(scene_folder), "train", stride=0)
-    with pytest.raises(BadRecord, match="has no split 'val'; it has train, validation, test"):
-        sevenscenes.scene_loaders(str(scene_folder), "val")
-    with pytest.raises(BadRecord, match="does not exist"):
-        sevenscenes.splits(str(tmp_path / "nowhere"))
+        SevenScenes(str(scene_folder), stride=0)
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadRecord, match="holds no frame-XXXXXX.color.png"):
-        sevenscenes.splits(str(tmp_path / "empty"))
+        SevenScenes(str(tmp_path / "empty")).splits()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from itertools import pairwise
 
 import cv2
@@ -13,16 +12,16 @@ from rig3r_jax.data import records, sampling
 from rig3r_jax.data.build import build_data, build_records
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, decode_depth
-from rig3r_jax.data.sources import tum
-from rig3r_jax.data.sources.rgbd import CAMERA, SPLITS, Cut
-from rig3r_jax.formats.tum import write_trajectory
+from rig3r_jax.data.sources import make_source, tum
+from rig3r_jax.data.sources.rgbd import CAMERA, SPLITS
+from tests.data.recordings import drop_rows, make_recording
 
 REAL = "realdata/tum_fr3_cabinet"
 LISTS = ("rgb.txt", "depth.txt", "groundtruth.txt")
 
 
 def load_all(root, split, **options):
-    return [load() for _, load in tum.scene_loaders(str(root), split, **options)]
+    return [load() for _, load in make_source("tum", str(root), options).scenes(split)]
 
 
 @pytest.fixture
@@ -31,37 +30,13 @@ def root(tmp_path):
     return make_recording(tmp_path / "rgbd_dataset_freiburg2_made", 40)
 
 
-def make_recording(folder, count, size=(480, 640)):
-    lines = {"rgb.txt": ["# color images"], "depth.txt": ["# depth maps"]}
-    times = 1311868164.0 + np.arange(count) / 30
-    for name, later in (("rgb", 0.0), ("depth", 0.002)):
-        (folder / name).mkdir(parents=True)
-        for i, time in enumerate(times + later):
-            image = np.full(size, 5000 + i, np.uint16) if name == "depth" else np.full((*size, 3), i, np.uint8)
-            if name == "depth":
-                image[0, 0] = 0
-            assert cv2.imwrite(str(folder / name / f"{i}.png"), image)
-            lines[f"{name}.txt"].append(f"{time:.6f} {name}/{i}.png")
-    for name, rows in lines.items():
-        (folder / name).write_text("\n".join(rows) + "\n")
-    world_from_camera = np.tile(np.eye(4), (count, 1, 1))
-    world_from_camera[:, 0, 3] = np.arange(count)
-    write_trajectory(folder / "groundtruth.txt", times + 0.003, world_from_camera)
-    return folder
-
-
-def drop_rows(path, *dropped):
-    rows = path.read_text().splitlines()
-    path.write_text("\n".join(row for i, row in enumerate(rows) if i - 1 not in dropped) + "\n")
-
-
 def frame_numbers(scene):
     return [cv2.imdecode(np.frombuffer(frame.image, np.uint8), 0)[0, 0].item() for frame in scene.frames]
 
 
 def test_real_recording_is_read_and_good(shared):
     root = shared / REAL
-    assert tum.splits(str(root)) == SPLITS
+    assert tum.Tum(str(root)).splits() == SPLITS
     scenes = [scene for split in SPLITS for scene in load_all(root, split, window=16)]
     rows = np.loadtxt(root / "groundtruth.txt")
     frames = [frame for scene in scenes for frame in scene.frames]
@@ -167,14 +142,14 @@ def test_depth_image_at_a_border_is_in_one_split(root):
     options = {"fractions": (0.5, 0.5, 0.0)}
     (train,), (validation,) = (load_all(root, split, **options) for split in ("train", "validation"))
     assert frame_numbers(train)[-1] == 19 and frame_numbers(validation)[0] == 21
-    assert tum.splits(str(root), **options) == ("train", "validation")
+    assert tum.Tum(str(root), **options).splits() == ("train", "validation")
 
 
 def test_several_recordings_and_one_bad_among_them(root, tmp_path):
     make_recording(tmp_path / "rgbd_dataset_freiburg1_other", 40)
     bad = make_recording(tmp_path / "rgbd_dataset_freiburg3_bad", 40)
     (bad / "groundtruth.txt").write_text("1.0 0 0 0 0 0 0 0\n")
-    loaders = dict(tum.scene_loaders(str(tmp_path), "train"))
+    loaders = dict(tum.Tum(str(tmp_path)).scenes("train"))
     assert list(loaders) == [
         "rgbd_dataset_freiburg1_other_00000",
         "rgbd_dataset_freiburg2_made_00000",
@@ -257,13 +232,6 @@ def test_named_intrinsics_are_for_the_benchmarks_size(tmp_path):
     np.testing.assert_array_equal(scene.cameras[0].lens.intrinsics, [[50, 0, 32], [0, 51, 24], [0, 0, 1]])
 
 
-def test_loaders_are_lazy(root):
-    loaders = [tum.scene_loaders(str(root), split, window=8, min_frames=4) for split in SPLITS]
-    shutil.rmtree(root / "rgb")
-    with pytest.raises(BadRecord, match="cannot be read"):
-        loaders[0][0][1]()
-
-
 @pytest.mark.parametrize("missing", LISTS)
 def test_missing_list_is_named(root, missing):
     os.remove(root / missing)
@@ -290,24 +258,20 @@ def test_bad_options_are_named(root, tmp_path, options, message):
         build_records("tum", str(root), tmp_path / "out", options, progress=False)
 
 
-def test_folder_without_data_is_one_error(root, tmp_path):
-    with pytest.raises(BadRecord, match="does not exist"):
-        tum.splits(str(tmp_path / "nowhere"))
+def test_folder_without_data_is_one_error(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadRecord, match=r"holds an rgb.txt; give the folder"):
-        tum.splits(str(tmp_path / "empty"))
-    with pytest.raises(BadRecord, match="has no split 'val'; it has train, validation, test"):
-        tum.scene_loaders(str(root), "val")
+        tum.Tum(str(tmp_path / "empty")).splits()
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 58, 596])
 @pytest.mark.parametrize("fractions", [(0.7, 0.15, 0.15), (1.0, 0.0, 0.0), (0.0, 0.1, 0.9), (1 / 3, 1 / 3, 1 / 3)])
 def test_cut_is_a_partition(count, fractions):
-    cut = Cut(fractions, gap=0, stride=1, window=16, min_frames=8)
-    blocks = [cut.block(count, split) for split in SPLITS]
+    source = tum.Tum(fractions=fractions, window=16)
+    blocks = [source.block(count, split) for split in SPLITS]
     assert [i for block in blocks for i in block] == list(range(count))
     for block in blocks:
-        pieces = cut.scenes(block)
+        pieces = source.pieces(block)
         assert [i for piece in pieces for i in piece] == list(block)
         assert all(len(piece) <= 16 for piece in pieces)
         assert len(block) < 8 or all(len(piece) >= 8 for piece in pieces)

@@ -13,10 +13,10 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from rig3r_jax.data.scene import RigCamera
+from rig3r_jax.data.sources.procedural.source import CAMERA_COUNTS
 from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import Pinhole
 
-MAX_CAMERAS = 8
 _FIELD_OF_VIEW_DEG = (60.0, 100.0)
 _RADIUS = (0.6, 1.6)  # metres from the vehicle's centre, seen from above
 _HEIGHT = (1.3, 1.9)  # metres above the ground
@@ -88,15 +88,16 @@ def _stereo_surround(rng: np.random.Generator, count: int) -> list[_Mount]:
     return _stereo(rng, 2) + _ring(rng, [360.0 * (i + 1) / (others + 1) for i in range(others)])
 
 
-LAYOUTS: dict[str, tuple[Callable, range]] = {  # with the camera counts that each layout takes
-    "single": (_single, range(1, 2)),
-    "stereo": (_stereo, range(2, 3)),
-    "front_rear": (_front_rear, range(2, 3)),
-    "side_pairs": (_side_pairs, range(3, 8, 2)),
-    "fan": (_fan, range(3, 6)),
-    "surround": (_surround, range(3, 9)),
-    "stereo_surround": (_stereo_surround, range(4, 9)),
+_MOUNTS: dict[str, Callable[[np.random.Generator, int], list[_Mount]]] = {  # by layout
+    "single": _single,
+    "stereo": _stereo,
+    "front_rear": _front_rear,
+    "side_pairs": _side_pairs,
+    "fan": _fan,
+    "surround": _surround,
+    "stereo_surround": _stereo_surround,
 }
+assert list(_MOUNTS) == list(CAMERA_COUNTS)
 
 
 def _vehicle_from_camera(rng: np.random.Generator, mount: _Mount, height: float, pitch_deg: float) -> np.ndarray:
@@ -129,19 +130,21 @@ def _names(mounts: list[_Mount]) -> list[str]:
     return names
 
 
-def draw_rig(rng: np.random.Generator, count: int, image_size: int, layouts: Sequence[str] = tuple(LAYOUTS)) -> Rig:
+def draw_rig(
+    rng: np.random.Generator, count: int, image_size: int, layouts: Sequence[str] = tuple(CAMERA_COUNTS)
+) -> Rig:
     """A random rig of `count` cameras in one of the `layouts` that take as many; the front camera is the first.
 
     Raises:
         ValueError: when no layout does.
     """
-    fitting = [name for name, (_, counts) in LAYOUTS.items() if name in layouts and count in counts]
+    fitting = [name for name, counts in CAMERA_COUNTS.items() if name in layouts and count in counts]
     if not fitting:
         raise ValueError(
             f"no layout of {', '.join(layouts)} takes {count} cameras; change their numbers or the layouts"
         )
     layout = str(rng.choice(fitting))
-    mounts = LAYOUTS[layout][0](rng, count)
+    mounts = _MOUNTS[layout](rng, count)
     height, pitch_deg, field_of_view = rng.uniform(*_HEIGHT), rng.uniform(-4, 3), rng.uniform(*_FIELD_OF_VIEW_DEG)
     vehicle_from_cameras = [_vehicle_from_camera(rng, mount, height, pitch_deg) for mount in mounts]
     rig_from_vehicle = rigid.invert(vehicle_from_cameras[0])
@@ -161,7 +164,7 @@ def draw_rig_pool(
     min_cameras: int,
     max_cameras: int,
     image_size: int,
-    layouts: Sequence[str] = tuple(LAYOUTS),
+    layouts: Sequence[str] = tuple(CAMERA_COUNTS),
 ) -> tuple[Rig, ...]:
     """Rigs whose camera counts are spread evenly over min_cameras..max_cameras."""
     counts = np.arange(min_cameras, max_cameras + 1)

@@ -1,0 +1,45 @@
+"""LiDAR points as the sparse depth of a camera."""
+
+import numpy as np
+from jaxtyping import Float
+
+from rig3r_jax.data.scene import RigCamera, SparseDepth
+from rig3r_jax.geometry import rigid
+
+_MIN_DEPTH = 0.5  # metres; nearer returns are of the vehicle itself or of dirt on the lens
+# The LiDAR on the roof sees over what hides a point from a camera. A point is taken as hidden if it is this many
+# times as far as the nearest one in its cell (pixels) or one of the eight cells around.
+_HIDDEN_RATIO, _HIDDEN_CELL = 1.5, 8
+
+
+def project_points(
+    points_world: Float[np.ndarray, "n 3"], world_from_camera: Float[np.ndarray, "4 4"], camera: RigCamera
+) -> SparseDepth:
+    """The points that a camera sees, at most one per pixel; metres, pixels.
+
+    Of points in one pixel the nearest stays; points that nearer ones around them seem to hide are left out.
+    """
+    height, width = camera.size
+    points_camera = rigid.apply(rigid.invert(world_from_camera), points_world)
+    points_camera = points_camera[points_camera[:, 2] > _MIN_DEPTH]
+    depths = points_camera[:, 2]
+    pixels = camera.lens.project(points_camera)
+    inside = ((pixels >= 0) & (pixels < [width, height])).all(axis=1)
+    pixels, depths = pixels[inside], depths[inside]
+    seen = ~_hidden(pixels, depths, camera.size)
+    pixels, depths = pixels[seen], depths[seen]
+    columns, rows = pixels.astype(np.int64).T
+    order = np.lexsort((depths, columns, rows))  # by pixel, then from near to far
+    _, first = np.unique((rows * width + columns)[order], return_index=True)
+    nearest = order[first]
+    # float32 may round a position onto the far border
+    pixels = np.minimum(pixels[nearest].astype(np.float32), np.nextafter(np.float32([width, height]), np.float32(0)))
+    return SparseDepth(pixels, depths[nearest].astype(np.float32))
+
+
+def _hidden(pixels: np.ndarray, depths: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    rows, columns = (pixels[:, ::-1] // _HIDDEN_CELL).astype(np.int64).T + 1  # with a border of empty cells
+    nearest = np.full((size[0] // _HIDDEN_CELL + 3, size[1] // _HIDDEN_CELL + 3), np.inf)
+    np.minimum.at(nearest, (rows, columns), depths)
+    around = np.min([nearest[rows + i, columns + j] for i in (-1, 0, 1) for j in (-1, 0, 1)], axis=0)
+    return depths > _HIDDEN_RATIO * around

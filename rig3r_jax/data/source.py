@@ -1,0 +1,182 @@
+"""What a source of scenes is: a frozen dataclass whose fields are its options.
+
+A new source is one file in data/sources and one line in its table. Reading a config makes sources of all its data
+sets, so such a file imports neither JAX nor OpenCV nor what reads records, or imports it where scenes are made.
+"""
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from rig3r_jax.data.scene import BadRecord, Scene
+
+Scenes = list[tuple[str, Callable[[], Scene]]]  # name, and the loader
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Base of all sources. Fields are options with defaults, of types int, float, bool, str, tuples, or one of several.
+
+    Whoever has options from JSON, flags or words makes a source by `sources.make_source`, which sees to their types.
+    """
+
+    root: str = ""  # folder of the raw data
+
+    VERSION: ClassVar[int] = 1  # raised when the same options give other scenes
+    needs_root: ClassVar[bool] = True
+    root_holds: ClassVar[str] = "its data"  # what `root` must hold, for messages
+    requires: ClassVar[tuple[str, ...]] = ()  # packages beside the core that its scenes want, as they are imported
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming every option that cannot be used: its value, the rule, the remedy."""
+        if problems := list(self.problems()):
+            raise ValueError("; ".join(problems))
+
+    def problems(self) -> Iterator[str]:
+        """Options that cannot hold, each with value, rule and remedy."""
+        yield from ()
+
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits. BadRecord where the root holds no data set."""
+        raise NotImplementedError
+
+    def scenes(self, split: str) -> Scenes:
+        """A loader for every scene of a split, by a name that is unique in it; nothing that is large is read yet.
+
+        A loader raises BadRecord for a scene that cannot be used, so that a bad scene ends nothing but itself. So does
+        `scenes` for a split that there is not, and for a root that holds no data set.
+        """
+        raise NotImplementedError
+
+    def options(self) -> dict[str, Any]:
+        """All options but the root."""
+        return {name: getattr(self, name) for name in option_fields(type(self))}
+
+    def folder(self) -> Path:
+        """The root. BadRecord where it is no folder."""
+        if not self.root or not Path(self.root).is_dir():
+            state = f"{self.root}: data folder does not exist" if self.root else "root is empty"
+            raise BadRecord(f"{state}; give the folder that holds {self.root_holds}")
+        return Path(self.root)
+
+    def check_split(self, split: str) -> None:
+        """BadRecord where there is no such split."""
+        if split not in (names := self.splits()):
+            raise BadRecord(f"{self.root or 'source'}: has no split {split!r}; it has {', '.join(names)}")
+
+    @classmethod
+    def missing_packages(cls) -> list[str]:
+        """Those of `requires` that are not installed."""
+        return [name for name in cls.requires if importlib.util.find_spec(name) is None]
+
+
+def option_fields(kind: type[Source]) -> dict[str, dataclasses.Field]:
+    """The options of a source but its root, by name."""
+    return {field.name: field for field in dataclasses.fields(kind) if field.name != "root"}
+
+
+def takes_several_types(field: dataclasses.Field) -> bool:
+    """Whether an option may be of one type or of another, such as a name or numbers."""
+    return isinstance(field.type, types.UnionType)
+
+
+def check_names(kind: type[Source], names: Iterable[str]) -> None:
+    """ValueError naming every option that the source does not have, the nearest that it has, and all with defaults."""
+    fields = option_fields(kind)
+    problems = []
+    for name in sorted(set(names) - set(fields)):
+        nearest = difflib.get_close_matches(name, fields, 1)
+        problems.append(f"has no option {name}" + (f"; did you mean {nearest[0]}?" if nearest else ""))
+    if problems:
+        defaults = ", ".join(f"{name}={field.default!r}" for name, field in fields.items())
+        raise ValueError(f"{'; '.join(problems)}; options and their defaults: {defaults}")
+
+
+def filled_options(kind: type[Source], options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a source: those given, as its fields' types say (a list for a tuple, 1 for 1.0), and defaults.
+
+    ValueError naming every one that it does not have, or that is of another type.
+    """
+    check_names(kind, options)
+    filled, problems = {}, []
+    for name, field in option_fields(kind).items():
+        value = options.get(name, field.default)
+        try:
+            filled[name] = typed(value, field.type)
+        except ValueError as error:
+            problems.append(f"{name}={value!r} must be {error}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return filled
+
+
+def options_from_words(kind: type[Source], words: Iterable[str]) -> dict[str, Any]:
+    """Options from words key=value, each value read as the option's type wants it.
+
+    ValueError where a word is none, or names no option.
+    """
+    pairs = [word.partition("=") for word in words]
+    for name, equals, value in pairs:
+        if not (equals and name.isidentifier()):
+            raise ValueError(f"source option {name + equals + value!r} must be key=value, such as window=16")
+    check_names(kind, [name for name, *_ in pairs])
+    return {name: _read_word(value, option_fields(kind)[name].type) for name, _, value in pairs}
+
+
+def _read_word(word: str, kind: Any) -> Any:
+    """A Python literal, or else the text itself, which `typed` accepts or refuses."""
+    if kind is str:
+        return word
+    try:
+        return ast.literal_eval({"true": "True", "false": "False"}.get(word, word))
+    except (ValueError, SyntaxError):
+        return word
+
+
+def typed(value: Any, kind: Any) -> Any:
+    """`value` as an option of type `kind`; ValueError saying in words what it must be."""
+    if isinstance(kind, types.UnionType):
+        for one in typing.get_args(kind):
+            try:
+                return typed(value, one)
+            except ValueError:
+                pass
+    elif typing.get_origin(kind) is tuple:
+        values = _items(value)
+        kinds = typing.get_args(kind)
+        kinds = kinds[:1] * len(values or ()) if kinds[1:] == (...,) else kinds
+        if values is not None and len(values) == len(kinds):
+            try:
+                return tuple(typed(item, one) for item, one in zip(values, kinds, strict=True))
+            except ValueError:
+                pass
+    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, kind) and (kind is bool) == isinstance(value, bool):
+        return value
+    raise ValueError(_describe(kind))
+
+
+def _items(value: Any) -> Sequence[Any] | None:
+    """The items of a tuple, which may come as a list or as one word with commas; None for what is none."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        return None
+    return [part for item in value for part in (item.split(",") if isinstance(item, str) else [item])]
+
+
+def _describe(kind: Any) -> str:
+    if isinstance(kind, types.UnionType):
+        return " or ".join(map(_describe, typing.get_args(kind)))
+    if typing.get_origin(kind) is tuple:
+        one, *rest = typing.get_args(kind)
+        count = "" if rest == [...] else f"{1 + len(rest)} "
+        return f"{count}values, each {_describe(one)}"
+    return {int: "a whole number", float: "a number", bool: "True or False", str: "a word"}[kind]

@@ -1,0 +1,70 @@
+"""Small data sets on disk: recordings in the layouts of TUM and 7-Scenes, and a copy of a real DGP rig to break."""
+
+import os
+import shutil
+
+import cv2
+import numpy as np
+
+from rig3r_jax.formats.tum import write_trajectory
+
+RIG = "realdata/ddad_dgp_rig"
+
+
+def copy_rig(shared, folder):
+    """A copy of the data that a test may break: links, and real files for the JSON."""
+    shutil.copytree(shared / RIG, folder, copy_function=os.symlink)
+    for path in folder.rglob("*.json"):
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+    return folder
+
+
+def make_recording(folder, count, size=(480, 640)):
+    lines = {"rgb.txt": ["# color images"], "depth.txt": ["# depth maps"]}
+    times = 1311868164.0 + np.arange(count) / 30
+    for name, later in (("rgb", 0.0), ("depth", 0.002)):
+        (folder / name).mkdir(parents=True)
+        for i, time in enumerate(times + later):
+            image = np.full(size, 5000 + i, np.uint16) if name == "depth" else np.full((*size, 3), i, np.uint8)
+            if name == "depth":
+                image[0, 0] = 0
+            assert cv2.imwrite(str(folder / name / f"{i}.png"), image)
+            lines[f"{name}.txt"].append(f"{time:.6f} {name}/{i}.png")
+    for name, rows in lines.items():
+        (folder / name).write_text("\n".join(rows) + "\n")
+    world_from_camera = np.tile(np.eye(4), (count, 1, 1))
+    world_from_camera[:, 0, 3] = np.arange(count)
+    write_trajectory(folder / "groundtruth.txt", times + 0.003, world_from_camera)
+    return folder
+
+
+def drop_rows(path, *dropped):
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join(row for i, row in enumerate(rows) if i - 1 not in dropped) + "\n")
+
+
+def make_sequence(folder, count, sequence=0, suffix="png"):
+    """Frames of 4 x 6 pixels: images tell the sequence and the frame, the camera is at (frame, sequence, 0)."""
+    folder.mkdir(parents=True)
+    for i in range(count):
+        stem = folder / f"frame-{i:06d}"
+        image = np.full((4, 6, 3), (i, sequence, 0), np.uint8)
+        assert cv2.imwrite(f"{stem}.color.{suffix}", image)
+        depth = np.full((4, 6), 1000 + i, np.uint16)
+        depth[0, :2] = (0, 65535)
+        assert cv2.imwrite(f"{stem}.depth.png", depth)
+        world_from_camera = np.eye(4)
+        world_from_camera[:2, 3] = (i, sequence)
+        np.savetxt(f"{stem}.pose.txt", world_from_camera, fmt="%.8e", delimiter="\t ")
+    return folder
+
+
+def make_listed_scene(folder):
+    """seq-01 ... seq-03 of 20 frames, the second for testing."""
+    for sequence in (1, 2, 3):
+        make_sequence(folder / f"seq-{sequence:02d}", 20, sequence)
+    (folder / "TrainSplit.txt").write_text("sequence1\nsequence3\n")
+    (folder / "TestSplit.txt").write_text("sequence2\n")
+    return folder
