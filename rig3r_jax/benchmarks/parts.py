@@ -117,7 +117,8 @@ class Parts:
     def block(self, stack: str, *, whole: bool = False, remat: str = "none") -> Part:
         """One block of the encoder or decoder without its attention, or the `whole` block."""
         model, depth = self.model, self.depth(stack)
-        width = self.tokens(stack).shape[-1]
+        tokens = self.tokens(stack)
+        width = tokens.shape[-1]
         rotary = model.position == "rope"
         positions = np.tile(grid_positions(self.grid, self.grid), (1 if stack == "encoder" else self.shapes.views, 1))
         options = BlockOptions(
@@ -129,13 +130,12 @@ class Parts:
         module = rematerialised(Block, remat)(options, positions if rotary else None)
         blocks = self._params["encoder"]["blocks"] if stack == "encoder" else self._params["decoder"]["stage0"]
         params = jax.tree.map(lambda x: x[0], blocks["block"])
-        tokens = self.tokens(stack)
         rows = tokens.shape[0] * tokens.shape[1]
         shapes = ((width, 3 * width), (width, width), (width, 4 * width), (4 * width, width))
         products = tuple((rows, inner, columns, self.dtype) for inner, columns in shapes)
         return Part(
             f"{stack} linear layers",
-            lambda given, _: module.apply({"params": given[0]}, given[1]),
+            lambda params_and_tokens, _: module.apply({"params": params_and_tokens[0]}, params_and_tokens[1]),
             (_placed(params), tokens),
             (),
             self.calls * depth,
@@ -149,11 +149,11 @@ class Parts:
         batch, queries, width = self.tokens(stack).shape
         keys = queries if stack == "encoder" else self.shapes.all_views * self.grid**2
         heads, head = model.heads, width // model.heads
-        given = tuple(normal((batch, n, heads, head), self.dtype, seed) for seed, n in enumerate((queries, keys, keys)))
+        q_k_v = tuple(normal((batch, n, heads, head), self.dtype, seed) for seed, n in enumerate((queries, keys, keys)))
         return Part(
             f"{stack} attention",
-            lambda given, _: model.attend(*given),
-            given,
+            lambda q_k_v, _: model.attend(*q_k_v),
+            q_k_v,
             (),
             self.calls * depth,
             self.operations[f"{stack}_attention"] / depth,
@@ -195,13 +195,13 @@ class Parts:
             shape = (images, 4 * grid, model.dpt_features, self.dtype)
             name, ceiling = "DPT head", lambda: (convolution_rate(*shape), "3x3 convolution")
 
-        def run(given, _):
-            params, levels = given
+        def run(params_and_levels, _):
+            params, levels = params_and_levels
             levels = levels[0] if model.point_head == "linear" else levels
             return points_and_confidence(module.apply({"params": params}, levels, grid, grid))
 
-        given = ({"point_head": _placed(self._params["point_head"])}, levels)
-        return Part(name, run, given, (), self.calls, self.operations["point_head"], ceiling=ceiling)
+        params = {"point_head": _placed(self._params["point_head"])}
+        return Part(name, run, (params, levels), (), self.calls, self.operations["point_head"], ceiling=ceiling)
 
     def ray_heads(self) -> Part:
         """Pose and rig rays."""
@@ -211,8 +211,8 @@ class Parts:
         rows, rays = tokens.size // self.inner, 3 * model.rays_per_patch**2
         products = ((rows, self.inner, model.ray_hidden, self.dtype), (rows, model.ray_hidden, rays, "float32"))
 
-        def run(given, _):
-            heads, tokens = given
+        def run(heads_and_tokens, _):
+            heads, tokens = heads_and_tokens
             return [module.apply({"params": params}, tokens, grid, grid) for params in heads]
 
         heads = tuple(_placed(self._params[f"{name}_head"]) for name in ("pose", "rig"))

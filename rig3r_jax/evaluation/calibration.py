@@ -132,10 +132,10 @@ def _report(samples: ErrorSamples, train_residual: np.ndarray, warmup_windows: i
     parts = {"pooled": slice(0, 6), **PARTS}
     shares = {name: np.array([np.mean(inside[:, part] <= p) for p in _LEVELS]) for name, part in parts.items()}
     parts |= {name: slice(dim, dim + 1) for dim, name in enumerate(DIMENSIONS)}
-    found = {name: inside[:, part] for name, part in parts.items()}
+    probabilities = {name: inside[:, part] for name, part in parts.items()}
     if samples.covariance.ndim == 3 and samples.likelihood.name != "gaussian":
         unit = math.sqrt(samples.likelihood.variance_of_unit_scale)
-        found["whitened"] = samples.likelihood.central_probability(white * unit)
+        probabilities["whitened"] = samples.likelihood.central_probability(white * unit)
     nll = float(np.mean(negative_log_likelihood(samples)))
     baselines = baseline_nlls(samples.residual, np.asarray(train_residual, np.float64), samples.likelihood)
     distances = squared_distances(samples)
@@ -147,7 +147,7 @@ def _report(samples: ErrorSamples, train_residual: np.ndarray, warmup_windows: i
         d2={name: _squared_distance(name, values, samples) for name, values in distances.items()},
         coverage={
             name: {level: float(np.mean(values <= p)) for level, p in CENTRAL_LEVELS.items()}
-            for name, values in found.items()
+            for name, values in probabilities.items()
         },
         reliability={"level": _LEVELS, **shares},
         calibration_error=float(np.mean(np.abs(shares["pooled"] - _LEVELS))),
@@ -193,15 +193,15 @@ def weighted_sum_probability(
     t = np.arange(0.5 * _STEP, _END, _STEP)
     t = t[: 1 + np.count_nonzero(np.abs(phi(t)) > 1e-7)]
     alone, size = phi(t), np.abs(size)
-    found = law.central_probability(size * math.sqrt(law.variance_of_unit_scale))
+    probability = law.central_probability(size * math.sqrt(law.variance_of_unit_scale))
     for start in range(0, len(size), _CHUNK):
         rows = slice(start, start + _CHUNK)
         product = np.ones((len(size[rows]), len(t)))
         for weight in np.abs(weights[rows]).T:
             product *= phi(weight[:, None] * t)
         waves = np.sin(np.minimum(size[rows], _FARTHEST)[:, None] * t)
-        found[rows] += 2.0 / math.pi * _STEP * ((product - alone) * waves) @ (1.0 / t)
-    return np.clip(found, 0.0, 1.0)
+        probability[rows] += 2.0 / math.pi * _STEP * ((product - alone) * waves) @ (1.0 / t)
+    return np.clip(probability, 0.0, 1.0)
 
 
 @functools.cache
@@ -268,25 +268,25 @@ def _spearman(samples: ErrorSamples) -> dict[str, float]:
 
 
 def _sharpness(samples: ErrorSamples) -> dict[str, float]:
-    found = {}
+    statistics = {}
     for name, part in PARTS.items():
         sigma = np.sqrt(samples.variance[:, part])
-        found[f"sigma_{name}_mean"] = float(sigma.mean())
-        found |= {f"sigma_{name}_p{p}": float(np.percentile(sigma, p)) for p in (10, 50, 90)}
-    return found
+        statistics[f"sigma_{name}_mean"] = float(sigma.mean())
+        statistics |= {f"sigma_{name}_p{p}": float(np.percentile(sigma, p)) for p in (10, 50, 90)}
+    return statistics
 
 
 def _windowed(
     distances: dict[str, np.ndarray], samples: ErrorSamples, warmup: int, window: np.ndarray | None
 ) -> dict[str, float]:
-    found = {}
+    statistics = {}
     for name in PARTS:
         means = np.zeros(0)
         if window is not None:
             later = np.isin(window, np.unique(window)[warmup:])
             means = windowed_mean(distances[name][later], np.asarray(window)[later])
-        found[f"{name}_max"] = float(means.max()) if len(means) else math.nan
-        found[f"{name}_last"] = float(means[-1]) if len(means) else math.nan
+        statistics[f"{name}_max"] = float(means.max()) if len(means) else math.nan
+        statistics[f"{name}_last"] = float(means[-1]) if len(means) else math.nan
         low, high = _squared_distance(name, distances[name], samples).band
-        found[f"{name}_inside"] = float(np.mean((low <= means) & (means <= high))) if len(means) else math.nan
-    return found
+        statistics[f"{name}_inside"] = float(np.mean((low <= means) & (means <= high))) if len(means) else math.nan
+    return statistics

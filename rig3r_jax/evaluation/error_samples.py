@@ -59,11 +59,11 @@ def squared_distances(samples: ErrorSamples) -> dict[str, Float[np.ndarray, "n"]
     if samples.covariance.ndim == 2:
         squares = samples.residual**2 / samples.covariance
         return {name: squares[:, part].sum(-1) for name, part in PARTS.items()} | {"pose": squares.sum(-1)}
-    found = {}
+    distances = {}
     for name, part in (PARTS | {"pose": slice(0, 6)}).items():
         block, residual = samples.covariance[:, part, part], samples.residual[:, part]
-        found[name] = np.sum(residual * np.linalg.solve(block, residual[..., None])[..., 0], axis=-1)
-    return found
+        distances[name] = np.sum(residual * np.linalg.solve(block, residual[..., None])[..., 0], axis=-1)
+    return distances
 
 
 def whiten(samples: ErrorSamples) -> Float[np.ndarray, "n 6"]:
@@ -103,8 +103,8 @@ def fit_temperature(samples: ErrorSamples) -> dict[str, float]:
         return law.nll(np.einsum("nij,ni->nj", lower, smaller)).sum(-1).mean() + 1.5 * np.sum(log_factors)
 
     start = np.log(list(single.values()))
-    found = optimize.minimize(objective, start, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12})
-    return dict(zip(PARTS, np.exp(found.x).tolist(), strict=True))
+    best = optimize.minimize(objective, start, method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12})
+    return dict(zip(PARTS, np.exp(best.x).tolist(), strict=True))
 
 
 def baseline_nlls(
@@ -117,13 +117,13 @@ def baseline_nlls(
     """
     gaussian = Likelihood()
     fits = {"constant_sigma": likelihood, "constant_sigma_gaussian": gaussian}
-    found = {}
+    constant = {}
     for name, law in fits.items():
         variance = [law.fit_scale(train_residual[:, dim]) ** 2 * law.variance_of_unit_scale for dim in range(6)]
-        found[name] = ErrorSamples(residual, np.broadcast_to(variance, residual.shape), law)
+        constant[name] = ErrorSamples(residual, np.broadcast_to(variance, residual.shape), law)
     covariance = train_residual.T @ train_residual / len(train_residual)
     if np.linalg.matrix_rank(covariance) == 6:
-        found["constant_covariance_gaussian"] = ErrorSamples(
+        constant["constant_covariance_gaussian"] = ErrorSamples(
             residual, np.broadcast_to(covariance, (len(residual), 6, 6)), gaussian
         )
-    return {name: float(np.mean(negative_log_likelihood(samples))) for name, samples in found.items()}
+    return {name: float(np.mean(negative_log_likelihood(samples))) for name, samples in constant.items()}

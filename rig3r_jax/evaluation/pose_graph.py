@@ -249,8 +249,8 @@ def _residual_and_jacobians(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """r of every edge and its derivatives by the tangents at its first and its second camera."""
     with jax.enable_x64(True):
-        found = _linearised(world_from_camera, first_from_second, pairs)
-        return tuple(np.asarray(x, np.float64) for x in found)
+        linearised = _linearised(world_from_camera, first_from_second, pairs)
+        return tuple(np.asarray(x, np.float64) for x in linearised)
 
 
 @jax.jit

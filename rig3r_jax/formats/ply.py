@@ -88,12 +88,14 @@ def read_ply(path: str | Path) -> PointCloud:
     return PointCloud(_native_float(points_world), colors, None if confidence is None else _native_float(confidence))
 
 
-def _native_float(values):
+def _native_float(values: np.ndarray) -> np.ndarray:
     """The same numbers in this machine's byte order, float64 when they were no float32."""
     return values.astype(np.float32 if values.dtype.itemsize == 4 and values.dtype.kind == "f" else np.float64)
 
 
-def _check_points(path, points_world, colors, confidence):
+def _check_points(
+    path: str | Path, points_world: np.ndarray, colors: np.ndarray, confidence: np.ndarray | None
+) -> None:
     """Every rule on what `write_ply` takes."""
     count = len(points_world)
     if count == 0:
@@ -113,7 +115,7 @@ def _check_points(path, points_world, colors, confidence):
             )
 
 
-def _parse_header(path, data):
+def _parse_header(path: str | Path, data: bytes) -> tuple[str, int, list[tuple[str, str]], int]:
     """(byte order or "ascii", vertex count, [(property, numpy kind)], offset of the body)."""
     end = data.find(b"end_header", 0, _MAX_HEADER_BYTES)
     newline = data.find(b"\n", end)
@@ -124,20 +126,20 @@ def _parse_header(path, data):
         words = line.split()
         if not words or words[0] in ("comment", "obj_info"):
             continue
-        known = False
+        follows = False
         if words[0] == "format" and len(words) == 3:
             order = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "ascii"}.get(words[1])
-            known = order is not None
+            follows = order is not None
         elif words[0] == "element" and len(words) == 3 and words[2].isdigit():
             elements += 1
-            known = elements > 1 or words[1] == "vertex"
+            follows = elements > 1 or words[1] == "vertex"
             count = int(words[2]) if elements == 1 else count
         elif words[0] == "property" and elements > 1:
-            known = True
+            follows = True
         elif words[0] == "property" and len(words) == 3 and words[1] in _SCALARS and elements == 1:
-            known = words[2] not in [name for name, _ in fields]
+            follows = words[2] not in [name for name, _ in fields]
             fields.append((words[2], _SCALARS[words[1]]))
-        if not known:
+        if not follows:  # the rules of PLY, of which this reads a part
             raise ValueError(
                 f"{path}: header line {line!r} is not understood; vertices come first, with distinct scalar properties"
             )
@@ -147,7 +149,7 @@ def _parse_header(path, data):
     return order, count, fields, newline + 1
 
 
-def _parse_ascii(path, body, count, fields):
+def _parse_ascii(path: str | Path, body: bytes, count: int, fields: list[tuple[str, str]]) -> np.ndarray:
     """Structured array of the first `count` lines of an ascii body."""
     vertices = np.empty(count, dtype=fields)
     lines = body.decode("latin-1").splitlines()
