@@ -1,4 +1,4 @@
-"""The nouns that travel: Views -> model -> Predictions, compared with Targets.
+"""The nouns that travel: Views -> model -> Predictions, compared with Targets, told to people as a Reconstruction.
 
 Legend of array dimensions, used in every annotation of the package:
     b batch · v view (one image) · h w pixels · n tokens · k heads · d width · c channels
@@ -12,8 +12,10 @@ Conventions, stated once:
     * Arrays that carry points or vectors end in the name of their frame: `points_reference`.
 """
 
+import dataclasses
 import typing
 
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
@@ -83,3 +85,121 @@ class Predictions:
     pose_center: Float[Array, "b v 3"]  # camera centre, reference frame
     rig_directions: Float[Array, "b v hr wr 3"]  # rig frame; not normalised
     rig_center: Float[Array, "b v 3"]  # camera centre, rig frame
+
+
+class Lens(typing.Protocol):
+    """One camera's lens in pixels of the original image, float64. `geometry.camera.Lens` is one."""
+
+    intrinsics: Float[np.ndarray, "3 3"]
+
+    def rays(self, pixels: Float[np.ndarray, "... 2"]) -> Float[np.ndarray, "... 3"]:
+        """Unit directions_camera."""
+        ...
+
+    def project(self, points_camera: Float[np.ndarray, "... 3"]) -> Float[np.ndarray, "... 2"]:
+        """Pixels."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """What a network saw of an image: a box of its pixels, resized. The box leaves the image where it was padded.
+
+    u_seen = (u - left) * seen_width / width, likewise v with top and height: centres at +0.5 on both sides.
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+    seen_width: int
+    seen_height: int
+
+
+CAMERA_SOURCES = ("given", "discovered", "fitted")  # by the user; by clustering images; by refining
+SCALE_SOURCES = ("given", "rig baselines", "none")  # none: lengths are in units of the scene, not metres
+
+
+@typing.no_type_check
+@dataclasses.dataclass(frozen=True)
+class PhysicalCamera:
+    """One camera of the rig, which took any number of the images."""
+
+    id: int
+    name: str
+    lens: Lens | None = None  # None: not known, and its images have lenses of their own
+    rig_from_camera: Float[np.ndarray, "4 4"] | None = None  # in the reconstruction's length unit
+    source: str = "given"  # one of CAMERA_SOURCES
+    certainty: float | None = None  # 0..1 that its images, and no others, are of one camera; None where not stated
+
+
+@typing.no_type_check
+@dataclasses.dataclass(frozen=True)
+class PosedImage:
+    """One source image and where it was taken from."""
+
+    name: str  # its file, relative to the reconstruction's image folder, forward slashes; unique
+    width: int  # pixels of the original image, upright
+    height: int
+    lens: Lens  # of the original image
+    world_from_camera: Float[np.ndarray, "4 4"]  # in the reconstruction's length unit
+    camera: int | None = None  # id of its physical camera; None where not known
+    time: float | None = None  # seconds since the first image
+    covariance: Float[np.ndarray, "6 6"] | None = None  # of the tangent (v, w) in world_from_camera exp(v, w)
+    crop: Crop | None = None  # None: no network saw it, or all of it at its own size
+
+
+@typing.no_type_check
+@dataclasses.dataclass(frozen=True)
+class PointMaps:
+    """Points of every image, on the grid that the model predicts: v images in the order of the reconstruction."""
+
+    pixels: Float[np.ndarray, "v hp wp 2"]  # (u, v) of each point in its original image; beyond its sides for padding
+    points_world: Float[np.ndarray, "v hp wp 3"]  # length unit
+    depth: Float[np.ndarray, "v hp wp"]  # length unit, along the own camera's z axis
+    confidence: Float[np.ndarray, "v hp wp"]  # at least 1; the model's own, larger is surer
+    on_image: Bool[np.ndarray, "v hp wp"]  # false on padding, where the other fields mean nothing
+    colors: UInt8[np.ndarray, "v hp wp 3"]  # RGB
+
+    def confident(self, share: float) -> Bool[np.ndarray, "v hp wp"]:
+        """The most confident points on images, as large a share of them."""
+        return self.on_image & (self.confidence >= np.quantile(self.confidence[self.on_image], 1.0 - share))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """Lengths of a reconstruction over those predicted, and where that is from: one of SCALE_SOURCES."""
+
+    factor: float
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction:
+    """Cameras and points of a set of images, on the host in numpy: what a model, or a solver, found out.
+
+    The world is any frame with OpenCV's axes; `frame` says which. Rules that need geometry (rigid transforms, usable
+    lenses, safe names) are those of `formats.cameras_json`, which writes the cameras.
+    """
+
+    images: tuple[PosedImage, ...]
+    cameras: tuple[PhysicalCamera, ...] = ()
+    length_unit: str = "metre"  # or "scene": no metric scale was known
+    scale: Scale | None = None  # None: not stated
+    points: PointMaps | None = None  # None: cameras alone
+    frame: str = "OpenCV axes, world = first image's camera"
+    image_folder: str | None = None  # absolute, or relative to the file that names it; None: names are of no files
+
+    @property
+    def world_from_camera(self) -> Float[np.ndarray, "v 4 4"]:
+        """Of all images, float64, in the length unit."""
+        return np.stack([image.world_from_camera for image in self.images]).astype(np.float64)
+
+    @property
+    def intrinsics(self) -> Float[np.ndarray, "v 3 3"]:
+        """Of all images, float64, pixels of the originals."""
+        return np.stack([image.lens.intrinsics for image in self.images]).astype(np.float64)
+
+    def camera_of(self, image: PosedImage) -> PhysicalCamera | None:
+        """The physical camera that took it, where that is known."""
+        return next((camera for camera in self.cameras if camera.id == image.camera), None)

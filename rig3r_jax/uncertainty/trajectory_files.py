@@ -9,9 +9,11 @@ from jaxtyping import Float, Int
 
 from rig3r_jax.evaluation.edge_weighting import WindowPredictions, solve_predicted
 from rig3r_jax.formats import g2o, tum
-from rig3r_jax.formats.cameras_json import ImageCamera, write_cameras
+from rig3r_jax.formats.cameras_json import write_cameras
 from rig3r_jax.formats.json_file import plain
 from rig3r_jax.geometry import rigid
+from rig3r_jax.geometry.camera import Pinhole
+from rig3r_jax.schema import PhysicalCamera, PosedImage, Reconstruction
 from rig3r_jax.viz.trajectory_charts import write_trajectory_chart
 
 
@@ -62,27 +64,30 @@ def write_trajectory(
     g2o.write_g2o(graph, cameras, edges.pairs, edges.first_from_second, edges.information)
     tum.write_trajectory(estimated, images.times, cameras)
     tum.write_trajectory(true_path, images.times, true)
-    write_cameras(cameras_json, _image_cameras(images, cameras, solved.covariance))
+    write_cameras(cameras_json, _reconstruction(images, cameras, solved.covariance))
     title = f"{name}: weights of predicted uncertainty, ATE {solved.ate_m:.3g} m"
     first_from_camera_true = rigid.invert(true[0]) @ true
     write_trajectory_chart(chart, title, images.times, first_from_camera_true, cameras, solved.covariance)
     return WrittenTrajectory(paths, solved.ate_m, solved.rpe_trans_m, solved.rpe_rot_deg, solved.d2, solved.converged)
 
 
-def _image_cameras(images: TrajectoryImages, cameras: np.ndarray, covariance: np.ndarray) -> list[ImageCamera]:
-    return [
-        ImageCamera(
+def _reconstruction(
+    images: TrajectoryImages, cameras: Float[np.ndarray, "n 4 4"], covariance: Float[np.ndarray, "n 6 6"]
+) -> Reconstruction:
+    posed = tuple(
+        PosedImage(
             name=name,
             width=int(images.sizes[frame, 0]),
             height=int(images.sizes[frame, 1]),
-            intrinsics=images.intrinsics[frame],
+            lens=Pinhole(images.intrinsics[frame]),
             world_from_camera=cameras[frame],
             camera=0,
             time=float(images.times[frame] - images.times[0]),
             covariance=covariance[frame],
         )
         for frame, name in enumerate(images.names)
-    ]
+    )
+    return Reconstruction(posed, (PhysicalCamera(0, "camera", posed[0].lens),))
 
 
 def _check_images(name: str, images: TrajectoryImages, count: int) -> None:

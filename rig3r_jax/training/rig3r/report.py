@@ -7,17 +7,16 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import PyTree
 
 from rig3r_jax.evaluation.evaluator import apply_setting
-from rig3r_jax.formats.cameras_json import ImageCamera, write_cameras
+from rig3r_jax.formats.cameras_json import write_cameras
 from rig3r_jax.formats.ply import write_ply
-from rig3r_jax.geometry import align, se3
-from rig3r_jax.geometry.camera import stride_pixels
-from rig3r_jax.geometry.recover import host_cameras_of
+from rig3r_jax.geometry.camera import Pinhole
+from rig3r_jax.geometry.reconstruct import SourceImage, reconstruction_of, rig_scale
 from rig3r_jax.losses.ground_truth import mean_depth
 from rig3r_jax.models.rig3r import to_unit_range
-from rig3r_jax.schema import Batch, Predictions
+from rig3r_jax.schema import PhysicalCamera, Predictions, Reconstruction, Scale, Targets, Views
 from rig3r_jax.training.metrics import read_metrics
 from rig3r_jax.training.processes import is_first
 from rig3r_jax.training.records import Records
@@ -37,20 +36,20 @@ def write_report(
 
     All processes predict, the first one draws.
     """
-    examples = []
+    examples: list[ExampleView] = []
     for split in placed.config.evaluation.sets:
         batch = next(evaluation_batches(placed.config, records, split, row_share(placed.mesh)))
-        name = split.replace("_", " ")
         for setting, told in (("all", "rig calibration, times and camera IDs given"), ("none", "images alone")):
             predictions = predictor(placed, params)(apply_setting(batch.views, setting))
             if not is_first():
                 continue
             known = placed.config.evaluation.known_intrinsics
-            title = f"{name}: {told}{', intrinsics known' if known else ''}"
-            example, intrinsics = _example(title, batch, predictions, metric=setting == "all", known_intrinsics=known)
+            views, targets, sample = jax.tree.map(lambda x: np.asarray(x)[0], (batch.views, batch.targets, predictions))
+            reconstruction = _reconstruction(views, targets, sample, with_rig=setting == "all", known_intrinsics=known)
             if not examples:
-                _write_scene(workdir, example, intrinsics, batch)
-            examples.append(example)
+                _write_scene(workdir, reconstruction)
+            title = f"{split.replace('_', ' ')}: {told}{', intrinsics known' if known else ''}"
+            examples.append(_example(title, reconstruction, views, targets))
     if not is_first():
         return
     build_report(
@@ -64,74 +63,62 @@ def write_report(
     )
 
 
-def _example(
-    title: str, batch: Batch, predictions: Predictions, *, metric: bool, known_intrinsics: bool
-) -> tuple[ExampleView, Float[np.ndarray, "v 3 3"]]:
-    """The first sample of a batch as the report shows it, in metres, in the reference camera's frame; its intrinsics.
+def _reconstruction(
+    views: Views, targets: Targets, predictions: Predictions, *, with_rig: bool, known_intrinsics: bool
+) -> Reconstruction:
+    """A sample as its predictions show it, in metres, in the reference camera's frame.
 
-    With `metric` the scale comes from the known rig baselines (closed form); else, since images alone do not tell it,
-    from the true mean depth.
+    `with_rig`: the rig, which the model was given too, tells the scale by its baselines; else, or where it has none,
+    since images alone do not tell it, the scale is that of the true mean depth.
     """
-    views, targets, found = jax.tree.map(lambda x: np.asarray(x)[0], (batch.views, batch.targets, predictions))
     height, width = targets.depth.shape[-2:]
-    true_scale = float(mean_depth(jnp.asarray(targets.depth)[None], jnp.asarray(targets.valid)[None])[0][0])
-    scale = true_scale
-    if metric:
-        known = targets.rig_from_camera[:, :3, 3]
-        from_rig = float(align.metric_scale(*map(jnp.asarray, (found.rig_center, known, np.ones(len(known), bool)))))
-        scale = from_rig if np.isfinite(from_rig) and from_rig > 0 else true_scale  # one camera has no baseline
-        title += f"; scale {'from the rig baselines' if scale == from_rig else 'of the truth'}"
-    else:
-        title += "; scale of the truth"
-    intrinsics = targets.intrinsics if known_intrinsics else None
-    cameras = host_cameras_of(found.pose_directions, found.pose_center * scale, views.image_mask, intrinsics)
-    world_from_camera = cameras.a_from_camera
-    points = found.points * scale
-    rows, columns = (stride_pixels(size, count) for size, count in zip((height, width), points.shape[1:3], strict=True))
-    images = np.asarray(to_unit_range(jnp.asarray(views.images)) * 255).round().astype(np.uint8)
-    shown = views.image_mask[:, rows][:, :, columns]
-    shown &= found.confidence >= np.quantile(found.confidence[shown], 1 - CONFIDENT)
-    camera_from_world = se3.inverse(jnp.asarray(world_from_camera))
-    points_camera = se3.apply(camera_from_world, jnp.asarray(points.reshape(len(points), -1, 3)))
-    example = ExampleView(
-        title=title,
-        images=images,
-        world_from_camera_predicted=world_from_camera,
-        points_world=points[shown],
-        colors=images[:, rows][:, :, columns][shown],
+    numbers = targets.camera_index.tolist()
+    lenses = [Pinhole(intrinsics) if known_intrinsics else None for intrinsics in targets.intrinsics]
+    sources = [
+        SourceImage(f"view_{view:02d}", width, height, lens=lens, camera=number if with_rig else None, time=time)
+        for view, (lens, number, time) in enumerate(zip(lenses, numbers, targets.time.tolist(), strict=True))
+    ]
+    rig = [
+        PhysicalCamera(number, f"camera {number}", lenses[view], targets.rig_from_camera[view])
+        for number, view in {number: numbers.index(number) for number in numbers if with_rig}.items()
+    ]
+    scale = rig_scale(predictions, sources, rig) or Scale(_true_mean_depth(targets), "given")
+    return reconstruction_of(predictions, views, sources, rig, scale)
+
+
+def _true_mean_depth(targets: Targets) -> float:
+    return float(mean_depth(jnp.asarray(targets.depth)[None], jnp.asarray(targets.valid)[None])[0][0])
+
+
+def _example(title: str, reconstruction: Reconstruction, views: Views, targets: Targets) -> ExampleView:
+    """A sample's reconstruction beside the truth, as the report shows it."""
+    points = reconstruction.points
+    chosen = points.confident(CONFIDENT)
+    source = "of the truth" if reconstruction.scale.source == "given" else f"from the {reconstruction.scale.source}"
+    return ExampleView(
+        title=f"{title}; scale {source}",
+        images=np.asarray(to_unit_range(jnp.asarray(views.images)) * 255).round().astype(np.uint8),
+        world_from_camera_predicted=reconstruction.world_from_camera,
+        points_world=points.points_world[chosen],
+        colors=points.colors[chosen],
         world_from_camera_true=targets.reference_from_camera,
         depth_true=targets.depth,
         valid=targets.valid,
-        depth_predicted=np.asarray(points_camera)[..., 2].reshape(points.shape[:3]),
-        confidence=found.confidence,
+        depth_predicted=points.depth,
+        confidence=points.confidence,
         time=targets.time,
         camera_labels=tuple(f"camera {index}" for index in targets.camera_index),
     )
-    return example, cameras.intrinsics
 
 
-def _write_scene(workdir: Path, example: ExampleView, intrinsics: Float[np.ndarray, "v 3 3"], batch: Batch) -> None:
-    """points.ply and cameras.json of one example, in the reference camera's frame, metres.
+def _write_scene(workdir: Path, reconstruction: Reconstruction) -> None:
+    """points.ply, the confident ones, and cameras.json, in the reference camera's frame.
 
     Points and camera poses are predicted. Rig calibration, camera numbers and times are those that the model was given.
     """
-    write_ply(workdir / "points.ply", example.points_world, example.colors)
-    targets = jax.tree.map(lambda x: np.asarray(x)[0], batch.targets)
-    height, width = example.images.shape[1:3]
-    images = [
-        ImageCamera(
-            name=f"view_{view:02d}",
-            width=width,
-            height=height,
-            intrinsics=intrinsics[view],
-            world_from_camera=example.world_from_camera_predicted[view],
-            rig_from_camera=targets.rig_from_camera[view],
-            camera=int(targets.camera_index[view]),
-            time=float(targets.time[view]),
-        )
-        for view in range(len(example.images))
-    ]
-    write_cameras(workdir / "cameras.json", images)
+    chosen = reconstruction.points.confident(CONFIDENT)
+    write_ply(workdir / "points.ply", reconstruction.points.points_world[chosen], reconstruction.points.colors[chosen])
+    write_cameras(workdir / "cameras.json", reconstruction)
 
 
 def _summary(placed: PlacedModel, params: PyTree) -> dict[str, object]:

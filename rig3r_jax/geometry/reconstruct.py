@@ -1,0 +1,147 @@
+"""From what a model predicts of one sample to a `schema.Reconstruction`: one length unit, original pixels, float64."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from rig3r_jax.geometry import align, rigid
+from rig3r_jax.geometry.camera import Lens, Pinhole, stride_pixels
+from rig3r_jax.geometry.recover import host_cameras_of
+from rig3r_jax.schema import Crop, PhysicalCamera, PointMaps, PosedImage, Predictions, Reconstruction, Scale, Views
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceImage:
+    """An image as it came, before a network saw it; what is not known is None."""
+
+    name: str
+    width: int  # pixels of the original
+    height: int
+    crop: Crop | None = None  # None: the network saw all of it at its own size
+    lens: Lens | None = None  # of the original image
+    camera: int | None = None  # id of its physical camera
+    time: float | None = None  # seconds since the first image
+
+
+def reconstruction_of(
+    predictions: Predictions,
+    views: Views,
+    sources: Sequence[SourceImage],
+    cameras: Sequence[PhysicalCamera] = (),
+    scale: Scale | None = None,
+) -> Reconstruction:
+    """The reconstruction of one sample; the world is its reference camera.
+
+    Args:
+        predictions: of one sample, numpy, without the batch axis.
+        views: what the model saw of it, likewise.
+        sources: the images, in the order of the sample. Images without a lens become pinholes whose focal lengths the
+            predicted rays imply; a lens that is given must be a pinhole.
+        cameras: the rig as far as it is known; its rig_from_camera in metres.
+        scale: metres over predicted lengths. None: from the baselines of the given rig, and where these do not tell,
+            lengths stay those predicted, in units of the scene.
+    """
+    scale = scale or rig_scale(predictions, sources, cameras) or Scale(1.0, "none")
+    crops = [_crop_of(image, views.image_mask.shape[1:3]) for image in sources]
+    seen, world_from_camera = _recover(predictions, views, sources, crops, scale.factor)
+    images = [
+        PosedImage(
+            name=image.name,
+            width=image.width,
+            height=image.height,
+            lens=image.lens or original_lens(Pinhole(seen[index]), crops[index]),
+            world_from_camera=world_from_camera[index],
+            camera=image.camera,
+            time=image.time,
+            crop=image.crop,
+        )
+        for index, image in enumerate(sources)
+    ]
+    points = _point_maps(predictions, views, crops, world_from_camera, scale.factor)
+    unit = "scene" if scale.source == "none" else "metre"
+    return Reconstruction(tuple(images), tuple(cameras), unit, scale, points)
+
+
+def seen_lens(lens: Lens, crop: Crop) -> Lens:
+    """The lens of what the network saw, of that of the original image."""
+    return lens.crop(crop.left, crop.top).resize(crop.seen_width / crop.width, crop.seen_height / crop.height)
+
+
+def original_lens(lens: Lens, crop: Crop) -> Lens:
+    """Inverse of `seen_lens`."""
+    return lens.resize(crop.width / crop.seen_width, crop.height / crop.seen_height).crop(-crop.left, -crop.top)
+
+
+def rig_scale(
+    predictions: Predictions, sources: Sequence[SourceImage], cameras: Sequence[PhysicalCamera]
+) -> Scale | None:
+    """Metres over predicted lengths, from the baselines of the rig; None where these do not tell, as of one camera."""
+    known = {camera.id: camera.rig_from_camera for camera in cameras if camera.rig_from_camera is not None}
+    mask = np.array([image.camera in known for image in sources])
+    centers = np.stack([known.get(image.camera, np.eye(4))[:3, 3] for image in sources])
+    factor = float(align.metric_scale(jnp.asarray(predictions.rig_center), jnp.asarray(centers), jnp.asarray(mask)))
+    return Scale(factor, "rig baselines") if math.isfinite(factor) and factor > 0 else None
+
+
+def _crop_of(image: SourceImage, size: tuple[int, int]) -> Crop:
+    """What the network saw of an image; `size` is the height and width of its input."""
+    whole = Crop(0.0, 0.0, float(image.width), float(image.height), image.width, image.height)
+    crop = image.crop or whole
+    if (crop.seen_height, crop.seen_width) != size:
+        seen = f"{crop.seen_width}x{crop.seen_height}"
+        raise ValueError(f"{image.name}: was seen at {seen} pixels, but the model's input is {size[1]}x{size[0]}")
+    return crop
+
+
+def _recover(
+    predictions: Predictions, views: Views, sources: Sequence[SourceImage], crops: Sequence[Crop], factor: float
+) -> tuple[Float[np.ndarray, "v 3 3"], Float[np.ndarray, "v 4 4"]]:
+    """Intrinsics of what the network saw and world_from_camera, by images with and without a given lens."""
+    known = np.array([image.lens is not None for image in sources])
+    intrinsics, world_from_camera = np.zeros((len(known), 3, 3)), np.zeros((len(known), 4, 4))
+    for rows in filter(len, (np.flatnonzero(known), np.flatnonzero(~known))):
+        known_intrinsics = None
+        if known[rows[0]]:
+            if unfit := [sources[row].name for row in rows if not isinstance(sources[row].lens, Pinhole)]:
+                raise ValueError(f"{unfit[0]}: the model sees pinholes; rectify the images of other lenses first")
+            known_intrinsics = np.stack([seen_lens(sources[row].lens, crops[row]).intrinsics for row in rows])
+        rays = (predictions.pose_directions[rows], predictions.pose_center[rows] * factor, views.image_mask[rows])
+        cameras = host_cameras_of(*rays, known_intrinsics)
+        intrinsics[rows], world_from_camera[rows] = cameras.intrinsics, cameras.a_from_camera
+    return intrinsics, world_from_camera
+
+
+def _point_maps(
+    predictions: Predictions,
+    views: Views,
+    crops: Sequence[Crop],
+    world_from_camera: Float[np.ndarray, "v 4 4"],
+    factor: float,
+) -> PointMaps:
+    """Points, depths and colours at the pixels of the model's grid."""
+    grid = predictions.points.shape[1:3]
+    rows, columns = (stride_pixels(*sizes) for sizes in zip(views.image_mask.shape[1:3], grid, strict=True))
+    points_world = predictions.points.astype(np.float64) * factor
+    z_from_world = rigid.invert(world_from_camera)[:, 2]
+    depth = np.einsum("vj,vhwj->vhw", z_from_world[:, :3], points_world) + z_from_world[:, 3, None, None]
+    images = np.asarray(views.images[:, rows[:, None], columns])
+    if images.dtype != np.uint8:
+        images = np.clip(np.round(images * 255.0), 0, 255).astype(np.uint8)
+    return PointMaps(
+        pixels=np.stack([_original_pixels(rows, columns, crop) for crop in crops]),
+        points_world=points_world,
+        depth=depth,
+        confidence=predictions.confidence,
+        on_image=views.image_mask[:, rows[:, None], columns],
+        colors=images,
+    )
+
+
+def _original_pixels(rows: np.ndarray, columns: np.ndarray, crop: Crop) -> Float[np.ndarray, "hp wp 2"]:
+    u = crop.left + (columns + 0.5) * (crop.width / crop.seen_width)
+    v = crop.top + (rows + 0.5) * (crop.height / crop.seen_height)
+    return np.stack(np.meshgrid(u, v), axis=-1)

@@ -1,0 +1,70 @@
+"""The scene that a run's report shows and writes: right predictions become the true scene."""
+
+import jax
+import numpy as np
+import pytest
+
+from rig3r_jax.formats.cameras_json import read_cameras
+from rig3r_jax.formats.ply import read_ply
+from rig3r_jax.losses.ground_truth import ground_truth
+from rig3r_jax.schema import Predictions
+from rig3r_jax.training.rig3r import report
+from tests.batches import random_batch
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """(views, targets, right predictions, z-bar) of a sample of four cameras."""
+    batch = random_batch(seed=4, batch=1, views=4)
+    targets = batch.targets.replace(camera_index=np.array([[2, 0, 5, 1]], np.int32))
+    truth = jax.jit(ground_truth, static_argnums=(2, 3))(targets, batch.views.image_mask, (8, 8), (4, 4))
+    predictions = Predictions(
+        points=truth.points,
+        confidence=1.0 + np.random.default_rng(0).random((1, 4, 8, 8)),
+        pose_directions=truth.pose_directions,
+        pose_center=truth.pose_center,
+        rig_directions=truth.rig_directions,
+        rig_center=truth.rig_center,
+    )
+    views, targets, predictions = jax.tree.map(lambda x: np.asarray(x)[0], (batch.views, targets, predictions))
+    return views, targets, predictions, float(truth.scale[0])
+
+
+@pytest.mark.parametrize(("with_rig", "known_intrinsics"), [(True, True), (True, False), (False, True)])
+def test_scene_of_right_predictions_is_the_true_one(sample, with_rig, known_intrinsics):
+    views, targets, predictions, scale = sample
+    scene = report._reconstruction(views, targets, predictions, with_rig=with_rig, known_intrinsics=known_intrinsics)
+    assert scene.scale.source == ("rig baselines" if with_rig else "given")
+    # Without the rig the scale is that of all valid depths, padding too, as the report has always said.
+    assert scene.scale.factor == pytest.approx(scale, rel=1e-4 if with_rig else 0.05)
+    factor = scene.scale.factor / scale
+    np.testing.assert_allclose(scene.world_from_camera[:, :3, :3], targets.reference_from_camera[:, :3, :3], atol=1e-4)
+    np.testing.assert_allclose(
+        scene.world_from_camera[:, :3, 3], factor * targets.reference_from_camera[:, :3, 3], atol=1e-4
+    )
+    np.testing.assert_allclose(scene.intrinsics, targets.intrinsics, rtol=1e-4)
+    rows = np.arange(2, 32, 4)
+    valid = targets.valid[:, rows[:, None], rows] & scene.points.on_image
+    depth = factor * targets.depth[:, rows[:, None], rows]
+    np.testing.assert_allclose(scene.points.depth[valid], depth[valid], rtol=1e-3)
+    assert [camera.id for camera in scene.cameras] == ([2, 0, 5, 1] if with_rig else [])
+
+
+def test_files_and_picture_are_of_the_same_scene(sample, tmp_path):
+    views, targets, predictions, _ = sample
+    scene = report._reconstruction(views, targets, predictions, with_rig=True, known_intrinsics=True)
+    report._write_scene(tmp_path, scene)
+    example = report._example("title", scene, views, targets)
+    assert example.title == "title; scale from the rig baselines"
+    np.testing.assert_array_equal(example.images, views.images)
+    cloud = read_ply(tmp_path / "points.ply")
+    np.testing.assert_allclose(cloud.points_world, example.points_world, rtol=1e-6)
+    np.testing.assert_array_equal(cloud.colors, example.colors)
+    assert len(cloud.points_world) == pytest.approx(report.CONFIDENT * scene.points.on_image.sum(), abs=1)
+    file = read_cameras(tmp_path / "cameras.json")
+    assert [(image.name, image.width, image.camera) for image in file.images] == [
+        (f"view_0{view}", 32, number) for view, number in enumerate([2, 0, 5, 1])
+    ]
+    assert (file.length_unit, file.scale) == ("metre", scene.scale)
+    np.testing.assert_array_equal(file.world_from_camera, scene.world_from_camera)
+    np.testing.assert_allclose([camera.rig_from_camera for camera in file.cameras], targets.rig_from_camera, atol=1e-6)
