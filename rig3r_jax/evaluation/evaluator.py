@@ -34,10 +34,10 @@ def apply_setting(views: Views, setting: str, blank_images: bool = False) -> Vie
     Hidden camera IDs and times become 0, hidden rig calibrations and intrinsics identities; blank images are mid grey.
     """
     check_settings([setting])
-    shown, metadata = SETTINGS[setting], views.metadata
-    has_camera_id = np.asarray(metadata.has_camera_id) & ("camera_id" in shown)
-    has_time = np.asarray(metadata.has_time) & ("time" in shown)
-    has_rig = np.asarray(metadata.has_rig) & ("rig" in shown)
+    groups, metadata = SETTINGS[setting], views.metadata
+    has_camera_id = np.asarray(metadata.has_camera_id) & ("camera_id" in groups)
+    has_time = np.asarray(metadata.has_time) & ("time" in groups)
+    has_rig = np.asarray(metadata.has_rig) & ("rig" in groups)
     rig_from_camera, intrinsics = np.asarray(metadata.rig_from_camera), np.asarray(metadata.intrinsics)
     metadata = metadata.replace(
         camera_id=np.where(has_camera_id, metadata.camera_id, np.zeros_like(metadata.camera_id)),

@@ -119,8 +119,8 @@ def rig_pair_errors(
             members = rig_from_camera_predicted[labels == match[camera]]
             predicted[n] = mean_camera(members) if np.isfinite(members).all() else np.nan
     errors = pose.relative_pose_errors(predicted, true)
-    found = np.array([c in match for c in cameras])
-    missing = ~(found[errors.i] & found[errors.j])
+    matched = np.array([c in match for c in cameras])
+    missing = ~(matched[errors.i] & matched[errors.j])
     return pose.PairErrors(
         errors.i,
         errors.j,

@@ -67,8 +67,8 @@ def metric_scale(
     """
     # where, not a product with the mask: 0 * NaN of a masked view is NaN.
     predicted = jnp.where(mask[..., None], predicted_centers_rig, 0.0)
-    known = jnp.where(mask[..., None], known_centers_rig, 0.0)
-    product = jnp.sum(predicted * known, axis=(-1, -2))
+    metric = jnp.where(mask[..., None], known_centers_rig, 0.0)
+    product = jnp.sum(predicted * metric, axis=(-1, -2))
     square = jnp.sum(predicted * predicted, axis=(-1, -2))
-    determined = (square > 0) & (jnp.sum(known * known, axis=(-1, -2)) > 0)
+    determined = (square > 0) & (jnp.sum(metric * metric, axis=(-1, -2)) > 0)
     return jnp.where(determined, product / jnp.where(determined, square, 1.0), jnp.nan)

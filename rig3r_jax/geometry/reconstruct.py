@@ -80,9 +80,9 @@ def rig_scale(
     predictions: Predictions, sources: Sequence[SourceImage], cameras: Sequence[PhysicalCamera]
 ) -> Scale | None:
     """Metres over predicted lengths, from the baselines of the rig; None where these do not tell, as of one camera."""
-    known = {camera.id: camera.rig_from_camera for camera in cameras if camera.rig_from_camera is not None}
-    mask = np.array([image.camera in known for image in sources])
-    centers = np.stack([known.get(image.camera, np.eye(4))[:3, 3] for image in sources])
+    centers_rig = {camera.id: camera.rig_from_camera[:3, 3] for camera in cameras if camera.rig_from_camera is not None}
+    mask = np.array([image.camera in centers_rig for image in sources])
+    centers = np.stack([centers_rig.get(image.camera, np.zeros(3)) for image in sources])
     factor = float(align.metric_scale(jnp.asarray(predictions.rig_center), jnp.asarray(centers), jnp.asarray(mask)))
     return Scale(factor, "rig baselines") if math.isfinite(factor) and factor > 0 else None
 
@@ -101,11 +101,11 @@ def _recover(
     predictions: Predictions, views: Views, sources: Sequence[SourceImage], crops: Sequence[Crop], factor: float
 ) -> tuple[Float[np.ndarray, "v 3 3"], Float[np.ndarray, "v 4 4"]]:
     """Intrinsics of what the network saw and world_from_camera, by images with and without a given lens."""
-    known = np.array([image.lens is not None for image in sources])
-    intrinsics, world_from_camera = np.zeros((len(known), 3, 3)), np.zeros((len(known), 4, 4))
-    for rows in filter(len, (np.flatnonzero(known), np.flatnonzero(~known))):
+    has_lens = np.array([image.lens is not None for image in sources])
+    intrinsics, world_from_camera = np.zeros((len(sources), 3, 3)), np.zeros((len(sources), 4, 4))
+    for rows in filter(len, (np.flatnonzero(has_lens), np.flatnonzero(~has_lens))):
         known_intrinsics = None
-        if known[rows[0]]:
+        if has_lens[rows[0]]:
             if unfit := [sources[row].name for row in rows if not isinstance(sources[row].lens, Pinhole)]:
                 raise ValueError(f"{unfit[0]}: the model sees pinholes; rectify the images of other lenses first")
             known_intrinsics = np.stack([seen_lens(sources[row].lens, crops[row]).intrinsics for row in rows])

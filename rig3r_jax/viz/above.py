@@ -1,6 +1,6 @@
 """A scene from above: coloured points as an embedded picture, true and predicted cameras as frusta over it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -12,6 +12,8 @@ from rig3r_jax.viz.svg import escape, format_number, nice_ticks, tag
 _WIDTH, _HEIGHT = 1000, 560
 _RASTER = 1.25  # picture pixels of the points per unit of the drawing
 _CORNERS = np.array([[-0.6, -0.45, 1.0], [0.6, -0.45, 1.0], [0.6, 0.45, 1.0], [-0.6, 0.45, 1.0]])  # camera frame
+
+ToPage = Callable[[np.ndarray], np.ndarray]  # positions in the world (n 3) to places on the drawing (n 2)
 
 
 def scene_from_above(
@@ -39,8 +41,8 @@ def scene_from_above(
     points, colors = points[finite], colors[finite]
     center, scale = _section(cameras, points)  # drawing units per length unit
 
-    def to_page(positions):
-        offset = (np.asarray(positions)[..., [0, 2]] - center) * scale
+    def to_page(positions: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 2"]:
+        offset = (positions[..., [0, 2]] - center) * scale
         return np.stack([_WIDTH / 2 + offset[..., 0], _HEIGHT / 2 - offset[..., 1]], axis=-1)
 
     shapes, outside = [], 0
@@ -71,7 +73,9 @@ def scene_from_above(
     )
 
 
-def _section(cameras, points):
+def _section(
+    cameras: Mapping[str, Float[np.ndarray, "v 4 4"]], points: Float[np.ndarray, "n 3"]
+) -> tuple[Float[np.ndarray, "2"], float]:
     """Centre (x, z) and scale of the drawing."""
     centers = cameras.get("true", cameras.get("predicted"))[:, [0, 2], 3]
     centers = centers[np.isfinite(centers).all(-1)]
@@ -91,7 +95,7 @@ def _section(cameras, points):
     return (low + high) / 2, float(min((_WIDTH - 110) / span[0], (_HEIGHT - 110) / span[1]))
 
 
-def _size(matrices, scale):
+def _size(matrices: Float[np.ndarray, "v 4 4"], scale: float) -> float:
     """Depth of the frusta in drawing units: small where cameras stand close together."""
     centers = matrices[np.isfinite(matrices).all((1, 2))][:, [0, 2], 3]
     if len(centers) < 2:
@@ -101,7 +105,9 @@ def _size(matrices, scale):
     return min(30.0, max(16.0, spacing))
 
 
-def _frustum(kind, world_from_camera, to_page, depth, view, label):
+def _frustum(
+    kind: str, world_from_camera: Float[np.ndarray, "4 4"], to_page: ToPage, depth: float, view: int, label: str
+) -> str | None:
     """SVG group of one camera, None where it lies outside the section."""
     center = world_from_camera[:3, 3]
     corners = center + depth * _CORNERS @ world_from_camera[:3, :3].T
@@ -125,7 +131,7 @@ def _frustum(kind, world_from_camera, to_page, depth, view, label):
     return tag("g", "".join(shapes), class_=f"camera {kind}")
 
 
-def _widest(apex, page):
+def _widest(apex: Float[np.ndarray, "2"], page: Float[np.ndarray, "4 2"]) -> tuple[np.ndarray, np.ndarray]:
     """The two corners that span the largest angle at the apex: the outline of a level camera from above."""
     offsets = page - apex
     crosses = np.abs(offsets[:, None, 0] * offsets[None, :, 1] - offsets[:, None, 1] * offsets[None, :, 0])
@@ -133,7 +139,7 @@ def _widest(apex, page):
     return page[first], page[second]
 
 
-def _pairs(cameras, to_page):
+def _pairs(cameras: Mapping[str, Float[np.ndarray, "v 4 4"]], to_page: ToPage) -> str:
     """Dotted lines from each true camera centre to its prediction."""
     if len(cameras) < 2:
         return ""
@@ -145,7 +151,9 @@ def _pairs(cameras, to_page):
     )
 
 
-def _picture(points, colors, to_page):
+def _picture(
+    points: Float[np.ndarray, "n 3"], colors: UInt8[np.ndarray, "n 3"], to_page: ToPage
+) -> UInt8[np.ndarray, "h w 4"]:
     """RGBA picture of the points, the highest on top; larger spots where there are few."""
     width, height = int(_WIDTH * _RASTER), int(_HEIGHT * _RASTER)
     picture = np.zeros((height, width, 4), np.uint8)
@@ -153,8 +161,8 @@ def _picture(points, colors, to_page):
     pixels = to_page(points[order]) * _RASTER
     inside = (pixels > -1e6).all(-1) & (pixels < 1e6).all(-1)
     pixels, shades = np.floor(pixels[inside]).astype(int), colors[order][inside]
-    shown = ((pixels >= 0) & (pixels < (width, height))).all(-1).sum()
-    size = int(np.clip(np.sqrt(0.3 * width * height / max(shown, 1)), 2, 5))
+    visible = ((pixels >= 0) & (pixels < (width, height))).all(-1).sum()
+    size = int(np.clip(np.sqrt(0.3 * width * height / max(visible, 1)), 2, 5))
     rows, columns = (offset.ravel() - size // 2 for offset in np.mgrid[:size, :size])
     x, y = (pixels[:, :1] + columns).ravel(), (pixels[:, 1:] + rows).ravel()  # point by point, so that the order stays
     keep = (x >= 0) & (x < width) & (y >= 0) & (y < height)
@@ -163,7 +171,7 @@ def _picture(points, colors, to_page):
     return picture
 
 
-def _grid(center, scale):
+def _grid(center: Float[np.ndarray, "2"], scale: float) -> str:
     """Fine lines at round coordinates."""
     half = np.array([_WIDTH, _HEIGHT]) / 2 / scale
     parts = []
@@ -176,7 +184,7 @@ def _grid(center, scale):
     return "".join(parts)
 
 
-def _scale_bar(scale, unit):
+def _scale_bar(scale: float, unit: str) -> str:
     """A bar of a round length in the lower left corner."""
     length = nice_ticks(0.0, 0.2 * _WIDTH / scale, 4)[-1]
     end, y = 24 + length * scale, _HEIGHT - 22

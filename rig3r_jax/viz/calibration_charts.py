@@ -113,7 +113,7 @@ def _sigma_bins(path: Path, kinds: Mapping[str, Any]) -> None:
             ax.legend(loc="upper left")
 
 
-def _root(values):
+def _root(values: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(values, 0.0))
 
 

@@ -33,7 +33,7 @@ def encode_png(image: UInt8[np.ndarray, "h w c"]) -> bytes:
     rows[:, 0] = 2  # filter "up": repeated rows become zeros
     rows[:, 1:] = (image - above).reshape(height, -1)
 
-    def chunk(kind, data):
+    def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2 if channels == 3 else 6, 0, 0, 0)
@@ -64,9 +64,9 @@ def fit_for_display(values: np.ndarray, pixels: int = SHOWN_PIXELS) -> np.ndarra
         height, width = (side // factor * factor for side in values.shape[:2])
         blocks = values[: max(height, 1), : max(width, 1)].astype(np.float64)
         blocks = blocks.reshape(height // factor, factor, width // factor, factor, *values.shape[2:])
-        known = np.isfinite(blocks)
-        count = known.sum((1, 3))
-        mean = np.where(known, blocks, 0.0).sum((1, 3)) / np.maximum(count, 1)
+        finite = np.isfinite(blocks)
+        count = finite.sum((1, 3))
+        mean = np.where(finite, blocks, 0.0).sum((1, 3)) / np.maximum(count, 1)
         mean = np.where(count > 0, mean, np.nan)
         return np.rint(mean).astype(np.uint8) if values.dtype == np.uint8 else mean
     factor = max(1, round(pixels / longest))
@@ -85,9 +85,9 @@ def depth_range(*depths: Float[np.ndarray, "..."] | None) -> tuple[float, float]
 
 def depth_panel(depth: Float[np.ndarray, "h w"], bounds: tuple[float, float]) -> str:
     """Data URI of a depth map, coloured on a logarithmic scale between the bounds; transparent where not positive."""
-    known = np.isfinite(depth) & (depth > 0)
-    values = np.where(known, depth, np.nan).astype(np.float64)
-    if 0 < known.mean() < _FEW:
+    measured = np.isfinite(depth) & (depth > 0)
+    values = np.where(measured, depth, np.nan).astype(np.float64)
+    if 0 < measured.mean() < _FEW:
         values = _spread(values)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.log(fit_for_display(values) / bounds[0]) / np.log(bounds[1] / bounds[0])
@@ -141,7 +141,7 @@ def view_panels(
     return f'{"".join(bands)}<div class="bars">{"".join(bars)}</div>'
 
 
-def _spread(values):
+def _spread(values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     """Every known value drawn over its 3x3 neighbours, the nearest depth in front: LiDAR points become visible."""
     height, width = values.shape
     padded = np.pad(values, 1, constant_values=np.nan)
@@ -150,13 +150,13 @@ def _spread(values):
     return np.where(np.isfinite(nearest), nearest, np.nan)
 
 
-def _bounds(confidence):
+def _bounds(confidence: Float[np.ndarray, "v h w"] | None) -> tuple[float, float]:
     """2nd to 98th percentile of the confidence."""
     finite = np.zeros(0) if confidence is None else confidence[np.isfinite(confidence)]
     return tuple(float(bound) for bound in np.percentile(finite, [2, 98])) if len(finite) else (float("nan"),) * 2
 
 
-def _band(rows, labels, views):
+def _band(rows: Sequence[tuple[str, str, list[str]]], labels: Sequence[str], views: Sequence[int]) -> str:
     """Some views side by side, with the names of the rows at the left."""
     cells = [tag("span")] + [tag("span", escape(labels[view]).replace("\n", "<br>"), class_="view") for view in views]
     for name, alt, sources in rows:
@@ -168,7 +168,7 @@ def _band(rows, labels, views):
     return tag("div", band, class_="scroll", tabindex=0, role="group", aria_label="views")
 
 
-def _colorbar(name, label, ticks):
+def _colorbar(name: str, label: str, ticks: Sequence[float]) -> str:
     """The colours of a map over the numbers at its start, middle and end."""
     ramp = tag("div", class_="ramp", style=f"background:linear-gradient(90deg, {', '.join(_COLORMAPS[name])})")
     numbers = tag("div", "".join(tag("span", format_number(tick, 3)) for tick in ticks), class_="numbers")

@@ -23,6 +23,8 @@ from rig3r_jax.viz.tables import comparisons, evaluation_tables, overview
 _GROUP_RATIO = 50.0  # series whose typical values differ by more do not share a chart
 _LOG_RATIO = 30.0  # positive values that span more get a logarithmic axis; a single line only from ten times that
 
+Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> (steps, values)
+
 
 @typing.no_type_check
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +76,13 @@ def build_report(
     sets = evaluation.get("sets")
     if not isinstance(sets, Mapping) or not any(sets.values()):
         raise ValueError(f'{path}: the evaluation has no rows under "sets"; run the evaluation before the report')
-    shown = "".join(_example(example) for example in examples)
-    examples_html = f"<section><h2>Scenes</h2>{shown}</section>" if examples else ""
+    scenes = "".join(_example(example) for example in examples)
+    examples_html = f"<section><h2>Scenes</h2>{scenes}</section>" if examples else ""
     body = f"{_header(title, summary, notes)}{_results(evaluation)}{_training(curves)}{examples_html}{_terms()}"
     write_atomically(path, _page(title, body).encode("utf-8"))
 
 
-def _page(title, body):
+def _page(title: str, body: str) -> str:
     """The HTML document; its policy lets in nothing but the style, the pictures and the one script it carries."""
     style, script = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
@@ -97,7 +99,7 @@ def _page(title, body):
     )
 
 
-def _header(title, summary, notes):
+def _header(title: str, summary: Mapping[str, Any], notes: Sequence[str]) -> str:
     """Title, notes and facts."""
     parts = [tag("h1", escape(title))]
     if notes:
@@ -108,11 +110,11 @@ def _header(title, summary, notes):
     return tag("header", "".join(parts))
 
 
-def _fact(value):
+def _fact(value: Any) -> Any:
     return format_number(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
-def _results(evaluation):
+def _results(evaluation: Mapping[str, Any]) -> str:
     """The evaluation: reading aid first, then the numbers."""
     sets = evaluation["sets"]
     rows = {row for values in sets.values() for row in values}
@@ -145,7 +147,7 @@ A short baseline makes its direction hard to tell, a long one leaves little over
 worse. {DASH}: not defined, as without such pairs.{"".join(protocol)}</p></section>"""
 
 
-def _curves(path, metrics):
+def _curves(path: str | Path, metrics: Sequence[Mapping[str, Any]]) -> Curves:
     """{name: (steps, values)} of all numbers, one value per step."""
     if not len(metrics):
         raise ValueError(f"{path}: metrics is empty; give the rows of metrics.jsonl of a run that logged at least once")
@@ -159,19 +161,19 @@ def _curves(path, metrics):
     names = [name for name in dict.fromkeys(name for row in metrics for name in row) if name != "step"]
     curves = {}
     for name in names:
-        known = [step for step in steps if _is_number(rows[step].get(name))]
-        if known:
-            curves[name] = (np.array(known, np.float64), np.array([rows[step][name] for step in known], np.float64))
+        logged = [step for step in steps if _is_number(rows[step].get(name))]
+        if logged:
+            curves[name] = (np.array(logged, np.float64), np.array([rows[step][name] for step in logged], np.float64))
     if not curves:
         raise ValueError(f"{path}: no metrics row holds a number beside its step; check metrics.jsonl")
     return curves
 
 
-def _is_number(value):
+def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
-def _training(curves):
+def _training(curves: Curves) -> str:
     """Charts of all curves: grouped by the prefix of their names, split where their values differ in magnitude."""
     groups = {}
     for name, (steps, values) in curves.items():
@@ -194,10 +196,10 @@ def _training(curves):
     return f'<section><h2>Training</h2><p class="note">{note}</p><div class="charts">{"".join(charts)}</div></section>'
 
 
-def _of_like_size(series):
+def _of_like_size(series: list[Series]) -> list[list[Series]]:
     """Lists of at most `MAX_SERIES` whose typical magnitudes lie within `_GROUP_RATIO`, the largest first."""
 
-    def typical(one):
+    def typical(one: Series) -> float:
         values = np.abs(one.y)
         values = values[np.isfinite(values) & (values > 0)]
         return float(np.median(values)) if len(values) else 0.0
@@ -211,7 +213,7 @@ def _of_like_size(series):
     return [sorted(part, key=series.index) for part in parts]
 
 
-def _example(example):
+def _example(example: ExampleView) -> str:
     """One scene: from above, then view by view."""
     count = len(example.images)
     arrays = {
@@ -249,7 +251,7 @@ def _example(example):
     return f"<h3>{escape(example.title)}</h3>{above}{panels}"
 
 
-def _label(example, view):
+def _label(example: ExampleView, view: int) -> str:
     """Number, camera, time and errors of one view, in plain text."""
     words = [str(view)]
     if example.camera_labels:
@@ -266,7 +268,7 @@ def _label(example, view):
     return f"{' · '.join(words)}\noff by {format_number(angle_deg, 2)}°, {format_number(distance, 2)} {example.unit}"
 
 
-def _terms():
+def _terms() -> str:
     """What the words in the tables mean."""
     terms = {
         "RRA@15": "share of image pairs whose relative rotation is within 15 degrees of the truth",

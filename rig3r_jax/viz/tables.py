@@ -36,8 +36,10 @@ def row_description(row: str) -> str:
         return "random weights"
     if row not in SETTINGS:
         return ""
-    shown = [words for key, words in _METADATA.items() if key in SETTINGS[row]]
-    return {0: "images alone", 1: f"images and {''.join(shown)}"}.get(len(shown), ", ".join(["images", *shown]))
+    metadata = [words for key, words in _METADATA.items() if key in SETTINGS[row]]
+    if len(metadata) < 2:
+        return f"images and {metadata[0]}" if metadata else "images alone"
+    return ", ".join(["images", *metadata])
 
 
 def evaluation_tables(name: str, rows: Mapping[str, Row], identity: str) -> str:
@@ -66,7 +68,7 @@ def overview(sets: Mapping[str, Mapping[str, Row]]) -> str:
     plotted = []
     for row in [name for name in names if not is_control(name)] + [name for name in names if is_control(name)]:
         scores = {_words(name): rows.get(row, {}).get("mAA30") for name, rows in sets.items()}
-        values = {name: value for name, value in scores.items() if _is_number(value)}
+        values = {name: value for name, value in scores.items() if _is_finite_number(value)}
         if values:
             plotted.append((row, is_control(row), values))
     if not plotted:
@@ -95,7 +97,7 @@ def comparisons(sets: Mapping[str, Mapping[str, Row]]) -> str:
         cells = []
         for values in sets.values():
             a, b = values.get(first, {}).get(metric), values.get(second, {}).get(metric)
-            if not (_is_number(a) and _is_number(b)):
+            if not (_is_finite_number(a) and _is_finite_number(b)):
                 cells.append(f"<td>{DASH}</td>")
                 continue
             difference = ("+" if a >= b else "") + _percent(a - b)
@@ -136,7 +138,7 @@ def _table(rows: Mapping[str, Row], caption: str) -> str:
 def _cell(column: str, value: Any, best: float | None, control: bool) -> str:
     if isinstance(value, str):
         return f"<td>{escape(value)}</td>"
-    if not _is_number(value):
+    if not _is_finite_number(value):
         return f'<td class="missing">{DASH}</td>'
     text = _percent(value) if _sign(column) > 0 else format_number(value)
     if best is None or (value - best) * _sign(column) < -1e-9:
@@ -148,7 +150,7 @@ def _cell(column: str, value: Any, best: float | None, control: bool) -> str:
 
 def _best(rows: Mapping[str, Row], column: str) -> float | None:
     """Best value of the network's rows, None where none is a number or the column has no better side."""
-    values = [row[column] for name, row in rows.items() if not is_control(name) and _is_number(row.get(column))]
+    values = [row[column] for name, row in rows.items() if not is_control(name) and _is_finite_number(row.get(column))]
     return None if not values or not _sign(column) else (max(values) if _sign(column) > 0 else min(values))
 
 
@@ -157,7 +159,7 @@ def _sign(column: str) -> int:
     return 1 if column.startswith(_HIGHER) else -1 if column in _LOWER else 0
 
 
-def _is_number(value: Any) -> bool:
+def _is_finite_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -170,8 +170,8 @@ def test_weighted_sums_against_monte_carlo(law):
         weights = np.array(weights) / np.linalg.norm(weights)
         sums = np.abs(weights @ draws)
         expected = [np.mean(sums <= size) for size in SIZES]
-        found = weighted_sum_probability(law, -SIZES, np.tile(weights, (len(SIZES), 1)))
-        np.testing.assert_allclose(found, expected, atol=0.003)  # 3.3 standard deviations of the expectation at most
+        probability = weighted_sum_probability(law, -SIZES, np.tile(weights, (len(SIZES), 1)))
+        np.testing.assert_allclose(probability, expected, atol=0.003)  # 3.3 standard deviations at most
     alone = weighted_sum_probability(law, SIZES, np.tile([1.0, 0.0, 0.0], (len(SIZES), 1)))
     np.testing.assert_array_equal(alone, law.central_probability(SIZES * frozen.std()))
 
@@ -245,11 +245,11 @@ def test_gaussian_density_and_baselines_against_scipy():
     ]
     np.testing.assert_allclose(negative_log_likelihood(samples), expected, rtol=1e-8)
     train, test = (rng.normal(size=(count, 6)) @ np.diag(np.arange(1, 7)) for count in (50, 40))
-    found = baseline_nlls(test, train, Likelihood())
+    nlls = baseline_nlls(test, train, Likelihood())
     sigma = np.sqrt(np.mean(train**2, axis=0))
-    assert found["constant_sigma"] == pytest.approx(np.mean(-stats.norm(0, sigma).logpdf(test)))
+    assert nlls["constant_sigma"] == pytest.approx(np.mean(-stats.norm(0, sigma).logpdf(test)))
     whole = stats.multivariate_normal(np.zeros(6), train.T @ train / 50)
-    assert found["constant_covariance_gaussian"] == pytest.approx(np.mean(-whole.logpdf(test)) / 6)
+    assert nlls["constant_covariance_gaussian"] == pytest.approx(np.mean(-whole.logpdf(test)) / 6)
 
 
 def vars_of(samples):

@@ -44,9 +44,9 @@ def predictions(seed, spread, n=24, views=5):
 def test_the_right_covariances_beat_a_constant_one_on_uneven_noise():
     ates = {name: [] for name in (CHAINED, *WEIGHTINGS)}
     for seed in range(12):
-        found, _ = predictions(seed, spread=1.0)
+        windows, _ = predictions(seed, spread=1.0)
         other = predictions(1000 + seed, spread=1.0)[1]
-        scores = compare_weightings(found, constant_sigma(other))
+        scores = compare_weightings(windows, constant_sigma(other))
         assert all(score.converged for score in scores.values())
         for name, score in scores.items():
             ates[name].append(score.ate_m)
@@ -58,32 +58,32 @@ def test_the_right_covariances_beat_a_constant_one_on_uneven_noise():
 
 
 def test_on_even_noise_predicted_is_the_constant_weighting():
-    found, _ = predictions(0, spread=0.0)
+    windows, _ = predictions(0, spread=0.0)
     for kernel in ("none", "huber"):
-        scores = compare_weightings(found, SIGMA, kernel, 2.0)
+        scores = compare_weightings(windows, SIGMA, kernel, 2.0)
         for field in dataclasses.fields(scores["constant"]):
             pair = [getattr(scores[name], field.name) for name in ("predicted", "constant")]
             assert pair[0] == pytest.approx(pair[1], rel=1e-6), field.name
 
 
 def test_residual_is_the_noise_of_the_measurements():
-    found, noise = predictions(1, spread=0.5)
-    np.testing.assert_allclose(found.residual(), noise, atol=1e-12)
+    windows, noise = predictions(1, spread=0.5)
+    np.testing.assert_allclose(windows.residual(), noise, atol=1e-12)
 
 
 def test_information_is_the_inverse_of_what_each_weighting_knows():
-    found, noise = predictions(2, spread=0.5)
+    windows, noise = predictions(2, spread=0.5)
     shape = noise.shape[:2]
-    identity = information_of("uniform", found, SIGMA)
+    identity = information_of("uniform", windows, SIGMA)
     np.testing.assert_array_equal(identity, np.broadcast_to(np.eye(6), (*shape, 6, 6)))
-    constant = information_of("constant", found, SIGMA)
+    constant = information_of("constant", windows, SIGMA)
     np.testing.assert_allclose(constant, np.broadcast_to(np.diag(1 / SIGMA**2), (*shape, 6, 6)))
-    whole = dataclasses.replace(found, covariance=found.covariance[..., None] * np.eye(6) + 1e-6)
-    for given in (found, whole):
-        covariance = given.covariance if given is whole else given.covariance[..., None] * np.eye(6)
-        product = information_of("predicted", given, SIGMA) @ covariance
+    whole = dataclasses.replace(windows, covariance=windows.covariance[..., None] * np.eye(6) + 1e-6)
+    for variant in (windows, whole):
+        covariance = variant.covariance if variant is whole else variant.covariance[..., None] * np.eye(6)
+        product = information_of("predicted", variant, SIGMA) @ covariance
         np.testing.assert_allclose(product, np.broadcast_to(np.eye(6), product.shape), atol=1e-9)
-    oracle = np.diagonal(information_of("oracle", found, SIGMA, 0.5), axis1=-2, axis2=-1)
+    oracle = np.diagonal(information_of("oracle", windows, SIGMA, 0.5), axis1=-2, axis2=-1)
     np.testing.assert_allclose(oracle, 1 / np.maximum(noise**2, (0.5 * SIGMA) ** 2), rtol=1e-6)
 
 
@@ -96,11 +96,11 @@ def test_constant_sigma_is_the_root_mean_square_of_each_dimension():
 
 
 def test_frames_in_no_window_are_left_out():
-    found, _ = predictions(4, spread=0.5)
-    stretched = np.repeat(found.world_from_camera_true, 2, axis=0)
+    dense, _ = predictions(4, spread=0.5)
+    stretched = np.repeat(dense.world_from_camera_true, 2, axis=0)
     stretched[1::2, :3, 3] += 100.0
-    sparse = dataclasses.replace(found, windows=2 * found.windows, world_from_camera_true=stretched)
-    scores = compare_weightings(found, SIGMA), compare_weightings(sparse, SIGMA)
+    sparse = dataclasses.replace(dense, windows=2 * dense.windows, world_from_camera_true=stretched)
+    scores = compare_weightings(dense, SIGMA), compare_weightings(sparse, SIGMA)
     for name in WEIGHTINGS:
         assert scores[0][name] == scores[1][name]
 
@@ -121,17 +121,17 @@ def test_a_solution_that_did_not_converge_is_marked():
 
 
 def test_bad_input_is_refused_by_name():
-    found, _ = predictions(6, spread=0.5)
+    usable, _ = predictions(6, spread=0.5)
     with pytest.raises(ValueError, match="'best'.*oracle"):
-        information_of("best", found, SIGMA)
+        information_of("best", usable, SIGMA)
     for bad in (0.0, -1.0, np.nan, np.inf):
         with pytest.raises(ValueError, match="information of edge 0 .*bound the variances"):
-            compare_weightings(dataclasses.replace(found, covariance=bad * found.covariance**0), SIGMA)
-    singular = dataclasses.replace(found, covariance=np.zeros((*found.covariance.shape, 6)))
+            compare_weightings(dataclasses.replace(usable, covariance=bad * usable.covariance**0), SIGMA)
+    singular = dataclasses.replace(usable, covariance=np.zeros((*usable.covariance.shape, 6)))
     with pytest.raises(ValueError, match="not finite or singular"):
         compare_weightings(singular, SIGMA)
     with pytest.raises(ValueError, match="frames 0..23 of 20"):
-        compare_weightings(dataclasses.replace(found, world_from_camera_true=np.zeros((20, 4, 4))), SIGMA)
-    apart = dataclasses.replace(found, windows=found.windows[[0, 10]], first_from_camera=found.first_from_camera[:2])
+        compare_weightings(dataclasses.replace(usable, world_from_camera_true=np.zeros((20, 4, 4))), SIGMA)
+    apart = dataclasses.replace(usable, windows=usable.windows[[0, 10]], first_from_camera=usable.first_from_camera[:2])
     with pytest.raises(ValueError, match="2 parts"):
-        compare_weightings(dataclasses.replace(apart, covariance=found.covariance[:2]), SIGMA)
+        compare_weightings(dataclasses.replace(apart, covariance=usable.covariance[:2]), SIGMA)

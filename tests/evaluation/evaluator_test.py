@@ -161,10 +161,10 @@ def test_scale_and_frame_of_predictions_do_not_matter():
 def test_hidden_values_do_not_reach_predict_fn(setting, blank):
     rng = np.random.default_rng(3)
     batch, other = make_batch(rng), make_batch(rng)
-    shown = SETTINGS[setting]
+    groups = SETTINGS[setting]
     metadata, others = batch.views.metadata, other.views.metadata
     fields = {"camera_id": ["camera_id"], "time": ["time"], "rig": ["rig_from_camera", "intrinsics"]}
-    hidden = {f: getattr(others, f) for group in fields if group not in shown for f in fields[group]}
+    hidden = {f: getattr(others, f) for group in fields if group not in groups for f in fields[group]}
     # Two worlds that differ in the hidden fields (and, where blank, the images) alone must look the same.
     twin = batch.views.replace(
         metadata=metadata.replace(**hidden), images=other.views.images if blank else batch.views.images
@@ -185,8 +185,8 @@ def test_hidden_values_do_not_reach_predict_fn(setting, blank):
         "rig": seen[0].metadata.has_rig,
     }
     for group, mask in masks.items():
-        assert mask.all() if group in shown else not mask.any()
-        for field in fields[group] if group in shown else ():
+        assert mask.all() if group in groups else not mask.any()
+        for field in fields[group] if group in groups else ():
             np.testing.assert_array_equal(getattr(seen[0].metadata, field), getattr(metadata, field))
     np.testing.assert_array_equal(seen[0].metadata.frame_index, metadata.frame_index)
 
@@ -199,9 +199,10 @@ def test_blank_images_are_mid_grey_and_absent_metadata_stays_absent():
     assert blank.dtype == np.uint8 and set(np.unique(blank)) == {128}
     absent = views.metadata.has_time.copy()
     absent[0, 2] = False
-    shown = evaluator.apply_setting(views.replace(metadata=views.metadata.replace(has_time=absent)), "time").metadata
-    np.testing.assert_array_equal(shown.has_time, absent)
-    assert shown.time[0, 2] == 0
+    partly = views.replace(metadata=views.metadata.replace(has_time=absent))
+    metadata_shown = evaluator.apply_setting(partly, "time").metadata
+    np.testing.assert_array_equal(metadata_shown.has_time, absent)
+    assert metadata_shown.time[0, 2] == 0
 
 
 def test_rays_and_points_of_padding_count_for_nothing():

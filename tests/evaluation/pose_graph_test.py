@@ -98,9 +98,9 @@ def test_exact_measurements_give_the_exact_cameras(kernel):
     np.testing.assert_allclose(chained, np.linalg.inv(true[0]) @ true, atol=1e-12)
     guess = true @ exp(0.3 * rng.normal(size=(len(true), 6)))
     guess[0] = true[0]
-    found = optimize(PoseGraph(guess, edges), kernel)
-    np.testing.assert_allclose(found.world_from_camera, true, atol=1e-9)
-    assert found.converged and found.cost < 1e-12
+    solved = optimize(PoseGraph(guess, edges), kernel)
+    np.testing.assert_allclose(solved.world_from_camera, true, atol=1e-9)
+    assert solved.converged and solved.cost < 1e-12
 
 
 @pytest.mark.parametrize("kernel, threshold", [("none", 1.0), ("huber", 1.0), ("huber", 3.0), ("cauchy", 2.0)])
@@ -117,11 +117,11 @@ def test_optimum_is_that_of_dense_least_squares(kernel, threshold, common):
         return discounted(residual(cameras, edges), edges.information, weights, kernel, threshold).ravel()
 
     dense = least_squares(rows, np.zeros(6 * len(true) - 6), xtol=1e-14, ftol=1e-14, gtol=1e-14)
-    found = optimize(PoseGraph(guess, edges), kernel, threshold, shared)
-    assert found.converged and found.iterations < 20
-    assert found.cost == pytest.approx(dense.cost, rel=1e-9)
+    solved = optimize(PoseGraph(guess, edges), kernel, threshold, shared)
+    assert solved.converged and solved.iterations < 20
+    assert solved.cost == pytest.approx(dense.cost, rel=1e-9)
     np.testing.assert_allclose(
-        found.world_from_camera, guess @ exp(np.concatenate([np.zeros(6), dense.x]).reshape(-1, 6)), atol=1e-6
+        solved.world_from_camera, guess @ exp(np.concatenate([np.zeros(6), dense.x]).reshape(-1, 6)), atol=1e-6
     )
 
 
@@ -137,8 +137,8 @@ def test_derivatives_are_finite_differences(kernel, threshold):
 
     r, *jacobians = pose_graph._residual_and_jacobians(cameras, edges.first_from_second, edges.pairs)
     np.testing.assert_allclose(r, residual(cameras, edges), atol=1e-9)
-    found, gradient, _ = pose_graph._quadratic(r, edges.information, common, kernel, threshold)
-    np.testing.assert_allclose(found, costs(r), rtol=1e-9)
+    values, gradient, _ = pose_graph._quadratic(r, edges.information, common, kernel, threshold)
+    np.testing.assert_allclose(values, costs(r), rtol=1e-9)
     whole = pose_graph._assembled(gradient, [edges.information], jacobians, edges.pairs, len(cameras))[0]
     step = 1e-6
     for axis in range(len(whole)):
@@ -222,20 +222,20 @@ def test_marginal_covariances_are_blocks_of_the_dense_inverse():
     size, step = 6 * len(true) - 6, 1e-6
     jacobian = np.stack([(rows(step * axis) - rows(-step * axis)) / (2 * step) for axis in np.eye(size)], axis=-1)
     dense = np.linalg.inv(jacobian.T @ jacobian)
-    found = marginal_covariances(PoseGraph(cameras, edges))
-    assert not found[0].any()
+    marginals = marginal_covariances(PoseGraph(cameras, edges))
+    assert not marginals[0].any()
     for vertex in range(1, len(true)):
         block = dense[6 * vertex - 6 : 6 * vertex, 6 * vertex - 6 : 6 * vertex]
-        np.testing.assert_allclose(found[vertex], block, atol=1e-6 * np.abs(block).max())
+        np.testing.assert_allclose(marginals[vertex], block, atol=1e-6 * np.abs(block).max())
 
 
 def test_marginal_covariances_predict_the_spread_of_the_errors():
     squares = []
     for seed in range(40):
         true, edges = window_graph(np.random.default_rng(100 + seed))
-        found = optimize(PoseGraph(chain(len(true), edges), edges)).world_from_camera
-        errors = log(np.linalg.inv(np.linalg.inv(true[0]) @ true) @ found)[1:]
-        covariances = marginal_covariances(PoseGraph(found, edges))[1:]
+        solved = optimize(PoseGraph(chain(len(true), edges), edges)).world_from_camera
+        errors = log(np.linalg.inv(np.linalg.inv(true[0]) @ true) @ solved)[1:]
+        covariances = marginal_covariances(PoseGraph(solved, edges))[1:]
         squares.append(np.einsum("ni,nij,nj->n", errors, np.linalg.inv(covariances), errors))
     # Chi-square of 6: mean 6. Cameras of one graph are correlated: about 40 graphs of spread sqrt(12) each.
     assert np.mean(squares) == pytest.approx(6.0, abs=4 * np.sqrt(12 / 40))
@@ -244,16 +244,16 @@ def test_marginal_covariances_predict_the_spread_of_the_errors():
 def test_long_trajectories_take_few_steps():
     rng = np.random.default_rng(8)
     true, edges = window_graph(rng, n=500, views=5, sigma=0.1 * SIGMA)
-    found = optimize(PoseGraph(chain(len(true), edges), edges))
-    assert len(edges.pairs) == 1988 and found.converged and found.iterations < 25
+    solved = optimize(PoseGraph(chain(len(true), edges), edges))
+    assert len(edges.pairs) == 1988 and solved.converged and solved.iterations < 25
     dof = 6 * (len(edges.pairs) - len(true) + 1)
-    assert 2 * found.cost == pytest.approx(dof, abs=5 * np.sqrt(2 * dof))  # chi-square of the redundant measurements
+    assert 2 * solved.cost == pytest.approx(dof, abs=5 * np.sqrt(2 * dof))  # chi-square of the redundant measurements
 
 
 def test_too_few_steps_are_told():
     true, edges = window_graph(np.random.default_rng(9))
-    found = optimize(PoseGraph(true @ exp(0.3 * np.ones((9, 6))), edges), max_iterations=1)
-    assert not found.converged and found.iterations == 1
+    solved = optimize(PoseGraph(true @ exp(0.3 * np.ones((9, 6))), edges), max_iterations=1)
+    assert not solved.converged and solved.iterations == 1
 
 
 def _spoiled(edges, **changes):

@@ -82,8 +82,8 @@ def test_errors_are_those_of_plain_loops(part):
         starts = range(0, 9 - delta, 1 if all_pairs else delta)
         motions = [[np.linalg.inv(x[i]) @ x[i + delta] for i in starts] for x in (true, estimated)]
         expected = [size(np.linalg.inv(a) @ b) for a, b in zip(*motions, strict=True)]
-        found = trajectory.relative_errors(estimated, true, part, delta, all_pairs)
-        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        relative = trajectory.relative_errors(estimated, true, part, delta, all_pairs)
+        np.testing.assert_allclose(relative, expected, rtol=1e-9)
 
 
 def test_relative_errors_ignore_the_world_and_absolute_ones_do_not():
@@ -115,10 +115,10 @@ def test_a_straight_trajectory_is_aligned_by_its_centres():
 
 
 def test_statistics_and_what_has_none():
-    found = trajectory.statistics(np.array([3.0, 4.0, 0.0, 1.0]))
+    statistics_of_four = trajectory.statistics(np.array([3.0, 4.0, 0.0, 1.0]))
     rmse, std = math.sqrt(26 / 4), math.sqrt(26 / 4 - 4)
     expected = {"rmse": rmse, "mean": 2.0, "median": 2.0, "std": std, "min": 0.0, "max": 4.0, "sse": 26.0}
-    assert found == pytest.approx(expected)
+    assert statistics_of_four == pytest.approx(expected)
     true = random_trajectory(np.random.default_rng(5), 3)
     errors = trajectory.relative_errors(true, true, delta=3)
     assert errors.shape == (0,)

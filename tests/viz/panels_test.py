@@ -40,9 +40,9 @@ def test_small_images_are_repeated_and_large_ones_averaged():
     np.testing.assert_array_equal(fit_for_display(small)[1::3, 1::3], small)
     large = np.random.default_rng(1).uniform(1, 9, (800, 400))
     large[::2] = np.nan
-    shown = fit_for_display(large)
-    assert shown.shape == (200, 100)
-    np.testing.assert_allclose(shown[3, 7], np.nanmean(large[12:16, 28:32]))
+    displayed = fit_for_display(large)
+    assert displayed.shape == (200, 100)
+    np.testing.assert_allclose(displayed[3, 7], np.nanmean(large[12:16, 28:32]))
     assert np.isnan(fit_for_display(np.full((800, 800), np.nan))).all()
 
 

@@ -39,16 +39,18 @@ def write_report(
     examples: list[ExampleView] = []
     for split in placed.config.evaluation.sets:
         batch = next(evaluation_batches(placed.config, records, split, row_share(placed.mesh)))
-        for setting, told in (("all", "rig calibration, times and camera IDs given"), ("none", "images alone")):
+        for setting, inputs in (("all", "rig calibration, times and camera IDs given"), ("none", "images alone")):
             predictions = predictor(placed, params)(apply_setting(batch.views, setting))
             if not is_first():
                 continue
-            known = placed.config.evaluation.known_intrinsics
+            known_intrinsics = placed.config.evaluation.known_intrinsics
             views, targets, sample = jax.tree.map(lambda x: np.asarray(x)[0], (batch.views, batch.targets, predictions))
-            reconstruction = _reconstruction(views, targets, sample, with_rig=setting == "all", known_intrinsics=known)
+            reconstruction = _reconstruction(
+                views, targets, sample, with_rig=setting == "all", known_intrinsics=known_intrinsics
+            )
             if not examples:
                 _write_scene(workdir, reconstruction)
-            title = f"{split.replace('_', ' ')}: {told}{', intrinsics known' if known else ''}"
+            title = f"{split.replace('_', ' ')}: {inputs}{', intrinsics known' if known_intrinsics else ''}"
             examples.append(_example(title, reconstruction, views, targets))
     if not is_first():
         return
