@@ -7,6 +7,7 @@ meanwhile; two hyperthreads of one core count as two, and give less each when bo
 import argparse
 import collections
 import contextlib
+import dataclasses
 import os
 import tempfile
 import time
@@ -88,25 +89,38 @@ def stage_clock(stages: dict[str, list[tuple[object, str]]]) -> Iterator[StageCl
             setattr(place, name, function)
 
 
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """Which scenes are loaded, and how."""
+
+    source: str
+    root: str
+    options: dict[str, object]  # of the source
+    sampling: PipelineOptions
+    cache_gigabytes: float
+    batch: int  # samples
+
+
 def command(options: argparse.Namespace, rest: list[str]) -> int:
-    """The work of `rig3r bench data`."""
-    source, root, settings, sampling, cache, batch = _asked(options, rest)
+    """Prints the stages and the loaders, and writes the JSON."""
+    work = _work(options, rest)
+    sampling, batch = work.sampling, work.batch
     if options.samples < 1 or min(options.threads or [1]) < 1:
         raise ValueError(f"samples={options.samples} and threads={options.threads} must be at least 1")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.records or Path(temporary) / "records")
         if not options.records:
-            build_records(source, root, folder, settings)
+            build_records(work.source, work.root, folder, work.options)
         records = RecordSource(folder, options.split)
-        scenes = CachedSource(records, cache) if cache else records
-        stream = SampleStream([(source, scenes, 1.0)], sampling, seed=0)
+        scenes = CachedSource(records, work.cache_gigabytes) if work.cache_gigabytes else records
+        stream = SampleStream([(work.source, scenes, 1.0)], sampling, seed=0)
         for n in range(options.samples):
             stream[n]  # opens files, fills caches
         stages, alone = time_stages(stream, options.samples, batch)
         threads = options.threads or sorted({1, len(os.sched_getaffinity(0))})
         loaders = [time_loader(stream, options.samples, batch, count) for count in threads]
     shape = f"{sampling.num_views} views of {sampling.image_size}x{sampling.image_size}"
-    title = f"{source}: {shape}, {options.samples} samples in batches of {batch}"
+    title = f"{work.source}: {shape}, {options.samples} samples in batches of {batch}"
     print(f"{title}; {len(records)} records, {stream.quarantine.bad_draws} bad draws\n")
     print(format_rows(stages))
     slowest = max(stages[:-1], key=lambda row: row["ms per image"])
@@ -119,19 +133,18 @@ def command(options: argparse.Namespace, rest: list[str]) -> int:
     print(f"\n{HOST_CORES} such cores, by the lowest of these: {host:,.0f} images/s, {times}")
     print(f"one process, on any number of threads: at most {1e3 / held:,.0f} images/s, were Python's lock held all the")
     print(f"time but for: {', '.join(UNLOCKED)}")
-    record = {"source": source, "options": settings, "records": options.records, "samples": options.samples}
-    record |= {"views": sampling.num_views, "size": sampling.image_size, "batch": batch, "cache_gigabytes": cache}
-    name = options.name or f"data_{source}_{sampling.image_size}"
+    settings = {"source": work.source, "options": work.options, "records": options.records, "samples": options.samples}
+    settings |= {"views": sampling.num_views, "size": sampling.image_size, "batch": batch}
+    settings["cache_gigabytes"] = work.cache_gigabytes
+    name = options.name or f"data_{work.source}_{sampling.image_size}"
     more = {"stages": stages, "images_per_second_per_core": alone, "host_images_per_second": host}
     more |= {"one_process_at_most": 1e3 / held, "target": TARGET}
-    write_result(options, name, record, loaders, **more)
+    write_result(options, name, settings, loaders, **more)
     return 0
 
 
-def _asked(
-    options: argparse.Namespace, rest: Sequence[str]
-) -> tuple[str, str, dict[str, object], PipelineOptions, float, int]:
-    """Source, root, its options, sampling, gigabytes of cache, samples per batch: of the flags, else of --config."""
+def _work(options: argparse.Namespace, rest: Sequence[str]) -> Work:
+    """What the flags say, else --config, else training at full size on procedural worlds."""
     words = [*options.options, *rest]
     flags = [word for word in words if word.startswith("-")]
     source, root, sampling, cache, batch = options.source, options.root, {}, 0.0, options.batch or 1
@@ -146,12 +159,12 @@ def _asked(
             settings = entry.options.to_dict()
         sampling, cache, batch = config.sampling.to_dict(), config.data.cache_gigabytes, options.batch or 8
     sampling |= {key: value for key, value in (("num_views", options.views), ("image_size", options.size)) if value}
-    chosen = PipelineOptions(**sampling)
+    pipeline_options = PipelineOptions(**sampling)
     source = source or "procedural"
     if source == "procedural" and not flags:
-        settings = PROCEDURAL | {"image_size": chosen.image_size}
+        settings = PROCEDURAL | {"image_size": pipeline_options.image_size}
     settings |= options_from_words(source_class(source), (word for word in words if word not in flags))
-    return source, root, settings, chosen, cache, batch
+    return Work(source, root, settings, pipeline_options, cache, batch)
 
 
 def time_stages(stream: SampleStream, samples: int, batch: int) -> tuple[list[Row], float]:
