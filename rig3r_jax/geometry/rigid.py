@@ -60,14 +60,17 @@ def check(
 
 
 def check_quat_xyzw(
-    quaternion: Sequence[float], where: str, error: type[ValueError] = ValueError, tolerance: float = TOLERANCE
+    quaternion: Sequence[float] | Float[np.ndarray, "4"],
+    where: str,
+    error: type[ValueError] = ValueError,
+    tolerance: float = TOLERANCE,
 ) -> None:
     """Raises `error`, naming `where` and the quaternion (scalar last), unless its length is 1."""
     length = math.hypot(*quaternion)
     if not abs(length - 1.0) <= tolerance:
         raise error(
-            f"{where}: quaternion (x y z w) {list(quaternion)} is no rotation: it has length {length:.6g}, "
-            "must be 1; remove or correct it"
+            f"{where}: quaternion (x y z w) {[float(x) for x in quaternion]} is no rotation: it has length "
+            f"{length:.6g}, must be 1; remove or correct it"
         )
 
 

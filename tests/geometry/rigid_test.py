@@ -89,7 +89,7 @@ def test_the_tolerance_is_one_for_few_digits_and_may_be_stated():
     rigid.check_quat_xyzw(np.round(quaternion, 3).tolist(), "printed")
     for wrong in (1.01 * quaternion, 0 * quaternion, np.full(4, np.nan)):
         with pytest.raises(KeyError, match="file: quaternion .* is no rotation: it has length .*, must be 1"):
-            rigid.check_quat_xyzw(wrong.tolist(), "file", _CallersError)
+            rigid.check_quat_xyzw(wrong, "file", _CallersError)
     rigid.check_quat_xyzw((1.01 * quaternion).tolist(), "file", tolerance=0.05)
 
 
