@@ -84,6 +84,13 @@ def build_records(
     if not any(loaders.values()):
         raise BadRecord(f"source {name!r} finds no scenes in {root!r}; give the folder that holds its data")
 
+    return _write_whole(out, name, source, loaders, max_bad_fraction, progress)
+
+
+def _write_whole(
+    out: Path, name: str, source: Source, loaders: dict[str, Scenes], max_bad_fraction: float, progress: bool
+) -> BuildReport:
+    """Writes all beside `out`, then gives it that name; where another process was first, what that one built."""
     out.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(out)
     partial = out.with_name(f"{_partial_prefix(out)}{os.getpid()}")

@@ -143,10 +143,10 @@ def make_sample(scene: Scene, chosen: Sequence[int], options: PipelineOptions, r
     camera_index = np.array([frame.camera for frame in frames], np.int32)
     rig_from_camera = np.stack([scene.cameras[c].rig_from_camera for c in camera_index]).astype(np.float32)
     time = np.array([frame.time - frames[0].time for frame in frames]).astype(np.float32)
-    frame_index, camera_id, shown = _draw_metadata(camera_index, options, rng)
+    frame_index, camera_id, visible = _draw_metadata(camera_index, options, rng)
     images, image_mask, depth, valid, intrinsics = _prepare_views(scene, frames, options, rng)
     intrinsics = intrinsics.astype(np.float32)
-    has_camera_id, has_time, has_rig = (np.full(len(frames), value) for value in shown)
+    has_camera_id, has_time, has_rig = (np.full(len(frames), value) for value in visible)
     metadata = RigMetadata(
         frame_index=frame_index,
         camera_id=np.where(has_camera_id, camera_id, 0).astype(np.int32),

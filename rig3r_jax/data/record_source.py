@@ -36,9 +36,9 @@ class RecordSource:
             raise BadRecord(f"{path}: split {split!r} has no records; splits: {build['splits']}")
         for name, size in build["bytes"].items():
             file = self.path / name
-            found = file.stat().st_size if file.exists() else None
-            if found != size:
-                state = "is missing" if found is None else f"has {found} bytes"
+            size_now = file.stat().st_size if file.exists() else None
+            if size_now != size:
+                state = "is missing" if size_now is None else f"has {size_now} bytes"
                 raise BadRecord(f"{file}: {state}, was written with {size}; delete {path} and build it again")
         self._scenes, self._frames = (_Part(dataset_folder(self.path, part), split) for part in (SCENES, FRAMES))
 

@@ -58,10 +58,10 @@ def _fitting_grids(
 ) -> list[tuple[int, int]]:
     """The pairs (times, cameras) that cover `num_views` and that `steps` and `cameras` can fill."""
     low, high = camera_range
-    wanted = grids or [(-(-num_views // count), count) for count in range(low, min(high, num_views) + 1)]
+    allowed = grids or [(-(-num_views // count), count) for count in range(low, min(high, num_views) + 1)]
     return [
         (times, count)
-        for times, count in wanted
+        for times, count in allowed
         if count <= cameras and times * count >= num_views and (times - 1) * min_stride < steps
     ]
 

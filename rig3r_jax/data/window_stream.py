@@ -159,14 +159,14 @@ class WindowStream:
 
 def _sequences_of(scene: Scene, source: int, record: int) -> list[SequenceFrames]:
     """One per camera, in the order of Scene.cameras; arrays of their own, so that the scene's bytes can go."""
-    found = []
+    sequences = []
     for camera in range(len(scene.cameras)):
         steps = sorted((frame.step, i) for i, frame in enumerate(scene.frames) if frame.camera == camera)
         chosen = [scene.frames[i] for _, i in steps]
         poses = np.array([frame.world_from_camera for frame in chosen], np.float64).reshape(-1, 4, 4)
         times = np.array([frame.time for frame in chosen], np.float64)
-        found.append(SequenceFrames(source, record, np.array([i for _, i in steps], np.int64), poses, times))
-    return found
+        sequences.append(SequenceFrames(source, record, np.array([i for _, i in steps], np.int64), poses, times))
+    return sequences
 
 
 def _counts(short: Iterable[tuple[str, int]]) -> str:

@@ -124,8 +124,8 @@ class WindowSampler:
         self._pairs = {}
         if options.two_cluster:
             rules = (options.max_metres, options.max_degrees, options.min_gap)
-            found = {name: revisits(world_from_camera, *rules) for name, world_from_camera in sequences.items()}
-            self._pairs = {name: pairs for name, pairs in found.items() if len(pairs)}
+            pairs_of = {name: revisits(world_from_camera, *rules) for name, world_from_camera in sequences.items()}
+            self._pairs = {name: pairs for name, pairs in pairs_of.items() if len(pairs)}
             if not self._pairs:
                 raise ValueError(
                     f"two_cluster={options.two_cluster}: in none of {', '.join(sequences)} does the camera come back "

@@ -31,14 +31,14 @@ def test_size_in_the_header():
 @pytest.mark.parametrize("size", [(128, 192), (101, 203)])
 def test_reduced_pixels_are_means_of_blocks(reduction, size):
     image = smooth(*size)
-    found = decode_image(encode(image, ".jpg"), reduction)
-    assert found.shape == (-(-size[0] // reduction), -(-size[1] // reduction), 3)
+    decoded = decode_image(encode(image, ".jpg"), reduction)
+    assert decoded.shape == (-(-size[0] // reduction), -(-size[1] // reduction), 3)
     rows, columns = size[0] // reduction, size[1] // reduction  # of whole blocks
     blocks = image[: rows * reduction, : columns * reduction].astype(np.float64)
     means = blocks.reshape(rows, reduction, columns, reduction, 3).mean(axis=(1, 3))
-    assert np.abs(found[:rows, :columns] - means).mean() < 2.5
+    assert np.abs(decoded[:rows, :columns] - means).mean() < 2.5
     # A block further would be off by far more.
-    assert np.abs(found[1:rows, :columns] - means[:-1]).mean() > (2 if reduction == 1 else 5)
+    assert np.abs(decoded[1:rows, :columns] - means[:-1]).mean() > (2 if reduction == 1 else 5)
 
 
 def test_reduction_never_passes_the_shrinkage():

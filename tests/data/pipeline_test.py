@@ -103,9 +103,9 @@ def test_geometry_against_the_scene():
     for n in range(10):
         targets = stream[n].targets
         assert (targets.reference_from_camera[0] == np.eye(4)).all() and targets.time[0] == 0
-        # The frames follow from what is known of them: camera and time since the reference.
-        known = list(zip(targets.camera_index, targets.time, strict=True))
-        candidates = [[find(far, camera, start + time) for camera, time in known] for start in by_time]
+        # The frames follow from what is seen of them: camera and time since the reference.
+        seen = list(zip(targets.camera_index, targets.time, strict=True))
+        candidates = [[find(far, camera, start + time) for camera, time in seen] for start in by_time]
         fits = [frames for frames in candidates if None not in frames]
         assert fits
         best = min(np.abs(targets.reference_from_camera - relative(frames)).max() for frames in fits)
@@ -116,8 +116,8 @@ def test_geometry_against_the_scene():
 
 
 def find(scene, camera, time):
-    found = [frame for frame in scene.frames if frame.camera == camera and abs(frame.time - time) < 1e-4]
-    return found[0] if found else None
+    frames = [frame for frame in scene.frames if frame.camera == camera and abs(frame.time - time) < 1e-4]
+    return frames[0] if frames else None
 
 
 def relative(frames):
@@ -127,12 +127,12 @@ def relative(frames):
 
 def test_metadata_is_hidden_half_the_time_and_independently():
     stream = make_stream(dataclasses.replace(OPTIONS, image_size=4))
-    shown = []
+    visible = []
     for n in range(400):
         metadata, targets = stream[n].views.metadata, stream[n].targets
         masks = (metadata.has_camera_id, metadata.has_time, metadata.has_rig)
         assert all(mask.all() or not mask.any() for mask in masks)
-        shown.append([mask[0] for mask in masks])
+        visible.append([mask[0] for mask in masks])
         if metadata.has_time[0]:
             np.testing.assert_array_equal(metadata.time, targets.time)
         else:
@@ -144,9 +144,9 @@ def test_metadata_is_hidden_half_the_time_and_independently():
             assert (metadata.rig_from_camera == np.eye(4)).all() and (metadata.intrinsics == np.eye(3)).all()
         if not metadata.has_camera_id[0]:
             assert not metadata.camera_id.any()
-    shown = np.array(shown)
-    assert (np.abs(shown.mean(axis=0) - 0.5) < 0.1).all()
-    assert (np.abs(np.corrcoef(shown.T) - np.eye(3)) < 0.15).all()
+    visible = np.array(visible)
+    assert (np.abs(visible.mean(axis=0) - 0.5) < 0.1).all()
+    assert (np.abs(np.corrcoef(visible.T) - np.eye(3)) < 0.15).all()
     everything = make_stream(OPTIONS.for_evaluation())[0].views.metadata
     assert everything.has_camera_id.all() and everything.has_time.all() and everything.has_rig.all()
 

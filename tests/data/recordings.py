@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from itertools import pairwise
 
 import cv2
 import numpy as np
 
+from rig3r_jax.data.scene import decode_depth
 from rig3r_jax.formats.tum import write_trajectory
 
 RIG = "realdata/ddad_dgp_rig"
@@ -68,3 +70,26 @@ def make_listed_scene(folder):
     (folder / "TrainSplit.txt").write_text("sequence1\nsequence3\n")
     (folder / "TestSplit.txt").write_text("sequence2\n")
     return folder
+
+
+def depth_errors(scenes):
+    """Median metres by which depths differ from those of the next frame of the one camera, in the pixels that their
+    points move to by the poses, and where they are compared pixel by pixel."""
+    moved, unmoved = [], []
+    for scene in scenes:
+        intrinsics, (height, width) = scene.cameras[0].lens.intrinsics, scene.cameras[0].size
+        for now, then in pairwise(scene.frames):
+            depth, depth_then = (decode_depth(frame.depth).values.astype(np.float64) for frame in (now, then))
+            rows, columns = np.nonzero(depth)
+            rows, columns = rows[::50], columns[::50]
+            points_now = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], 1) @ np.linalg.inv(intrinsics).T
+            points_now *= depth[rows, columns, None]
+            then_from_now = np.linalg.inv(then.world_from_camera) @ now.world_from_camera
+            points_then = points_now @ then_from_now[:3, :3].T + then_from_now[:3, 3]
+            pixels = points_then @ intrinsics.T
+            u, v = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(int).T
+            inside = (u >= 0) & (u < width) & (v >= 0) & (v < height) & (points_then[:, 2] > 0)
+            seen = depth_then[v[inside], u[inside]]
+            moved.append(np.median(np.abs(seen - points_then[inside, 2])[seen > 0]))
+            unmoved.append(np.median(np.abs(seen - depth[rows, columns][inside])[seen > 0]))
+    return np.median(moved), np.median(unmoved)

@@ -254,7 +254,7 @@ def test_recording_with_gaps_and_a_corrupt_depth_image(tmp_path, caplog):
     assert scene == "train/fr2_made_00009" and "fr2_made/depth/13.png: depth image of 8 bytes does not decode" in reason
 
     streams, places = streams_and_places(tmp_path / "out", SPLITS)
-    numbers = {split: sorted(np.frombuffer(p).reshape(4, 4)[0, 3] for p in found) for split, found in places.items()}
+    numbers = {split: sorted(np.frombuffer(p).reshape(4, 4)[0, 3] for p in poses) for split, poses in places.items()}
     assert numbers == {
         "train": [*range(9), *range(19, 24), *range(28, 42)],
         "validation": [*range(42, 61)],

@@ -101,12 +101,12 @@ def test_golden_consecutive_windows(shared):
 
 @given(st.integers(0, 60), st.integers(1, 12), st.floats(0, 0.99))
 def test_consecutive_windows_cover_the_sequence(num_frames, window, overlap):
-    found = windows.consecutive_windows(num_frames, window, overlap)
+    spans = windows.consecutive_windows(num_frames, window, overlap)
     if num_frames < window:
-        assert found.shape == (0, 2)
+        assert spans.shape == (0, 2)
         return
-    assert (found[:, 1] - found[:, 0] == window).all() and found[0, 0] == 0 and found[-1, 1] == num_frames
-    steps = np.diff(found[:, 0])
+    assert (spans[:, 1] - spans[:, 0] == window).all() and spans[0, 0] == 0 and spans[-1, 1] == num_frames
+    steps = np.diff(spans[:, 0])
     assert (steps >= 1).all() and (steps <= max(1.0, window * (1 - overlap) + 1e-6)).all()
 
 
@@ -120,9 +120,9 @@ def test_consecutive_windows_of_decimal_overlap_and_bad_ones():
 def test_golden_revisits(shared):
     with np.load(shared / "golden/eval_metrics/eval.npz") as file:
         camera_from_world, expected = file["lc__gt_w2c"], file["lc__candidates"]
-    found = windows.revisits(np.linalg.inv(camera_from_world), 0.3, 15.0, 50)
-    assert len(found) == len(expected) == 1215
-    assert set(map(tuple, found.tolist())) == set(map(tuple, expected[:, :2].astype(int).tolist()))
+    pairs = windows.revisits(np.linalg.inv(camera_from_world), 0.3, 15.0, 50)
+    assert len(pairs) == len(expected) == 1215
+    assert set(map(tuple, pairs.tolist())) == set(map(tuple, expected[:, :2].astype(int).tolist()))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -8,6 +8,9 @@ import sys
 import pytest
 
 from rig3r_jax.data.options import PipelineOptions, WindowOptions
+from rig3r_jax.evaluation.scores import ScoreOptions
+from rig3r_jax.losses.multitask import LossWeights
+from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.training.config import config_differences, load_config, save_config
 from rig3r_jax.training.flags import wrong_overrides
 from rig3r_jax.training.rig3r import task as rig3r_task
@@ -154,6 +157,10 @@ def test_sections_are_the_fields_of_their_options(config):
     windows = config("uncertainty").windows.to_dict()
     others = {key: windows.pop(key) for key in ("splits", "counts", "seed")}
     assert WindowOptions(**windows) == WindowOptions() and len(others["splits"]) == len(others["counts"])
+    assert NllOptions(**config("uncertainty").nll.to_dict()) == NllOptions()
+    assert LossWeights(**config("base").loss.to_dict()) == LossWeights()
+    evaluation = config("base").evaluation
+    assert ScoreOptions(min_baseline=evaluation.min_baseline, near_baseline=evaluation.near_baseline) == ScoreOptions()
 
 
 def test_config_older_than_its_keys_has_their_defaults(config, tmp_path):

@@ -70,35 +70,35 @@ def box_entry(center, half, yaw, origin, direction):
 def cast(world, time, origin, direction):
     """Depth along one ray in float64: every primitive in turn. The ray has length 1 along the camera's axis."""
     cars, cars_half, cars_yaw = car_boxes(world, np.array([time]))
-    found = [-origin[2] / direction[2] if direction[2] < 0 else np.inf]
+    depths = [-origin[2] / direction[2] if direction[2] < 0 else np.inf]
     boxes = list(zip(world.buildings_center, world.buildings_half, world.buildings_yaw, strict=True))
     boxes += list(zip(cars[0], cars_half, cars_yaw[0], strict=True))
-    found += [box_entry(*box, origin, direction) for box in boxes]
+    depths += [box_entry(*box, origin, direction) for box in boxes]
     for center, half in zip(world.poles_center, world.poles_half, strict=True):
         offset, ray = (origin - center)[:2], direction[:2]
         t = quadratic_entry(ray @ ray, offset @ ray, offset @ offset - half[0] ** 2)
-        found.append(t if t > 0 and abs(origin[2] + t * direction[2] - center[2]) < half[2] else np.inf)
+        depths.append(t if t > 0 and abs(origin[2] + t * direction[2] - center[2]) < half[2] else np.inf)
     for center, half in zip(world.crowns_center, world.crowns_half, strict=True):
         offset, ray = (origin - center) / half, direction / half
         t = quadratic_entry(ray @ ray, offset @ ray, offset @ offset - 1)
-        found.append(t if t > 0 else np.inf)
-    return min(found) if min(found) < FAR else 0.0
+        depths.append(t if t > 0 else np.inf)
+    return min(depths) if min(depths) < FAR else 0.0
 
 
 def test_depth_agrees_with_a_float64_caster():
     world, times, world_from_camera, intrinsics = drive_through(seed=5)
     _, depths = render_frames(world, times, world_from_camera, intrinsics, 64)
     rng = np.random.default_rng(0)
-    expected, found = [], []
+    expected, rendered = [], []
     for _ in range(400):
         n, row, column = rng.integers(len(times)), rng.integers(64), rng.integers(64)
         ray = np.linalg.inv(intrinsics[n]) @ (column + 0.5, row + 0.5, 1.0)
         rotation, center = world_from_camera[n, :3, :3], world_from_camera[n, :3, 3]
         expected.append(cast(world, times[n], center, rotation @ ray))
-        found.append(depths[n, row, column])
-    expected, found = np.array(expected), np.array(found, np.float64)
+        rendered.append(depths[n, row, column])
+    expected, rendered = np.array(expected), np.array(rendered, np.float64)
     assert 20 < (expected == 0).sum() < 300  # sky and things are both among the rays
-    agrees = abs(found - expected) <= 6e-4 * expected  # float16 rounds by up to 4.9e-4
+    agrees = abs(rendered - expected) <= 6e-4 * expected  # float16 rounds by up to 4.9e-4
     assert agrees.mean() > 0.99  # rays along a silhouette may go either way
 
 

@@ -1,7 +1,5 @@
 """The 7-Scenes reader on a real sequence, and on made ones in the official layout with one thing broken."""
 
-from itertools import pairwise
-
 import cv2
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ from rig3r_jax.data.scene import BadRecord, decode_depth
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.data.sources.rgbd import SPLITS
 from rig3r_jax.data.sources.sevenscenes import SevenScenes
-from tests.data.recordings import make_listed_scene, make_sequence
+from tests.data.recordings import depth_errors, make_listed_scene, make_sequence
 
 REAL = "realdata/sevenscenes_redkitchen"
 SMALL = {"window": 8, "min_frames": 4}
@@ -37,15 +35,15 @@ def keys(scenes):
 def test_real_sequence_is_read_and_good(shared):
     root = shared / REAL
     scenes = {split: load_all(root, split) for split in SevenScenes(str(root)).splits()}
-    assert {split: [len(scene.frames) for scene in found] for split, found in scenes.items()} == {
+    assert {split: [len(scene.frames) for scene in of_split] for split, of_split in scenes.items()} == {
         "train": [35, 35],
         "validation": [15],
         "test": [15],
     }
-    frames = [frame for found in scenes.values() for scene in found for frame in scene.frames]
+    frames = [frame for of_split in scenes.values() for scene in of_split for frame in scene.frames]
     np.testing.assert_allclose([frame.time for frame in frames], np.arange(100) / 3, atol=1e-9)
-    for found in scenes.values():
-        for scene in found:
+    for of_split in scenes.values():
+        for scene in of_split:
             records.check_scene(scene)
             np.testing.assert_array_equal(scene.cameras[0].lens.intrinsics, [[585, 0, 320], [0, 585, 240], [0, 0, 1]])
     worst = 0.0
@@ -60,28 +58,12 @@ def test_real_sequence_is_read_and_good(shared):
             assert frame.image == (root / f"frame-{10 * number:06d}.color.jpg").read_bytes()
             depth = cv2.imread(str(root / f"frame-{10 * number:06d}.depth.png"), cv2.IMREAD_UNCHANGED) / 1000
             np.testing.assert_allclose(decode_depth(frame.depth).values, depth, rtol=1 / 2048)
-    assert 1e-4 < worst < 1e-3  # records would refuse the rotations as they are
+    assert 1e-4 < worst < 1e-3  # the files' rotations are not quite orthonormal
 
 
 def test_real_depth_reprojects_into_the_next_frame(shared):
-    moved, unmoved = [], []
-    for scene in load_all(shared / REAL, "train"):
-        inverse = np.linalg.inv(scene.cameras[0].lens.intrinsics)
-        for now, then in pairwise(scene.frames):
-            depth, depth_then = (decode_depth(frame.depth).values.astype(np.float64) for frame in (now, then))
-            rows, columns = np.nonzero(depth)
-            rows, columns = rows[::50], columns[::50]
-            points_now = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], 1) @ inverse.T
-            points_now *= depth[rows, columns, None]
-            then_from_now = np.linalg.inv(then.world_from_camera) @ now.world_from_camera
-            points_then = points_now @ then_from_now[:3, :3].T + then_from_now[:3, 3]
-            pixels = points_then @ scene.cameras[0].lens.intrinsics.T
-            u, v = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(int).T
-            inside = (u >= 0) & (u < 640) & (v >= 0) & (v < 480) & (points_then[:, 2] > 0)
-            found = depth_then[v[inside], u[inside]]
-            moved.append(np.median(np.abs(found - points_then[inside, 2])[found > 0]))
-            unmoved.append(np.median(np.abs(found - depth[rows, columns][inside])[found > 0]))
-    assert np.median(moved) < 0.015 < 0.03 < np.median(unmoved), (np.median(moved), np.median(unmoved))
+    moved, unmoved = depth_errors(load_all(shared / REAL, "train"))
+    assert moved < 0.015 < 0.03 < unmoved, (moved, unmoved)
 
 
 def test_records_of_a_real_sequence(shared, tmp_path):
@@ -96,10 +78,10 @@ def test_records_of_a_real_sequence(shared, tmp_path):
 def test_official_splits(scene_folder, level):
     root = scene_folder if level == "scene" else scene_folder.parent
     assert SevenScenes(str(root)).splits() == SPLITS
-    found = {split: keys(load_all(root, split, fractions=(0.6, 0.2, 0.2), **SMALL)) for split in SPLITS}
-    assert found["train"] == [(s, i) for s in (1, 3) for i in range(15)]
-    assert found["validation"] == [(s, i) for s in (1, 3) for i in range(15, 20)]
-    assert found["test"] == [(2, i) for i in range(20)]
+    by_split = {split: keys(load_all(root, split, fractions=(0.6, 0.2, 0.2), **SMALL)) for split in SPLITS}
+    assert by_split["train"] == [(s, i) for s in (1, 3) for i in range(15)]
+    assert by_split["validation"] == [(s, i) for s in (1, 3) for i in range(15, 20)]
+    assert by_split["test"] == [(2, i) for i in range(20)]
     names = [name for name, _ in SevenScenes(str(root), **SMALL).scenes("test")]
     assert names == ["chess_seq-02_000000", "chess_seq-02_000006", "chess_seq-02_000013"]
 
@@ -114,9 +96,9 @@ def test_sequences_without_lists_are_cut_by_time(scene_folder):
     for file in scene_folder.glob("*.txt"):
         file.unlink()
     options = {"fractions": (0.5, 0.25, 0.25), "gap": 1, **SMALL}
-    found = {split: keys(load_all(scene_folder, split, **options)) for split in SPLITS}
+    by_split = {split: keys(load_all(scene_folder, split, **options)) for split in SPLITS}
     expected = {"train": range(10), "validation": range(11, 15), "test": range(16, 20)}
-    assert found == {split: [(s, i) for s in (1, 2, 3) for i in numbers] for split, numbers in expected.items()}
+    assert by_split == {split: [(s, i) for s in (1, 2, 3) for i in numbers] for split, numbers in expected.items()}
 
 
 def test_frame_is_read(scene_folder):

@@ -1,5 +1,6 @@
 """The TUM reader on a real recording, on those of the golden vectors, and on made ones with one thing broken."""
 
+import dataclasses
 import json
 import os
 from itertools import pairwise
@@ -14,7 +15,7 @@ from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, decode_depth
 from rig3r_jax.data.sources import make_source, tum
 from rig3r_jax.data.sources.rgbd import CAMERA, SPLITS
-from tests.data.recordings import drop_rows, make_recording
+from tests.data.recordings import depth_errors, drop_rows, make_recording
 
 REAL = "realdata/tum_fr3_cabinet"
 LISTS = ("rgb.txt", "depth.txt", "groundtruth.txt")
@@ -60,24 +61,8 @@ def test_real_recording_is_read_and_good(shared):
 
 def test_real_depth_reprojects_into_the_next_frame(shared):
     (scene,) = load_all(shared / REAL, "train", window=64)
-    inverse = np.linalg.inv(scene.cameras[0].lens.intrinsics)
-    moved, unmoved = [], []
-    for now, then in list(pairwise(scene.frames))[1:]:
-        depth, depth_then = (decode_depth(frame.depth).values.astype(np.float64) for frame in (now, then))
-        rows, columns = np.nonzero(depth)
-        rows, columns = rows[::50], columns[::50]
-        points_now = (
-            np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], 1) @ inverse.T * depth[rows, columns, None]
-        )
-        then_from_now = np.linalg.inv(then.world_from_camera) @ now.world_from_camera
-        points_then = points_now @ then_from_now[:3, :3].T + then_from_now[:3, 3]
-        pixels = points_then @ scene.cameras[0].lens.intrinsics.T
-        u, v = np.floor(pixels[:, :2] / pixels[:, 2:]).astype(int).T
-        inside = (u >= 0) & (u < 640) & (v >= 0) & (v < 480) & (points_then[:, 2] > 0)
-        found = depth_then[v[inside], u[inside]]
-        moved.append(np.median(np.abs(found - points_then[inside, 2])[found > 0]))
-        unmoved.append(np.median(np.abs(found - depth[rows, columns][inside])[found > 0]))
-    assert np.median(moved) < 0.02 < 0.04 < np.median(unmoved), (np.median(moved), np.median(unmoved))
+    moved, unmoved = depth_errors([dataclasses.replace(scene, frames=scene.frames[1:])])
+    assert moved < 0.02 < 0.04 < unmoved, (moved, unmoved)
 
 
 def test_records_of_a_real_recording(shared, tmp_path):

@@ -146,12 +146,12 @@ def _octaves(hits: Hits, surface: Surface) -> list[Array]:
     height = jnp.maximum(rz, 0.0) + 0.12
     p, q = jnp.where(sky, rx / height, surface.p), jnp.where(sky, ry / height, surface.q)
     width = jnp.where(sky, 0.0, 0.6 * jnp.maximum(surface.width_p, surface.width_q))
-    found = []
+    octaves = []
     for level in range(3):
         spacing = base / 4.0**level
         noise = _noise(p / spacing, q / spacing, surface.seed + 101.0 * level) - 0.5
-        found.append(noise * _visible(width, 2 * spacing))
-    return found
+        octaves.append(noise * _visible(width, 2 * spacing))
+    return octaves
 
 
 def _ground_color(hits: Hits, surface: Surface, noise: list[Array], patch: Array, light: dict) -> Color:

@@ -1,0 +1,29 @@
+"""Where the records of a mixture lie: one folder for equal options, built once."""
+
+from rig3r_jax.configs import base
+from rig3r_jax.data.sources import make_source
+from rig3r_jax.training.records import _folder_name, build_mixture
+from tests.data.made_source import loaders
+from tests.data.made_source import make_source as make_fake_source
+
+
+def test_folder_is_told_by_the_options_that_are_no_defaults(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {
+        _folder_name(make_source("ddad", root, options), "ddad")
+        for root in ("data", str(tmp_path / "data"), "./data")
+        for options in ({}, {"window": 16}, {"front": "CAMERA_01", "cameras": ()})
+    }
+    assert len(names) == 1 and names.pop().startswith("ddad-")
+    others = [("data", {"window": 8}), ("data", {"window": 9}), ("data2", {}), ("data", {"cameras": ["CAMERA_01"]})]
+    assert len({_folder_name(make_source("ddad", *other), "ddad") for other in [("data", {}), *others]}) == 5
+
+
+def test_mixture_is_built_once_by_entries_with_weight(tmp_path, monkeypatch):
+    fake = make_fake_source(monkeypatch, {"train": loaders(0)})
+    config = base.get_config()
+    config.data.mixture = [base.dataset("made"), base.dataset("tum", weight=0.0), base.dataset("made", size=2)]
+    built = build_mixture(config, tmp_path, progress=False)
+    assert [entry.options.size for entry, _ in built] == [1, 2] and fake.reads == 2
+    assert {report.path for _, report in built} == set(tmp_path.iterdir())
+    assert all(report.reused for _, report in build_mixture(config, tmp_path, progress=False)) and fake.reads == 2
