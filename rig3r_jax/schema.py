@@ -149,6 +149,9 @@ class PosedImage:
     crop: Crop | None = None  # None: no network saw it, or all of it at its own size
 
 
+CONFIDENT = 0.7  # share of the points, the most confident ones, that files and pictures show
+
+
 @typing.no_type_check
 @dataclasses.dataclass(frozen=True)
 class PointMaps:
@@ -161,7 +164,7 @@ class PointMaps:
     on_image: Bool[np.ndarray, "v hp wp"]  # false on padding, where the other fields mean nothing
     colors: UInt8[np.ndarray, "v hp wp 3"]  # RGB
 
-    def confident(self, share: float) -> Bool[np.ndarray, "v hp wp"]:
+    def confident(self, share: float = CONFIDENT) -> Bool[np.ndarray, "v hp wp"]:
         """The most confident points on images, as large a share of them."""
         return self.on_image & (self.confidence >= np.quantile(self.confidence[self.on_image], 1.0 - share))
 
@@ -189,6 +192,10 @@ class Reconstruction:
     points: PointMaps | None = None  # None: cameras alone
     frame: str = "OpenCV axes, world = first image's camera"
     image_folder: str | None = None  # absolute, or relative to the file that names it; None: names are of no files
+
+    def __post_init__(self):
+        if self.points is not None and len(self.points.depth) != len(self.images):
+            raise ValueError(f"points of {len(self.points.depth)} images for {len(self.images)}; give one map to each")
 
     @property
     def world_from_camera(self) -> Float[np.ndarray, "v 4 4"]:

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from rig3r_jax.evaluation.pose import rotation_angle_deg
 from rig3r_jax.evaluation.rows import CLOSED_FORM
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.schema import Reconstruction
 from rig3r_jax.viz.above import scene_from_above
 from rig3r_jax.viz.charts import MAX_SERIES, Series, line_chart
 from rig3r_jax.viz.panels import view_panels
@@ -29,24 +31,24 @@ Curves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> (steps, values)
 @typing.no_type_check
 @dataclasses.dataclass(frozen=True)
 class ExampleView:
-    """One scene to look at: v views of it, all transforms and points in one world frame whose y axis points down.
+    """One scene to look at: what was reconstructed of v images, beside the truth where there is one.
 
-    Depths may have any resolution of their own. Lengths are in `unit`; bring predictions to the true scale before.
+    The world's y axis points down, as the first image's camera's does on a level vehicle. Depths may have any
+    resolution of their own. The truth is in the reconstruction's world and length unit.
     """
 
     title: str
-    images: UInt8[np.ndarray, "v h w 3"]
-    world_from_camera_predicted: Float[np.ndarray, "v 4 4"]
-    points_world: Float[np.ndarray, "n 3"]
-    colors: UInt8[np.ndarray, "n 3"]
+    images: UInt8[np.ndarray, "v h w 3"]  # as the network saw them
+    reconstruction: Reconstruction
     world_from_camera_true: Float[np.ndarray, "v 4 4"] | None = None
     depth_true: Float[np.ndarray, "v ht wt"] | None = None
     valid: Bool[np.ndarray, "v ht wt"] | None = None  # pixels of depth_true that are known
-    depth_predicted: Float[np.ndarray, "v hp wp"] | None = None
-    confidence: Float[np.ndarray, "v hc wc"] | None = None
-    time: Float[np.ndarray, "v"] | None = None  # seconds since the first view
     camera_labels: Sequence[str] = ()
-    unit: str = "m"
+
+    @property
+    def unit(self) -> str:
+        """The length unit, in short."""
+        return {"metre": "m", "scene": "scene units"}[self.reconstruction.length_unit]
 
 
 def build_report(
@@ -215,26 +217,24 @@ def _of_like_size(series: list[Series]) -> list[list[Series]]:
 
 def _example(example: ExampleView) -> str:
     """One scene: from above, then view by view."""
-    count = len(example.images)
+    count, scene, points = len(example.images), example.reconstruction, example.reconstruction.points
     arrays = {
+        "reconstruction": scene.images,
         "world_from_camera_true": example.world_from_camera_true,
-        "world_from_camera_predicted": example.world_from_camera_predicted,
         "depth_true": example.depth_true,
-        "depth_predicted": example.depth_predicted,
-        "confidence": example.confidence,
         "valid": example.valid,
-        "time": example.time,
         "camera_labels": example.camera_labels or None,
     }
     for name, values in arrays.items():
         if values is not None and len(values) != count:
             raise ValueError(f"example {example.title!r}: {name} has {len(values)} entries for {count} images")
     labels = [_label(example, view) for view in range(count)]
+    chosen = np.zeros(0, bool) if points is None else points.confident()
     above = scene_from_above(
         example.world_from_camera_true,
-        example.world_from_camera_predicted,
-        example.points_world,
-        example.colors,
+        scene.world_from_camera,
+        np.zeros((0, 3)) if points is None else points.points_world[chosen],
+        np.zeros((0, 3), np.uint8) if points is None else points.colors[chosen],
         labels,
         title="True and predicted cameras" if example.world_from_camera_true is not None else "Predicted cameras",
         unit=example.unit,
@@ -242,8 +242,8 @@ def _example(example: ExampleView) -> str:
     panels = view_panels(
         example.images,
         example.depth_true,
-        example.depth_predicted,
-        example.confidence,
+        None if points is None else points.depth,
+        None if points is None else points.confidence,
         example.valid,
         labels,
         example.unit,
@@ -253,17 +253,15 @@ def _example(example: ExampleView) -> str:
 
 def _label(example: ExampleView, view: int) -> str:
     """Number, camera, time and errors of one view, in plain text."""
-    words = [str(view)]
+    image, words = example.reconstruction.images[view], [str(view)]
     if example.camera_labels:
         words.append(str(example.camera_labels[view]))
-    if example.time is not None:
-        words.append(f"{format_number(round(float(example.time[view]), 2))} s")
+    if image.time is not None:
+        words.append(f"{format_number(round(image.time, 2))} s")
     if example.world_from_camera_true is None:
         return " · ".join(words)
-    true = np.asarray(example.world_from_camera_true[view], np.float64)
-    predicted = np.asarray(example.world_from_camera_predicted[view], np.float64)
-    chord = np.linalg.norm(true[:3, :3] - predicted[:3, :3])  # 2 sqrt(2) sin(angle / 2): well-conditioned near zero
-    angle_deg = 2 * math.degrees(math.asin(min(chord / math.sqrt(8.0), 1.0))) if math.isfinite(chord) else math.nan
+    true, predicted = example.world_from_camera_true[view], image.world_from_camera
+    angle_deg = float(rotation_angle_deg(true[None, :3, :3], predicted[None, :3, :3])[0])
     distance = float(np.linalg.norm(true[:3, 3] - predicted[:3, 3]))
     return f"{' · '.join(words)}\noff by {format_number(angle_deg, 2)}°, {format_number(distance, 2)} {example.unit}"
 

@@ -170,6 +170,13 @@ def test_what_does_not_fit_is_named(scene):
         reconstruction_of(predictions, views, [sources[0], dataclasses.replace(sources[1], lens=fisheye)] + sources[2:])
 
 
+def test_points_of_other_images_are_refused(scene):
+    sources, rig, views, predictions, *_ = scene
+    result = reconstruction_of(predictions, views, sources, rig)
+    with pytest.raises(ValueError, match="points of 4 images for 3"):
+        dataclasses.replace(result, images=result.images[:3])
+
+
 def test_predictions_that_are_not_numbers_stay_so(scene):
     sources, rig, views, predictions, *_ = scene
     broken = jax.tree.map(lambda values: np.full_like(values, math.nan), predictions)

@@ -1,6 +1,7 @@
 """The report: well-formed, self-contained, complete, safe against hostile names, and honest about missing values."""
 
 import base64
+import dataclasses
 import hashlib
 import html.parser
 import math
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from rig3r_jax.evaluation.rows import CLOSED_FORM, is_control
+from rig3r_jax.geometry.camera import Pinhole
+from rig3r_jax.schema import PointMaps, PosedImage, Reconstruction
 from rig3r_jax.viz.report import ExampleView, build_report
 
 HOSTILE = "<script>alert('x')</script>\"&"
@@ -64,22 +67,30 @@ METRICS = [
 ]
 
 
-def _example(views, **changes):
+def _example(views, timed=True, **changes):
     rng = np.random.default_rng(views)
     cameras = np.tile(np.eye(4), (views, 1, 1))
     cameras[:, 2, 3] = np.arange(views)
+    lens = Pinhole(np.array([[16.0, 0, 8], [0, 16, 8], [0, 0, 1]]))
+    points = PointMaps(
+        pixels=np.zeros((views, 4, 4, 2)),
+        points_world=rng.normal(size=(views, 4, 4, 3)),
+        depth=rng.uniform(1, 9, (views, 4, 4)),
+        confidence=rng.uniform(1, 9, (views, 4, 4)),
+        on_image=np.ones((views, 4, 4), bool),
+        colors=rng.integers(0, 256, (views, 4, 4, 3)).astype(np.uint8),
+    )
+    images = tuple(
+        PosedImage(f"{view}.jpg", 16, 16, lens, cameras[view], time=0.5 * view if timed else None)
+        for view in range(views)
+    )
     fields = {
         "title": f"scene {HOSTILE}",
         "images": rng.integers(0, 256, (views, 16, 16, 3)).astype(np.uint8),
+        "reconstruction": Reconstruction(images, points=points),
         "world_from_camera_true": cameras,
-        "world_from_camera_predicted": cameras.astype(np.float32),
-        "points_world": rng.normal(size=(100, 3)),
-        "colors": rng.integers(0, 256, (100, 3)).astype(np.uint8),
         "depth_true": rng.uniform(1, 9, (views, 16, 16)),
         "valid": np.ones((views, 16, 16), bool),
-        "depth_predicted": rng.uniform(1, 9, (views, 4, 4)),
-        "confidence": rng.uniform(1, 9, (views, 4, 4)),
-        "time": np.arange(views) * 0.5,
         "camera_labels": [HOSTILE] * views,
     }
     return ExampleView(**{**fields, **changes})
@@ -177,6 +188,7 @@ def test_a_step_logged_twice_counts_once_with_its_later_values(tmp_path):
         ({"evaluation": {}}, "run the evaluation"),
         ({"evaluation": {"sets": {"same_rigs": {}}}}, "run the evaluation"),
         ({"examples": [_example(2, camera_labels=["only one"])]}, "camera_labels has 1 entries for 2 images"),
+        ({"examples": [_example(2, reconstruction=_example(3).reconstruction)]}, "reconstruction has 3 entries for 2"),
     ],
 )
 def test_unusable_input_is_named_and_leaves_no_page(tmp_path, changes, match):
@@ -185,8 +197,20 @@ def test_unusable_input_is_named_and_leaves_no_page(tmp_path, changes, match):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_views_say_how_far_their_cameras_are_off(tmp_path):
+    example = _example(2)
+    true = example.world_from_camera_true.copy()
+    true[1, :3, :3] = np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
+    true[1, 0, 3] += 2.0
+    text = _build(tmp_path / "report.html", examples=[dataclasses.replace(example, world_from_camera_true=true)])
+    assert "off by 0°, 0 m" in text and "off by 90°, 2 m" in text
+
+
 def test_a_page_without_examples_notes_or_truth(tmp_path):
     assert "Scenes" not in "".join(Page(_build(tmp_path / "a.html", examples=[], notes=[], summary={})).text)
-    bare = _example(2, world_from_camera_true=None, depth_true=None, valid=None, time=None, camera_labels=())
+    bare = _example(2, timed=False, world_from_camera_true=None, depth_true=None, valid=None, camera_labels=())
     page = Page(_build(tmp_path / "b.html", examples=[bare]))
     assert page.counts["img"] == 6 and "off by" not in "".join(page.text)
+    cameras_alone = dataclasses.replace(bare.reconstruction, points=None, length_unit="scene")
+    page = Page(_build(tmp_path / "c.html", examples=[dataclasses.replace(bare, reconstruction=cameras_alone)]))
+    assert page.counts["img"] == 2 and "scene units" in "".join(page.text)

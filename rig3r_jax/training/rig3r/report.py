@@ -26,8 +26,6 @@ from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import row_share
 from rig3r_jax.viz.report import ExampleView, build_report
 
-CONFIDENT = 0.7  # share of the points, the most confident ones, that files and pictures show
-
 
 def write_report(
     placed: PlacedModel, params: PyTree, records: Records, workdir: Path, evaluation: dict[str, object]
@@ -94,21 +92,14 @@ def _true_mean_depth(targets: Targets) -> float:
 
 def _example(title: str, reconstruction: Reconstruction, views: Views, targets: Targets) -> ExampleView:
     """A sample's reconstruction beside the truth, as the report shows it."""
-    points = reconstruction.points
-    chosen = points.confident(CONFIDENT)
     source = "of the truth" if reconstruction.scale.source == "given" else f"from the {reconstruction.scale.source}"
     return ExampleView(
         title=f"{title}; scale {source}",
         images=np.asarray(to_unit_range(jnp.asarray(views.images)) * 255).round().astype(np.uint8),
-        world_from_camera_predicted=reconstruction.world_from_camera,
-        points_world=points.points_world[chosen],
-        colors=points.colors[chosen],
+        reconstruction=reconstruction,
         world_from_camera_true=targets.reference_from_camera,
         depth_true=targets.depth,
         valid=targets.valid,
-        depth_predicted=points.depth,
-        confidence=points.confidence,
-        time=targets.time,
         camera_labels=tuple(f"camera {index}" for index in targets.camera_index),
     )
 
@@ -118,8 +109,9 @@ def _write_scene(workdir: Path, reconstruction: Reconstruction) -> None:
 
     Points and camera poses are predicted. Rig calibration, camera numbers and times are those that the model was given.
     """
-    chosen = reconstruction.points.confident(CONFIDENT)
-    write_ply(workdir / "points.ply", reconstruction.points.points_world[chosen], reconstruction.points.colors[chosen])
+    points = reconstruction.points
+    chosen = points.confident()
+    write_ply(workdir / "points.ply", points.points_world[chosen], points.colors[chosen])
     write_cameras(workdir / "cameras.json", reconstruction)
 
 

@@ -7,7 +7,7 @@ import pytest
 from rig3r_jax.formats.cameras_json import read_cameras
 from rig3r_jax.formats.ply import read_ply
 from rig3r_jax.losses.ground_truth import ground_truth
-from rig3r_jax.schema import Predictions
+from rig3r_jax.schema import CONFIDENT, Predictions
 from rig3r_jax.training.rig3r import report
 from tests.batches import random_batch
 
@@ -58,9 +58,11 @@ def test_files_and_picture_are_of_the_same_scene(sample, tmp_path):
     assert example.title == "title; scale from the rig baselines"
     np.testing.assert_array_equal(example.images, views.images)
     cloud = read_ply(tmp_path / "points.ply")
-    np.testing.assert_allclose(cloud.points_world, example.points_world, rtol=1e-6)
-    np.testing.assert_array_equal(cloud.colors, example.colors)
-    assert len(cloud.points_world) == pytest.approx(report.CONFIDENT * scene.points.on_image.sum(), abs=1)
+    assert example.reconstruction is scene and example.unit == "m"
+    chosen = scene.points.confident()
+    np.testing.assert_allclose(cloud.points_world, scene.points.points_world[chosen], rtol=1e-6)
+    np.testing.assert_array_equal(cloud.colors, scene.points.colors[chosen])
+    assert len(cloud.points_world) == pytest.approx(CONFIDENT * scene.points.on_image.sum(), abs=1)
     file = read_cameras(tmp_path / "cameras.json")
     assert [(image.name, image.width, image.camera) for image in file.images] == [
         (f"view_0{view}", 32, number) for view, number in enumerate([2, 0, 5, 1])
