@@ -109,8 +109,7 @@ def _add_cameras(
     scorer.add_poses(reference_from_camera, targets.reference_from_camera, targets.time)
     scorer.add_focals(_ray_focals(*pose_rays), targets.intrinsics[..., [0, 1], [0, 1]])
     rig_from_camera = recover.host_cameras_of(*rig_rays, intrinsics).a_from_camera
-    for sample in zip(rig_from_camera, targets.rig_from_camera, targets.camera_index, strict=True):
-        scorer.add_rig(*sample)
+    scorer.add_rigs(rig_from_camera, targets.rig_from_camera, targets.camera_index)
 
 
 def _ray_focals(

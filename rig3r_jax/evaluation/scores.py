@@ -63,15 +63,17 @@ class Scorer:
         self.pairs.append(errors)
         self.seconds_apart.append(np.ravel(np.abs(apart)))
 
-    def add_rig(
+    def add_rigs(
         self,
-        rig_from_camera_predicted: Float[np.ndarray, "v 4 4"],
-        rig_from_camera_true: Float[np.ndarray, "v 4 4"],
-        camera_index: Int[np.ndarray, "v"],
+        rig_from_camera_predicted: Float[np.ndarray, "*b v 4 4"],
+        rig_from_camera_true: Float[np.ndarray, "*b v 4 4"],
+        camera_index: Int[np.ndarray, "*b v"],
     ) -> None:
-        """Discovers the rig of one sample from where its images seem to sit in it, and adds how right that is."""
-        scales = (self.options.rig_angle_scale_deg, self.options.rig_center_scale)
-        self.rigs.append(rig.score_rig(rig_from_camera_predicted, rig_from_camera_true, camera_index, *scales))
+        """Discovers the rig of every sample from where its images seem to sit in it, and adds how right that is."""
+        views, scales = camera_index.shape[-1], (self.options.rig_angle_scale_deg, self.options.rig_center_scale)
+        predicted, true = (x.reshape(-1, views, 4, 4) for x in (rig_from_camera_predicted, rig_from_camera_true))
+        for sample in zip(predicted, true, camera_index.reshape(-1, views), strict=True):
+            self.rigs.append(rig.score_rig(*sample, *scales))
 
     def add_focals(self, predicted: Float[np.ndarray, "*b 2"], true: Float[np.ndarray, "*b 2"]) -> None:
         """Adds the relative errors of (fx, fy), pixels."""

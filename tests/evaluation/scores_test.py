@@ -38,7 +38,7 @@ def scenes(seed, count=4):
 
 def add(scorer, scene, mean_depth=10.0):
     scorer.add_poses(scene["predicted"], scene["true"], scene["time"])
-    scorer.add_rig(scene["predicted"], scene["true"], scene["camera_index"])
+    scorer.add_rigs(scene["predicted"], scene["true"], scene["camera_index"])
     scorer.add_focals(np.full((2, 2), 500.0), np.full((2, 2), 400.0))
     scorer.add_points(scene["points"], scene["points_true"], mean_depth)
     return scorer
@@ -57,7 +57,7 @@ def test_the_truth_scores_100_with_nothing_off():
     for scene in scenes(0):
         scorer.add_poses(scene["true"], scene["true"], scene["time"])
         rigid = scene["true"][scene["camera_index"]]  # three cameras, seen again and again
-        scorer.add_rig(rigid, rigid, scene["camera_index"])
+        scorer.add_rigs(rigid, rigid, scene["camera_index"])
         scorer.add_focals(np.full((2, 2), 500.0), np.full((2, 2), 400.0))
         scorer.add_points(scene["points_true"], scene["points_true"])
     scores = scorer.scores()
@@ -104,9 +104,12 @@ def test_samples_in_one_array_are_samples_one_by_one():
     predicted, true = cameras(rng, 12).reshape(3, 4, 4, 4), cameras(rng, 12).reshape(3, 4, 4, 4)
     time = np.broadcast_to([0.0, 0.01, 1.0, 1.01], (3, 4))
     together, apart = Scorer(), Scorer()
+    cameras_of_images = np.array([[0, 1, 0, 1], [0, 0, 0, 0], [3, 2, 1, 0]])
     together.add_poses(predicted, true, time)
-    for sample in zip(predicted, true, time, strict=True):
-        apart.add_poses(*sample)
+    together.add_rigs(predicted, true, cameras_of_images)
+    for sample in zip(predicted, true, time, cameras_of_images, strict=True):
+        apart.add_poses(*sample[:3])
+        apart.add_rigs(*sample[:2], sample[3])
     same(together.scores(), apart.scores(), rel=1e-12)
     assert together.scores()["samples"] == 3 and together.scores()["same_time"]["pairs"] == 3 * 2
 
