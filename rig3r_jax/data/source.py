@@ -7,6 +7,7 @@ sets, so such a file imports neither JAX nor OpenCV nor what reads records, or i
 import ast
 import dataclasses
 import difflib
+import functools
 import importlib.util
 import types
 import typing
@@ -74,6 +75,15 @@ class Source:
     def missing_packages(cls) -> list[str]:
         """Those of `requires` that are not installed."""
         return [name for name in cls.requires if importlib.util.find_spec(name) is None]
+
+
+def bad_scene(name: str, reason: str) -> tuple[str, Callable[[], Scene]]:
+    """An entry of `Source.scenes` for what is bad by what the files list; its loader raises BadRecord."""
+    return name, functools.partial(_raise, reason)
+
+
+def _raise(reason: str) -> Scene:
+    raise BadRecord(reason)
 
 
 def option_fields(kind: type[Source]) -> dict[str, dataclasses.Field]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from rig3r_jax.data.source import Source
-from rig3r_jax.data.sources import make_source
+from rig3r_jax.data.sources import make_source, source_class
 
 
 def mixture_problems(config: ConfigDict) -> Iterator[str]:
@@ -19,17 +19,21 @@ def mixture_problems(config: ConfigDict) -> Iterator[str]:
         if not entry.weight >= 0:
             yield f"{key}.weight is {entry.weight}; it must not be negative"
         try:
-            source = make_source(entry.name, entry.root, entry.options.to_dict())
+            kind = source_class(entry.name)
+        except ValueError as error:
+            yield f"{key}.name: {error}"
+            continue
+        try:
+            make_source(entry.name, entry.root, entry.options.to_dict())
         except ValueError as error:
             yield f"{key}: {error}"
-            continue
         if entry.weight > 0:
-            yield from _unready(source, entry, key)
+            yield from _unready(kind, entry, key)
     if not any(entry.weight > 0 for entry in config.data.mixture):
         yield "data.mixture has no entry with a weight above 0; give at least one"
 
 
-def _unready(source: Source, entry: ConfigDict, key: str) -> Iterator[str]:
+def _unready(source: type[Source], entry: ConfigDict, key: str) -> Iterator[str]:
     """What a source lacks that is to be read."""
     if missing := source.missing_packages():
         yield f"{key} ({entry.name}) needs {', '.join(missing)}: pip install {' '.join(missing)}"

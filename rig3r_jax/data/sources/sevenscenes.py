@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from rig3r_jax.data.files import read_numbers, read_text
 from rig3r_jax.data.scene import BadRecord, Scene
-from rig3r_jax.data.source import Scenes
+from rig3r_jax.data.source import Scenes, bad_scene
 from rig3r_jax.data.sources.rgbd import SPLITS, DepthCode, RgbdFrame, RgbdSource, single_camera_scene
 from rig3r_jax.geometry import rigid
 
@@ -131,7 +131,7 @@ def _loaders_of(sequence: _Sequence, split: str, source: SevenScenes) -> Scenes:
     numbers = sorted(images)[:: source.stride]
     block = source.block(len(numbers), split)
     if len(block) < source.min_frames:
-        return [(sequence.name, functools.partial(_too_short, sequence.folder, split, len(block), source.min_frames))]
+        return [bad_scene(sequence.name, _too_short(sequence.folder, split, len(block), source.min_frames))]
     loaders = []
     for piece in source.pieces(block):
         chosen = {numbers[i]: images[numbers[i]] for i in piece}
@@ -149,11 +149,11 @@ def _images(folder: Path) -> dict[int, Path]:
     return images
 
 
-def _too_short(folder: Path, split: str, count: int, min_frames: int) -> Scene:
+def _too_short(folder: Path, split: str, count: int, min_frames: int) -> str:
     packed = folder.with_suffix(".zip")
     if not count and packed.is_file():
-        raise BadRecord(f"{folder}: holds no frames; unpack {packed.name}")
-    raise BadRecord(
+        return f"{folder}: holds no frames; unpack {packed.name}"
+    return (
         f"{folder}: has {count} frames for {split}, must be at least {min_frames}; restore the folder, lower "
         "min_frames, gap or stride, or change fractions"
     )

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.data.scene import BadRecord, Scene
-from rig3r_jax.data.source import Scenes
+from rig3r_jax.data.source import Scenes, bad_scene
 from rig3r_jax.data.sources.rgbd import DepthCode, RgbdFrame, RgbdSource, single_camera_scene
 from rig3r_jax.formats import tum
 
@@ -136,7 +136,7 @@ class Tum(RgbdSource):
             try:
                 loaders += _loaders_of(folder, split, self)
             except ValueError as error:  # one bad recording is one bad scene
-                loaders.append((folder.resolve().name, functools.partial(_raise, str(error))))
+                loaders.append(bad_scene(folder.resolve().name, str(error)))
         return loaders
 
 
@@ -192,7 +192,3 @@ def _load(
             "(height, width); set intrinsics=[fx,fy,cx,cy] of these images"
         )
     return scene
-
-
-def _raise(message: str) -> Scene:
-    raise BadRecord(message)

@@ -277,9 +277,10 @@ def test_all_problems_of_a_mixture_come_before_anything_is_built(monkeypatch, tm
         "data.mixture[3] (made) needs no_such_package: pip install no_such_package",
         "data.mixture[4].weight is -1.0; it must not be negative",
         "data.mixture[5]: source 'ddad': window=0 must be at least 1 time step; cameras=['CAMERA_05'] must hold",
-        "data.mixture[6]: unknown source 'dddad'; sources: procedural, ddad, tum, sevenscenes, made; did you mean",
+        "data.mixture[5] (ddad) has no root",
+        "data.mixture[6].name: unknown source 'dddad'; sources: procedural, ddad, tum, sevenscenes, made; did you mean",
     ):
         assert sum(words in problem for problem in problems) == 1, (words, problems)
-    assert len(problems) == 6 and not fake.reads
+    assert len(problems) == 7 and not fake.reads
     config.data.mixture = entries[2:3]
     assert list(mixture_problems(config)) == ["data.mixture has no entry with a weight above 0; give at least one"]
