@@ -1,11 +1,13 @@
 # Needs Python 3.11, 3.12 or 3.13 (or uv): everything else is set up in .venv by the first command.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slurm slurm-packages lint clean
+.PHONY: help demo test test-sweep test-slurm slurm-packages lint clean
 
 PYTHON_FILES := .ci configs launch main.py rig3r_jax tests
 SETUP_FILES := pyproject.toml constraints.txt launch/setup.sh .venv/bin/python
 WORKERS ?= 2
+# A file's tests stay on one worker, which builds once what they share; tests/conftest.py orders the files.
+PYTEST = .venv/bin/python -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder --durations=10
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
@@ -13,6 +15,9 @@ help:
 	@echo "make demo    set up, then train, evaluate and report on embedded data (DEMO_ARGS='--workdir=...' adds flags)"
 	@echo "make test    set up, then run the tests (PYTEST_ARGS='tests/geometry -k golden' picks some, WORKERS=2)"
 	@echo "             RIG3R_TORCH=1 installs PyTorch for its tests, RIG3R_NO_SKIPS=1 makes a skipped test a failure"
+	@echo "make test-sweep"
+	@echo "             set up, then run every sweep: tests in a second precision or at full size, which make test leaves"
+	@echo "             out while what they cover is as it was when they passed (tests/sweeps.json)"
 	@echo "make test-slurm"
 	@echo "             set up, then run the batch scripts of launch/ on a SLURM of their own; names the packages that"
 	@echo "             this wants where they are missing, or as root installs them under RIG3R_INSTALL_SLURM=1"
@@ -24,10 +29,13 @@ demo: .venv/.have-train
 	.venv/bin/python main.py --config=configs/demo.py $(DEMO_ARGS)
 
 test: .venv/.have-dev $(if $(filter 1,$(RIG3R_TORCH)),.venv/.have-torch)
-	.venv/bin/python -m pytest -n $(WORKERS) --dist=loadfile --durations=10 $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-sweep: .venv/.have-dev .venv/.have-torch
+	RIG3R_SWEEP=1 $(PYTEST) -m sweep
 
 test-slurm: slurm-packages .venv/.have-dev
-	.venv/bin/python -m pytest -n $(WORKERS) --dist=loadfile --durations=10 -m slurm tests/launch
+	$(PYTEST) -m slurm tests/launch
 
 slurm-packages:
 	@sh tests/launch/packages.sh
@@ -52,11 +60,12 @@ again:
 .venv/bin/python:
 
 # The marks are set by launch/setup.sh; what needs more comes with what needs less.
+comma := ,
 .venv/.have-train: $(SETUP_FILES)
 	@sh launch/setup.sh train
 
 .venv/.have-dev: $(SETUP_FILES)
-	@sh launch/setup.sh train,train-tf,dev
+	@sh launch/setup.sh train,train-tf,dev$(if $(filter 1,$(RIG3R_TORCH)),$(comma)torch)
 
 .venv/.have-torch: $(SETUP_FILES) | .venv/.have-dev
 	@sh launch/setup.sh torch

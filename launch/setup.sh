@@ -82,12 +82,13 @@ fi
 
 case $extras in
     torch) size="200 MB where the CPU build is at hand, else several GB" ;;
-    *train-tf*) size="about 620 MB (2.7 GB on disk)" ;;
+    *train-tf*) size="about 620 MB (2.5 GB on disk)" ;;
     *) size="about 340 MB (1.3 GB on disk)" ;;
 esac
 say "Installing rig3r_jax[$extras] in .venv with Python $(version .venv/bin/python): downloads $size, takes some minutes."
 [ -t 1 ] && quiet= || quiet=--quiet
-.venv/bin/python -m pip install --disable-pip-version-check $quiet --constraint constraints.txt --editable ".[$extras]"
+# Python compiles the modules that it imports; pip would compile them all.
+.venv/bin/python -m pip install --disable-pip-version-check --no-compile $quiet --constraint constraints.txt --editable ".[$extras]"
 [ -z "${PYTHON:-}" ] || echo "$PYTHON" > .venv/.interpreter
 for extra in $(echo "$extras" | tr , ' '); do
     touch ".venv/.have-$extra"

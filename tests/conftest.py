@@ -1,7 +1,9 @@
 """What every test may ask for, and the rules that hold for all of them."""
 
+import hashlib
 import os
 import pathlib
+import platform
 
 import hypothesis
 import pytest
@@ -11,8 +13,44 @@ NO_SKIPS = os.environ.get("RIG3R_NO_SKIPS") == "1"
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Most of the time of these small tests is compilation: machine code need not be good.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# Most of the time of these small tests is compilation: machine code need not be good. The older emitters of fused
+# operations and one piece of code per program take half of XLA's time for the training step of a small model.
+COMPILE_QUICKLY = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
+os.environ.setdefault("XLA_FLAGS", COMPILE_QUICKLY)
+
+
+def _instructions() -> str:
+    """A name for the instructions of this machine's processor: what is compiled for one may not run on another."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else [platform.processor()]
+    features = sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}) or lines
+    return hashlib.sha256("\n".join(features).encode()).hexdigest()[:16]
+
+
+# Every worker, and every process that a test starts, takes a program that one of them has compiled from this folder;
+# jax names it by the program, the flags, the devices and its own version.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPO / ".pytest_cache" / "compiled" / _instructions()))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+# Files that take longest, the longest first: none of them shall begin when the other workers come to their end.
+LONGEST = (
+    "launch/training_job_test.py",
+    "uncertainty/uncertainty_run_test.py",
+    "training/loop_test.py",
+    "training/processes_test.py",
+    "models/vggt_test.py",
+    "models/rig3r_test.py",
+    "training/scale_test.py",
+    "weights/vggt_full_test.py",
+    "parity/dump_vggt_test.py",
+    "parity/twin_test.py",
+    "launch/batch_scripts_test.py",
+)
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers are as many as cores: one thread each for XLA (NPROC), BLAS and OpenCV, before any of them is imported.
     for name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
@@ -36,6 +74,45 @@ def shared() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip(f"no golden vectors and recordings at {folder} (RIG3R_SHARED names another folder)")
     return folder
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest files come first (xdist takes the order as it is under --no-loadscope-reorder); sweeps whose files
+    are as they were when they passed are left out."""
+    ranks = {REPO / "tests" / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(LONGEST)))
+    sweeps = [(item, mark) for item in items if (mark := item.get_closest_marker("sweep"))]
+    if sweeps:
+        _choose_sweeps(config, items, sweeps)
+
+
+def _choose_sweeps(config: pytest.Config, items: list[pytest.Item], sweeps: list[tuple[pytest.Item, pytest.Mark]]):
+    from tests.sweeps import RUN_ALL, fingerprint, noted
+
+    passed = noted(REPO)
+    for item, mark in sweeps:
+        value = fingerprint(REPO, [*mark.args, item.path.relative_to(REPO).as_posix()])
+        item.user_properties.append(("sweep", value))
+        if not RUN_ALL and passed.get(item.nodeid) == value:
+            items.remove(item)
+            config.hook.pytest_deselected(items=[item])
+
+
+_passed_sweeps: dict[str, str] = {}
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and report.passed and "sweep" in (properties := dict(report.user_properties)):
+        _passed_sweeps[report.nodeid] = properties["sweep"]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Notes the sweeps that passed, where all of them were asked for."""
+    if _passed_sweeps and "PYTEST_XDIST_WORKER" not in os.environ:
+        from tests.sweeps import RUN_ALL, note
+
+        if RUN_ALL:
+            note(REPO, _passed_sweeps)
 
 
 def _forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -6,7 +6,10 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import pytest
+
+from tests.conftest import LONGEST
 
 CASES = """
 import pytest
@@ -60,3 +63,45 @@ def test_switch_reaches_a_file_that_skips_itself(outcome):
     printed = outcome(WHOLE_FILE, no_skips="1")
     assert "1 error" in printed
     assert "this file has no tool" in printed
+
+
+SWEEP = """
+import pytest
+
+@pytest.mark.sweep("package")
+def test_repeats():
+    pass
+"""
+
+
+def test_a_sweep_runs_until_it_is_noted_and_again_once_what_it_covers_changes(tmp_path, repo):
+    for name in ("tests/conftest.py", "tests/sweeps.py", "constraints.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(repo / name, tmp_path / name)
+    (tmp_path / "tests/case_test.py").write_text(SWEEP)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/code.py").write_text("x = 1")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = sweep: x\n")
+
+    def run(everything: str = "0") -> str:
+        environment = {**os.environ, "RIG3R_NO_SKIPS": "1", "RIG3R_SWEEP": everything, "PYTHONPATH": str(tmp_path)}
+        for name in [name for name in environment if name.startswith("PYTEST_XDIST")]:
+            del environment[name]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--color=no", "tests/case_test.py"]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True).stdout
+
+    assert "1 passed" in run() and "1 passed" in run()  # not noted: it was not asked for
+    assert "1 passed" in run("1")
+    assert "1 deselected" in run() and "1 passed" in run("1")
+    (tmp_path / "package/code.py").write_text("x = 2")
+    assert "1 passed" in run()
+
+
+def test_programs_are_compiled_once_for_all_processes():
+    assert jax.config.jax_compilation_cache_dir == os.environ["JAX_COMPILATION_CACHE_DIR"]
+    jax.jit(lambda x: x + 1)(1.0)
+    assert any(pathlib.Path(jax.config.jax_compilation_cache_dir).glob("jit*"))
+
+
+def test_the_longest_files_are_there(repo):
+    assert not [name for name in LONGEST if not (repo / "tests" / name).is_file()]
