@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from rig3r_jax.benchmarks.ceilings import attention_rate, convolution_rate, copy_rate, matmul_rate, normal
 from rig3r_jax.benchmarks.setting import Setting
+from rig3r_jax.losses.ground_truth import ground_truth_for
 from rig3r_jax.losses.multitask import LossWeights, multitask_loss
 from rig3r_jax.models.dpt import ChunkedDPTHead, views_at_a_time
 from rig3r_jax.models.heads import LinearPointHead, RayHead, points_and_confidence
@@ -22,7 +23,6 @@ from rig3r_jax.models.rig_embedding import RigEmbedding
 from rig3r_jax.models.vit import Encoder
 from rig3r_jax.schema import Batch, Predictions
 from rig3r_jax.training.rig3r.flops import forward_parts
-from rig3r_jax.training.rig3r.objective import MultitaskObjective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +228,7 @@ class Parts:
 
     def loss(self) -> Part:
         """Ground truth on the model's grids, all terms and metrics of the loss."""
-        objective = MultitaskObjective(self.model, LossWeights(**self.config.loss.to_dict()))
+        weights = LossWeights(**self.config.loss.to_dict())
         points, rays = output_grids(self.model, self.shapes.size, self.shapes.size)
         lead = self.batch.views.images.shape[:2]
         predictions = Predictions(
@@ -241,8 +241,8 @@ class Parts:
         )
 
         def run(predictions, batch):
-            (_, truth), whole = objective.prepare(batch)
-            return multitask_loss(predictions, truth, objective.weights, whole)
+            truth = ground_truth_for(predictions, batch.targets, batch.views.image_mask)
+            return multitask_loss(predictions, truth, weights)
 
         targets = self.batch.targets
         moved = 2 * _bytes(predictions) + _bytes((targets.depth, targets.valid, self.batch.views.image_mask))

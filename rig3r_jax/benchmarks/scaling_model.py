@@ -5,10 +5,10 @@ import math
 from collections.abc import Iterable, Sequence
 
 from rig3r_jax.benchmarks.hlo import Collective, Operations, Program
-from rig3r_jax.benchmarks.scaling_program import point_head_elements
 from rig3r_jax.models.remat import repeated_linear, repeats_attention
 from rig3r_jax.models.rig3r import Rig3R
 from rig3r_jax.training.rig3r.flops import forward_parts
+from rig3r_jax.training.rig3r.memory import point_head_elements
 from rig3r_jax.training.xla import LAYER_BYTES
 
 BACKWARD_ATTENTION = 2.5  # of the forward pass: the fused kernel makes the weights again, then four products

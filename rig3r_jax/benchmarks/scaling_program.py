@@ -18,10 +18,8 @@ from ml_collections import ConfigDict
 
 from rig3r_jax.benchmarks.hlo import Program
 from rig3r_jax.formats.json_file import read_json, write_json
-from rig3r_jax.models.dpt import views_at_a_time
-from rig3r_jax.models.remat import kept_bytes
-from rig3r_jax.models.rig3r import Rig3R
 from rig3r_jax.training.config import load_config, save_config
+from rig3r_jax.training.rig3r.memory import activation_bytes
 from rig3r_jax.training.rig3r.setup import PlacedModel, abstract_batch
 
 # The program as it is before XLA's CPU backend turns sums of bfloat16 into sums of float32.
@@ -91,34 +89,6 @@ def mesh_config(config: ConfigDict, devices: int, *, fsdp: int, frames: int) -> 
     return config
 
 
-def activation_bytes(model: Rig3R, views: int, size: int) -> int | None:
-    """Bytes of one sample's activations that wait for the backward pass, in bfloat16, and of the point head's largest
-    chunk of images with its gradients."""
-    if model.dtype != jnp.bfloat16:
-        return None
-    cells = (size // model.patch) ** 2
-    inner = model.decoder_width or model.width
-    kept = model.encoder_depth * kept_bytes(model.remat, model.width, model.heads)
-    kept += model.decoder_depth * kept_bytes(model.remat, inner, model.heads)
-    levels = 4 * inner * 2  # read by the point head
-    total = views * cells * (kept + levels)
-    if model.point_head == "dpt":
-        total += 2 * 2 * views_at_a_time(views, model.dpt_chunk) * point_head_elements(model, size)
-    return total
-
-
-def point_head_elements(model: Rig3R, size: int) -> int:
-    """Elements of the maps that a DPT head makes of one image."""
-    if model.point_head != "dpt":
-        return 0
-    cells, features = (size // model.patch) ** 2, model.dpt_features
-    units = sum(4**level for level in (2, 1, 0)) + 0.25  # pixels of the four levels, per patch
-    # Per level: the projected map, two residual units of two convolutions (input and output), a doubled map, a 1x1.
-    levels = cells * units * features * (1 + 2 * 2 * 2 + 2 * 4)
-    last = cells * model.patch**2 * (features // 2 + 2 * model.dpt_last)
-    return int(levels + last)
-
-
 def _local_bytes(tree) -> int:
     """Bytes that one device holds of ShapeDtypeStructs with shardings."""
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
@@ -131,7 +101,8 @@ def _main(settings: str, out: str) -> None:
     batch = abstract_batch(config, config.train.batch_size)
     memory = run.train_step.lower(run.abstract_state, batch).compile().memory_analysis()
     state, size = run.abstract_state, config.sampling.image_size
-    kept = activation_bytes(run.model, config.sampling.num_views, size)
+    table = run.model.dtype == jnp.bfloat16  # the table of the remat policies is of 16-bit activations
+    kept = activation_bytes(run.model, config.sampling.num_views, size) if table else None
     sizes = {
         "devices": run.mesh.size,
         "mesh": dict(run.mesh.shape),

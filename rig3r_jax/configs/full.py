@@ -2,7 +2,8 @@
 
 Command:   python main.py --config=configs/full.py
            or, under SLURM, sbatch launch/train.sbatch
-Hardware:  128 H100 of 80 GB, one sample and one process each (other counts by --config.mesh.data)
+Hardware:  128 H100 of 80 GB, one sample and one process each; with others the start says which flags fit, such as
+           --config.mesh.data=32 --config.train.accumulate=4 --config.evaluation.batch_size=32
 Time:      the paper reports about 5 days
 Expected:  Waymo mAA@30 82.1 with all metadata, 74.6 with none (the paper's numbers; not reproduced here)
 

@@ -56,14 +56,19 @@ def state_shardings(mesh: Mesh, state: PyTree) -> PyTree[NamedSharding]:
     policies = first_match(PARAMETER_RULES, state)
 
     def place(policy: str, leaf) -> NamedSharding:
-        spec = [None] * len(leaf.shape)
-        ways = mesh.shape["fsdp"]
-        axes = [axis for axis, size in enumerate(leaf.shape) if size % ways == 0]
-        if policy == "cut" and ways > 1 and axes and math.prod(leaf.shape) >= SMALLEST_CUT:
-            spec[max(axes, key=lambda axis: leaf.shape[axis])] = "fsdp"
+        axis = cut_axis(policy, leaf.shape, mesh.shape["fsdp"])
+        spec = ["fsdp" if n == axis else None for n in range(len(leaf.shape))]
         return NamedSharding(mesh, PartitionSpec(*spec))
 
     return jax.tree.map(place, policies, state)
+
+
+def cut_axis(policy: str, shape: Sequence[int], ways: int) -> int | None:
+    """The axis along which a leaf is split over `ways` devices; None for one that stays whole."""
+    axes = [axis for axis, size in enumerate(shape) if size % ways == 0]
+    if policy == "cut" and ways > 1 and axes and math.prod(shape) >= SMALLEST_CUT:
+        return max(axes, key=lambda axis: shape[axis])
+    return None
 
 
 def with_shardings(mesh: Mesh, state: PyTree) -> PyTree[jax.ShapeDtypeStruct]:

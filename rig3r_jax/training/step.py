@@ -92,18 +92,19 @@ def make_train_step(
 def _accumulate(gradient, params, samples: PyTree, totals: PyTree, parts: int):
     """Sums loss, metrics and gradients over `parts` micro-batches, each spread over all devices."""
 
-    def split(x):  # row r goes to part r mod parts, so that every part takes an equal share of every device's rows
-        return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+    def part_of(index):  # row r is of part r mod parts, so that every part takes an equal share of every device's rows
+        def take(x):
+            return jax.lax.dynamic_index_in_dim(x.reshape(-1, parts, *x.shape[1:]), index, axis=1, keepdims=False)
 
-    slices = jax.tree.map(split, samples)
-    first = jax.tree.map(lambda x: x[0], slices)
-    shapes = jax.eval_shape(gradient, params, first, totals)
+        return jax.tree.map(take, samples)
+
+    shapes = jax.eval_shape(gradient, params, jax.eval_shape(part_of, 0), totals)
     (loss, metrics), grads = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     metrics = {k: Mean(v.total, jnp.ones_like(v.count)) if k.startswith("loss/") else v for k, v in metrics.items()}
 
-    def body(carry, part):
-        (part_loss, part_metrics), part_grads = gradient(params, part, totals)
+    def body(carry, index):
+        (part_loss, part_metrics), part_grads = gradient(params, part_of(index), totals)
         loss, metrics, grads = carry
         return (loss + part_loss, merge_metrics(metrics, part_metrics), jax.tree.map(jnp.add, grads, part_grads)), None
 
-    return jax.lax.scan(body, (loss, metrics, grads), slices)[0]
+    return jax.lax.scan(body, (loss, metrics, grads), jnp.arange(parts))[0]

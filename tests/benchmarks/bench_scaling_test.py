@@ -9,9 +9,9 @@ import pytest
 from rig3r_jax import cli
 from rig3r_jax.benchmarks.hlo import Operations, Program
 from rig3r_jax.benchmarks.scaling_model import Machine, Traffic, compute_seconds, exposed_seconds, link_seconds
-from rig3r_jax.benchmarks.scaling_program import activation_bytes
 from rig3r_jax.models.rig3r import build
 from rig3r_jax.training.rig3r.flops import train_flops
+from rig3r_jax.training.rig3r.memory import activation_bytes
 
 MACHINE = Machine(per_node=8, matmul=650e12, attention=430e12, memory=3e12, node=450e9, network=50e9, hop=0.0)
 GRADIENTS = Traffic(
@@ -95,7 +95,8 @@ def test_compute_is_the_models_operations_at_the_rates():
 def test_activations_fit_a_device():
     model = build(variant="large", dtype="bfloat16", remat="dots", backend="cpu")
     assert 24e9 < activation_bytes(model, 24, 512) < 30e9
-    assert activation_bytes(build(variant="tiny"), 4, 64) is None  # the table is of 16-bit activations
+    half, single = (activation_bytes(build(variant="tiny", dtype=dtype), 4, 64) for dtype in ("bfloat16", "float32"))
+    assert single == 2 * half > 0  # the table is of 16-bit activations
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,11 @@ from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.models.dpt import views_at_a_time
 from rig3r_jax.training.checks import least_problems, mixture_problems
 from rig3r_jax.training.rig3r.initial import init_problems
+from rig3r_jax.training.rig3r.layout import Layout, evaluation_batch_sizes, nearest_layout
+from rig3r_jax.training.rig3r.memory import DeviceMemory
 from rig3r_jax.training.rig3r.setup import build_model
+
+SMALLER = "take fewer images (sampling.num_views), or smaller ones (sampling.image_size)"
 
 
 def problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
@@ -22,6 +26,8 @@ def problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
     yield from _model_problems(config)
     yield from _loss_and_evaluation_problems(config)
     yield from _mesh_problems(config, devices)
+    if devices is not None:
+        yield from _device_problems(config, devices)
 
 
 def _sampling_problems(config: ConfigDict) -> Iterator[str]:
@@ -84,7 +90,6 @@ def _loss_and_evaluation_problems(config: ConfigDict) -> Iterator[str]:
 def _mesh_problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
     mesh, views = config.mesh, config.sampling.num_views
     rows = mesh.data * mesh.fsdp
-    places = rows * mesh.frames
     if config.evaluation.enabled and rows > 0 and config.evaluation.batch_size % rows:
         size = config.evaluation.batch_size
         yield f"evaluation.batch_size={size} must be a multiple of mesh.data * mesh.fsdp = {rows}"
@@ -103,7 +108,43 @@ def _mesh_problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
             f"mesh.frames={mesh.frames} cuts a process of {local} devices across samples; it must divide them or be a "
             "multiple of them"
         )
-    if devices is not None and places != devices:
-        alone = mesh.fsdp == mesh.frames == 1
-        remedy = f"--config.mesh.data={devices}" if alone else "--config.mesh.data, .fsdp and .frames multiply"
-        yield f"mesh wants {places} devices, found {devices}: {remedy}"
+
+
+def _device_problems(config: ConfigDict, devices: int) -> Iterator[str]:
+    """A mesh of other devices than there are, and what their memory does not hold; with what fits."""
+    own = Layout.of(config)
+    if min(own.data, own.fsdp, own.frames, own.accumulate, config.train.batch_size, config.evaluation.batch_size) < 1:
+        return  # which has a line of its own
+    memory = DeviceMemory(config)
+    if own.devices != devices:
+        yield f"mesh wants {own.devices} devices, found {devices}: {_remedy(config, devices, memory)}"
+    elif not memory.fits_step(own):
+        samples = config.train.batch_size / own.shares / own.frames
+        yield (
+            f"a step with {samples:g} of {config.train.batch_size} samples on a device at a time needs about "
+            f"{memory.step(own).against(memory.limit)}; {_remedy(config, devices, memory)}"
+        )
+    elif config.evaluation.enabled and not memory.fits_evaluation(own, config.evaluation.batch_size):
+        size = config.evaluation.batch_size
+        needs = memory.evaluation(own, size).against(memory.limit)
+        yield f"evaluation.batch_size={size} needs about {needs}; {_remedy(config, devices, memory)}"
+
+
+def _remedy(config: ConfigDict, devices: int, memory: DeviceMemory) -> str:
+    """Flags that make the config fit the devices, its evaluation too; or what else to change."""
+    layout = nearest_layout(config, devices, memory.fits_step)
+    if layout is None:
+        if nearest_layout(config, devices):
+            return f"no mesh, train.accumulate or model.remat fits; {SMALLER}"
+        batch = config.train.batch_size
+        fewer = next(count for count in range(devices - 1, 0, -1) if nearest_layout(config, count))
+        return (
+            f"train.batch_size={batch} has no equal shares on {devices}; use {fewer} of them (CUDA_VISIBLE_DEVICES, or "
+            f"fewer tasks), or a multiple of {devices} samples"
+        )
+    flags = [layout.flags(config)]
+    if config.evaluation.enabled:
+        own, sizes = config.evaluation.batch_size, evaluation_batch_sizes(config, layout.data * layout.fsdp)
+        size = max((n for n in sizes if memory.fits_evaluation(layout, n)), default=own)
+        flags += [f"--config.evaluation.batch_size={size}"] if size != own else []
+    return " ".join(filter(None, flags)) or SMALLER

@@ -9,7 +9,7 @@ from rig3r_jax.losses.ground_truth import GroundTruth, ground_truth
 from rig3r_jax.losses.mean import Mean
 from rig3r_jax.losses.multitask import Counts, LossWeights, multitask_loss
 from rig3r_jax.models.rig3r import output_grids
-from rig3r_jax.schema import Batch, Views
+from rig3r_jax.schema import Batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,15 +19,15 @@ class MultitaskObjective:
     model: nn.Module
     weights: LossWeights
 
-    def prepare(self, batch: Batch) -> tuple[tuple[Views, GroundTruth], Counts]:
-        """Views with their truth on the model's grids, and the counts of the whole batch."""
-        height, width = batch.views.images.shape[2:4]
-        truth = ground_truth(batch.targets, batch.views.image_mask, *output_grids(self.model, height, width))
-        return (batch.views, truth), Counts.of(truth, self.weights.reduction)
+    def prepare(self, batch: Batch) -> tuple[Batch, Counts]:
+        """The batch, and the counts of all of it; its truth on the model's grids, which is large, is made in `loss`."""
+        return batch, Counts.of(self._truth(batch), self.weights.reduction)
 
-    def loss(
-        self, params: PyTree, samples: tuple[Views, GroundTruth], totals: Counts
-    ) -> tuple[Float[Array, ""], dict[str, Mean]]:
-        """The multitask loss of these views over the counts of the whole batch."""
-        views, truth = samples
-        return multitask_loss(self.model.apply({"params": params}, views), truth, self.weights, totals)
+    def loss(self, params: PyTree, samples: Batch, totals: Counts) -> tuple[Float[Array, ""], dict[str, Mean]]:
+        """The multitask loss of these samples over the counts of the whole batch."""
+        predictions = self.model.apply({"params": params}, samples.views)
+        return multitask_loss(predictions, self._truth(samples), self.weights, totals)
+
+    def _truth(self, batch: Batch) -> GroundTruth:
+        grids = output_grids(self.model, *batch.views.images.shape[2:4])
+        return ground_truth(batch.targets, batch.views.image_mask, *grids)

@@ -17,6 +17,7 @@ from rig3r_jax.training.rig3r.checks import problems
 from rig3r_jax.training.rig3r.data import check_splits, training_stream
 from rig3r_jax.training.rig3r.flops import train_flops
 from rig3r_jax.training.rig3r.initial import initialise
+from rig3r_jax.training.rig3r.layout import evaluation_batch_sizes
 from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import row_share
 from rig3r_jax.training.state import TrainState
@@ -45,15 +46,13 @@ def use_devices(config: ConfigDict, count: int) -> None:
     Scores are pooled over samples, whatever the batches. ValueError where no number of rows is a multiple of the
     devices and divides the samples.
     """
-    samples, mesh = config.evaluation.samples, config.mesh
-    most = max(config.evaluation.batch_size // (mesh.data * mesh.fsdp), 1) * count
-    fitting = [rows for rows in range(count, most + 1, count) if samples % rows == 0]
-    if not fitting:
+    sizes = evaluation_batch_sizes(config, count)
+    if not sizes:
         raise ValueError(
-            f"evaluation.samples={samples} is no multiple of {count} devices; use fewer: CUDA_VISIBLE_DEVICES, or "
-            "fewer tasks"
+            f"evaluation.samples={config.evaluation.samples} is no multiple of {count} devices; use fewer: "
+            "CUDA_VISIBLE_DEVICES, or fewer tasks"
         )
-    config.evaluation.batch_size = fitting[-1]
+    config.evaluation.batch_size = sizes[-1]
     use_single_copies(config, count)
 
 
