@@ -28,6 +28,8 @@ def _train(options: argparse.Namespace) -> int:
     flags.FLAGS.mark_as_parsed()  # absl's own, of which there are none: else its logging complains
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.WARNING)  # of the libraries
+    # What goes wrong in a thread of orbax reaches the loop, too, and is told there.
+    absl_logging.get_absl_logger().addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
 
     def work() -> int:
         with loop.user_errors():

@@ -2,6 +2,8 @@
 
 import contextlib
 import fcntl
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +35,8 @@ class Checkpoints:
         if step == self.latest_step:
             return
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position))
-        self._manager.save(step, args=items)
+        with _errors_of_the_disk(self.folder):
+            self._manager.save(step, args=items)
 
     def restore(self, abstract_state: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, int]]:
         """State and position of the checkpoint of `step` (the newest by default).
@@ -54,11 +57,24 @@ class Checkpoints:
         return restored.state, restored.position
 
     def wait(self) -> None:
-        """Blocks until every save is on disk; raises what a save failed with."""
-        self._manager.wait_until_finished()
+        """Blocks until every save is on disk; raises what a save failed with, OSError where that is the disk's."""
+        with _errors_of_the_disk(self.folder):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         self._manager.close()
+
+
+@contextlib.contextmanager
+def _errors_of_the_disk(folder: Path) -> Iterator[None]:
+    """Raises OSError for the ValueError that tensorstore makes of one."""
+    try:
+        yield
+    except ValueError as error:
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from error
 
 
 def restore_params(workdir: Path, abstract_params: PyTree) -> tuple[PyTree, int]:

@@ -53,7 +53,7 @@ def all_charts(histories: Mapping[str, History]) -> dict[str, Chart]:
             if not any(curve is other for other in drawn):
                 prefix, slash, title = name.partition("/")
                 group = groups.setdefault(prefix if slash else "metrics", {})
-                group[name] = Panel(title or name, "", {name: title or name})
+                group[name] = Panel(title or name, "", {name: ""})  # its title names it
     charts = dict(POSE_CHARTS)
     for prefix, panels in sorted(groups.items()):
         file = re.sub(r"[^\w.-]+", "_", prefix)

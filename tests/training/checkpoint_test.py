@@ -1,7 +1,9 @@
 """Checkpoints come back as they were saved, and a workdir of another model or process is refused."""
 
+import errno
 import multiprocessing
 import re
+import resource
 
 import jax
 import jax.numpy as jnp
@@ -134,3 +136,18 @@ def test_two_writers_are_refused(tmp_path):
             said = queue.get(timeout=60)
         process.join()
         assert expected in said
+
+
+def test_a_disk_that_takes_no_more_is_an_error_of_the_system(tmp_path):
+    state = _state(width=10_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    saver = Checkpoints(tmp_path, keep=1)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # bytes of a file, of this process
+    try:
+        with pytest.raises(OSError) as caught:
+            saver.save(5, state, {"seed": 1, "next_sample": 40})
+            saver.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "checkpoints"))
+    saver.close()
