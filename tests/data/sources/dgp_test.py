@@ -205,14 +205,6 @@ CALIBRATION = {
 }
 
 
-@pytest.mark.parametrize("case", CALIBRATION)
-def test_bad_calibration_is_named(root, case):
-    change, message = CALIBRATION[case]
-    edit(calibration_file(root), change)
-    with pytest.raises(BadRecord, match=message):
-        records.check_scene(load(root))
-
-
 def swap_times(document):
     first, second = (d for d in document["data"][:14] if d["id"]["name"] == "CAMERA_06")
     first["id"], second["id"] = second["id"], first["id"]
@@ -227,6 +219,7 @@ SCENES = {
     "times out of order": (swap_times, "CAMERA_06, step 1: time .* must ascend"),
     "times repeated": (repeat_times, "CAMERA_06, step 1: time .* must ascend"),
     "no time": (lambda s: s["data"][1]["id"].update(timestamp="yesterday"), "'yesterday'"),
+    "no number": (lambda s: s["data"][1]["datum"]["image"].update(height="tall"), "lacks.*tall"),
     "no data": (lambda s: s.pop("data"), "lacks.*data"),
     "no samples": (lambda s: s.update(samples=[]), "no samples"),
     "no lidar": (lambda s: [x["datum_keys"].pop(0) for x in s["samples"]], "known depth"),
@@ -234,10 +227,14 @@ SCENES = {
 }
 
 
-@pytest.mark.parametrize("case", SCENES)
-def test_bad_scene_file_is_named(root, case):
-    change, message = SCENES[case]
-    edit(scene_file(root), change)
+BROKEN = [(calibration_file, *case) for case in CALIBRATION.values()] + [
+    (scene_file, *case) for case in SCENES.values()
+]
+
+
+@pytest.mark.parametrize("file_of, change, message", BROKEN, ids=[*CALIBRATION, *SCENES])
+def test_bad_calibration_or_scene_file_is_named(root, file_of, change, message):
+    edit(file_of(root), change)
     with pytest.raises(BadRecord, match=message):
         records.check_scene(load(root))
 
