@@ -10,7 +10,7 @@ from rig3r_jax.parity.dump.folder import Dump
 
 
 def rows_of(folder):
-    return list(compare_folder(Dump(folder), None))
+    return list(compare_folder(Dump(folder)))
 
 
 def test_golden_eval_metrics(shared):

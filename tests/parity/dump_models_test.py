@@ -32,7 +32,7 @@ def copy(shared, tmp_path):
 
 
 def compared(path, **options):
-    rows = list(MODULES[path.name].compare_folder(Dump(path), **options))
+    rows = list(MODULES[path.name].compare_folder(Dump(path, **options)))
     return {row.name: row for row in rows if isinstance(row, Comparison)}, {
         row.name: row.reason for row in rows if isinstance(row, Skipped)
     }

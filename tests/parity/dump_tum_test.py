@@ -11,7 +11,7 @@ from rig3r_jax.parity.dump.folder import Dump
 
 
 def compare(folder):
-    rows = list(tum_loader.compare_folder(Dump(folder), None))
+    rows = list(tum_loader.compare_folder(Dump(folder)))
     return {row.name: row for row in rows if isinstance(row, Comparison)}, [r for r in rows if isinstance(r, Skipped)]
 
 
@@ -28,7 +28,7 @@ def rewrite(path, text):
 
 def test_golden_tum_loader(shared):
     dump = Dump(shared / "golden/tum_loader")
-    rows = list(tum_loader.compare_folder(dump, None))
+    rows = list(tum_loader.compare_folder(dump))
     compared = [row for row in rows if isinstance(row, Comparison)]
     assert len(compared) == 18  # 3 recordings: times, poses, intrinsics, two lists of files, their number
     assert [row.name for row in compared if not row.passed] == []

@@ -13,8 +13,8 @@ COMPARED = 1560  # so that none goes missing
 
 
 def run(folder, tolerance=None):
-    dump = Dump(folder)
-    rows = list(uncertainty_loss.compare_folder(dump, tolerance))
+    dump = Dump(folder, tolerance)
+    rows = list(uncertainty_loss.compare_folder(dump))
     compared = {row.name: row for row in rows if isinstance(row, Comparison)}
     skipped = {row.name: row.reason for row in rows if isinstance(row, Skipped)}
     assert len(compared) + len(skipped) == len(rows)

@@ -14,8 +14,8 @@ from rig3r_jax.weights.files import read_tensors, write_tensors
 
 
 def _rows(module, folder: pathlib.Path, tolerance: float | None = None):
-    dump = Dump(folder)
-    rows = list(module.compare_folder(dump, tolerance))
+    dump = Dump(folder, tolerance)
+    rows = list(module.compare_folder(dump))
     compared = {row.name: row for row in rows if isinstance(row, Comparison)}
     return compared, {row.name: row.reason for row in rows if isinstance(row, Skipped)}, dump
 

@@ -1,4 +1,4 @@
-"""Comparison of a folder file by file: a function gives our arrays by the reference's names, or why there is none."""
+"""Comparison of a folder file by file, and what the comparisons of models share."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,21 +10,17 @@ import numpy as np
 
 from rig3r_jax.parity.compare import Comparison, Skipped
 from rig3r_jax.parity.dump.folder import Archive, Dump
-from rig3r_jax.parity.dump.rows import compare_arrays
+from rig3r_jax.parity.dump.rows import Results, compare_arrays
 
-Results = dict[str, Any]  # our array (plain or as `rows.Ours`), or a text: the reason why there is none
 ResultsOf = Callable[[Dump, Archive, np.dtype], Results]  # of a file's arrays, in the precision of the reference
 
 
-def compare_files(
-    dump: Dump, results_of: Mapping[str, tuple[ResultsOf, str]], tolerance: float | None
-) -> Iterator[Comparison | Skipped]:
+def compare_files(dump: Dump, results_of: Mapping[str, tuple[ResultsOf, str]]) -> Iterator[Comparison | Skipped]:
     """Compares the arrays of those files that are there; what has no counterpart and was no input either is named.
 
     Args:
         dump: the folder.
         results_of: file -> function that computes ours, and the array of the file that it cannot do without ("": none).
-        tolerance: in the place of every usual one.
     """
     for file, (run, needed) in results_of.items():
         theirs = dump.arrays(file)
@@ -38,12 +34,9 @@ def compare_files(
             with jax.enable_x64(dtype == np.float64), jax.default_matmul_precision("highest"):
                 results = run(dump, theirs, dtype)
         unread = set(theirs.unread)
-        for name in theirs:
-            ours = results.get(name, reason)
-            if not isinstance(ours, str):
-                yield from compare_arrays(dump, file, {name: ours}, tolerance)
-            elif name in unread:
-                yield Skipped(f"{file}/{name}", ours)
+        results = {name: results.get(name, reason) for name in theirs}
+        inputs = {name for name, result in results.items() if isinstance(result, str) and name not in unread}
+        yield from compare_arrays(dump, file, {name: results[name] for name in theirs if name not in inputs})
 
 
 def _precision(path: Path) -> np.dtype:

@@ -15,9 +15,9 @@ from rig3r_jax.models.layers import BlockOptions, Mlp, SelfAttention, layer_norm
 from rig3r_jax.models.positions import grid_positions, grid_sincos, rotate_by_position
 from rig3r_jax.models.vit import Encoder, patchify
 from rig3r_jax.parity.compare import Comparison, Skipped
-from rig3r_jax.parity.dump.by_file import Results, called, cast, channels_first, channels_last, compare_files, wanted
+from rig3r_jax.parity.dump.by_file import called, cast, channels_first, channels_last, compare_files, wanted
 from rig3r_jax.parity.dump.folder import Archive, Dump
-from rig3r_jax.parity.dump.rows import Ours
+from rig3r_jax.parity.dump.rows import Ours, Results
 from rig3r_jax.weights.dust3r import encoder_table
 from rig3r_jax.weights.engine import Table, convert, export, linear, norm, stacked_depth
 
@@ -25,7 +25,7 @@ _POSITION = {"rope100": "rope", "norope": "none", "cosine": "sincos"}  # case ->
 _FIXED = {"mlp_ratio": 4, "qkv_bias": True, "ln_eps": 1e-6, "rope_freq": 100}  # what our encoder has no choice in
 
 
-def compare_folder(dump: Dump, tolerance: float | None = None) -> Iterator[Comparison | Skipped]:
+def compare_folder(dump: Dump) -> Iterator[Comparison | Skipped]:
     """Compares outputs.npz, rope.npz, many_ar.npz and decoder_block_io.npz, as far as they are there."""
     results_of = {
         "outputs.npz": (_outputs, ""),
@@ -33,7 +33,7 @@ def compare_folder(dump: Dump, tolerance: float | None = None) -> Iterator[Compa
         "many_ar.npz": (_portrait_and_landscape, "img"),
         "decoder_block_io.npz": (_decoder_block, "x"),
     }
-    return compare_files(dump, results_of, tolerance)
+    return compare_files(dump, results_of)
 
 
 def _model(dump: Dump, dtype: np.dtype) -> tuple[Encoder, Table, dict]:

@@ -11,8 +11,9 @@ import numpy as np
 from rig3r_jax.models.dpt import DPTHead, upsample_aligned
 from rig3r_jax.models.heads import LinearPointHead, points_and_confidence
 from rig3r_jax.parity.compare import Comparison, Skipped
-from rig3r_jax.parity.dump.by_file import Results, called, cast, channels_first, channels_last, compare_files, wanted
+from rig3r_jax.parity.dump.by_file import called, cast, channels_first, channels_last, compare_files, wanted
 from rig3r_jax.parity.dump.folder import Archive, Dump
+from rig3r_jax.parity.dump.rows import Results
 from rig3r_jax.weights.dust3r import dpt_table
 from rig3r_jax.weights.engine import convert, export
 
@@ -20,7 +21,7 @@ _TABLE = dpt_table("dpt", "dpt")
 _MODES = "Rig3R reads points and confidence out by DUSt3R's exp and (exp, 1, inf) only"
 
 
-def compare_folder(dump: Dump, tolerance: float | None = None) -> Iterator[Comparison | Skipped]:
+def compare_folder(dump: Dump) -> Iterator[Comparison | Skipped]:
     """Compares io.npz, linear_head_io.npz, postprocess.npz and upsample.npz, as far as they are there."""
     results_of = {
         "io.npz": (_dense_head, ""),
@@ -28,7 +29,7 @@ def compare_folder(dump: Dump, tolerance: float | None = None) -> Iterator[Compa
         "postprocess.npz": (_read_out, "raw"),
         "upsample.npz": (_upsampling, "x"),
     }
-    return compare_files(dump, results_of, tolerance)
+    return compare_files(dump, results_of)
 
 
 def _dense_head(dump: Dump, theirs: Archive, dtype: np.dtype) -> Results:

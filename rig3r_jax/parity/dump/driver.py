@@ -87,7 +87,7 @@ def _tables(
     compared = 0
     for path in chosen:
         try:
-            rows = _compare(path, tolerance)
+            rows = _compare(Dump(path, tolerance))
         except ValueError as error:
             if broken is None or len(chosen) == 1:
                 raise
@@ -147,13 +147,12 @@ def _layout() -> str:
     return f"sub-folders are known by their names: {', '.join(DUMPS)}"
 
 
-def _compare(path: Path, tolerance: float | None) -> list[Comparison | Skipped]:
+def _compare(dump: Dump) -> list[Comparison | Skipped]:
     """All rows of one sub-folder, its unread arrays among them. Whatever goes wrong is told of the folder."""
-    module = importlib.import_module(DUMPS[path.name])
-    dump = Dump(path)
+    module = importlib.import_module(DUMPS[dump.name])
     try:
         with jax.default_matmul_precision("highest"):  # GPUs multiply float32 in TF32 by default
-            rows = list(module.compare_folder(dump, tolerance))
+            rows = list(module.compare_folder(dump))
         named = {row.name for row in rows}
         rows += [Skipped(name, _UNREAD) for name in dump.unread() if name not in named]
     except MissingArray as error:
@@ -162,5 +161,5 @@ def _compare(path: Path, tolerance: float | None) -> list[Comparison | Skipped]:
         cause = str(error).strip()
         if not isinstance(error, ValueError):
             cause = f"{type(error).__name__}: {cause.splitlines()[0] if cause else 'no message'}"
-        raise ValueError(f"{path} does not fit its layout: {cause}") from error
+        raise ValueError(f"{dump.path} does not fit its layout: {cause}") from error
     return rows

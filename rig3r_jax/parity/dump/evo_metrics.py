@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from rig3r_jax.evaluation import trajectory
 from rig3r_jax.parity.compare import Comparison, Skipped
-from rig3r_jax.parity.dump.folder import Archive, Dump
-from rig3r_jax.parity.dump.rows import Ours, compare_arrays
+from rig3r_jax.parity.dump.folder import Dump
+from rig3r_jax.parity.dump.rows import Ours, Results, cases, compare_arrays
 
 FILE = "evo.npz"
 _METRIC = re.compile(r"(ape|rpe)_(trans|rot_deg|full)(?:_d(\d+)(_all)?)?")
@@ -18,29 +17,27 @@ _METRIC = re.compile(r"(ape|rpe)_(trans|rot_deg|full)(?:_d(\d+)(_all)?)?")
 _FLOOR = 1e-4
 
 
-def compare_folder(dump: Dump, tolerance: float | None) -> Iterator[Comparison | Skipped]:
+def compare_folder(dump: Dump) -> Iterator[Comparison | Skipped]:
     """Every trajectory `<name>/{gt,est}_c2w`, under every alignment and metric found beside it."""
     archive = dump.needed(FILE)
-    for case in [name.removesuffix("/gt_c2w") for name in archive if name.endswith("/gt_c2w")]:
+    for case in cases(archive, "/gt_c2w"):
         true, estimated = archive[f"{case}/gt_c2w"], archive[f"{case}/est_c2w"]
-        below = [name.split("/") for name in archive.below(f"{case}/")]
-        for alignment in dict.fromkeys(parts[0] for parts in below if len(parts) > 1):
-            prefix = f"{case}/{alignment}/"
-            if alignment in trajectory.ALIGNMENTS:
-                ours = _aligned(archive, prefix, estimated, true, alignment)
-                yield from compare_arrays(dump, FILE, {prefix + key: value for key, value in ours.items()}, tolerance)
+        for alignment in trajectory.ALIGNMENTS:
+            if names := archive.below(prefix := f"{case}/{alignment}/"):
+                metrics = dict.fromkeys(name.split("/")[0] for name in names)
+                yield from compare_arrays(dump, FILE, _aligned(estimated, true, alignment, metrics), prefix)
 
 
-def _aligned(archive: Archive, prefix: str, estimated: np.ndarray, true: np.ndarray, alignment: str) -> dict[str, Any]:
-    """Our numbers by what follows `prefix` in the names."""
+def _aligned(estimated: np.ndarray, true: np.ndarray, alignment: str, metrics: dict[str, None]) -> Results:
+    """The alignment, and the errors and statistics of those metrics whose names are known."""
     aligned = trajectory.align_trajectory(estimated, true, alignment)
     length = _FLOOR * float(np.abs(true[:, :3, 3]).max())
-    ours: dict[str, Any] = {"est_aligned_c2w": aligned.world_from_camera}
+    ours: Results = {"est_aligned_c2w": aligned.world_from_camera}
     if aligned.fit is not None:
         ours["align_R"], ours["align_s"] = aligned.fit.rotation, aligned.fit.scale
         ours["align_t"] = Ours(aligned.fit.translation, floor=length)
-    for metric in dict.fromkeys(name.split("/")[0] for name in archive.below(prefix)):
-        if not (match := _METRIC.fullmatch(metric)):
+    for metric, match in ((metric, _METRIC.fullmatch(metric)) for metric in metrics):
+        if match is None:
             continue
         kind, part, delta, every = match.groups()
         if kind == "ape":

@@ -71,8 +71,9 @@ class Archive(Mapping):
 class Dump:
     """One folder such as `golden/vggt_tiny`. A file that is absent is None: a user writes what they have."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, tolerance: float | None = None):
         self.path = Path(path)
+        self.tolerance = tolerance  # in the place of every usual one
         self._archives: dict[str, Archive] = {}
 
     @property

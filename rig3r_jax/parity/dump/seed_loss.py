@@ -1,9 +1,7 @@
 """golden/seed_loss: the multitask loss written in NumPy from its formulas, float64, against losses.multitask."""
 
-import dataclasses
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +15,7 @@ from rig3r_jax.losses.multitask import LossWeights, multitask_loss
 from rig3r_jax.models.heads import points_and_confidence
 from rig3r_jax.parity.compare import Comparison, Skipped
 from rig3r_jax.parity.dump.folder import Archive, Dump
-from rig3r_jax.parity.dump.rows import Ours, compare_arrays
+from rig3r_jax.parity.dump.rows import Ours, Results, compare_arrays
 from rig3r_jax.schema import Predictions, Targets
 
 INPUTS, OUTPUTS = "inputs.npz", "outputs.npz"
@@ -35,44 +33,41 @@ _DIFFERENCES = {"tolerance": 1e-6, "note": "central finite differences, h = 1e-6
 _POINTS = "gt_pointmap"
 
 
-def compare_folder(dump: Dump, tolerance: float | None) -> Iterator[Comparison | Skipped]:
+def compare_folder(dump: Dump) -> Iterator[Comparison | Skipped]:
     """The ground truth made of depth and cameras, then every `<reading of z-bar>/<variant>` of the loss."""
     inputs, outputs = dump.needed(INPUTS), dump.needed(OUTPUTS)
     with jax.enable_x64(True):
-        yield from compare_arrays(dump, INPUTS, _given_twice(inputs), tolerance)
+        yield from compare_arrays(dump, INPUTS, _made_of_inputs(inputs))
         scale, _ = mean_depth(jnp.asarray(inputs["depth"]), jnp.asarray(inputs["mask"]))
-        yield from compare_arrays(dump, OUTPUTS, {"zbar/cam_z": scale}, tolerance)
-        for reading in outputs.below("zbar/"):
-            if reading != "cam_z":
-                reason = "another reading of z-bar than ours; an input of its losses here"
-                yield Skipped(f"{OUTPUTS}/zbar/{reading}", reason)
-        given = inputs[_POINTS]
+        readings = dict.fromkeys(
+            outputs.below("zbar/"), "another reading of z-bar than ours; an input of its losses here"
+        )
+        yield from compare_arrays(dump, OUTPUTS, readings | {"cam_z": scale}, "zbar/")
+        points = {"": inputs[_POINTS]}
+        if (clean := f"{_POINTS}_nan_at_invalid") in inputs:
+            points[" (NaN where invalid)"] = inputs[clean]
         for case in dict.fromkeys("/".join(name.split("/")[:2]) for name in outputs if name.count("/") > 1):
             reading, variant = case.split("/")
             match = _VARIANT.fullmatch(variant)
             if match is None or match.groups() == ("mean", "_center_inside"):
                 continue
-            used = scale if reading == "cam_z" else jnp.asarray(outputs[f"zbar/{reading}"])
-            for label, points in (("", given), (" (NaN where invalid)", inputs.get(f"{_POINTS}_nan_at_invalid"))):
-                if points is not None:
-                    ours = _case(inputs, used, jnp.asarray(points), *match.groups())
-                    rows = compare_arrays(dump, OUTPUTS, {f"{case}/{key}": row for key, row in ours.items()}, tolerance)
-                    yield from (dataclasses.replace(row, name=row.name + label) for row in rows)
+            z_bar = scale if reading == "cam_z" else jnp.asarray(outputs[f"zbar/{reading}"])
+            for label, points_of_case in points.items():
+                ours = _case(inputs, _truth(inputs, z_bar, jnp.asarray(points_of_case)), *match.groups())
+                yield from compare_arrays(dump, OUTPUTS, {name + label: x for name, x in ours.items()}, f"{case}/")
 
 
-def _case(inputs: Archive, scale: Array, points: Array, reduction: str, suffix: str | None) -> dict[str, Any]:
+def _case(inputs: Archive, truth: GroundTruth, reduction: str, suffix: str | None) -> Results:
     """Our terms and gradients of one variant of the loss, by their names below the case."""
-    truth = _truth(inputs, scale, points)
-    beta = float(inputs["beta"])
+    alpha, beta, lambda_pose, lambda_rig = (float(inputs[name]) for name in ("alpha", "beta", "lambda_p", "lambda_r"))
     if suffix == "_center_inside":  # the centre's term once a ray rather than once a view
         beta *= truth.ray_mask[0, 0].size
     elif suffix == "_raymask":
         truth = truth.replace(ray_mask=jnp.asarray(inputs["raymask"]))
-    alpha, lambda_pose, lambda_rig = (float(inputs[name]) for name in ("alpha", "lambda_p", "lambda_r"))
     predictions = Predictions(**{field: jnp.asarray(inputs[name]) for field, (name, _) in PREDICTED.items()})
     weights = LossWeights(alpha, beta, lambda_pose, lambda_rig, reduction)
     (_, metrics), gradients = _loss_and_gradients(predictions, truth, weights)
-    ours: dict[str, Any] = {theirs: metrics[f"loss/{name}"].compute() for theirs, name in TERMS.items()}
+    ours = {theirs: metrics[f"loss/{name}"].compute() for theirs, name in TERMS.items()}
     for field, (_, name) in PREDICTED.items():
         ours[f"grad_total/{name}"] = Ours(getattr(gradients, field), **_DIFFERENCES)
         ours[f"grad_total_autograd/{name}"] = getattr(gradients, field)
@@ -83,7 +78,7 @@ _loss_and_gradients = jax.jit(jax.value_and_grad(multitask_loss, has_aux=True), 
 
 
 def _truth(inputs: Archive, scale: Array, points: Array) -> GroundTruth:
-    """What is given, normalised by the given scale."""
+    """The reference's own, divided by `scale`."""
     valid = jnp.asarray(inputs["mask"])
     return GroundTruth(
         points=points / scale[:, None, None, None, None],
@@ -98,34 +93,21 @@ def _truth(inputs: Archive, scale: Array, points: Array) -> GroundTruth:
     )
 
 
-def _given_twice(inputs: Archive) -> dict[str, Any]:
-    """Inputs that our code makes of other inputs: ray maps and points of depth and cameras, confidences."""
-    ours: dict[str, Any] = {}
+def _made_of_inputs(inputs: Archive) -> Results:
+    """Inputs that our code makes of other inputs: confidences; ray maps and points of depth and cameras."""
+    ours: Results = {}
     if "pred_conf_raw" in inputs:
-        raw = jnp.asarray(inputs["pred_conf_raw"])[..., None]
-        ours["pred_conf"] = points_and_confidence(jnp.concatenate([jnp.zeros((*raw.shape[:-1], 3)), raw], axis=-1))[1]
-    made = _made_of_depth(inputs)
-    if made:
-        valid = inputs["mask"][..., None]
-        for name, points in ((_POINTS, made["points"]), ("gt_pointmap_cam", made["points_camera"])):
-            if name in inputs:
-                ours[name] = Ours(np.where(valid, points, inputs[name]), note="where depth is valid")
-        ours[f"{_POINTS}_nan_at_invalid"] = np.where(valid, made["points"], np.nan)
-        ours |= {"gt_pose_dirs": made["pose_directions"], "gt_rig_dirs": made["rig_directions"]}
-    return ours
-
-
-def _made_of_depth(inputs: Archive) -> dict[str, Array]:
-    """Our ground truth in metres of depth, NaN where it is not valid, and cameras; empty when no cameras are given."""
+        raw = np.pad(inputs["pred_conf_raw"][..., None], [(0, 0)] * inputs["pred_conf_raw"].ndim + [(3, 0)])
+        ours["pred_conf"] = points_and_confidence(jnp.asarray(raw))[1]
     cameras = ("K", "gt_pose_R_cam2ref", "gt_pose_center", "gt_rig_R_cam2rig", "gt_rig_center")
     if not all(name in inputs for name in cameras):
-        return {}
-    mask = jnp.asarray(inputs["mask"])
-    depth = jnp.where(mask, jnp.asarray(inputs["depth"]), jnp.nan)
+        return ours
+    valid = jnp.asarray(inputs["mask"])
+    depth = jnp.where(valid, jnp.asarray(inputs["depth"]), jnp.nan)
     intrinsics, *transforms = (jnp.asarray(inputs[name]) for name in cameras)
     targets = Targets(
         depth=depth,
-        valid=mask,
+        valid=valid,
         reference_from_camera=se3.from_rotation_translation(*transforms[:2]),
         rig_from_camera=se3.from_rotation_translation(*transforms[2:]),
         intrinsics=jnp.broadcast_to(intrinsics, (*depth.shape[:2], 3, 3)),
@@ -133,10 +115,17 @@ def _made_of_depth(inputs: Archive) -> dict[str, Array]:
         time=jnp.zeros(depth.shape[:2]),
     )
     identity = jnp.broadcast_to(jnp.eye(4), targets.reference_from_camera.shape)
-    truth = ground_truth(targets, jnp.ones_like(mask), depth.shape[2:], depth.shape[2:])
-    return {
-        "points": truth.points * truth.scale[:, None, None, None, None],
-        "points_camera": points_from_depth(depth, targets.intrinsics, identity),
-        "pose_directions": truth.pose_directions,
-        "rig_directions": truth.rig_directions,
+    truth = ground_truth(targets, jnp.ones_like(valid), depth.shape[2:], depth.shape[2:])
+    points = truth.points * truth.scale[:, None, None, None, None]
+    points_camera = points_from_depth(depth, targets.intrinsics, identity)
+
+    def where_valid(points: Array) -> Ours:
+        return Ours(lambda theirs: np.where(valid[..., None], points, theirs), note="where depth is valid")
+
+    return ours | {
+        _POINTS: where_valid(points),
+        "gt_pointmap_cam": where_valid(points_camera),
+        f"{_POINTS}_nan_at_invalid": np.where(valid[..., None], points, np.nan),
+        "gt_pose_dirs": truth.pose_directions,
+        "gt_rig_dirs": truth.rig_directions,
     }

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from rig3r_jax.geometry import pose_encoding, se3, so3
+from rig3r_jax.geometry import pose_encoding, se3
 from rig3r_jax.geometry.residual import relative_to_first, scaled_residual, window_scale
 from rig3r_jax.geometry.se3 import PARTS
 from rig3r_jax.losses.mean import Mean
@@ -29,7 +29,8 @@ from rig3r_jax.losses.pose_nll import (
 )
 from rig3r_jax.parity.compare import Comparison, Skipped
 from rig3r_jax.parity.dump.folder import Archive, Dump
-from rig3r_jax.parity.dump.rows import Ours, compare_arrays
+from rig3r_jax.parity.dump.quaternions import sevens
+from rig3r_jax.parity.dump.rows import Ours, Results, compare_arrays
 
 FILE, OPTIONS = "log_var.npz", "log_var_cases.json"
 GRADIENTS, SQRT_INFORMATION = "pose_grads_euclidean.npz", "sqrt_info.npz"
@@ -50,30 +51,31 @@ class Case:
     true_encoding: Array  # (b v 9), ours
     camera_from_world: Array  # (b v 4 4), true, of that encoding
 
+    @property
+    def cameras(self) -> tuple[np.ndarray, Array, float]:
+        return self.encoding, self.camera_from_world, self.options.min_translation
 
-def compare_folder(dump: Dump, tolerance: float | None) -> Iterator[Comparison | Skipped]:
+
+def compare_folder(dump: Dump) -> Iterator[Comparison | Skipped]:
     """Every case of the JSON file whose arrays are there."""
     archive, described = dump.needed(FILE), dump.json(OPTIONS)
+    gradients, older = dump.arrays(GRADIENTS) or {}, dump.arrays(SQRT_INFORMATION) or {}
     for name, description in described.items():
         prefix = f"{name}__"
         if f"{prefix}in_pred_pose_enc" not in archive:
             continue
         for tag, dtype in TAGS.items():
-            if not archive.below(f"{prefix}{tag}_"):
-                continue
-            with jax.enable_x64(tag == "f64"):
-                ours = _log_variance(archive, f"{prefix}{tag}_", _read(archive, prefix, description, dtype), tag)
-                yield from compare_arrays(dump, FILE, ours, tolerance)
-            for part in ("numerator", "denominator"):
-                if (key := f"{prefix}{tag}_metric.scale_{part}") in archive:
-                    yield Skipped(f"{FILE}/{key}", QUOTIENT)
+            if archive.below(f"{prefix}{tag}_"):
+                with jax.enable_x64(tag == "f64"):
+                    ours = _log_variance(_read(archive, prefix, description, dtype), tag)
+                    yield from compare_arrays(dump, FILE, ours, f"{prefix}{tag}_")
         with jax.enable_x64(True):
             case = _read(archive, prefix, description, np.float64)
-            if any(name.startswith(f"{prefix}grad_") for name in dump.arrays(GRADIENTS) or {}):
-                yield from compare_arrays(dump, GRADIENTS, _encoding_gradients(prefix, case), tolerance)
-            if f"{prefix}raw" in (dump.arrays(SQRT_INFORMATION) or {}):
-                ours = _sqrt_information(dump.needed(SQRT_INFORMATION), prefix, case)
-                yield from compare_arrays(dump, SQRT_INFORMATION, ours, tolerance)
+            if any(name.startswith(f"{prefix}grad_") for name in gradients):
+                yield from compare_arrays(dump, GRADIENTS, _encoding_gradients(case), prefix)
+            if f"{prefix}raw" in older:
+                ours = _sqrt_information(case, older[f"{prefix}raw"])
+                yield from compare_arrays(dump, SQRT_INFORMATION, ours, prefix)
 
 
 def _read(archive: Archive, prefix: str, description: Mapping, dtype: type) -> Case:
@@ -95,54 +97,53 @@ def _read(archive: Archive, prefix: str, description: Mapping, dtype: type) -> C
     return Case(options, encoding, log_variance, true_encoding, _decode(true_encoding))
 
 
-def _log_variance(archive: Archive, prefix: str, case: Case, tag: str) -> dict[str, Any]:
+def _log_variance(case: Case, tag: str) -> Results:
     """Intermediates, loss, gradient to the log-variances and metrics, by the reference's names."""
-    arguments = (case.encoding, case.camera_from_world, case.options.min_translation)
-    residual, motion, *relative = _errors(*arguments)
-    true, predicted = (np.asarray(x) for x in relative)
+    residual, motion, true, predicted = _errors(*case.cameras)
     (_, (nll, squared, metrics)), (gradient, _) = _loss(case.log_variance, residual, motion, case.options)
     loose = {"floor": _UNIT, **_FROM_RESIDUALS[tag]}
-    ours: dict[str, Any] = {
-        "gt_cam_pos_rel": Ours(true[..., :3, 3], floor=float(np.abs(case.camera_from_world[..., :3, 3]).max())),
+    farthest = float(np.abs(case.camera_from_world[..., :3, 3]).max())
+
+    def encoded_like(theirs: np.ndarray) -> np.ndarray:
+        scaled = np.array(case.true_encoding)
+        scaled[..., 3:7] *= np.linalg.norm(theirs[..., 3:7], axis=-1, keepdims=True)
+        return scaled
+
+    return {
+        "gt_pose_enc": Ours(encoded_like, note="our quaternions are unit: times the length of theirs"),
+        "gt_T_cam0_cami": sevens(true),
+        "pred_T_cam0_cami": sevens(predicted),
+        "gt_cam_pos_rel": Ours(se3.translation(true), floor=farthest),
         "scale": motion.scale.scale,
         "residual": Ours(residual, **{**loose, "floor": _LENGTH}),
         "nll_elementwise": Ours(nll, **loose),
         "d2_trans": Ours(squared["trans"], **loose),
         "d2_rot": Ours(squared["rot"], **loose),
         "grad_log_var": Ours(gradient, **loose),
+        "metric.scale_numerator": QUOTIENT,
+        "metric.scale_denominator": QUOTIENT,
         **_named_as_theirs(metrics, loose),
     }
-    if (theirs := archive.get(f"{prefix}gt_pose_enc")) is not None:
-        length = np.linalg.norm(theirs[..., 3:7], axis=-1, keepdims=True)
-        scaled = np.array(case.true_encoding)
-        scaled[..., 3:7] *= length
-        ours["gt_pose_enc"] = Ours(scaled, note="our quaternions are unit: times the length of theirs")
-    for name, transforms in (("gt_T_cam0_cami", true), ("pred_T_cam0_cami", predicted)):
-        if (theirs := archive.get(prefix + name)) is not None:
-            ours[name] = Ours(_seven(transforms, theirs), note="q and -q are one rotation")
-    return {prefix + key: value for key, value in ours.items()}
 
 
-def _encoding_gradients(prefix: str, case: Case) -> dict[str, Any]:
+def _encoding_gradients(case: Case) -> Results:
     """Euclidean gradients to the predicted encodings, the scale fixed as in our loss, and the scale following them."""
-    residual, motion, *_ = _errors(case.encoding, case.camera_from_world, case.options.min_translation)
+    residual, motion, *_ = _errors(*case.cameras)
     _, (_, to_residual) = _loss(case.log_variance, residual, motion, case.options)
-    arguments = (case.encoding, case.camera_from_world, to_residual, case.options.min_translation)
     note = "the gradient of the scale is this comparison's own: the loss stops it"
     return {
-        f"{prefix}grad_pose_enc_scale_detached": Ours(_pull_back(_residual, *arguments), floor=_UNIT),
-        f"{prefix}grad_pose_enc_scale_attached": Ours(_pull_back(_attached, *arguments), floor=_UNIT, note=note),
+        "grad_pose_enc_scale_detached": Ours(_pull_back(_residual, to_residual, *case.cameras), floor=_UNIT),
+        "grad_pose_enc_scale_attached": Ours(_pull_back(_attached, to_residual, *case.cameras), floor=_UNIT, note=note),
     }
 
 
-def _sqrt_information(archive: Archive, prefix: str, case: Case) -> dict[str, Any]:
+def _sqrt_information(case: Case, raw: np.ndarray) -> Results:
     """The older head on the same residuals."""
     options = dataclasses.replace(case.options, parameterisation="sqrt_information")
-    residual, motion, *_ = _errors(case.encoding, case.camera_from_world, options.min_translation)
-    raw = archive[f"{prefix}raw"]
+    residual, motion, *_ = _errors(*case.cameras)
     (total, (nll, squared, metrics)), (gradient, _) = _loss(raw, residual, motion, options)
     spread = np.asarray(read_spread(jnp.asarray(raw[:, :, 1:]), options).inverse_sigma)
-    ours: dict[str, Any] = {
+    ours = {
         "residual": residual,
         "scale": motion.scale.scale,
         "sqrt_info": spread,
@@ -158,10 +159,10 @@ def _sqrt_information(archive: Archive, prefix: str, case: Case) -> dict[str, An
         ours[f"metric.sqrt_info_{part}_mean"] = values.mean()
         for percent in (10, 50):
             ours[f"metric.sqrt_info_{part}_p{percent}"] = np.percentile(values, percent)
-    return {prefix + key: value for key, value in ours.items()}
+    return ours
 
 
-def _named_as_theirs(metrics: Mapping[str, Mean | Array], loose: Mapping[str, Any]) -> dict[str, Any]:
+def _named_as_theirs(metrics: Mapping[str, Mean | Array], loose: Mapping[str, Any]) -> Results:
     """Our metrics under the reference's flat names."""
     ours = {}
     for name, value in metrics.items():
@@ -177,14 +178,7 @@ def _named_as_theirs(metrics: Mapping[str, Mean | Array], loose: Mapping[str, An
     return ours
 
 
-def _seven(transforms: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """(t, q xyzw) with each quaternion's sign as in theirs."""
-    quaternions = np.asarray(_to_quat(transforms[..., :3, :3]))
-    opposite = np.sum(quaternions * theirs[..., 3:], axis=-1, keepdims=True) < 0
-    return np.concatenate([transforms[..., :3, 3], np.where(opposite, -quaternions, quaternions)], axis=-1)
-
-
-_encode, _to_quat = jax.jit(pose_encoding.encode, static_argnums=(2, 3)), jax.jit(so3.to_quat_xyzw)
+_encode = jax.jit(pose_encoding.encode, static_argnums=(2, 3))
 
 
 @jax.jit
@@ -201,11 +195,11 @@ def _attached(encoding: Array, camera_from_world: Array, min_translation: float)
     """The residual under a scale that passes gradients on, where neither bounds nor the fallback have fixed it."""
     predicted, true = relative_to_first(_decode(encoding)), relative_to_first(camera_from_world)
     centers, centers_true = se3.translation(predicted), se3.translation(true)
-    found = window_scale(centers, centers_true, min_translation)
+    fitted = window_scale(centers, centers_true, min_translation)
     moves = jnp.sum(centers_true**2, axis=-1, keepdims=True) > min_translation**2
     products, squares = (jnp.sum(moves * centers * x, axis=(-2, -1)) for x in (centers_true, centers))
-    free = found.scale == found.raw
-    scale = jnp.where(free, products / jnp.where(free, squares, 1.0), found.scale)
+    free = fitted.scale == fitted.raw
+    scale = jnp.where(free, products / jnp.where(free, squares, 1.0), fitted.scale)
     return scaled_residual(predicted, true, scale)[..., 1:, :]
 
 
@@ -221,7 +215,7 @@ def _errors(
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _pull_back(
-    residual_of: Callable, encoding: Array, camera_from_world: Array, to_residual: Array, min_translation: float
+    residual_of: Callable, to_residual: Array, encoding: Array, camera_from_world: Array, min_translation: float
 ) -> Array:
     """The gradient to the encoding of a gradient to the residual."""
     return jax.vjp(lambda x: residual_of(x, camera_from_world, min_translation), encoding)[1](to_residual)[0]
