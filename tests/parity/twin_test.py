@@ -18,13 +18,12 @@ from rig3r_jax.parity.inputs import random_batch  # noqa: E402
 from rig3r_jax.parity.torch_losses import multitask_loss, points_from_depth, raymap  # noqa: E402
 from rig3r_jax.parity.torch_optimizer import clip_by_global_norm, learning_rate  # noqa: E402
 from rig3r_jax.parity.torch_run import Outcome  # noqa: E402
-from rig3r_jax.parity.twin import (  # noqa: E402
+from rig3r_jax.parity.twin import run_twin, twin_command  # noqa: E402
+from rig3r_jax.parity.twin_tables import (  # noqa: E402
     Section,
     Silent,
     compare_outcomes,
     format_section,
-    run_twin,
-    twin_command,
     worst_of_blocks,
 )
 from rig3r_jax.training.optimizer import learning_rate_schedule  # noqa: E402
