@@ -94,8 +94,8 @@ def sqrt_information_metrics(sqrt_information: Float[Array, "b n 6"], upper: Map
 
 def percentiles(name: str, values: Float[Array, "..."], percents: tuple[int, ...]) -> Metrics:
     """`<name>_p<percent>` of all values, interpolated linearly."""
-    found = jnp.percentile(values, jnp.asarray(percents, values.dtype))
-    return {f"{name}_p{percent}": value for percent, value in zip(percents, found, strict=True)}
+    quantiles = jnp.percentile(values, jnp.asarray(percents, values.dtype))
+    return {f"{name}_p{percent}": value for percent, value in zip(percents, quantiles, strict=True)}
 
 
 def share(mask: Bool[Array, "..."], dtype: typing.Any) -> Mean:

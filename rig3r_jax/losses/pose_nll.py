@@ -66,7 +66,7 @@ class NllOptions:
         positive = ("gamma", "prior_sqrt_info", *(() if self.residual_sq_clamp is None else ("residual_sq_clamp",)))
         not_negative = ("log_variance_penalty", "prior_weight", "min_translation")
         rules = [
-            *((name, getattr(self, name) in known, f"one of {', '.join(known)}") for name, known in choices.items()),
+            *((name, getattr(self, name) in names, f"one of {', '.join(names)}") for name, names in choices.items()),
             *((name, np.shape(pair) == (2,) and pair[0] < pair[1], "(lower, upper)") for name, pair in bounds.items()),
             *((name, min(bounds[name], default=1.0) > 0, "positive") for name in clamps[1:]),
             *((name, getattr(self, name) > 0, "positive") for name in positive),
@@ -206,9 +206,9 @@ def window_errors(
     """
     cameras = (camera_from_world_predicted, camera_from_world_true)
     predicted, true = (se3.through_quaternion(x.astype(at_least_float32(x.dtype))) for x in cameras)
-    found = window_residual(predicted, true, min_translation)
+    errors = window_residual(predicted, true, min_translation)
     distances = (safe_norm(se3.translation(relative_to_first(x)[..., 1:, :, :])) for x in (true, predicted))
-    return found.residual, WindowMotion(found.scale, *distances)
+    return errors.residual, WindowMotion(errors.scale, *distances)
 
 
 def pose_nll(

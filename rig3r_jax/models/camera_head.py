@@ -39,11 +39,11 @@ class Refinement(nn.Module):
     dtype: typing.Any
 
     @nn.compact
-    def __call__(self, tokens: Float[Array, "b v d"], told: Float[Array, "b v 9"]):
-        """(what to add to the encoding, features, log variance or None); `told` is the encoding before `activate`."""
+    def __call__(self, tokens: Float[Array, "b v d"], encoding: Float[Array, "b v 9"]):
+        """(what to add to the encoding, features, log variance or None); `encoding` is that before `activate`."""
         width = tokens.shape[-1]
         modulation = nn.Dense(3 * width, dtype=self.dtype, name="modulation")
-        embedded = nn.Dense(width, dtype=self.dtype, name="embed")(told)
+        embedded = nn.Dense(width, dtype=self.dtype, name="embed")(encoding)
         shift, scale, gate = jnp.split(modulation(nn.silu(embedded)), 3, axis=-1)
         plain_norm = nn.LayerNorm(1e-6, self.dtype, use_bias=False, use_scale=False, use_fast_variance=False)
         x = tokens + gate * (plain_norm(tokens) * (1 + scale) + shift)
@@ -73,9 +73,9 @@ class CameraHead(nn.Module):
         refinement = Refinement(self.heads, self.trunk_depth, self.log_variance, self.dtype, name="refinement")
 
         def refine(module, carry, _):
-            before, told = carry
-            change, features, log_variance = module(tokens, told)
-            raw = before + change
+            total, encoding = carry
+            change, features, log_variance = module(tokens, encoding)
+            raw = total + change
             fixed = jax.lax.stop_gradient(raw)  # a refinement learns from its own change only
             return (fixed, fixed), (activate(raw), features, log_variance)
 

@@ -11,8 +11,6 @@ from rig3r_jax.geometry.numerics import at_least_float32
 from rig3r_jax.models.layers import layer_norm
 from rig3r_jax.models.positions import sincos
 
-FORMS = ("dust3r", "vggt")
-
 
 def upsample_aligned(x: Float[Array, "b h w c"], height: int, width: int) -> Float[Array, "b {height} {width} c"]:
     """Bilinear interpolation with aligned corners (torch `align_corners=True`), one axis after the other."""
@@ -95,7 +93,7 @@ class DPTHead(nn.Module):
     features: int = 256
     last: int = 128
     level_widths: tuple[int, int, int, int] = (96, 192, 384, 768)
-    form: str = "dust3r"  # one of FORMS
+    form: str = "dust3r"  # or "vggt"
     dtype: typing.Any = jnp.float32
 
     @nn.compact

@@ -37,15 +37,15 @@ class RigEmbedding(nn.Module):
             return sincos(numbers, self.code_width, dtype=precise)[:, :, None]
 
         embedding = self._project("frame_index", code(metadata.frame_index))
-        for name, value, known in (
+        for name, value, has_value in (
             ("camera_id", code(metadata.camera_id), metadata.has_camera_id),
             ("time", code(metadata.time / self.time_unit), metadata.has_time),
             ("rig", rig, metadata.has_rig),
         ):
             null = self.param(f"{name}_null", nn.initializers.normal(0.02), (self.width,))
-            known = known[:, :, None, None]
+            has_value = has_value[:, :, None, None]
             # What is unknown may be anything, NaN too: it is cleared before the projection, or its gradient were NaN.
-            embedding = embedding + jnp.where(known, self._project(name, jnp.where(known, value, 0.0)), null)
+            embedding = embedding + jnp.where(has_value, self._project(name, jnp.where(has_value, value, 0.0)), null)
         return embedding.astype(self.dtype)
 
     def _project(self, name: str, value: Float[Array, "b v *n c"]) -> Float[Array, "b v *n d"]:

@@ -31,11 +31,11 @@ def compare_attention(backend: str, shapes=SHAPES) -> list[Comparison | Skipped]
                 if reason := _cannot(name, kind, backend):
                     rows.append(Skipped(label, reason))
                     continue
-                given = _inputs(shape, "float32" if kind == "tf32" else kind)
+                arrays = _inputs(shape, "float32" if kind == "tf32" else kind)
                 precision = "tensorfloat32" if kind == "tf32" else "highest"
                 with jax.default_matmul_precision(precision):
-                    ours = _run(implementation, given)
-                theirs = _reference(given)
+                    ours = _run(implementation, arrays)
+                theirs = _reference(arrays)
                 for part, a, b in zip(("output", "d/dq", "d/dk", "d/dv"), ours, theirs, strict=True):
                     tolerance = output if part == "output" else gradient
                     rows.append(compare(f"{label} {part}", a, b, tolerance=tolerance))
@@ -59,7 +59,7 @@ def _inputs(shape: tuple[int, ...], dtype: str) -> list[np.ndarray]:
     return [np.asarray(rng.normal(size=shape), jnp.dtype(dtype)) for _ in range(4)]
 
 
-def _run(attend, given: list[np.ndarray]) -> list[np.ndarray]:
+def _run(attend, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """Output and gradients with respect to q, k, v."""
 
     @jax.jit
@@ -67,9 +67,9 @@ def _run(attend, given: list[np.ndarray]) -> list[np.ndarray]:
         out, pullback = jax.vjp(attend, q, k, v)
         return out, *pullback(cotangent)
 
-    return [np.asarray(array, np.float64) for array in run(*given)]
+    return [np.asarray(array, np.float64) for array in run(*arrays)]
 
 
-def _reference(given: list[np.ndarray]) -> list[np.ndarray]:
+def _reference(arrays: list[np.ndarray]) -> list[np.ndarray]:
     with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
-        return _run(dense_attention, [np.asarray(array, np.float64) for array in given])
+        return _run(dense_attention, [np.asarray(array, np.float64) for array in arrays])

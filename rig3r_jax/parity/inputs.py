@@ -33,13 +33,13 @@ def random_batch(seed: int = 0, batch: int = 2, views: int = 3, size: int = 32) 
     time = rng.normal(size=shape).astype(np.float32)
     time[:, 0] = 0.0
     has_camera_id, has_time, has_rig = some(), some(), some()
-    told = has_rig[..., None, None]
+    of_rig = has_rig[..., None, None]
     metadata = RigMetadata(
         frame_index=np.stack([np.r_[0, 1 + rng.permutation(max(100, views))[: views - 1]] for _ in range(batch)]),
         camera_id=rng.integers(0, 1000, shape),
         time=np.where(has_time, time, np.float32(np.nan)),
-        rig_from_camera=np.where(told, rig_from_camera, np.float32(np.nan)),
-        intrinsics=np.where(told, intrinsics, np.float32(np.nan)),
+        rig_from_camera=np.where(of_rig, rig_from_camera, np.float32(np.nan)),
+        intrinsics=np.where(of_rig, intrinsics, np.float32(np.nan)),
         has_camera_id=has_camera_id,
         has_time=has_time,
         has_rig=has_rig,

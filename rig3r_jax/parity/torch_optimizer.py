@@ -19,8 +19,8 @@ def learning_rate(step: int, *, peak: float, end: float, warmup_steps: int, step
 def adamw(model: nn.Module, *, b1: float, b2: float, eps: float, weight_decay: float) -> torch.optim.AdamW:
     """torch's AdamW with decay on the weights of linear layers and convolutions only."""
     decayed = [module.weight for module in model.modules() if isinstance(module, DECAYING)]
-    known = {id(parameter) for parameter in decayed}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in known]
+    decayed_ids = {id(parameter) for parameter in decayed}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in decayed_ids]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=0.0, betas=(b1, b2), eps=eps, fused=True)
 

@@ -62,25 +62,25 @@ class RigEmbedding(nn.Module):
         self.time_null = nn.Parameter(torch.zeros(width))
         self.rig_null = nn.Parameter(torch.zeros(width))
 
-    def forward(self, told: RigMetadata, grid: tuple[int, int], size: tuple[int, int]) -> Float[Tensor, "b v n d"]:
+    def forward(self, metadata: RigMetadata, grid: tuple[int, int], size: tuple[int, int]) -> Float[Tensor, "b v n d"]:
         """One vector per patch of every image; `grid` and `size` are (rows, columns) in patches and pixels."""
         dtype = self.rig_null.dtype
-        directions, center = raymap(told.rig_from_camera, told.intrinsics, size, grid)
+        directions, center = raymap(metadata.rig_from_camera, metadata.intrinsics, size, grid)
         rig = torch.cat([directions, center[:, :, None, None].expand_as(directions)], dim=-1).flatten(2, 3)
-        camera_id = sincos(told.camera_id, CODE_WIDTH, dtype)[:, :, None]
-        time = sincos(told.time / self.time_unit, CODE_WIDTH, dtype)[:, :, None]
+        camera_id = sincos(metadata.camera_id, CODE_WIDTH, dtype)[:, :, None]
+        time = sincos(metadata.time / self.time_unit, CODE_WIDTH, dtype)[:, :, None]
         return (
-            self.frame_index(sincos(told.frame_index, CODE_WIDTH, dtype))[:, :, None]
-            + known_or_null(told.has_camera_id, camera_id, self.camera_id, self.camera_id_null)
-            + known_or_null(told.has_time, time, self.time, self.time_null)
-            + known_or_null(told.has_rig, rig, self.rig, self.rig_null)
+            self.frame_index(sincos(metadata.frame_index, CODE_WIDTH, dtype))[:, :, None]
+            + value_or_null(metadata.has_camera_id, camera_id, self.camera_id, self.camera_id_null)
+            + value_or_null(metadata.has_time, time, self.time, self.time_null)
+            + value_or_null(metadata.has_rig, rig, self.rig, self.rig_null)
         )
 
 
-def known_or_null(known: Tensor, value: Tensor, project: nn.Linear, null: Tensor) -> Float[Tensor, "b v n d"]:
+def value_or_null(has_value: Tensor, value: Tensor, project: nn.Linear, null: Tensor) -> Float[Tensor, "b v n d"]:
     """Projection of the field where it is known; elsewhere it may hold NaN and the null vector stands for it."""
-    known = known[:, :, None, None]
-    return torch.where(known, project(torch.where(known, value, 0)), null)
+    has_value = has_value[:, :, None, None]
+    return torch.where(has_value, project(torch.where(has_value, value, 0)), null)
 
 
 class Decoder(nn.Module):

@@ -30,14 +30,14 @@ OWN_KINDS = ("rig3r", "pose_uncertainty")  # of what was trained here
 KINDS = {"dust3r": "dust3r", "dinov2": "dinov2", "vggt": "vggt", "open-rig3r": "open_rig3r"}
 
 
-def convert_file(kind: str, file: str | Path, out: str | Path, told: Sequence[str] = ()) -> str:
+def convert_file(kind: str, file: str | Path, out: str | Path, settings: Sequence[str] = ()) -> str:
     """Converts a PyTorch file of a kind to a file of ours; returns a report of what became of its tensors.
 
     Args:
         kind: a key of KINDS.
         file: .safetensors, .pth or .pt.
         out: the .safetensors file to write.
-        told: `key=value` for what no shape tells, where it is not as in the public model, such as `heads=12`.
+        settings: `key=value` for what no shape tells, where it is not as in the public model, such as `heads=12`.
 
     Raises:
         ValueError: unknown kind or key, unreadable file, or tensors that do not fit, all of them named.
@@ -48,7 +48,7 @@ def convert_file(kind: str, file: str | Path, out: str | Path, told: Sequence[st
     tensors = read_tensors(file)
     dtype = np.float64 if any(tensor.dtype == np.float64 for tensor in tensors.values()) else np.float32
     try:
-        params, metadata = module.convert_tensors(tensors, dtype=dtype, **_parse(kind, told))
+        params, metadata = module.convert_tensors(tensors, dtype=dtype, **_parse(kind, settings))
     except ConversionError as error:
         raise ConversionError(f"{file}: {error}") from None
     named = module.export_tensors(params, metadata)
@@ -91,21 +91,21 @@ def _dtypes(tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
 
 def _as_in_source(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> dict[str, np.ndarray]:
     """The tensors in the types of the file that they come from, which hold their values exactly."""
-    told = json.loads(metadata.get("dtypes", "{}"))
+    dtypes = json.loads(metadata.get("dtypes", "{}"))
     return {
-        name: tensor.astype(told if isinstance(told, str) else told.get(name, "float32"), copy=False)
+        name: tensor.astype(dtypes if isinstance(dtypes, str) else dtypes.get(name, "float32"), copy=False)
         for name, tensor in tensors.items()
     }
 
 
-def _parse(kind: str, told: Sequence[str]) -> dict[str, int | tuple[int, ...]]:
+def _parse(kind: str, settings: Sequence[str]) -> dict[str, int | tuple[int, ...]]:
     """`heads=12` and `levels=4,11,17,23` as arguments of a kind's `convert_tensors`."""
-    known, public, arguments = _module(kind).UNTOLD, _module(kind).PUBLIC, {}
-    for item in told:
+    keys, public, arguments = _module(kind).UNTOLD, _module(kind).PUBLIC, {}
+    for item in settings:
         key, _, value = item.partition("=")
-        if key not in known or not re.fullmatch(r"\d+(,\d+)*", value):
+        if key not in keys or not re.fullmatch(r"\d+(,\d+)*", value):
             raise ValueError(
-                f"{item!r}: what can be told about {kind} weights is {', '.join(known)}, as key=number or key=a,b,c"
+                f"{item!r}: what can be told about {kind} weights is {', '.join(keys)}, as key=number or key=a,b,c"
             )
         numbers = tuple(int(number) for number in value.split(","))
         several = isinstance(public[key], tuple)

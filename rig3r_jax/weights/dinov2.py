@@ -112,7 +112,7 @@ def convert_tensors(
         ConversionError: names every key that is unknown, missing or misshapen.
     """
     fields = fields_from_shapes(tensors, encoder_heads=encoder_heads)
-    params = convert(tensors, table(fields), {"aggregator": {"encoder": typed(wanted(fields), dtype)}})
+    params = convert(tensors, table(fields), {"aggregator": {"encoder": typed(parameter_shapes(fields), dtype)}})
     return params, {"fields": json.dumps(fields)}
 
 
@@ -126,7 +126,7 @@ def export_tensors(params: Mapping, metadata: Mapping[str, str]) -> dict[str, np
     return export({"aggregator": {"encoder": encoder}}, table(fields))
 
 
-def wanted(fields: Mapping) -> dict:
+def parameter_shapes(fields: Mapping) -> dict:
     """Shapes of the encoder's parameters; the number of heads has no part in them."""
     model = DINOv2(
         fields["width"],

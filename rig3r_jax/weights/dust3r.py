@@ -95,7 +95,7 @@ def convert_tensors(
     patch = sizes.usual({r"patch_embed\.proj\.weight": 2}, PUBLIC["patch"])
     heads = head_count("heads", heads, width, multiple=4)  # RoPE: sine and cosine of row and column
     fields = {"width": width, "encoder_depth": depth, "heads": heads, "patch": patch}
-    params = convert(tensors, encoder_table(depth), {"encoder": typed(_wanted(width, depth, patch), dtype)})
+    params = convert(tensors, encoder_table(depth), {"encoder": typed(_parameter_shapes(width, depth, patch), dtype)})
     requires = {"position": "rope", "patch": patch, "heads": heads}
     return params, {"fields": json.dumps(fields), "requires": json.dumps(requires)}
 
@@ -105,7 +105,7 @@ def export_tensors(params: Mapping, metadata: Mapping[str, str]) -> dict[str, np
     return export(params, encoder_table(json.loads(metadata["fields"])["encoder_depth"]))
 
 
-def _wanted(width: int, depth: int, patch: int) -> dict:
+def _parameter_shapes(width: int, depth: int, patch: int) -> dict:
     """Shapes of the encoder's parameters; the number of heads has no part in them."""
     images = jax.ShapeDtypeStruct((1, patch, patch, 3), jnp.float32)
     encoder = Encoder(width, depth, patch, BlockOptions(heads=1), "none")

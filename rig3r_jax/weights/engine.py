@@ -160,25 +160,25 @@ def stacked_depth(keys: Sequence[str] | Mapping, prefix: str) -> int:
     return max((int(match[1]) + 1 for key in keys if (match := pattern.match(key))), default=0)
 
 
-def convert(tensors: Mapping[str, np.ndarray], table: Table, wanted: Mapping) -> dict:
+def convert(tensors: Mapping[str, np.ndarray], table: Table, expected: Mapping) -> dict:
     """The tensors as a nested tree of numpy parameters; every leaf is allocated once and filled in place.
 
     Args:
         tensors: PyTorch names to arrays, which may be memory-mapped and of any floating-point type.
         table: the mapping.
-        wanted: shapes and dtypes of the parameters: a nested tree, or {"a/b/c": ShapeDtypeStruct}.
+        expected: shapes and dtypes of the parameters: a nested tree, or {"a/b/c": ShapeDtypeStruct}.
 
     Raises:
         ConversionError: names every unknown key, every missing key, every leaf that stays unfilled and every tensor
             whose shape is not that of its place or that holds NaN or infinities.
     """
-    wanted = flatten(wanted)
+    expected = flatten(expected)
     _check_table(table)
-    _check(tensors, table, wanted)
+    _check(tensors, table, expected)
     flat, broken = {}, []
     for entry in table.entries:
         if entry.target not in flat:
-            leaf = wanted[entry.target]
+            leaf = expected[entry.target]
             flat[entry.target] = np.empty(leaf.shape, leaf.dtype)
         slot = flat[entry.target] if entry.index is None else flat[entry.target][entry.index]
         slot[...] = entry.layout.to_flax(tensors[entry.source])
@@ -232,7 +232,7 @@ def _check_table(table):
     assert not both, f"the table keeps and ignores {both}"
 
 
-def _check(tensors, table, wanted) -> None:
+def _check(tensors, table, expected) -> None:
     """Raises when anything does not fit."""
     sources = {entry.source for entry in table.entries}
     by_target = defaultdict(list)
@@ -241,15 +241,15 @@ def _check(tensors, table, wanted) -> None:
     problems = {
         "unknown keys": [key for key in tensors if key not in sources and not table.ignores(key)],
         "missing keys": [entry.source for entry in table.entries if entry.source not in tensors],
-        "parameters that nothing fills": [path for path in wanted if path not in by_target],
-        "parameters that the model does not have": [path for path in by_target if path not in wanted],
+        "parameters that nothing fills": [path for path in expected if path not in by_target],
+        "parameters that the model does not have": [path for path in by_target if path not in expected],
         "misshapen tensors": [],
     }
     for target, entries in by_target.items():
-        if target in wanted:
-            problems["misshapen tensors"] += _shape_problems(tensors, target, entries, wanted[target])
+        if target in expected:
+            problems["misshapen tensors"] += _shape_problems(tensors, target, entries, expected[target])
             stacked = {entry.index for entry in entries} - {None}
-            unfilled = sorted(set(range(wanted[target].shape[0])) - stacked) if stacked else []
+            unfilled = sorted(set(range(expected[target].shape[0])) - stacked) if stacked else []
             problems["parameters that nothing fills"] += [f"{target}[{index}]" for index in unfilled]
     _raise(problems)
 

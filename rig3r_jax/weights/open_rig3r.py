@@ -123,8 +123,8 @@ def convert_tensors(
         ConversionError: names every key that is unknown, missing or misshapen.
     """
     fields = fields_from_shapes(tensors, encoder_heads=encoder_heads, decoder_heads=decoder_heads)
-    wanted = _wanted(OpenRig3R(**fields))
-    params = convert(tensors, table(fields["encoder_depth"], fields["decoder_depth"]), typed(wanted, dtype))
+    shapes = _parameter_shapes(OpenRig3R(**fields))
+    params = convert(tensors, table(fields["encoder_depth"], fields["decoder_depth"]), typed(shapes, dtype))
     return params, {"fields": json.dumps(fields)}
 
 
@@ -134,7 +134,7 @@ def export_tensors(params: Mapping, metadata: Mapping[str, str]) -> dict[str, np
     return export(params, table(fields["encoder_depth"], fields["decoder_depth"]))
 
 
-def _wanted(model: OpenRig3R) -> dict:
+def _parameter_shapes(model: OpenRig3R) -> dict:
     """Shapes of the model's parameters."""
     images = jax.ShapeDtypeStruct((1, 1, model.image_size, model.image_size, 3), jnp.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)["params"]

@@ -228,9 +228,9 @@ def _state_dict(path, content) -> dict[str, _Tensor]:
     places = [name for name in _STATE_DICTS if _has_tensors(content.get(name))]
     direct = not places and _has_tensors(content)  # tensors beside a named place are no weights: a loss, a random state
     if len(places) + direct != 1:
-        found = "several dictionaries of weights" if places else "no weights"
+        count = "several dictionaries of weights" if places else "no weights"
         raise ValueError(
-            f"{path}: {found} at the top or under {', '.join(_STATE_DICTS)} (its keys: {keys}); "
+            f"{path}: {count} at the top or under {', '.join(_STATE_DICTS)} (its keys: {keys}); "
             "save the one that you want: torch.save(checkpoint[KEY], NEW_FILE)"
         )
     tensors = content if direct else content[places[0]]

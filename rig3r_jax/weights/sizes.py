@@ -73,7 +73,7 @@ def _most_frequent(numbers: Iterable[int], otherwise: int) -> int:
     return next(iter(Counter(numbers).most_common(1)), (otherwise, 0))[0]
 
 
-def told_number(name: str, value: int) -> int:
+def positive_number(name: str, value: int) -> int:
     """`value` where it is above 0.
 
     Raises:
@@ -84,21 +84,21 @@ def told_number(name: str, value: int) -> int:
     return value
 
 
-def head_count(name: str, told: int | None, width: int, otherwise: int | None = None, multiple: int = 1) -> int:
+def head_count(name: str, stated: int | None, width: int, otherwise: int | None = None, multiple: int = 1) -> int:
     """Attention heads, which no shape tells.
 
     Args:
         name: of the field.
-        told: as the user says.
+        stated: as the user says.
         width: of all heads together.
-        otherwise: where nothing is told; by default as many as are 64 wide.
+        otherwise: where nothing is stated; by default as many as are 64 wide.
         multiple: of what a head's width must be.
 
     Raises:
         ValueError: the heads do not divide the width.
     """
     usual = otherwise or max(width // HEAD_WIDTH, 1)
-    heads = told_number(name, usual if told is None else told)
+    heads = positive_number(name, usual if stated is None else stated)
     if width % (heads * multiple):
         rule = f" into heads whose width is a multiple of {multiple}" if multiple > 1 else ""
         raise ValueError(

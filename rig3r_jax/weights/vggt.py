@@ -35,7 +35,7 @@ from rig3r_jax.weights.engine import (
     typed,
 )
 from rig3r_jax.weights.overlay import misfits, origins, overlay
-from rig3r_jax.weights.sizes import HEAD_WIDTH, Sizes, head_count, told_number
+from rig3r_jax.weights.sizes import HEAD_WIDTH, Sizes, head_count, positive_number
 
 KIND = "vggt"
 IGNORED = (r"track_head\..*", r"(.*\.)?mask_token")  # point tracking; a token that only DINOv2's own training uses
@@ -117,21 +117,23 @@ def _dense_entries(head: str) -> list[Entry]:
     return entries + conv(f"{source}.output_conv2.2", f"{target}/head3")
 
 
-def fields_from_shapes(tensors: Mapping[str, np.ndarray], **told) -> dict:
+def fields_from_shapes(tensors: Mapping[str, np.ndarray], **stated) -> dict:
     """Fields of VGGT; those that a missing tensor would tell are as in the public model.
 
     A model of the public one's width and depth is the public one: what a single tensor tells is then not read from it.
 
     Args:
         tensors: the weights file.
-        **told: fields that no shape tells, where they are not as in the public model: encoder_heads (64 wide),
+        **stated: fields that no shape tells, where they are not as in the public model: encoder_heads (64 wide),
             camera_heads (as the aggregator), levels (by depth), iterations (4).
 
     Raises:
         ValueError: these are no weights of VGGT, or something must be told, or otherwise.
     """
-    if not set(told) <= set(UNTOLD):
-        raise ValueError(f"told {', '.join(told)}: only {', '.join(UNTOLD)} are not in the shapes; leave the rest out")
+    if not set(stated) <= set(UNTOLD):
+        raise ValueError(
+            f"told {', '.join(stated)}: only {', '.join(UNTOLD)} are not in the shapes; leave the rest out"
+        )
     sizes = Sizes(tensors, "VGGT", r"aggregator\.(frame|global)_blocks\.\d+\..+")
     blocks, dense = r"aggregator\.\w+_blocks\.\d+", "(depth|point)_head"
     width = sizes.usual({rf"{blocks}\.norm\d\.\w+": 0}, PUBLIC["width"])
@@ -143,12 +145,12 @@ def fields_from_shapes(tensors: Mapping[str, np.ndarray], **told) -> dict:
         "width": width,
         "depth": depth,
         "heads": heads,
-        "levels": _levels(told.get("levels"), depth),
+        "levels": _levels(stated.get("levels"), depth),
         "encoder_depth": sizes.layers(rf"{_ENCODER}\.blocks\.", PUBLIC["encoder_depth"]),
-        "encoder_heads": head_count("encoder_heads", told.get("encoder_heads"), width),
-        "camera_heads": head_count("camera_heads", told.get("camera_heads"), 2 * width, heads),
+        "encoder_heads": head_count("encoder_heads", stated.get("encoder_heads"), width),
+        "camera_heads": head_count("camera_heads", stated.get("camera_heads"), 2 * width, heads),
         "trunk_depth": sizes.layers(r"camera_head\.trunk\.", PUBLIC["trunk_depth"]),
-        "iterations": told_number("iterations", told.get("iterations", PUBLIC["iterations"])),
+        "iterations": positive_number("iterations", stated.get("iterations", PUBLIC["iterations"])),
         **_told_once(sizes, public),
         "dpt_features": sizes.usual({rf"{dense}\.scratch\.refinenet\d\.out_conv\.\w+": 0}, PUBLIC["dpt_features"]),
         "dpt_last": sizes.usual(
@@ -181,10 +183,10 @@ def _told_once(sizes: Sizes, public: bool) -> dict[str, int]:
     return dict(zip(names, numbers, strict=True))
 
 
-def _levels(told: Sequence[int] | None, depth: int) -> list[int]:
-    if told is not None:
-        stage_ends(tuple(told), depth)
-        return list(told)
+def _levels(stated: Sequence[int] | None, depth: int) -> list[int]:
+    if stated is not None:
+        stage_ends(tuple(stated), depth)
+        return list(stated)
     for variant in VARIANTS.values():
         if variant["depth"] == depth:
             return list(variant["levels"])
@@ -194,23 +196,23 @@ def _levels(told: Sequence[int] | None, depth: int) -> list[int]:
 
 
 def convert_tensors(
-    tensors: Mapping[str, Float[np.ndarray, "..."]], *, dtype: DTypeLike = np.float32, **told
+    tensors: Mapping[str, Float[np.ndarray, "..."]], *, dtype: DTypeLike = np.float32, **stated
 ) -> tuple[dict, dict[str, str]]:
     """Parameters of VGGT in a type, and the metadata: the model's fields, and what is not from the file.
 
-    The log-variance branch, where the file lacks it, gets the values of the model's initialisation. `told` is as for
+    The log-variance branch, where the file lacks it, gets the values of the model's initialisation. `stated` is as for
     `fields_from_shapes`.
 
     Raises:
         ConversionError: names every key that is unknown, missing or misshapen.
-        ValueError: what is told does not fit.
+        ValueError: what is stated does not fit.
     """
-    fields = fields_from_shapes(tensors, **told)
-    given = any(name.startswith(LOG_VARIANCE_BRANCH) for name in tensors)
-    found = {**fields, "log_variance": fields["log_variance"] and given}
-    params = convert(tensors, table(found), typed(wanted(build(found)), dtype))
+    fields = fields_from_shapes(tensors, **stated)
+    has_branch = any(name.startswith(LOG_VARIANCE_BRANCH) for name in tensors)
+    in_file = {**fields, "log_variance": fields["log_variance"] and has_branch}
+    params = convert(tensors, table(in_file), typed(parameter_shapes(build(in_file)), dtype))
     metadata = {"fields": json.dumps(fields)}
-    if fields["log_variance"] and not given:
+    if fields["log_variance"] and not has_branch:
         branch = initial_log_variance(2 * fields["width"])
         params["camera_head"]["refinement"]["pose_log_var"] = jax.tree.map(lambda leaf: leaf.astype(dtype), branch)
         metadata["initialised"] = _LOG_VARIANCE
@@ -243,7 +245,7 @@ def load(path: str | Path, **others) -> tuple[VGGT, dict]:
     if metadata["kind"] != KIND:
         raise ValueError(f"{path} holds weights of {metadata['kind']}; give a file made by `rig3r convert vggt`")
     model = build(json.loads(metadata["fields"]), **others)
-    needed, dtype = flatten(wanted(model)), at_least_float32(model.dtype)
+    needed, dtype = flatten(parameter_shapes(model)), at_least_float32(model.dtype)
     return model, nest({name: jnp.array(leaf, dtype) for name, leaf in flatten(params).items() if name in needed})
 
 
@@ -264,20 +266,20 @@ def initialise(params: PyTree, path: str | Path) -> tuple[PyTree, str]:
     weights, metadata = load_params(path)
     if metadata["kind"] != "dinov2":
         raise ValueError(f"{path} holds weights of {metadata['kind']}; give a file made by `rig3r convert dinov2`")
-    found, model = flatten(weights), flatten(params)
-    problems = misfits(found, model)
+    arrays, model = flatten(weights), flatten(params)
+    problems = misfits(arrays, model)
     problems += [
         f"{name} {leaf.shape}: the file has no such parameter"
         for name, leaf in model.items()
-        if name.startswith(f"{_ROOM}/") and name not in found
+        if name.startswith(f"{_ROOM}/") and name not in arrays
     ]
     fields = json.loads(metadata["fields"])
     if problems:
-        told = ", ".join(f"{name} {value}" for name, value in fields.items() if name != "timm")
-        text = f"{path} (dinov2) does not fit this model's image encoder; it is of one with {told}"
+        sizes = ", ".join(f"{name} {value}" for name, value in fields.items() if name != "timm")
+        text = f"{path} (dinov2) does not fit this model's image encoder; it is of one with {sizes}"
         raise ValueError("\n    ".join([text, *problems]))
-    report = f"{origins(path, metadata, found, model)}; made for encoder_heads={fields['encoder_heads']}"
-    return overlay(params, found), report
+    report = f"{origins(path, metadata, arrays, model)}; made for encoder_heads={fields['encoder_heads']}"
+    return overlay(params, arrays), report
 
 
 def initial_log_variance(width: int) -> dict:
@@ -286,7 +288,7 @@ def initial_log_variance(width: int) -> dict:
     return jax.tree.map(np.asarray, params)
 
 
-def wanted(model: VGGT) -> dict:
+def parameter_shapes(model: VGGT) -> dict:
     """Shapes and types of the model's parameters."""
     images = jax.ShapeDtypeStruct((1, 1, 2 * model.patch, 2 * model.patch, 3), jnp.float32)
     return jax.eval_shape(model.init, jax.random.key(0), images)["params"]

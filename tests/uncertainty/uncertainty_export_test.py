@@ -87,7 +87,7 @@ def vggt_file(tmp_path_factory):
     def some(leaf):
         return (0.3 * rng.normal(size=leaf.shape)).astype(np.float16).astype(np.float32)
 
-    params = jax.tree.map(some, vggt.wanted(vggt.build(FIELDS)))
+    params = jax.tree.map(some, vggt.parameter_shapes(vggt.build(FIELDS)))
     told = {"fields": json.dumps(FIELDS), "initialised": BRANCH, "source": "public.pt", "dtypes": '"float16"'}
     save_params(path, params, {"kind": "vggt", **told})
     return path

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rig3r_jax.weights.engine import ConversionError
-from rig3r_jax.weights.sizes import Sizes, head_count, told_number, unlike_public
+from rig3r_jax.weights.sizes import Sizes, head_count, positive_number, unlike_public
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def test_other_files_show_their_keys_and_the_prefix_that_is_too_much():
 @pytest.mark.parametrize("wrong", [0, -1])
 def test_numbers_are_above_0(wrong):
     with pytest.raises(ValueError, match="iterations is .*above 0: say iterations=number"):
-        told_number("iterations", wrong)
-    assert told_number("iterations", 3) == 3
+        positive_number("iterations", wrong)
+    assert positive_number("iterations", 3) == 3
 
 
 def test_heads_divide_the_width():

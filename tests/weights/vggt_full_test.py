@@ -13,7 +13,7 @@ import pytest
 from rig3r_jax.weights.convert import load_params
 from rig3r_jax.weights.engine import flatten
 from rig3r_jax.weights.files import write_tensors
-from rig3r_jax.weights.vggt import build, wanted
+from rig3r_jax.weights.vggt import build, parameter_shapes
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,9 @@ def test_golden_full_size_model_converts_totally_and_runs_in_12_gb(shared, folde
     source.unlink()
     params, metadata = load_params(converted)
     ours = {path: leaf.shape for path, leaf in flatten(params).items()}
-    assert ours == {path: leaf.shape for path, leaf in flatten(wanted(build(json.loads(metadata["fields"])))).items()}
+    assert ours == {
+        path: leaf.shape for path, leaf in flatten(parameter_shapes(build(json.loads(metadata["fields"])))).items()
+    }
     layer = params["aggregator"]["stage1"]["global"]["attn"]["qkv"]["kernel"][2]  # stage 1 begins with layer 5
     np.testing.assert_array_equal(layer, tensors["aggregator.global_blocks.7.attn.qkv.weight"].T)
     del params, layer, tensors

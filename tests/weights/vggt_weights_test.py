@@ -18,7 +18,7 @@ from rig3r_jax.weights.vggt import (
     initial_log_variance,
     initialise,
     load,
-    wanted,
+    parameter_shapes,
 )
 
 FIELDS = {
@@ -33,7 +33,7 @@ TOLD = {"encoder_heads": 2}
 @pytest.fixture(scope="module")
 def params() -> dict:
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), wanted(build(FIELDS)))
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), parameter_shapes(build(FIELDS)))
 
 
 @pytest.fixture()
@@ -52,7 +52,7 @@ def test_fields_are_read_from_the_shapes_and_the_round_trip_is_exact(params, ten
 
 
 def test_layers_go_to_their_stages():
-    tree = wanted(build({**FIELDS, "levels": [0, 2, 3, 5], "depth": 7}))["aggregator"]
+    tree = parameter_shapes(build({**FIELDS, "levels": [0, 2, 3, 5], "depth": 7}))["aggregator"]
     lengths = [tree[f"stage{stage}"]["global"]["ls1"]["gamma"].shape[0] for stage in range(5)]
     assert lengths == [1, 2, 1, 2, 1]
 
@@ -66,7 +66,7 @@ def test_absent_log_variance_branch_is_initialised_and_named(tensors):
     assert {path: leaf.shape for path, leaf in flatten(branch).items()} == {
         "fc1/kernel": (64, 32), "fc1/bias": (32,), "fc2/kernel": (32, 6), "fc2/bias": (6,),
     }  # fmt: skip
-    assert flatten(params).keys() == flatten(wanted(build(FIELDS))).keys()
+    assert flatten(params).keys() == flatten(parameter_shapes(build(FIELDS))).keys()
 
 
 def test_half_a_log_variance_branch_is_an_error(tensors):
@@ -166,7 +166,7 @@ def test_golden_public_keys_and_shapes_fit_totally(shared):
     fields = fields_from_shapes(nothing)
     assert fields["depth"] == 24 and fields["levels"] == [4, 11, 17, 23] and fields["camera_heads"] == 16
     exported = export_tensors(
-        jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), wanted(build(fields))),
+        jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), parameter_shapes(build(fields))),
         {"fields": json.dumps(fields)},
     )
     ours = {name: list(tensor.shape) for name, tensor in exported.items()}
@@ -230,7 +230,9 @@ def encoder_file(tensors, tmp_path):
 
 
 def _fresh(**fields) -> dict:
-    return jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.5, jnp.bfloat16), wanted(build({**FIELDS, **fields})))
+    return jax.tree.map(
+        lambda leaf: jnp.full(leaf.shape, 0.5, jnp.bfloat16), parameter_shapes(build({**FIELDS, **fields}))
+    )
 
 
 def test_dinov2_initialises_the_image_encoder(params, encoder_file):

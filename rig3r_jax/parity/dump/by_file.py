@@ -45,7 +45,7 @@ def _precision(path: Path) -> np.dtype:
         return np.result_type(np.float32, *(array.dtype for array in file.values() if array.dtype.kind == "f"))
 
 
-def wanted(init: Callable, dtype: np.dtype, *inputs: Any) -> dict:
+def parameter_shapes(init: Callable, dtype: np.dtype, *inputs: Any) -> dict:
     """Shapes of the parameters that a module's `init` makes of its inputs; the type is that of the comparison."""
     params = jax.eval_shape(init, jax.random.key(0), *inputs)["params"]
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), params)

@@ -15,7 +15,7 @@ from rig3r_jax.models.layers import BlockOptions, Mlp, SelfAttention, layer_norm
 from rig3r_jax.models.positions import grid_positions, grid_sincos, rotate_by_position
 from rig3r_jax.models.vit import Encoder, patchify
 from rig3r_jax.parity.compare import Comparison, Skipped
-from rig3r_jax.parity.dump.by_file import called, cast, channels_first, channels_last, compare_files, wanted
+from rig3r_jax.parity.dump.by_file import called, cast, channels_first, channels_last, compare_files, parameter_shapes
 from rig3r_jax.parity.dump.folder import Archive, Dump
 from rig3r_jax.parity.dump.rows import Ours, Results
 from rig3r_jax.weights.dust3r import encoder_table
@@ -49,7 +49,7 @@ def _model(dump: Dump, dtype: np.dtype) -> tuple[Encoder, Table, dict]:
     encoder = Encoder(width, stacked_depth(tensors, "enc_blocks"), patch, block, "none")
     table = encoder_table(encoder.depth)
     image = jax.ShapeDtypeStruct((1, patch, patch, 3), dtype)
-    params = convert(tensors, table, {"encoder": wanted(encoder.init, dtype, image)})
+    params = convert(tensors, table, {"encoder": parameter_shapes(encoder.init, dtype, image)})
     return encoder, table, cast(params, dtype)
 
 
@@ -60,8 +60,8 @@ def _outputs(dump: Dump, theirs: Archive, dtype: np.dtype) -> Results:
     rows, columns = (size // encoder.patch for size in images.shape[1:3])
     ours: Results = {"cosine/table": grid_sincos(rows, columns, encoder.width, dtype)}
     for case, position in _POSITION.items():
-        shown = (f"{case}/", "block0/", "grad/") if position == "rope" else (f"{case}/",)
-        if not any(name.startswith(shown) for name in theirs):
+        prefixes = (f"{case}/", "block0/", "grad/") if position == "rope" else (f"{case}/",)
+        if not any(name.startswith(prefixes) for name in theirs):
             continue
         run = jax.jit(functools.partial(encoder.clone(position=position).apply, capture_intermediates=True))
         tokens, state = run({"params": params["encoder"]}, images)
@@ -192,7 +192,7 @@ def _decoder_block(dump: Dump, theirs: Archive, dtype: np.dtype) -> Results:
     heads, hidden = dump.json("meta.json")["heads"], len(tensors["mlp.fc1.bias"])
     blocks = [DecoderBlock(heads, hidden, positions, dtype) for positions in theirs["pos_yx"]]
     x, y = (jnp.asarray(theirs[name], dtype)[:, None] for name in ("x", "y"))  # one pair of images at a time
-    params = cast(convert(tensors, Table(tuple(entries)), wanted(blocks[0].init, dtype, x[0], y[0])), dtype)
+    params = cast(convert(tensors, Table(tuple(entries)), parameter_shapes(blocks[0].init, dtype, x[0], y[0])), dtype)
     return {
         "out": jnp.concatenate(
             [block.apply({"params": params}, *pair) for block, *pair in zip(blocks, x, y, strict=True)]

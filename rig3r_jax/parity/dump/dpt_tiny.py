@@ -11,7 +11,7 @@ import numpy as np
 from rig3r_jax.models.dpt import DPTHead, upsample_aligned
 from rig3r_jax.models.heads import LinearPointHead, points_and_confidence
 from rig3r_jax.parity.compare import Comparison, Skipped
-from rig3r_jax.parity.dump.by_file import called, cast, channels_first, channels_last, compare_files, wanted
+from rig3r_jax.parity.dump.by_file import called, cast, channels_first, channels_last, compare_files, parameter_shapes
 from rig3r_jax.parity.dump.folder import Archive, Dump
 from rig3r_jax.parity.dump.rows import Results
 from rig3r_jax.weights.dust3r import dpt_table
@@ -48,7 +48,7 @@ def _dense_head(dump: Dump, theirs: Archive, dtype: np.dtype) -> Results:
         levels = [jnp.asarray(theirs[name], dtype) for name in tokens]
         rows, columns = (int(pixels) // meta["patch"] for pixels in size.split("x"))
         init = functools.partial(head.init, rows=rows, columns=columns)
-        params = cast(convert(tensors, _TABLE, {"dpt": wanted(init, dtype, levels)}), dtype)
+        params = cast(convert(tensors, _TABLE, {"dpt": parameter_shapes(init, dtype, levels)}), dtype)
         results = _intermediates(head, params, levels, (rows, columns), with_outputs=read_out)
         if read_out and theirs.below(f"{size}/grad/"):
             results |= _gradients(head, params, levels, (rows, columns))

@@ -114,13 +114,13 @@ def _choose(folder: Path, only: str | None) -> tuple[list[Path], list[Skipped]]:
         raise ValueError(f"--only {only} is unknown: {meant}choose from {', '.join(DUMPS)}")
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; {_layout()}")
-    known = {*DUMPS, *WITHOUT_COUNTERPART}
-    inside = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() or path.name not in known}
-    if not known & set(inside) and folder.name in known:
+    known_names = {*DUMPS, *WITHOUT_COUNTERPART}
+    inside = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() or path.name not in known_names}
+    if not known_names & set(inside) and folder.name in known_names:
         inside = {folder.name: folder}
     if only is not None and only not in inside:
         raise ValueError(f"{folder} holds no {only}; it holds {', '.join(inside) or 'nothing'}")
-    if not known & set(inside):
+    if not known_names & set(inside):
         raise ValueError(f"{folder} holds no sub-folder of a known name, and has none itself; {_layout()}")
     names = list(DUMPS) if only is None else [only]
     others = [] if only is not None else [Skipped(name, _reason(path)) for name, path in inside.items() if _odd(path)]

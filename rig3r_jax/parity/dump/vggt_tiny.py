@@ -37,10 +37,10 @@ def compare_folder(dump: Dump) -> Iterator[Comparison | Skipped]:
     A case is `<case>__images` of inputs.npz; config.json tells what the shapes of the weights do not.
     """
     inputs = dump.needed("inputs.npz")
-    told = _told(dump.json("config.json"))
+    fields = _fields(dump.json("config.json"))
     for file, dtype in _FILES.items():
         outputs = dump.arrays(file)
-        params, metadata = convert_tensors(dump.tensors(), dtype=dtype, **told)
+        params, metadata = convert_tensors(dump.tensors(), dtype=dtype, **fields)
         reason = {}
         if "initialised" in metadata:
             reason = {"pose_log_var_list": "the weights have no log-variance branch"}
@@ -57,18 +57,22 @@ def compare_folder(dump: Dump) -> Iterator[Comparison | Skipped]:
             yield from compare_arrays(dump, file, results, f"{case}__")
 
 
-def _told(config: Mapping) -> dict:
+def _fields(config: Mapping) -> dict:
     """Fields of the model that the weights do not tell.
 
     Raises:
         ValueError: names every setting that the model does not have.
     """
-    said = {**config, **{f"{part}.{key}": value for part in config for key, value in _items(config[part])}}
+    settings = {**config, **{f"{part}.{key}": value for part in config for key, value in _items(config[part])}}
     other = [
-        f"{key} = {said[key]!r} (ours: {value!r})" for key, value in _FIXED.items() if said.get(key, value) != value
+        f"{key} = {settings[key]!r} (ours: {value!r})"
+        for key, value in _FIXED.items()
+        if settings.get(key, value) != value
     ]
     levels = {
-        tuple(said[key]) for head, _ in _DENSE_HEADS.values() if (key := f"{head}.intermediate_layer_idx") in said
+        tuple(settings[key])
+        for head, _ in _DENSE_HEADS.values()
+        if (key := f"{head}.intermediate_layer_idx") in settings
     }
     if len(levels) > 1:
         other.append(f"intermediate_layer_idx = {sorted(levels)} (ours: the same for both heads)")
@@ -79,8 +83,8 @@ def _told(config: Mapping) -> dict:
         "camera_heads": "camera_head.num_heads",
         "iterations": "camera_head.num_iterations",
     }
-    told = {field: said[key] for field, key in names.items() if key in said}
-    return told | ({"levels": list(*levels)} if levels else {})
+    fields = {field: settings[key] for field, key in names.items() if key in settings}
+    return fields | ({"levels": list(*levels)} if levels else {})
 
 
 def _items(value):
