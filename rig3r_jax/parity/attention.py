@@ -1,10 +1,12 @@
 """Every attention of `models.attention` against softmax(q k^T / sqrt(d)) v in float64: outputs and gradients."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rig3r_jax.models.attention import IMPLEMENTATIONS, dense_attention
+from rig3r_jax.models.attention import IMPLEMENTATIONS, Attention, dense_attention
 from rig3r_jax.parity.compare import Comparison, Skipped, compare, report
 
 # Largest relative errors (outputs, gradients) from inputs that the type can hold. float32 products run at full
@@ -21,7 +23,7 @@ def attention_command() -> int:
     return int(any(isinstance(row, Comparison) and not row.passed for row in rows))
 
 
-def compare_attention(backend: str, shapes=SHAPES) -> list[Comparison | Skipped]:
+def compare_attention(backend: str, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[Comparison | Skipped]:
     """Rows for every implementation and type that `backend` ("cpu", "gpu") runs."""
     rows: list[Comparison | Skipped] = []
     for shape in shapes:
@@ -59,7 +61,7 @@ def _inputs(shape: tuple[int, ...], dtype: str) -> list[np.ndarray]:
     return [np.asarray(rng.normal(size=shape), jnp.dtype(dtype)) for _ in range(4)]
 
 
-def _run(attend, arrays: list[np.ndarray]) -> list[np.ndarray]:
+def _run(attend: Attention, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """Output and gradients with respect to q, k, v."""
 
     @jax.jit

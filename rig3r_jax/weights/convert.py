@@ -10,6 +10,7 @@ one for all tensors, or {PyTorch's name: type} of those that differ. Parameters 
 import importlib
 import json
 import re
+import types
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -191,7 +192,7 @@ def load_metadata(path: str | Path) -> dict[str, str]:
     return metadata
 
 
-def _module(kind: str):
+def _module(kind: str) -> types.ModuleType:
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is not known; weights are converted from {', '.join(KINDS)}")
     return importlib.import_module(f"rig3r_jax.weights.{KINDS[kind]}")

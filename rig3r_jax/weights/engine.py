@@ -8,7 +8,7 @@ import dataclasses
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ def squeezed(leading_ones: int) -> Layout:
     """A tensor that PyTorch stores with `leading_ones` leading axes of size 1."""
     ones = (1,) * leading_ones
 
-    def to_flax(tensor):
+    def to_flax(tensor: np.ndarray) -> np.ndarray:
         return tensor.reshape(tensor.shape[leading_ones:]) if tensor.shape[:leading_ones] == ones else tensor
 
     return Layout(f"squeezed{leading_ones}", to_flax, lambda leaf: leaf.reshape(*ones, *leaf.shape))
@@ -104,7 +104,7 @@ def conv(
     return _weighted(source, target, "kernel", layout, index, bias)
 
 
-def _weighted(source, target, leaf, layout, index, bias):
+def _weighted(source: str, target: str, leaf: str, layout: Layout, index: int | None, bias: bool) -> list[Entry]:
     entries = [Entry(f"{source}.weight", f"{target}/{leaf}", layout, index)]
     return entries + ([Entry(f"{source}.bias", f"{target}/bias", SAME, index)] if bias else [])
 
@@ -222,7 +222,7 @@ def typed(params: Mapping, dtype: DTypeLike) -> dict:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype), params)
 
 
-def _check_table(table):
+def _check_table(table: Table) -> None:
     """A source has one place and a place has one source; what is kept is not left out."""
     sources = Counter(entry.source for entry in table.entries)
     places = Counter((entry.target, entry.index) for entry in table.entries)
@@ -232,7 +232,7 @@ def _check_table(table):
     assert not both, f"the table keeps and ignores {both}"
 
 
-def _check(tensors, table, expected) -> None:
+def _check(tensors: Mapping[str, np.ndarray], table: Table, expected: Mapping) -> None:
     """Raises when anything does not fit."""
     sources = {entry.source for entry in table.entries}
     by_target = defaultdict(list)
@@ -254,7 +254,9 @@ def _check(tensors, table, expected) -> None:
     _raise(problems)
 
 
-def _shape_problems(tensors, target, entries, leaf):
+def _shape_problems(
+    tensors: Mapping[str, np.ndarray], target: str, entries: list[Entry], leaf: jax.ShapeDtypeStruct
+) -> Iterator[str]:
     """One line for every tensor that is not what its place wants."""
     floating = jnp.issubdtype(leaf.dtype, jnp.floating)
     for entry in entries:
@@ -265,19 +267,19 @@ def _shape_problems(tensors, target, entries, leaf):
             yield f"{entry.source}: is number {entry.index} of {target}, which has shape {tuple(leaf.shape)}"
             continue
         shape = tuple(leaf.shape if entry.index is None else leaf.shape[1:])
-        want = _torch_shape(entry.layout, shape)
-        if tuple(tensor.shape) != want:
-            yield f"{entry.source}: has shape {tuple(tensor.shape)}, {target} wants {want}"
+        expected = _torch_shape(entry.layout, shape)
+        if tuple(tensor.shape) != expected:
+            yield f"{entry.source}: has shape {tuple(tensor.shape)}, {target} wants {expected}"
         elif floating and not jnp.issubdtype(tensor.dtype, jnp.floating):
             yield f"{entry.source}: holds {tensor.dtype}, {target} wants floating-point numbers"
 
 
-def _torch_shape(layout, shape):
+def _torch_shape(layout: Layout, shape: tuple[int, ...]) -> tuple[int, ...]:
     """What the layout makes of a leaf's shape, by an array without memory."""
     return tuple(layout.to_torch(np.broadcast_to(np.float32(0), shape)).shape)
 
 
-def _raise(problems):
+def _raise(problems: Mapping[str, list[str]]) -> None:
     problems = {title: sorted(lines) for title, lines in problems.items() if lines}
     if not problems:
         return

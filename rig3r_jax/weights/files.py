@@ -94,7 +94,7 @@ def write_tensors(
             file.write(array.view(np.uint8).data)
 
 
-def _existing(path) -> Path:
+def _existing(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix not in (".safetensors", ".pth", ".pt"):
         raise ValueError(f"{path}: weights come as .safetensors, .pth or .pt; give such a file")
@@ -103,7 +103,7 @@ def _existing(path) -> Path:
     return path
 
 
-def _opened(path):
+def _opened(path: Path) -> safetensors.safe_open:
     """The library's reader: it checks lengths, types and offsets of the header."""
     try:
         return safetensors.safe_open(path, framework="numpy")
@@ -111,7 +111,7 @@ def _opened(path):
         raise ValueError(f"{path}: is no whole .safetensors file ({error}); fetch or write it again") from error
 
 
-def _header(path) -> tuple[dict[str, dict], int]:
+def _header(path: Path) -> tuple[dict[str, dict], int]:
     """Header without metadata, and where the data start."""
     with _opened(path), open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")

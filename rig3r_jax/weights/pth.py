@@ -220,7 +220,7 @@ class _Archive:
         return array
 
 
-def _state_dict(path, content) -> dict[str, _Tensor]:
+def _state_dict(path: Path, content: object) -> dict[str, _Tensor]:
     """The one dictionary of tensors that is meant."""
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds no dictionary of tensors; save model.state_dict()")
@@ -244,5 +244,5 @@ def _state_dict(path, content) -> dict[str, _Tensor]:
     return tensors
 
 
-def _has_tensors(content) -> bool:
+def _has_tensors(content: object) -> bool:
     return isinstance(content, dict) and any(isinstance(value, _Tensor) for value in content.values())

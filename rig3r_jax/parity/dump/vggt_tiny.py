@@ -1,7 +1,7 @@
 """VGGT against `models.vggt`: every output, and what lies between, of every case."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +87,7 @@ def _fields(config: Mapping) -> dict:
     return fields | ({"levels": list(*levels)} if levels else {})
 
 
-def _items(value):
+def _items(value: object) -> Iterable[tuple[str, object]]:
     return value.items() if isinstance(value, Mapping) else ()
 
 
@@ -172,7 +172,7 @@ def _dense_arrays(head: DPTHead, params: Mapping, levels: list, rows: int, colum
     return {name: channels_first(x) for name, x in maps.items()}
 
 
-def _flat(tokens):
+def _flat(tokens: jax.Array) -> jax.Array:
     """(b v n d) as (b*v n d)."""
     return tokens.reshape(-1, *tokens.shape[2:])
 
