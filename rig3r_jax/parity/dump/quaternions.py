@@ -11,7 +11,7 @@ SIGNS = "q and -q are one rotation"
 from_quat, to_quat = jax.jit(so3.from_quat_xyzw), jax.jit(so3.to_quat_xyzw)
 
 
-def same_sign(ours: Float[Array, "*b 4"], theirs: Float[np.ndarray, "*b 4"]) -> Float[np.ndarray, "*b 4"]:
+def same_sign(ours: Float[Array | np.ndarray, "*b 4"], theirs: Float[np.ndarray, "*b 4"]) -> Float[np.ndarray, "*b 4"]:
     """q or -q, whichever is nearer to theirs, row by row."""
     ours = np.asarray(ours)
     return np.where(np.sum(ours * theirs, axis=-1, keepdims=True) < 0, -ours, ours)
