@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import optimize, special
 
-LIKELIHOODS = ("gaussian", "laplace", "student_t")
+from rig3r_jax.losses.pose_nll import LIKELIHOODS
 
 
 @dataclasses.dataclass(frozen=True)
