@@ -14,7 +14,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.sparse.linalg import splu
@@ -254,7 +254,9 @@ def _residual_and_jacobians(
 
 
 @jax.jit
-def _linearised(world_from_camera, measured, pairs):
+def _linearised(
+    world_from_camera: Float[Array, "n 4 4"], measured: Float[Array, "e 4 4"], pairs: Int[Array, "e 2"]
+) -> tuple[Array, Array, Array]:
     first, second = world_from_camera[pairs[:, 0]], world_from_camera[pairs[:, 1]]
     estimated = se3.compose(se3.inverse(first), second)
     residual = se3.log(se3.compose(se3.inverse(measured), estimated))
@@ -272,7 +274,7 @@ def _moved(world_from_camera: np.ndarray, step: np.ndarray) -> np.ndarray:
 
 
 @jax.jit
-def _stepped(world_from_camera, step):
+def _stepped(world_from_camera: Float[Array, "n 4 4"], step: Float[Array, "n 6"]) -> Float[Array, "n 4 4"]:
     return se3.compose(world_from_camera, se3.exp(step))
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +14,8 @@ from rig3r_jax.viz.svg import escape, format_number, log_ticks, nice_ticks, path
 MAX_SERIES = 6  # as many colours as the page defines
 _MAX_POINTS = 500  # drawn per line; more cannot be told apart
 _SMOOTH_FROM = 60  # lines with fewer points are drawn as they are
+
+Line = dict[str, typing.Any]  # a series as it is drawn: name, x, y, bold, last
 
 
 @typing.no_type_check
@@ -101,8 +103,8 @@ def dot_plot(
         y = 6 + step * (index + 0.5)
         finite = {name: values[name] for name in names if name in values and math.isfinite(values[name])}
         kind = " baseline" if control else ""
-        shown = escape(label if len(label) <= 44 else label[:43] + "…")
-        parts.append(tag("text", shown, class_="row" + kind, x=left - 12, y=y + 4, text_anchor="end"))
+        text = escape(label if len(label) <= 44 else label[:43] + "…")
+        parts.append(tag("text", text, class_="row" + kind, x=left - 12, y=y + 4, text_anchor="end"))
         parts.append(tag("line", class_="rail", x1=left, x2=right, y1=y, y2=y))
         if len(finite) > 1:
             ends = to_x(min(finite.values())), to_x(max(finite.values()))
@@ -142,7 +144,7 @@ def smooth(values: Float[np.ndarray, "n"], window: int) -> Float[np.ndarray, "n"
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _prepare(series, log_y):
+def _prepare(series: Series, log_y: bool) -> Line:
     """Cleaned line: gaps as NaN, thinned, with its running mean and the value for the legend."""
     x, y = np.asarray(series.x, np.float64), np.asarray(series.y, np.float64)
     y = np.where(np.isfinite(y) & ((y > 0) | (not log_y)), y, np.nan)
@@ -162,7 +164,7 @@ def _prepare(series, log_y):
     return {"name": series.name, "x": x[keep], "y": y[keep], "bold": None if bold is None else bold[keep], "last": last}
 
 
-def _padded(low, high, log):
+def _padded(low: float, high: float, log: bool) -> tuple[float, float]:
     """The range of an axis, never of zero width."""
     low, high = float(low), float(high)
     if log:
@@ -173,12 +175,12 @@ def _padded(low, high, log):
     return low, high
 
 
-def _from_zero(low, high):
+def _from_zero(low: float, high: float) -> tuple[float, float]:
     """The range, down to zero where that costs little room."""
     return (0.0, high) if 0 < low < 0.4 * high else (low, high)
 
 
-def _axis(low, high, start, end, log):
+def _axis(low: float, high: float, start: float, end: float, log: bool) -> Callable[[float], float]:
     """Function from a value to its position."""
     scale = math.log if log else float
     low, high = scale(low), scale(high)
@@ -186,7 +188,16 @@ def _axis(low, high, start, end, log):
     return lambda value: start + (scale(value) - low) * slope if math.isfinite(value) else math.nan
 
 
-def _grid(box, to_x, to_y, x_range, y_range, log_y, x_label, y_label):
+def _grid(
+    box: tuple[float, float, float, float],
+    to_x: Callable[[float], float],
+    to_y: Callable[[float], float],
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+    log_y: bool,
+    x_label: str,
+    y_label: str,
+) -> str:
     """Grid lines, ticks and names of the axes."""
     left, top, right, bottom = box
     parts = []
@@ -203,7 +214,7 @@ def _grid(box, to_x, to_y, x_range, y_range, log_y, x_label, y_label):
     return "".join(parts)
 
 
-def _draw_line(index, line, to_x, to_y):
+def _draw_line(index: int, line: Line, to_x: Callable[[float], float], to_y: Callable[[float], float]) -> str:
     """Thin line as logged and bold running mean, or one bold line; single points become dots."""
     points = [(to_x(x), to_y(y)) for x, y in zip(line["x"], line["y"], strict=True)]
     if np.isfinite(line["y"]).sum() == 1:
@@ -216,6 +227,6 @@ def _draw_line(index, line, to_x, to_y):
     return raw + tag("path", class_=f"line s{index}", d=path_data(bold))
 
 
-def _rounded(values):
+def _rounded(values: Float[np.ndarray, "n"]) -> list[float | None]:
     """Seven significant digits, None for NaN: what JSON can hold and a reader can use."""
     return [None if math.isnan(value) else float(f"{value:.7g}") for value in values]
