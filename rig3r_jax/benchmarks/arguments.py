@@ -5,6 +5,8 @@ import dataclasses
 import os
 from collections.abc import Callable
 
+from rig3r_jax.data.sources import SOURCES
+
 RESULTS = "benchmarks/results"
 
 
@@ -75,8 +77,6 @@ def _attention(parser: argparse.ArgumentParser) -> None:
 
 
 def _data(parser: argparse.ArgumentParser) -> None:
-    from rig3r_jax.data.sources import SOURCES
-
     sources, path = ", ".join(SOURCES), os.path.expanduser
     parser.add_argument("--source", default="", help=f"one of {sources}; by default procedural, or the config's")
     parser.add_argument("--root", type=path, default="", help="folder of the raw data")

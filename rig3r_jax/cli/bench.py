@@ -7,12 +7,11 @@ import os
 
 from rig3r_jax.benchmarks.arguments import KINDS, Kind
 from rig3r_jax.cli.command import Command
+from rig3r_jax.training.flags import read_config
 
 
 def _bench(kind: Kind, options: argparse.Namespace) -> int:
     if options.flags:
-        from rig3r_jax.training.flags import read_config
-
         read_config(options.flags)  # what is wrong with it is told before anything heavy is imported
     from rig3r_jax.training import xla
 

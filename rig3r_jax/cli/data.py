@@ -3,11 +3,12 @@
 import argparse
 
 from rig3r_jax.cli.command import Command, path_text
+from rig3r_jax.data.source import options_from_words
+from rig3r_jax.data.sources import SOURCES, make_source, source_class
+from rig3r_jax.training.flags import read_config
 
 
 def _build_data_arguments(parser: argparse.ArgumentParser) -> None:
-    from rig3r_jax.data.sources import SOURCES
-
     parser.add_argument("source", metavar="SOURCE", nargs="?", help=f"one of {', '.join(SOURCES)}; none with --config")
     parser.add_argument("settings", metavar="KEY=VALUE", nargs="*", help="options of the source, such as window=16")
     parser.add_argument("--root", type=path_text, default="", help="folder of the raw data")
@@ -16,8 +17,6 @@ def _build_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _build_data(options: argparse.Namespace) -> int:
     if options.flags:
-        from rig3r_jax.training.flags import read_config
-
         config = read_config(options.flags)
         if options.source:
             raise ValueError(f"SOURCE is {options.source!r} beside --config; give one of the two")
@@ -26,13 +25,24 @@ def _build_data(options: argparse.Namespace) -> int:
         print(build_ahead(config))
         return 0
     if not options.source:
-        raise ValueError("SOURCE is missing: a source (see --help), or --config of a run")
+        raise ValueError(f"SOURCE is missing: one of {', '.join(SOURCES)}; or --config of a run")
     if not options.out:
         raise ValueError("--out is missing: the folder of the records to make")
+    _check_source(options)
     from rig3r_jax.data.build import build_data
 
     print(build_data(options.source, options.root, options.out, options.settings))
     return 0
+
+
+def _check_source(options: argparse.Namespace) -> None:
+    """ValueError for a source that is none or an option that it cannot have, before anything heavy is imported."""
+    kind = source_class(options.source)
+    try:
+        settings = options_from_words(kind, options.settings)
+    except ValueError as error:
+        raise ValueError(f"source {options.source!r}: {error}") from None
+    make_source(options.source, options.root, settings)
 
 
 COMMANDS = {

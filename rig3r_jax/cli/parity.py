@@ -3,6 +3,7 @@
 import argparse
 
 from rig3r_jax.cli.command import Command, no_arguments, path
+from rig3r_jax.training.flags import read_config
 
 PRECISIONS = ("float64", "float32", "tf32", "bfloat16")
 
@@ -27,8 +28,6 @@ def _twin_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _twin(options: argparse.Namespace) -> int:
-    from rig3r_jax.training.flags import read_config
-
     config = read_config(options.flags)
     from rig3r_jax.parity.twin import twin_command
 

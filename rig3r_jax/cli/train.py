@@ -5,6 +5,8 @@ import logging
 
 from rig3r_jax.cli.command import Command, add_processes, path
 from rig3r_jax.cli.errors import run_guarded
+from rig3r_jax.training.config import load_config
+from rig3r_jax.training.flags import read_config
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,8 +16,6 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace) -> int:
     """Runs one config to its report: 0; 1 after divergence; 75 interrupted, 76 stalled: to be started again."""
-    from rig3r_jax.training.flags import read_config
-
     config = read_config(options.flags)
     workdir = options.workdir or path(f"runs/{config.name}")
     from absl import flags
@@ -35,7 +35,8 @@ def _train(options: argparse.Namespace) -> int:
         with loop.user_errors():
             kind = kind_of(config)
             xla.use_flags()
-            processes.join(_processes(options), patience=config.train.watchdog_seconds * COMPILING)
+            joined = processes.Processes(options.coordinator, options.num_processes, options.process_id)
+            processes.join(joined, patience=config.train.watchdog_seconds * COMPILING)
         logging.getLogger("rig3r_jax").setLevel("INFO" if processes.is_first() else "WARNING")
         with loop.prepare(config, workdir, kind) as prepared:
             return loop.run(prepared)
@@ -50,8 +51,6 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from rig3r_jax.training.config import load_config
-
     config = load_config(options.workdir / "config.json")
     from rig3r_jax.cli.tasks import kind_of
     from rig3r_jax.training import processes, xla
@@ -59,18 +58,12 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     def work() -> int:
         xla.use_flags()
-        processes.join(_processes(options))
+        processes.join(processes.Processes(options.coordinator, options.num_processes, options.process_id))
         xla.use_compilation_cache(options.workdir)
         evaluate_workdir(options.workdir, kind_of(config))
         return 0
 
     return processes.run_to_end(lambda: run_guarded(options.program, work))
-
-
-def _processes(options: argparse.Namespace):
-    from rig3r_jax.training.processes import Processes
-
-    return Processes(options.coordinator, options.num_processes, options.process_id)
 
 
 def _calibrate_study_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,8 +75,6 @@ def _calibrate_study_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _calibrate_study(options: argparse.Namespace) -> int:
-    from rig3r_jax.training.flags import read_config
-
     flags = options.flags if options.config else ["--config=calibrate_study", *options.flags]
     config = read_config(flags)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

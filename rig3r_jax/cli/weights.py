@@ -3,6 +3,7 @@
 import argparse
 
 from rig3r_jax.cli.command import Command, path
+from rig3r_jax.training.config import load_config
 
 KINDS = ("dust3r", "dinov2", "vggt", "open-rig3r")
 
@@ -27,8 +28,6 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from rig3r_jax.training.config import load_config
-
     if load_config(options.workdir / "config.json").task == "uncertainty":
         from rig3r_jax.uncertainty.export import save_head as save
     else:

@@ -15,7 +15,7 @@ from rig3r_jax.cli.program import COMMANDS, parse
 from rig3r_jax.training.flags import config_names
 from tests.conftest import REPO
 
-HEAVY = {"jax", "flax", "tensorflow", "orbax", "grain", "tensorflow_datasets", "torch", "matplotlib", "scipy", "cv2"}
+HEAVY = {"jax", "flax", "tensorflow", "orbax", "grain", "tensorflow_datasets", "torch", "matplotlib", "cv2"}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,13 @@ WRONG = [
     (["trian"], "'trian' is no command; did you mean train?"),
     (["bench", "trian"], "did you mean bench train?"),
     (["parity", "nothing"], "'parity nothing' is no command"),
+    (["build-data", "procedural", "--out", "x", "--frob"], "--frob is no option"),
+    (["build-data", "procedurl", "--out", "x"], "did you mean 'procedural'?"),
+    (["build-data", "procedural", "--out", "x", "step=3"], "did you mean steps?"),
+    (["build-data", "procedural"], "--out is missing"),
+    (["build-data"], "SOURCE is missing: one of procedural, "),
+    (["build-data", "procedural", "--config=demo"], "give one of the two"),
+    (["bench", "data", "--frob"], "--frob is no option"),
     (["evaluate", "x", "seed=1"], "seed=1"),
     (["evaluate"], "WORKDIR"),
     (["evaluate", "/nowhere"], "no workdir of a run"),
