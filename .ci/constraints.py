@@ -58,7 +58,9 @@ def lines(name: str, versions: dict[tuple[int, int], str]) -> list[str]:
 def main(arguments: list[str]) -> None:
     resolved = dict(resolve(*argument.split("=")) for argument in arguments)
     names = sorted(set().union(*resolved.values()))
-    table = {name: {python: found[name] for python, found in resolved.items() if name in found} for name in names}
+    table = {
+        name: {python: versions[name] for python, versions in resolved.items() if name in versions} for name in names
+    }
     table["tensorflow"] = table["tensorflow-cpu"]  # the same release for platforms without the smaller build
     body = [line for name in sorted(table) for line in lines(name, table[name])]
     pythons = ", ".join("{}.{}".format(*python) for python in sorted(resolved))

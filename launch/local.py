@@ -59,9 +59,9 @@ def main(arguments: Sequence[str]) -> int:
     ranks: list[Rank] = []
     with forwarding(ranks):
         for number, environment in enumerate(environments):
-            told = [f"--coordinator={coordinator}", f"--num-processes={options.processes}", f"--process-id={number}"]
+            place = [f"--coordinator={coordinator}", f"--num-processes={options.processes}", f"--process-id={number}"]
             try:
-                ranks.append(start(number, [*options.command, *told], environment))
+                ranks.append(start(number, [*options.command, *place], environment))
             except OSError as error:
                 print(f"local.py: {options.command[0]}: {error.strerror}", file=sys.stderr)
                 end(ranks)

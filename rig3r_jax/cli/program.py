@@ -72,8 +72,8 @@ def parse(command: Command, arguments: Sequence[str], program: str) -> argparse.
     for word in rest:
         (options.flags if command.config and re.match(CONFIG_FLAG, word) else unknown).append(word)
     if unknown:
-        known = [option for action in parser._actions for option in action.option_strings]
-        raise ValueError("\n".join(_unknown(word, known, program) for word in unknown))
+        names = [name for action in parser._actions for name in action.option_strings]
+        raise ValueError("\n".join(_unknown(word, names, program) for word in unknown))
     if command.config and options.config:
         options.flags.insert(0, f"--config={options.config}")
     return options
@@ -106,11 +106,11 @@ def _normal_words(arguments: Sequence[str]) -> Iterator[str]:
             yield word
 
 
-def _unknown(word: str, known: Sequence[str], program: str) -> str:
+def _unknown(word: str, names: Sequence[str], program: str) -> str:
     """What a word is that a command does not take, with the nearest that it takes."""
     if not word.startswith("-"):
         return f"{word!r} is no argument that it takes; see {program} --help"
-    near = difflib.get_close_matches(word.split("=")[0], known, n=1)
+    near = difflib.get_close_matches(word.split("=")[0], names, n=1)
     return f"{word} is no option of it; " + (f"did you mean {near[0]}?" if near else f"see {program} --help")
 
 

@@ -131,7 +131,7 @@ def _check_shapes(folder: Path, step: int, saved: PyTree, expected: PyTree) -> N
 
 
 def _none_in(folder: Path) -> str:
-    return f"{folder} holds no checkpoint; train first: python main.py --config=... --workdir=..."
+    return f"{folder} holds no checkpoint; train first: rig3r train --config=... --workdir=..."
 
 
 @contextlib.contextmanager

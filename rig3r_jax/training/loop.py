@@ -158,7 +158,7 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
             last = step == config.steps or stopping or ended
             diverged = meter.bad_steps >= config.max_bad_steps
             if step % config.log_every == 0 or last or diverged:
-                display.tell(step, meter.write(step, batches.scalars()), last=last or diverged)
+                display.show(step, meter.write(step, batches.scalars()), last=last or diverged)
             if step % config.checkpoint_every == 0 or last or diverged:
                 prepared.checkpoints.save(step, state, position.to_json())
             if diverged:

@@ -17,7 +17,7 @@ class ProgressDisplay:
 
     def __init__(self, first: int, steps: int, *, silent: bool):
         self._steps, self._lines = steps, not sys.stderr.isatty()
-        self._told = -math.inf  # when the last line was written
+        self._line_at = -math.inf  # when the last line was written
         self._bar = tqdm(total=steps, initial=first, unit="step", disable=silent or self._lines)
 
     def __enter__(self) -> "ProgressDisplay":
@@ -30,9 +30,9 @@ class ProgressDisplay:
         """One step more."""
         self._bar.update()
 
-    def tell(self, step: int, text: str, *, last: bool) -> None:
+    def show(self, step: int, text: str, *, last: bool) -> None:
         """What the metrics say up to `step`; the `last` text is always shown."""
         self._bar.set_postfix_str(text)
-        if self._lines and (last or time.monotonic() - self._told >= SECONDS_BETWEEN_LINES):
-            self._told = time.monotonic()
+        if self._lines and (last or time.monotonic() - self._line_at >= SECONDS_BETWEEN_LINES):
+            self._line_at = time.monotonic()
             logger.info("step %d of %d: %s", step, self._steps, text)

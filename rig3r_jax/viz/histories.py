@@ -91,8 +91,11 @@ def _events(folder: Path) -> Iterator[tuple[float, str, float]]:
         folders = [folder]
     if len(folders) != 1:
         names = ", ".join(str(path.relative_to(folder)) for path in folders)
-        found = f"event files in several sub-folders ({names}); name one of them" if folders else f"neither; {_REMEDY}"
-        raise ValueError(f"{folder} has no metrics.jsonl but {found}" if folders else f"{folder} has {found}")
+        if not folders:
+            raise ValueError(f"{folder} has neither; {_REMEDY}")
+        raise ValueError(
+            f"{folder} has no metrics.jsonl but event files in several sub-folders ({names}); name one of them"
+        )
     for path in paths:
         if path.parent == folders[0]:
             yield from read_scalars(path)

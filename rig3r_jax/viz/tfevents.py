@@ -44,8 +44,8 @@ def _scalars(event: bytes) -> Iterator[tuple[int, str, float]]:
             tag = fields.get(1, b"").decode()
             if 2 in fields:
                 yield step, tag, struct.unpack("<f", fields[2])[0]
-            elif 8 in fields and (found := _tensor_scalar(fields[8])) is not None:
-                yield step, tag, found
+            elif 8 in fields and (scalar := _tensor_scalar(fields[8])) is not None:
+                yield step, tag, scalar
 
 
 def _tensor_scalar(tensor: bytes) -> float | None:
