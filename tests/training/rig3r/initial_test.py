@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rig3r_jax.cli.errors import EXTRAS
 from rig3r_jax.configs import demo as demo_config
 from rig3r_jax.training.checkpoint import Checkpoints, restore_params
 from rig3r_jax.training.config import save_config
 from rig3r_jax.training.rig3r.initial import export_run, init_problems, initialise, save_run
 from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import shardings_of
-from rig3r_jax.training.task import TRAIN_EXTRA
 from rig3r_jax.weights.convert import load_metadata, load_params, save_params
 from rig3r_jax.weights.engine import flatten
 from rig3r_jax.weights.files import read_tensors, write_tensors
@@ -175,7 +175,7 @@ print(save_run(sys.argv[1], sys.argv[2]))
 def test_parameters_want_no_package_of_training_and_no_records(repo, tmp_path, workdir):
     folder, trained = workdir
     assert not (folder / "records").exists()
-    arguments = [str(folder), str(tmp_path / "run.safetensors"), ",".join(TRAIN_EXTRA) + ",array_record"]
+    arguments = [str(folder), str(tmp_path / "run.safetensors"), ",".join((*EXTRAS["train"], "tensorflow"))]
     done = subprocess.run(
         [sys.executable, "-c", _WITHOUT_TRAINING, *arguments], cwd=repo, capture_output=True, text=True, timeout=300
     )
