@@ -87,7 +87,8 @@ def prepare(config: ConfigDict, workdir: Path, kind: TaskKind) -> Iterator[Prepa
             stack.callback(checkpoints.close)
             if checkpoints.latest_step is None:
                 state, position = task.init(), Position(config.seed, 0)
-                logger.info("parameters:\n%s", parameter_table(state.params))
+                if is_first():
+                    logger.info("parameters:\n%s", parameter_table(state.params))
             else:
                 state, saved = checkpoints.restore(task.abstract_state)
                 position = Position(**saved)
