@@ -13,6 +13,7 @@ from rig3r_jax.cli.errors import EXTRAS
 from rig3r_jax.configs import demo as demo_config
 from rig3r_jax.training.checkpoint import Checkpoints, restore_params
 from rig3r_jax.training.config import save_config
+from rig3r_jax.training.rig3r import setup
 from rig3r_jax.training.rig3r.initial import export_run, init_problems, initialise, save_run
 from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import shardings_of
@@ -162,6 +163,7 @@ import sys
 
 sys.modules.update(dict.fromkeys(sys.argv[3].split(",")))  # as if they were not installed
 import jax
+from rig3r_jax.training.rig3r import setup
 from rig3r_jax.training.rig3r.initial import save_run
 from rig3r_jax.training.rig3r.params import read_params
 import rig3r_jax.uncertainty.export
@@ -191,6 +193,18 @@ def test_parameters_fit_the_mesh_of_an_evaluation(workdir, run):
     assert step == 7 and shardings_of(params) == shardings_of(run.abstract_params)
     jax.tree.map(np.testing.assert_array_equal, params, trained.ema)
     jax.tree.map(np.testing.assert_array_equal, params, jax.tree.map(lambda leaf: leaf + 1, run.init_params()))
+
+
+def test_who_predicts_makes_no_optimizer(workdir, run, monkeypatch):
+    folder, _ = workdir
+    monkeypatch.setattr(setup, "build_optimizer", lambda config: pytest.fail("an optimizer is made"))
+    placed = setup.PlacedModel(run.config)
+    params, _ = restore_params(folder, placed.abstract_params)
+    views = setup.abstract_batch(run.config, 1).views
+    predictions = placed.predict.lower(params, views).out_info
+    assert predictions.pose_center.shape == (1, 2, 3)
+    with pytest.raises(pytest.fail.Exception, match="an optimizer is made"):
+        _ = placed.abstract_state
 
 
 def test_no_workdir_is_told(tmp_path):
