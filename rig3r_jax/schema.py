@@ -46,6 +46,26 @@ class Views:
     image_mask: Bool[Array, "b v h w"]  # false on padding
     metadata: RigMetadata
 
+    @classmethod
+    def of_images(cls, images: Float[np.ndarray, "b v h w 3"] | UInt8[np.ndarray, "b v h w 3"]) -> "Views":
+        """Images that fill the model's input and of whose rig nothing is known; the first of a sample is the reference.
+
+        Fill `metadata` with what is known: a field counts where its `has_` mask is true.
+        """
+        samples, views = images.shape[:2]
+        each, absent = (samples, views), np.zeros((samples, views), bool)
+        metadata = RigMetadata(
+            frame_index=np.tile(np.arange(views, dtype=np.int32), (samples, 1)),
+            camera_id=np.zeros(each, np.int32),
+            time=np.zeros(each, np.float32),
+            rig_from_camera=np.tile(np.eye(4, dtype=np.float32), (*each, 1, 1)),
+            intrinsics=np.tile(np.eye(3, dtype=np.float32), (*each, 1, 1)),
+            has_camera_id=absent,
+            has_time=absent,
+            has_rig=absent,
+        )
+        return cls(images, np.ones(images.shape[:4], bool), metadata)
+
 
 @typing.no_type_check
 @struct.dataclass

@@ -3,7 +3,7 @@
 Command:   python main.py --config=configs/demo.py   (`make demo` sets everything up first)
 Hardware:  2 CPU cores
 Time:      about 2 minutes for the data (once), 5 for training, 20 seconds for evaluation and report
-Expected:  results table in README.md
+Expected:  the table in README.md
 """
 
 from ml_collections import ConfigDict
