@@ -1,4 +1,4 @@
-"""`rig3r COMMAND ...`: the table of commands, and the road of every command line."""
+"""`rig3r COMMAND ...`: the table of commands, and how a command line is run."""
 
 import argparse
 import difflib

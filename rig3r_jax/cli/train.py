@@ -87,7 +87,7 @@ def _calibrate_study(options: argparse.Namespace) -> int:
 
 COMMANDS = {
     "train": Command(
-        "train a config, evaluate it and write its report; goes on where a workdir stopped",
+        "train a config, evaluate it and write its report; a workdir that was stopped is resumed",
         _train_arguments,
         _train,
         config="what to train: --config=demo",

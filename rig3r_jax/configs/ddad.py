@@ -5,7 +5,7 @@ Command:   python main.py --config=configs/ddad.py --config.data.root=FOLDER
 Hardware:  2 CPU cores
 Time:      about 3 minutes, most of it decoding photographs of 1936x1216
 Expected:  on a sample of a few time steps the errors fall far below their start: the network learns these images by
-           heart. It proves the road from files to report on real calibration, LiDAR and photographs, nothing more.
+           heart. It shows that everything from files to report works on real calibration, LiDAR and photographs.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.title = "A small Rig3R on real rig data (DGP format)"
     config.notes = (
         "Overfitting on purpose: the network is evaluated on the very scenes that it was trained on. "
-        "The page proves that real calibration, LiDAR and photographs pass through the whole road; "
+        "The page shows that everything from files to report works on real calibration, LiDAR and photographs; "
         "it says nothing about new places.",
     )
     config.data.root = ""  # the folder of the data set
