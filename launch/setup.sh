@@ -82,8 +82,8 @@ fi
 
 case $extras in
     torch) size="200 MB where the CPU build is at hand, else several GB" ;;
-    *train-tf*) size="about 620 MB (2.5 GB on disk)" ;;
-    *) size="about 340 MB (1.3 GB on disk)" ;;
+    *train-tf*) size="about 670 MB (2.5 GB on disk)" ;;
+    *) size="about 330 MB (1.3 GB on disk)" ;;
 esac
 say "Installing rig3r_jax[$extras] in .venv with Python $(version .venv/bin/python): downloads $size, takes some minutes."
 [ -t 1 ] && quiet= || quiet=--quiet

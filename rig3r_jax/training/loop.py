@@ -16,7 +16,7 @@ from rig3r_jax.losses.mean import Mean
 from rig3r_jax.training.checkpoint import Checkpoints, only_writer
 from rig3r_jax.training.config import config_differences, save_config
 from rig3r_jax.training.host import keep_freed_memory, share_interpreter_quickly
-from rig3r_jax.training.metrics import MetricsWriter, SilentWriter, merge_window, parameter_table
+from rig3r_jax.training.metrics import MetricsWriter, merge_window, parameter_table
 from rig3r_jax.training.peak import peak_flops
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.processes import ReportedElsewhere, is_first, on_first
@@ -113,7 +113,7 @@ def run(prepared: Prepared) -> int:
     with contextlib.ExitStack() as stack:
         label = f"process {jax.process_index()} of {jax.process_count()}"
         watchdog = stack.enter_context(Watchdog(config.train.watchdog_seconds, label))
-        writer = MetricsWriter(prepared.workdir, resume_step=step) if is_first() else SilentWriter()
+        writer = MetricsWriter(prepared.workdir, resume_step=step, silent=not is_first())
         stack.callback(writer.close)
         code = train(prepared, writer, watchdog)
         if code == EXIT_DONE and config.evaluation.enabled:

@@ -61,42 +61,34 @@ def open_event_file(folder: Path) -> ScalarWriter:
 class MetricsWriter:
     """Writes one row of scalars per logged step to an event file and metrics.jsonl."""
 
-    def __init__(self, workdir: Path, *, resume_step: int = 0):
-        """Rows of metrics.jsonl beyond `resume_step` are dropped: the resumed run writes them again."""
-        path = Path(workdir) / "metrics.jsonl"
-        kept = [row for row in read_metrics(path) if row["step"] <= resume_step] if path.exists() else []
-        write_atomically(path, "".join(map(json_line, kept)).encode())
-        self._events, self._rows = open_event_file(workdir), path.open("a", buffering=1)
+    def __init__(self, workdir: Path, *, resume_step: int = 0, silent: bool = False):
+        """Rows of metrics.jsonl beyond `resume_step` are dropped: the resumed run writes them again.
+
+        A `silent` one, of a process that writes no files, opens and imports nothing.
+        """
+        self._silent = silent
+        if not silent:
+            path = Path(workdir) / "metrics.jsonl"
+            kept = [row for row in read_metrics(path) if row["step"] <= resume_step] if path.exists() else []
+            write_atomically(path, "".join(map(json_line, kept)).encode())
+            self._events, self._rows = open_event_file(workdir), path.open("a", buffering=1)
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
         """One row; a value that is not finite is written as null to metrics.jsonl."""
-        self._events.write_scalars(step, scalars)
-        self._rows.write(json_line({"step": step, **scalars}))
+        if not self._silent:
+            self._events.write_scalars(step, scalars)
+            self._rows.write(json_line({"step": step, **scalars}))
 
     def flush(self) -> None:
         """Everything written so far is on disk."""
-        self._events.flush()
+        if not self._silent:
+            self._events.flush()
 
     def close(self) -> None:
         self.flush()
-        self._events.close()
-        self._rows.close()
-
-
-class SilentWriter(MetricsWriter):
-    """The same for a process that writes no files: it opens and imports nothing."""
-
-    def __init__(self):
-        """Without a workdir."""
-
-    def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Nothing."""
-
-    def flush(self) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
+        if not self._silent:
+            self._events.close()
+            self._rows.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, typing.Any]]:
