@@ -1,9 +1,6 @@
 """Training on a real scheduler: two processes, put back in the queue twice, end where one process ends."""
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +8,7 @@ import numpy as np
 import pytest
 
 from rig3r_jax.training.metrics import read_metrics
+from tests import runs
 from tests.launch.private_slurm import free_ports
 
 pytestmark = pytest.mark.slurm
@@ -42,7 +40,6 @@ def submit(slurm, repo, tmp_path_factory):
     variables = {
         # Fake nodes have no addresses; on a cluster jax asks the first node of the job.
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_ports(1)[0]}",
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),  # what was requeued compiles nothing anew
     }
 
     def run(script: str, sbatch: Sequence[str], *arguments: str) -> tuple[int, Path]:
@@ -54,25 +51,18 @@ def submit(slurm, repo, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def single(repo, tmp_path_factory):
+def single(tmp_path_factory):
     """The same run in one process with two devices, started; `single()` waits for its rows of metrics."""
     workdir = tmp_path_factory.mktemp("single")
-    with (workdir / "output").open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "main.py", *SAME_RUN, f"--workdir={workdir}"],
-            cwd=repo,
-            env={**os.environ, "JAX_NUM_CPU_DEVICES": "2"},
-            stdout=output,
-            stderr=output,
-        )
+    process = runs.start("main.py", *SAME_RUN, f"--workdir={workdir}", JAX_NUM_CPU_DEVICES="2")
 
     def rows() -> list[dict]:
-        assert process.wait(timeout=600) == 0, (workdir / "output").read_text()[-3000:]
+        runs.finish(process)
         return read_metrics(workdir / "metrics.jsonl")
 
     yield rows
     process.kill()
-    process.wait()
+    process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +78,12 @@ def trained(slurm, submit, single, tmp_path_factory):
         def goes_on(before=before) -> bool:
             job = slurm.job(number)
             assert job["JobState"] not in ("FAILED", "COMPLETED"), said(log)
-            return job["JobState"] == "RUNNING" and last_step(workdir) >= before + 5
+            return job["JobState"] == "RUNNING" and runs.last_step(workdir) >= before + 5
 
         slurm.until(goes_on, f"five steps beyond {before}")
         slurm.run(*command, str(number))
         assert slurm.wait(number, "PENDING FAILED COMPLETED")["JobState"] == "PENDING", said(log)
-        interrupted.append(last_step(workdir))
+        interrupted.append(runs.last_step(workdir))
     job = slurm.wait(number)
     assert (job["JobState"], job["ExitCode"], job["Restarts"]) == ("COMPLETED", "0:0", "2"), said(log)
     return workdir, log, interrupted[1:]
@@ -102,13 +92,6 @@ def trained(slurm, submit, single, tmp_path_factory):
 def said(log: Path) -> str:
     """What a job's log holds; srun cuts long lines anywhere, in the middle of a character too."""
     return log.read_text(errors="replace")
-
-
-def last_step(workdir: Path) -> int:
-    """The last step in metrics.jsonl; 0 before the first."""
-    path = workdir / "metrics.jsonl"
-    rows = read_metrics(path) if path.exists() else []
-    return rows[-1]["step"] if rows else 0
 
 
 def test_job_goes_on_at_the_step_where_it_was_interrupted(trained):

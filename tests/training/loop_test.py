@@ -1,158 +1,90 @@
 """Whole runs by the command line: killed, stopped, resumed, diverging, of another model; ending in a report."""
 
+import functools
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import numpy as np
 import pytest
-import tensorstore
 
 from rig3r_jax.formats.cameras_json import read_cameras
 from rig3r_jax.formats.ply import read_ply
 from rig3r_jax.training.metrics import read_metrics
+from tests import runs
 
 pytestmark = pytest.mark.slow
 STEPS = 60
 
 
-@pytest.fixture(scope="session")
-def records(tmp_path_factory):
-    return tmp_path_factory.mktemp("records")
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """demo(workdir, more flags) -> the flags of a small run; all share their records."""
+    train = "--config.train"
+    flags = [f"{train}.steps={STEPS}", f"{train}.checkpoint_every=7", f"{train}.log_every=5", f"{train}.batch_size=2"]
+    return functools.partial(_demo, tmp_path_factory.mktemp("records"), flags)
 
 
-@pytest.fixture
-def command(repo, records):
-    """The command line of a small demo run."""
-
-    def build(workdir: Path, *more: str) -> list[str]:
-        options = "--config.data.mixture[0].options"
-        return [
-            sys.executable, "main.py", "--config=configs/demo.py", f"--workdir={workdir}",
-            f"--config.data.records={records}",
-            f"{options}.train_worlds=6", f"{options}.test_worlds=4", f"--config.train.steps={STEPS}",
-            "--config.optimizer.warmup_steps=5", "--config.train.checkpoint_every=7", "--config.train.log_every=5",
-            "--config.train.batch_size=2", "--config.evaluation.samples=4", "--config.evaluation.batch_size=2",
-            "--config.evaluation.enabled=false", *more,
-        ]  # fmt: skip
-
-    return build
+def _demo(records, flags, workdir, *more):
+    return runs.demo(workdir, records, *flags, *more)
 
 
-@pytest.fixture
-def start(repo, records):
-    def run(arguments: list[str]) -> subprocess.Popen:
-        environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-        environment["JAX_COMPILATION_CACHE_DIR"] = str(records / "compiled")  # the runs of this file share programs
-        return subprocess.Popen(
-            arguments,
-            cwd=repo,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
-
-    return run
-
-
-def _finish(process: subprocess.Popen, code: int = 0) -> str:
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == code, output[-3000:]
-    return output
-
-
-def _wait_for(condition, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 200
-    while not condition():
-        assert process.poll() is None, process.communicate()[0][-3000:]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def _step(workdir: Path) -> int:
-    """The last step in metrics.jsonl; 0 before the first."""
-    path = workdir / "metrics.jsonl"
-    rows = read_metrics(path) if path.exists() else []
-    return rows[-1]["step"] if rows else 0
-
-
-def _saved_arrays(workdir: Path) -> dict[str, np.ndarray]:
-    """Every array of the last checkpoint, read without orbax."""
-    folder = workdir / "checkpoints" / str(STEPS) / "state"
-    store = {"driver": "ocdbt", "base": f"file://{folder}/"}
-    keys = tensorstore.KvStore.open(store).result().list().result()
-    names = sorted({key.decode().rsplit("/", 1)[0] for key in keys if key.endswith(b"/.zarray")})
-    assert len(names) > 100
-
-    def read(name):
-        return tensorstore.open({"driver": "zarr", "kvstore": {**store, "path": f"{name}/"}}).result().read().result()
-
-    return {name: np.asarray(read(name)) for name in names}
-
-
-def test_run_killed_three_times_ends_as_the_uninterrupted_one(command, start, tmp_path):
+def test_run_killed_three_times_ends_as_the_uninterrupted_one(demo, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    _finish(start(command(whole)))
+    runs.finish(runs.start("main.py", *demo(whole)))
     seed = time.time_ns()  # really random: any moment must do
     print("moments of the kills: seed", seed)
     moments = random.Random(seed)
     for earliest in (1, STEPS // 3, 2 * STEPS // 3):
-        process = start(command(killed))
-        _wait_for(lambda earliest=earliest: _step(killed) >= earliest, process)
-        time.sleep(moments.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
+        process = runs.start("main.py", *demo(killed))
+        runs.interrupt(process, killed, earliest, signal.SIGKILL, moments.uniform(0, 0.3))
         process.communicate()
-        assert process.returncode == -signal.SIGKILL and _step(killed) < STEPS
-    _finish(start(command(killed)))
-    expected, found = _saved_arrays(whole), _saved_arrays(killed)
-    assert expected.keys() == found.keys()
-    for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
+        assert process.returncode == -signal.SIGKILL and runs.last_step(killed) < STEPS
+    runs.finish(runs.start("main.py", *demo(killed)))
+    saved = runs.assert_ends_alike(killed, whole)
+    assert saved.step == STEPS and len(saved.arrays) > 100
     losses = [{row["step"]: row["loss/total"] for row in read_metrics(w / "metrics.jsonl")} for w in (whole, killed)]
     assert losses[0][STEPS] == losses[1][STEPS]
-    position = json.loads((killed / "checkpoints" / str(STEPS) / "position/metadata").read_text())
-    assert position == {"seed": 0, "next_sample": 2 * STEPS}
+    assert json.loads(saved.position) == {"seed": 0, "next_sample": 2 * STEPS}
 
 
-def test_sigterm_saves_and_asks_for_a_restart(command, start, tmp_path):
-    process = start(command(tmp_path, "--config.train.steps=100000"))
-    _wait_for(lambda: _step(tmp_path) >= 5, process)
-    process.send_signal(signal.SIGTERM)
-    output = _finish(process, 75)
+def test_sigterm_saves_and_asks_for_a_restart(demo, tmp_path):
+    def stop(step):
+        if step == 8:
+            signal.raise_signal(signal.SIGTERM)
+
+    flags = demo(tmp_path, "--config.train.steps=100000")
+    output = runs.run_here("train", *flags, code=75, before_step=stop)
     assert "SIGTERM: saving after this step" in output
-    saved = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
-    assert saved == _step(tmp_path)
+    assert runs.saved_steps(tmp_path)[-1] == runs.last_step(tmp_path) == 8
 
 
-def test_workdir_of_another_model_is_refused_and_kept(command, start, tmp_path):
-    _finish(start(command(tmp_path, "--config.train.steps=7")))
-    output = _finish(start(command(tmp_path, "--config.model.points_per_patch=2")), 2)
+def test_workdir_of_another_model_is_refused_and_kept(demo, tmp_path):
+    runs.run_here("train", *demo(tmp_path, "--config.train.steps=7"))
+    other = demo(tmp_path, "--config.model.points_per_patch=2")
+    output = runs.run_here("train", *other, code=2)
     assert "is the run of another model: model.points_per_patch was 4 and is now 2" in output
     (tmp_path / "config.json").unlink()  # without it the shapes tell
-    output = _finish(start(command(tmp_path, "--config.model.points_per_patch=2")), 2)
+    output = runs.run_here("train", *other, code=2)
     assert "holds step 7 of another model" in output and "point_head/proj/kernel" in output
     assert "Traceback" not in output
     assert (tmp_path / "checkpoints" / "7").is_dir()
 
 
-def test_run_that_diverges_stops_with_its_state_saved(command, start, tmp_path):
-    output = _finish(start(command(tmp_path, "--config.loss.beta=inf", "--config.train.max_bad_steps=4")), 1)
+def test_run_that_diverges_stops_with_its_state_saved(demo, tmp_path):
+    flags = demo(tmp_path, "--config.loss.beta=inf", "--config.train.max_bad_steps=4")
+    output = runs.run_here("train", *flags, code=1)
     assert "4 steps in a row were not finite" in output or "5 steps in a row were not finite" in output
-    assert any(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
+    assert runs.saved_steps(tmp_path)
     assert read_metrics(tmp_path / "metrics.jsonl")[-1]["count/skipped_steps"] >= 4
 
 
-def test_run_ends_in_files_that_people_open(command, start, tmp_path):
-    arguments = command(tmp_path, "--config.train.steps=12", "--config.train.evaluate_every=6")
-    arguments = [argument for argument in arguments if argument != "--config.evaluation.enabled=false"]
-    output = _finish(start([*arguments, "--config.train.profile_at=3", "--config.train.profile_steps=2"]))
+def test_run_ends_in_files_that_people_open(demo, tmp_path):
+    train = "--config.train"
+    flags = demo(tmp_path, f"{train}.steps=12", f"{train}.evaluate_every=6", "--config.evaluation.enabled=true")
+    output = runs.finish(runs.start("main.py", *flags, f"{train}.profile_at=3", f"{train}.profile_steps=2"))
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     for name in ("same_rigs", "unseen_rigs"):
@@ -176,18 +108,17 @@ def test_run_ends_in_files_that_people_open(command, start, tmp_path):
 
     # The same numbers again from the checkpoint alone.
     (tmp_path / "evaluation.json").unlink()
-    _finish(start([sys.executable, "-m", "rig3r_jax.cli", "evaluate", str(tmp_path)]))
+    runs.run_here("evaluate", tmp_path)
     assert json.loads((tmp_path / "evaluation.json").read_text()) == evaluation
 
 
-def test_real_rig_data_runs_to_its_report(start, shared, tmp_path):
-    arguments = [
-        sys.executable, "main.py", "--config=configs/ddad.py", f"--workdir={tmp_path}",
+def test_real_rig_data_runs_to_its_report(shared, tmp_path):
+    runs.run_here(
+        "train", "--config=configs/ddad.py", f"--workdir={tmp_path}",
         f"--config.data.root={shared / 'realdata/ddad_dgp_rig'}",
         "--config.train.steps=6", "--config.train.log_every=2",
         "--config.optimizer.warmup_steps=2", "--config.evaluation.samples=4", "--config.evaluation.batch_size=4",
-    ]  # fmt: skip
-    _finish(start(arguments))
+    )  # fmt: skip
     report = (tmp_path / "report.html").read_text()
     assert "Overfitting on purpose" in report
     assert (tmp_path / "records").is_dir()

@@ -2,18 +2,14 @@
 
 import hashlib
 import json
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorstore
 
 from rig3r_jax import cli
 from rig3r_jax.evaluation.edge_weighting import CHAINED, WEIGHTINGS
@@ -23,7 +19,7 @@ from rig3r_jax.formats.tum import read_trajectory
 from rig3r_jax.training.metrics import read_metrics
 from rig3r_jax.uncertainty.export import load_head
 from rig3r_jax.viz.tfevents import read_scalars
-from tests.conftest import REPO
+from tests import runs
 
 pytestmark = pytest.mark.slow
 STEPS, SAVED_EVERY, FRAMES = 300, 10, 16
@@ -50,34 +46,20 @@ NAMES = (
 NO_EVALUATION = "--config.evaluation.enabled=false"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Records, compiled programs and the small config, which all runs of this file share."""
+    """Records and the small config, which all runs of this file share."""
     folder = tmp_path_factory.mktemp("uncertainty")
     (folder / "small.py").write_text(CONFIG)
     return folder
 
 
-def start(folder: Path, *arguments: str, flags: str | None = "") -> subprocess.Popen:
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
-    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    environment |= {} if flags is None else {"XLA_FLAGS": flags}
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)], cwd=REPO, env=environment, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-def finish(process: subprocess.Popen, code: int = 0) -> str:
-    output, _ = process.communicate(timeout=400)
-    assert process.returncode == code, output[-3000:]
-    assert code == 0 or "Traceback" not in output
+def head_run(folder: Path, workdir: Path, *more: str, backbone: Path | None = None, **how) -> str:
+    """What a run of the head prints and logs."""
+    paths = [f"--config.backbone.path={backbone or folder / 'backbone'}", f"--config.data.records={folder / 'records'}"]
+    output = runs.run_here("train", f"--config={folder / 'small.py'}", f"--workdir={workdir}", *paths, *more, **how)
+    assert "Traceback" not in output
     return output
-
-
-def head_run(folder: Path, workdir: Path, *more: str, backbone: Path | None = None) -> subprocess.Popen:
-    given = [f"--config.backbone.path={backbone or folder / 'backbone'}", f"--config.data.records={folder / 'records'}"]
-    return start(folder, "main.py", f"--config={folder / 'small.py'}", f"--workdir={workdir}", *given, *more)
 
 
 def fingerprint(workdir: Path) -> dict[str, str]:
@@ -86,86 +68,60 @@ def fingerprint(workdir: Path) -> dict[str, str]:
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() if p.is_file() else "" for p in paths}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def backbone(folder):
     """(workdir of a small Rig3R after a few steps, what lay in it then)."""
     options, workdir = "--config.data.mixture[0].options", folder / "backbone"
-    finish(start(
-        folder, "main.py", "--config=configs/demo.py", f"--workdir={workdir}",
+    runs.run_here(
+        "train", "--config=configs/demo.py", f"--workdir={workdir}",
         f"--config.data.records={folder / 'records'}", f"{options}.train_worlds=4", f"{options}.test_worlds=1",
         "--config.train.steps=4", "--config.train.checkpoint_every=2", "--config.train.batch_size=2",
-        "--config.optimizer.warmup_steps=1", NO_EVALUATION, flags=None,
-    ))  # fmt: skip
+        "--config.optimizer.warmup_steps=1", NO_EVALUATION,
+    )  # fmt: skip
     return workdir, fingerprint(workdir)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def whole(folder, backbone):
     """(workdir of an uninterrupted run, what it printed)."""
     workdir = folder / "whole"
-    return workdir, finish(head_run(folder, workdir))
-
-
-def last_step(workdir: Path) -> int:
-    path = workdir / "metrics.jsonl"
-    rows = read_metrics(path) if path.exists() else []
-    return rows[-1]["step"] if rows else 0
-
-
-def saved_steps(workdir: Path) -> list[int]:
-    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
-
-
-def saved_arrays(workdir: Path) -> dict[str, np.ndarray]:
-    """Every array of the last checkpoint, read without orbax."""
-    store = {"driver": "ocdbt", "base": f"file://{workdir}/checkpoints/{saved_steps(workdir)[-1]}/state/"}
-    keys = tensorstore.KvStore.open(store).result().list().result()
-    names = sorted({key.decode().rsplit("/", 1)[0] for key in keys if key.endswith(b"/.zarray")})
-
-    def read(name):
-        return tensorstore.open({"driver": "zarr", "kvstore": {**store, "path": f"{name}/"}}).result().read().result()
-
-    return {name: np.asarray(read(name)) for name in names}
-
-
-def interrupt(process: subprocess.Popen, workdir: Path, earliest: int, number: int, delay: float) -> None:
-    """Sends the signal `delay` seconds after the step `earliest`."""
-    deadline = time.monotonic() + 200
-    while last_step(workdir) < earliest:
-        assert process.poll() is None, process.communicate()[0][-3000:]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    time.sleep(delay)
-    process.send_signal(number)
+    return workdir, head_run(folder, workdir)
 
 
 def test_run_killed_and_stopped_ends_as_the_uninterrupted_one(folder, whole, tmp_path):
     seed = time.time_ns()  # really random: any moment must do
-    print("moments of the signals: seed", seed)
+    print("moments of the interruptions: seed", seed)
     moments = random.Random(seed)
-    for earliest, number in ((1, signal.SIGKILL), (STEPS // 3, signal.SIGTERM), (STEPS // 2, signal.SIGKILL)):
-        process = head_run(folder, tmp_path, NO_EVALUATION)
-        interrupt(process, tmp_path, earliest, number, moments.uniform(0, 0.1))
-        if number == signal.SIGTERM:
-            assert "SIGTERM: saving after this step" in finish(process, 75)
-            assert saved_steps(tmp_path)[-1] == last_step(tmp_path) < STEPS
+
+    def kill(step):
+        if step == moment:
+            raise runs.Killed
+
+    def stop(step):
+        if step == moment:
+            signal.raise_signal(signal.SIGTERM)
+
+    for earliest, interruption in ((1, kill), (STEPS // 3, stop), (STEPS // 2, kill)):
+        moment = earliest + moments.randint(1, STEPS // 6)
+        if interruption is stop:
+            output = head_run(folder, tmp_path, NO_EVALUATION, code=75, before_step=stop)
+            assert "SIGTERM: saving after this step" in output
+            assert runs.saved_steps(tmp_path)[-1] == runs.last_step(tmp_path) == moment
         else:
-            process.communicate()
-            assert process.returncode == -signal.SIGKILL and last_step(tmp_path) < STEPS
-    output = finish(head_run(folder, tmp_path, NO_EVALUATION))
+            with pytest.raises(runs.Killed):
+                head_run(folder, tmp_path, NO_EVALUATION, before_step=kill)
+            assert runs.last_step(tmp_path) < moment < STEPS
+    output = head_run(folder, tmp_path, NO_EVALUATION)
     assert "resumed at step" in output and "pass backbone" not in output  # the windows are those of the first start
     assert not (tmp_path / "calibration.json").exists()
 
-    expected, found = saved_arrays(whole[0]), saved_arrays(tmp_path)
-    assert expected.keys() == found.keys() and sum("params" in name for name in found) == 4
-    assert {"near_steps", "recent_d2", "watched_steps"} <= {name.rsplit(".", 1)[-1] for name in found}
-    for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    saved = runs.assert_ends_alike(tmp_path, whole[0])
+    assert sum("params" in name for name in saved.arrays) == 4
+    assert {"near_steps", "recent_d2", "watched_steps"} <= {name.rsplit(".", 1)[-1] for name in saved.arrays}
     rows = [read_metrics(workdir / "metrics.jsonl") for workdir in (whole[0], tmp_path)]
     kept = [[{k: v for k, v in row.items() if not k.startswith("speed/")} for row in of_run] for of_run in rows]
     assert kept[0] == kept[1] and [row["step"] for row in kept[0]] == list(range(1, STEPS + 1))
-    position = json.loads((tmp_path / f"checkpoints/{STEPS}/position/metadata").read_text())
-    assert position == {"seed": 0, "next_sample": 10 * STEPS}
+    assert saved.step == STEPS and json.loads(saved.position) == {"seed": 0, "next_sample": 10 * STEPS}
 
 
 def is_png(path: Path) -> bool:
@@ -233,7 +189,7 @@ def test_calibration_is_the_same_again_from_the_checkpoint_alone(folder, whole):
     before = {name: (whole[0] / name).read_bytes() for name in files}
     for name in files:
         (whole[0] / name).unlink()
-    finish(start(folder, "-m", "rig3r_jax.cli", "evaluate", whole[0]))
+    runs.run_here("evaluate", whole[0])
     assert {name: (whole[0] / name).read_bytes() for name in files} == before
 
 
@@ -241,25 +197,25 @@ def test_backbone_is_untouched_and_another_one_refused(folder, whole, backbone, 
     workdir, before = backbone
     other = tmp_path / "other"
     shutil.copytree(workdir, other)
-    shutil.rmtree(other / "checkpoints" / str(saved_steps(other)[-1]))  # it stands at an earlier step
+    shutil.rmtree(other / "checkpoints" / str(runs.saved_steps(other)[-1]))  # it stands at an earlier step
     kept = fingerprint(whole[0])
-    output = finish(head_run(folder, whole[0], backbone=other), 2)
+    output = head_run(folder, whole[0], backbone=other, code=2)
     assert f"was trained on another backbone than {other} is now; give another --workdir" in output
     assert fingerprint(whole[0]) == kept
-    output = finish(head_run(folder, workdir), 2)  # the backbone's own folder is no place for a head
+    output = head_run(folder, workdir, code=2)  # the backbone's own folder is no place for a head
     assert "is the run of another model" in output
     assert fingerprint(workdir) == before
 
 
 def test_training_ends_early_once(folder, backbone, tmp_path):
     near = ["--config.head.stop_near=1e6", "--config.head.stop_patience=20", "--config.evaluation.trajectories=0"]
-    output = finish(head_run(folder, tmp_path, *near, NO_EVALUATION))
-    ended = saved_steps(tmp_path)[-1]
+    output = head_run(folder, tmp_path, *near, NO_EVALUATION)
+    ended = runs.saved_steps(tmp_path)[-1]
     assert ended == 29 and f"training ended early, at step {ended} of {STEPS}" in output  # d2 from step 10 on
     row = read_metrics(tmp_path / "metrics.jsonl")[-1]
     assert (row["step"], row["count/ended"]) == (ended, 1.0)
     metrics, kept = (tmp_path / "metrics.jsonl").read_text(), fingerprint(tmp_path / "checkpoints")
-    finish(head_run(folder, tmp_path, *near))  # evaluates, and does nothing more
+    head_run(folder, tmp_path, *near)  # evaluates, and does nothing more
     assert json.loads((tmp_path / "calibration.json").read_text())["step"] == ended
     assert not (tmp_path / "trajectories").exists()
     assert (tmp_path / "metrics.jsonl").read_text() == metrics and fingerprint(tmp_path / "checkpoints") == kept
@@ -267,12 +223,12 @@ def test_training_ends_early_once(folder, backbone, tmp_path):
 
 def test_study_compares_all_arms(folder, backbone, tmp_path):
     options = [f"--config.data.mixture[0].options.{key}={value}" for key, value in OPTIONS.items()]
-    output = finish(start(
-        folder, "-m", "rig3r_jax.cli", "calibrate-study", tmp_path, "--backbone", backbone[0],
+    output = runs.run_here(
+        "calibrate-study", tmp_path, "--backbone", backbone[0],
         "--seeds", "2", *options, "--config.windows.counts=(60,40,120)", "--config.backbone.batch_size=20",
         "--config.train.steps=110", "--config.evaluation.trajectories=1",
-        f"--config.data.records={folder / 'records'}", flags=None,
-    ))  # fmt: skip
+        f"--config.data.records={folder / 'records'}",
+    )  # fmt: skip
     table, told = (tmp_path / "study.md").read_text(), json.loads((tmp_path / "study.json").read_text())
     assert table in output and "±" in table and "### Held against" in table
     arms = told["arms"]
