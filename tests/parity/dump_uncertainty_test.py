@@ -34,6 +34,7 @@ def cut(golden, folder, cases, change=lambda name, array: array):
 
 
 @pytest.mark.slow
+@pytest.mark.sweep("rig3r_jax/geometry", "rig3r_jax/losses", "rig3r_jax/parity")
 def test_golden_folder(shared):
     compared, skipped, unread = run(shared / "golden/uncertainty_loss")
     assert not [row for row in compared.values() if not row.passed]

@@ -144,6 +144,7 @@ def test_a_broken_optimizer_is_noticed():
 
 
 @pytest.mark.slow
+@pytest.mark.sweep("rig3r_jax")
 def test_the_demo_agrees_in_float32():
     config = _config(position="rope", qk_norm=True)
     for section in run_twin(config, precisions=("float32",), steps=20, batch=3, views=3, size=64):

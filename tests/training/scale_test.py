@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from tests.conftest import COMPILE_QUICKLY
+
 _COMPILE = """
 import json, sys
 import jax
@@ -60,8 +62,7 @@ print(json.dumps({"losses": losses, "errors": [float(e) for e in errors], "least
 
 
 def _run(repo, devices, code, *arguments):
-    # The optimisation of machine code is left out: this program is only looked at.
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    flags = f"--xla_force_host_platform_device_count={devices} {COMPILE_QUICKLY}"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(repo)}
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=repo, env=environment, capture_output=True, text=True, timeout=600

@@ -15,7 +15,7 @@ from rig3r_jax.weights.engine import flatten
 from rig3r_jax.weights.files import write_tensors
 from rig3r_jax.weights.vggt import build, parameter_shapes
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sweep("rig3r_jax/geometry", "rig3r_jax/models", "rig3r_jax/weights")]
 
 DISK = 12 * 2**30  # two files of 4.8 GB
 PEAK = 12 * 2**30  # memory of the processes that convert and run the model; pages of mapped files count too

@@ -1,6 +1,8 @@
 """Weights of the public VGGT, there and back; what is ignored, what may be absent, and the report of what is wrong."""
 
+import functools
 import json
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +30,13 @@ FIELDS = {
     "outputs": ["camera", "depth", "points"], "log_variance": True,
 }  # fmt: skip
 TOLD = {"encoder_heads": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes_once():
+    """A model is traced once: most of these tests convert the same one."""
+    with mock.patch("rig3r_jax.weights.vggt.wanted", functools.cache(wanted)):
+        yield
 
 
 @pytest.fixture(scope="module")
