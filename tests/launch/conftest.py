@@ -15,7 +15,7 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in left_out]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
     """A private SLURM whose jobs run on CPU under this interpreter."""
     with private_slurm(tmp_path_factory.mktemp("slurm")) as running:
