@@ -39,16 +39,25 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Files that take longest, the longest first: none of them shall begin when the other workers come to their end.
 LONGEST = (
     "launch/training_job_test.py",
+    "launch/batch_scripts_test.py",
     "uncertainty/uncertainty_run_test.py",
     "training/loop_test.py",
     "training/processes_test.py",
     "models/vggt_test.py",
-    "models/rig3r_test.py",
-    "training/scale_test.py",
-    "weights/vggt_full_test.py",
-    "parity/dump_vggt_test.py",
     "parity/twin_test.py",
-    "launch/batch_scripts_test.py",
+    "models/rig3r_test.py",
+    "parity/dump_vggt_test.py",
+    "training/scale_test.py",
+    "benchmarks/bench_peer_test.py",
+    "benchmarks/bench_train_test.py",
+    "weights/vggt_full_test.py",
+    "parity/dump_uncertainty_test.py",
+    "weights/vggt_weights_test.py",
+    "uncertainty/uncertainty_task_test.py",
+    "geometry/residual_test.py",
+    "uncertainty/uncertainty_trajectories_test.py",
+    "parity/dump_models_test.py",
+    "geometry/se3_test.py",
 )
 
 if "PYTEST_XDIST_WORKER" in os.environ:
