@@ -107,8 +107,9 @@ class Predictions:
     rig_center: Float[Array, "b v 3"]  # camera centre, rig frame
 
 
-class Lens(typing.Protocol):
-    """One camera's lens in pixels of the original image, float64. `geometry.camera.Lens` is one."""
+@typing.runtime_checkable
+class LensLike(typing.Protocol):
+    """One camera's lens in pixels of the original image, float64, as the lenses of `geometry.camera` are."""
 
     intrinsics: Float[np.ndarray, "3 3"]
 
@@ -118,6 +119,10 @@ class Lens(typing.Protocol):
 
     def project(self, points_camera: Float[np.ndarray, "... 3"]) -> Float[np.ndarray, "... 2"]:
         """Pixels."""
+        ...
+
+    def to_numbers(self) -> dict[str, str | float]:
+        """Kind, fx, fy, cx, cy and coefficients by name, for files."""
         ...
 
 
@@ -147,7 +152,7 @@ class PhysicalCamera:
 
     id: int
     name: str
-    lens: Lens | None = None  # None: not known, and its images have lenses of their own
+    lens: LensLike | None = None  # None: not known, and its images have lenses of their own
     rig_from_camera: Float[np.ndarray, "4 4"] | None = None  # in the reconstruction's length unit
     source: str = "given"  # one of CAMERA_SOURCES
     certainty: float | None = None  # 0..1 that its images, and no others, are of one camera; None where not stated
@@ -161,7 +166,7 @@ class PosedImage:
     name: str  # its file, relative to the reconstruction's image folder, forward slashes; unique
     width: int  # pixels of the original image, upright
     height: int
-    lens: Lens  # of the original image
+    lens: LensLike  # of the original image
     world_from_camera: Float[np.ndarray, "4 4"]  # in the reconstruction's length unit
     camera: int | None = None  # id of its physical camera; None where not known
     time: float | None = None  # seconds since the first image

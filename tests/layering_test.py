@@ -55,7 +55,10 @@ def module_name(path: pathlib.Path, root: pathlib.Path) -> str:
 
 
 def imports(source: str, module: str, is_package: bool) -> Iterator[str]:
-    """Absolute dotted names that a module of rig3r_jax imports; `from a import b` gives a.b, which may be a module."""
+    """Absolute dotted names that a module of rig3r_jax imports, or names in a string, by which it could.
+
+    `from a import b` gives a.b, which may be a module.
+    """
     here = ["rig3r_jax", *module.split(".")] if module else ["rig3r_jax"]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -64,6 +67,8 @@ def imports(source: str, module: str, is_package: bool) -> Iterator[str]:
             up = node.level - is_package
             base = here[: len(here) - up] if node.level else []
             yield from (".".join([*base, *filter(None, [node.module]), alias.name]) for alias in node.names)
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"rig3r_jax(\.\w+)+(:\w+)?", str(node.value)):
+            yield node.value.partition(":")[0]
 
 
 def violation(module: str, imported: str) -> str | None:
@@ -124,6 +129,9 @@ def test_imports_go_down():
         ("data.records", "import tensorflow_datasets as tfds", True),
         ("data.records", "import tensorflow as tf", False),
         ("cli", "from rig3r_jax.nowhere import x", False),
+        ("cli.tasks", "TASKS = {'rig3r': 'rig3r_jax.training.rig3r.task'}", True),
+        ("training.task", "TASKS = {'uncertainty': 'rig3r_jax.uncertainty.task'}", False),
+        ("data.source", "CLASS = 'rig3r_jax.training.loop:Prepared'", False),
     ],
 )
 def test_rule_itself(module: str, line: str, allowed: bool):

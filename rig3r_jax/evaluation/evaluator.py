@@ -105,9 +105,10 @@ def _add_cameras(
     intrinsics = targets.intrinsics if known_intrinsics else None
     pose_rays = (predictions.pose_directions, predictions.pose_center, image_mask)
     rig_rays = (predictions.rig_directions, predictions.rig_center, image_mask)
-    reference_from_camera = recover.host_cameras_of(*pose_rays, intrinsics).a_from_camera
-    scorer.add_poses(reference_from_camera, targets.reference_from_camera, targets.time)
-    scorer.add_focals(_ray_focals(*pose_rays), targets.intrinsics[..., [0, 1], [0, 1]])
+    cameras = recover.host_cameras_of(*pose_rays, intrinsics)
+    scorer.add_poses(cameras.a_from_camera, targets.reference_from_camera, targets.time)
+    focals = _ray_focals(*pose_rays) if known_intrinsics else _focals(cameras)
+    scorer.add_focals(focals, _focals(targets))
     rig_from_camera = recover.host_cameras_of(*rig_rays, intrinsics).a_from_camera
     scorer.add_rigs(rig_from_camera, targets.rig_from_camera, targets.camera_index)
 
@@ -118,7 +119,12 @@ def _ray_focals(
     """(fx, fy) that the rays imply, pixels; NaN of grids too small to tell."""
     if not recover.tells_focal(*directions.shape[-3:-1]):
         return np.full((*directions.shape[:-3], 2), math.nan)
-    return recover.host_cameras_of(directions, center, image_mask).intrinsics[..., [0, 1], [0, 1]]
+    return _focals(recover.host_cameras_of(directions, center, image_mask))
+
+
+def _focals(cameras: recover.RecoveredCamera | Targets) -> Float[np.ndarray, "b v 2"]:
+    """(fx, fy) in pixels."""
+    return cameras.intrinsics[..., [0, 1], [0, 1]]
 
 
 class _TruePoints(NamedTuple):

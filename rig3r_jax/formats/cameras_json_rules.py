@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.geometry import rigid
-from rig3r_jax.geometry.camera import Lens
-from rig3r_jax.schema import CAMERA_SOURCES, SCALE_SOURCES, Crop, PhysicalCamera, PosedImage, Reconstruction
+from rig3r_jax.schema import CAMERA_SOURCES, SCALE_SOURCES, Crop, LensLike, PhysicalCamera, PosedImage, Reconstruction
 
 
 def check_cameras(path: str, reconstruction: Reconstruction) -> None:
@@ -95,7 +94,7 @@ def _check_name(where: str, name: typing.Any) -> None:
         raise ValueError(f"{where}: name {name!r} is no plain relative path; use names such as front/000.jpg")
 
 
-def _check_lens(where: str, lens: Lens) -> None:
+def _check_lens(where: str, lens: LensLike) -> None:
     try:
         lens.to_numbers()
     except ValueError as error:

@@ -47,17 +47,6 @@ def safe_divide(numerator: Float[AnyArray, "..."], denominator: Float[AnyArray, 
     return xp.where(usable, numerator / xp.where(usable, denominator, 1.0), 0.0)
 
 
-def angle_between(a: Float[Array, "... c"], b: Float[Array, "... c"]) -> Float[Array, "..."]:
-    """Angle in [0, pi] between vectors of any length, exact near 0 and near pi, where acos loses half of the digits.
-
-    Gradient 0 at both ends; 0 where either vector is zero. Source: Kahan, "How futile are mindless assessments", 2006.
-    """
-    a, b = safe_normalize(a), safe_normalize(b)
-    apart, together = safe_norm(a - b), safe_norm(a + b)
-    # atan2(0, 0), of two zero vectors, has a NaN gradient.
-    return 2.0 * jnp.arctan2(apart, jnp.where((apart == 0) & (together == 0), 1.0, together))
-
-
 def trig_remainder(order: int, squared_angle: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """sum_k (-1)^k x^k / (2k + order)! at x = angle^2, order >= 1: sine and cosine less Taylor's first terms.
 

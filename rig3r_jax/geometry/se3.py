@@ -8,6 +8,7 @@ from rig3r_jax.geometry.numerics import align_leading, matmul, matvec, trig_rema
 
 PARTS = {"trans": slice(0, 3), "rot": slice(3, 6)}  # of a tangent
 
+
 def from_rotation_translation(
     a_from_b_rotation: Float[Array, "*b 3 3"], b_origin_a: Float[Array, "*b 3"]
 ) -> Float[Array, "*b 4 4"]:

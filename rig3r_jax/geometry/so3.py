@@ -75,14 +75,6 @@ def to_quat_xyzw(rotation: Float[Array, "*b 3 3"]) -> Float[Array, "*b 4"]:
     return safe_normalize(row) * jnp.where(row[..., 3:] < 0, -1.0, 1.0).astype(row.dtype)
 
 
-def geodesic_angle(a: Float[Array, "... 3 3"], b: Float[Array, "... 3 3"]) -> Float[Array, "..."]:
-    """Angle in [0, pi] of the rotation between a and b; gradient 0 where they are equal or opposite."""
-    between = matmul(jnp.swapaxes(a, -1, -2), b)
-    cosine = 0.5 * (jnp.trace(between, axis1=-2, axis2=-1) - 1.0)
-    # atan2 of both rather than acos of the trace, which cannot tell angles under 3e-4 apart in float32.
-    return jnp.arctan2(safe_norm(vee(between)), cosine)
-
-
 def nearest_rotation(matrix: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3 3"]:
     """The rotation R, det +1, that maximises trace(R^T matrix): the core of Kabsch and Umeyama. Zero gives identity.
 

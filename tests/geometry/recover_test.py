@@ -1,4 +1,4 @@
-"""Cameras come back from their own ray maps: exactly without noise, closely under noise and outliers."""
+"""Cameras come back from their own ray maps: exactly without noise, closely under noise."""
 
 import functools
 
