@@ -19,7 +19,7 @@ from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import LENSES, make_lens
 
 FORMAT_VERSION = 3  # of the record's fields; counts among the options under which records are reused
-_FRONT_TOLERANCE = 1e-4  # metres, and entries of the rotation
+_TOLERANCE = 1e-4  # of rotations, and metres between the front camera and the rig: sources give better ones
 _MOST_COEFFICIENTS = max(len(lens.coefficients) for lens in LENSES.values())
 _END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # a file cut short still has a good header, but no end
 _END_WINDOW = 1024  # bytes at the end of a file among which the marker must be (writers may pad)
@@ -133,7 +133,7 @@ def check_scene(scene: Scene) -> None:
     _check_order(scene)
     for frame in scene.frames:
         where = _name(scene, frame)
-        rigid.check(frame.world_from_camera, f"{where}: world_from_camera", BadRecord)
+        rigid.check(frame.world_from_camera, f"{where}: world_from_camera", BadRecord, _TOLERANCE)
         _check_image(frame.image, scene.cameras[frame.camera].size, where)
     if not sum(_count_valid(frame, scene) for frame in scene.frames):
         raise BadRecord(f"scene {scene.name}: no frame has a pixel of known depth; it needs depth or LiDAR points")
@@ -154,9 +154,9 @@ def _check_cameras(scene: Scene) -> None:
         camera.lens.check(where, BadRecord)
         if min(camera.size) < 1:
             raise BadRecord(f"{where}: image size {camera.size} must be positive")
-        rigid.check(camera.rig_from_camera, f"{where}: rig_from_camera", BadRecord)
+        rigid.check(camera.rig_from_camera, f"{where}: rig_from_camera", BadRecord, _TOLERANCE)
     front = scene.cameras[scene.front_camera]
-    if not np.allclose(front.rig_from_camera, np.eye(4), atol=_FRONT_TOLERANCE):
+    if not np.allclose(front.rig_from_camera, np.eye(4), atol=_TOLERANCE):
         raise BadRecord(f"scene {scene.name}: rig_from_camera of front camera {front.name} must be the identity")
 
 

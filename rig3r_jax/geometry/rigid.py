@@ -1,8 +1,9 @@
 """Rigid transforms on the host: `a_from_b` as 4x4 matrices of numpy's float64. What runs on devices is in se3 and so3.
 
-One tolerance holds for all that comes from outside. Files print few digits, and float32 products of a few rotations
+One tolerance holds for what comes from outside. Files print few digits, and float32 products of a few rotations
 stay within 1e-5; what is farther off than that is a mistake, such as a scale, a mirror or another order of numbers.
-A reader whose files are known to be worse says how much worse, and moves them to the nearest transform.
+A reader whose files are known to be worse says how much worse, and moves them to the nearest transform; records, which
+are trained on, ask for better.
 """
 
 import math

@@ -81,6 +81,7 @@ def test_record_returns_the_scene_exactly(lens):
 def test_good_scene_passes(kind):
     records.check_scene(change_frame(street(), 0, image=encode(NOISE, kind)))
     records.check_scene(make_scene(sparse=True))
+    records.check_scene(change_frame(street(), 2, world_from_camera=ROUNDED))
 
 
 def gif():
@@ -91,6 +92,7 @@ def gif():
 
 MIRROR = np.diag([1.0, 1.0, -1.0, 1.0])
 STRETCH = np.diag([1.0, 1.001, 1.0, 1.0])
+SLIGHT, ROUNDED = (np.diag([1.0, 1 + error, 1.0, 1.0]) for error in (6e-5, 4e-5))  # 1.2e-4 and 0.8e-4 off orthonormal
 NOT_FINITE = np.where(np.eye(4) == 1, 1.0, np.nan)
 BAD_FRAMES = {
     "empty image": (dict(image=b""), "0 bytes does not decode"),
@@ -100,6 +102,7 @@ BAD_FRAMES = {
     "GIF": (dict(image=gif()), "neither JPEG nor PNG"),
     "mirrored": (dict(world_from_camera=MIRROR), "determinant -1"),
     "stretched": (dict(world_from_camera=STRETCH), "no rotation"),
+    "stretched slightly": (dict(world_from_camera=SLIGHT), "must be at most 0.0001"),
     "not finite": (dict(world_from_camera=NOT_FINITE), "finite"),
     "depth cut short": (dict(depth=encode_depth(DenseDepth(np.ones((4, 4), np.float32)))[:-3]), "does not decode"),
     "depth of another size": (dict(depth=encode_depth(DenseDepth(np.ones((4, 4), np.float32)))), "depth is \\(4, 4\\)"),
@@ -130,6 +133,7 @@ BAD_CAMERAS = {
     ),
     "coefficient missing": (dict(lens=Fisheye(np.diag([30.0, 30, 1]), np.full(4, np.nan))), "must be finite k1 k2 k3"),
     "mirrored": (dict(rig_from_camera=MIRROR), "determinant -1"),
+    "stretched slightly": (dict(rig_from_camera=SLIGHT), "must be at most 0.0001"),
     "image of another size": (dict(size=(48, 64)), "calibration is for 48 x 64"),
     "name twice": (dict(name="camera_1"), "each name once"),
 }

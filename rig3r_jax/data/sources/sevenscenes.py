@@ -28,6 +28,7 @@ _RATE = 30.0  # frames per second
 _DEPTH = DepthCode(units_per_metre=1000.0, unknown=(0, 65535))
 _INTRINSICS_FILE = "camera-intrinsics.txt"
 _ROTATION_TOLERANCE = 1e-2  # the files' rotations are orthonormal to 4e-4
+_LAST_ROW_TOLERANCE = 1e-6  # of its entries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,8 +180,10 @@ def read_world_from_camera(path: Path) -> Float[np.ndarray, "4 4"]:
 
     BadRecord, naming the file, for what is no transform.
     """
-    matrix = rigid.check(read_numbers(path, (4, 4)), str(path), BadRecord, _ROTATION_TOLERANCE)
-    return rigid.nearest_rigid(matrix)
+    matrix = read_numbers(path, (4, 4))
+    if np.abs(matrix[3] - [0, 0, 0, 1]).max() <= _LAST_ROW_TOLERANCE:
+        matrix[3] = [0, 0, 0, 1]
+    return rigid.nearest_rigid(rigid.check(matrix, str(path), BadRecord, _ROTATION_TOLERANCE))
 
 
 def _read_intrinsics(sequence: _Sequence) -> np.ndarray:

@@ -10,7 +10,7 @@ from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, decode_depth
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.data.sources.rgbd import SPLITS
-from rig3r_jax.data.sources.sevenscenes import SevenScenes
+from rig3r_jax.data.sources.sevenscenes import SevenScenes, read_world_from_camera
 from tests.data.recordings import depth_errors, make_listed_scene, make_sequence
 
 REAL = "realdata/sevenscenes_redkitchen"
@@ -58,7 +58,22 @@ def test_real_sequence_is_read_and_good(shared):
             assert frame.image == (root / f"frame-{10 * number:06d}.color.jpg").read_bytes()
             depth = cv2.imread(str(root / f"frame-{10 * number:06d}.depth.png"), cv2.IMREAD_UNCHANGED) / 1000
             np.testing.assert_allclose(decode_depth(frame.depth).values, depth, rtol=1 / 2048)
-    assert 1e-4 < worst < 1e-3  # the files' rotations are not quite orthonormal
+    assert 1e-4 < worst < 1e-3  # records would refuse the rotations as they are
+
+
+def test_poses_are_as_near_to_rigid_as_files_print_them(tmp_path):
+    """A last row off by rounding is read as 0 0 0 1; a rotation that records refuse is moved to the nearest."""
+    path = tmp_path / "frame-000000.pose.txt"
+    written = np.eye(4)
+    written[0, 1], written[3, 2:] = 4e-4, (5e-7, 1 - 5e-7)
+    np.savetxt(path, written, fmt="%.9f")
+    world_from_camera = read_world_from_camera(path)
+    np.testing.assert_array_equal(world_from_camera[3], [0, 0, 0, 1])
+    np.testing.assert_allclose(world_from_camera[:2, :2], [[1, 2e-4], [-2e-4, 1]], atol=1e-7)
+    written[3, 2] = 2e-6
+    np.savetxt(path, written, fmt="%.9f")
+    with pytest.raises(BadRecord, match="ends in 0 0 0 1"):
+        read_world_from_camera(path)
 
 
 def test_real_depth_reprojects_into_the_next_frame(shared):
