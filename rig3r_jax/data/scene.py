@@ -6,6 +6,11 @@ import typing
 
 import numpy as np
 
+import rig3r_jax  # by which the annotation below is read
+
+if typing.TYPE_CHECKING:
+    import rig3r_jax.geometry.camera
+
 
 class BadRecord(ValueError):
     """Input data that cannot be used. The message names the file or record, the value, the rule and the remedy."""
@@ -16,8 +21,8 @@ class RigCamera:
     """One physical camera of the rig; its calibration holds for the whole scene."""
 
     name: str
-    # Of numpy arrays in float64, pixels of the stored image. Named by a string: its module imports JAX, which whoever
-    # reads a config with its sources does without.
+    # Of numpy arrays in float64, pixels of the stored image. Its module imports JAX, which whoever reads a config with
+    # its sources does without: typing.get_type_hints reads the string once that module is there, as it is with a lens.
     lens: "rig3r_jax.geometry.camera.Lens"
     size: tuple[int, int]  # height, width of the stored image
     rig_from_camera: np.ndarray  # (4, 4) float64, metres; identity for the front camera

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import typing
 
 import jax
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from PIL import Image
 
 from rig3r_jax.data import records
-from rig3r_jax.data.scene import BadRecord, DenseDepth, SparseDepth, encode_depth
-from rig3r_jax.geometry.camera import Brown, Fisheye, Pinhole
+from rig3r_jax.data.scene import BadRecord, DenseDepth, RigCamera, SparseDepth, encode_depth
+from rig3r_jax.geometry.camera import Brown, Fisheye, Lens, Pinhole
 from tests.data.scenes import encode, make_scene
 
 HEIGHT, WIDTH = 24, 32
@@ -144,6 +145,10 @@ def test_bad_camera_is_named(case):
     fields, message = BAD_CAMERAS[case]
     with pytest.raises(BadRecord, match=f"street.*{message}"):
         records.check_scene(change_camera(street(), 0, **fields))
+
+
+def test_annotations_of_a_camera_resolve():
+    assert typing.get_type_hints(RigCamera)["lens"] is Lens
 
 
 def test_bad_scene_is_named():
