@@ -10,6 +10,7 @@ import jax
 import pytest
 
 from tests.conftest import LONGEST
+from tests.sweeps import EVERY
 
 CASES = """
 import pytest
@@ -75,9 +76,10 @@ def test_repeats():
 
 
 def test_a_sweep_runs_until_it_is_noted_and_again_once_what_it_covers_changes(tmp_path, repo):
-    for name in ("tests/conftest.py", "tests/sweeps.py", "constraints.txt"):
+    for name in ("tests/sweeps.py", *EVERY):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(repo / name, tmp_path / name)
+        copy = shutil.copytree if (repo / name).is_dir() else shutil.copy
+        copy(repo / name, tmp_path / name)
     (tmp_path / "tests/case_test.py").write_text(SWEEP)
     (tmp_path / "package").mkdir()
     (tmp_path / "package/code.py").write_text("x = 1")

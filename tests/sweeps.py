@@ -1,8 +1,8 @@
 """Sweeps: tests that repeat an assertion in another precision or at full size; run when what they cover has changed.
 
 `@pytest.mark.sweep(PATH, ...)` names files and folders that a test covers, from the top folder. `make test-sweep` runs
-every sweep and notes in tests/sweeps.json, for each that passed, a hash of those files, of the test's own and of the
-pinned versions. Other runs leave a sweep out as long as its hash is the noted one.
+every sweep and notes in tests/sweeps.json, for each that passed, a hash of those files, of the test's own and of what
+every test hangs on (EVERY). Other runs leave a sweep out as long as its hash is the noted one.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 RUN_ALL = os.environ.get("RIG3R_SWEEP") == "1"
-VERSIONS = "constraints.txt"
+EVERY = ("constraints.txt", "tests/conftest.py", "tests/batches.py", "rig3r_jax/schema.py", "rig3r_jax/formats")
 
 
 def fingerprint(repo: Path, paths: Iterable[str]) -> str:
     """A hash of the files at these paths and below, by name and content; ValueError for a path that is not there."""
     digest = hashlib.sha256()
-    for path in sorted({*paths, VERSIONS}):
+    for path in sorted({*paths, *EVERY}):
         place = repo / path
         files = [place] if place.is_file() else sorted(place.rglob("*.py"))
         if not files:

@@ -33,16 +33,16 @@ def _demo(records, flags, workdir, *more):
 
 def test_run_killed_three_times_ends_as_the_uninterrupted_one(demo, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    runs.finish(runs.start("main.py", *demo(whole)))
+    runs.finish(runs.start("main.py", *demo(whole), **runs.AS_SHIPPED))
     seed = time.time_ns()  # really random: any moment must do
     print("moments of the kills: seed", seed)
     moments = random.Random(seed)
     for earliest in (1, STEPS // 3, 2 * STEPS // 3):
-        process = runs.start("main.py", *demo(killed))
+        process = runs.start("main.py", *demo(killed), **runs.AS_SHIPPED)
         runs.interrupt(process, killed, earliest, signal.SIGKILL, moments.uniform(0, 0.3))
         process.communicate()
         assert process.returncode == -signal.SIGKILL and runs.last_step(killed) < STEPS
-    runs.finish(runs.start("main.py", *demo(killed)))
+    runs.finish(runs.start("main.py", *demo(killed), **runs.AS_SHIPPED))
     saved = runs.assert_ends_alike(killed, whole)
     assert saved.step == STEPS and len(saved.arrays) > 100
     losses = [{row["step"]: row["loss/total"] for row in read_metrics(w / "metrics.jsonl")} for w in (whole, killed)]

@@ -35,7 +35,7 @@ def start(records):
         if processes > 1:
             command = ["launch/local.py", f"--processes={processes}", "--grace=5",
                        f"--devices-per-process={devices}", "--", sys.executable, *command]  # fmt: skip
-        return runs.start(*command, JAX_NUM_CPU_DEVICES=str(devices))
+        return runs.start(*command, JAX_NUM_CPU_DEVICES=str(devices), **runs.AS_SHIPPED)
 
     return run
 

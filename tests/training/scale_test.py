@@ -62,7 +62,7 @@ print(json.dumps({"losses": losses, "errors": [float(e) for e in errors], "least
 
 
 def _run(repo, devices, code, *arguments):
-    flags = f"--xla_force_host_platform_device_count={devices} {COMPILE_QUICKLY}"
+    flags = f"--xla_force_host_platform_device_count={devices} {' '.join(COMPILE_QUICKLY)}"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(repo)}
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=repo, env=environment, capture_output=True, text=True, timeout=600
