@@ -11,6 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from rig3r_jax import configs
+from rig3r_jax.configs.base import dataset
 
 MOST_PROBLEMS = 9  # that one message names
 
@@ -35,6 +36,7 @@ def read_config(arguments: Sequence[str]) -> ConfigDict:
         raise ValueError("--config is missing; for example --config=demo, or a file as --config=configs/demo.py")
     config = _load(files[-1])
     overrides = [word for word in arguments if not re.match(r"--?config=", word)]
+    _change_sources(config, overrides)
     if problems := list(wrong_overrides(config, overrides)):
         raise ValueError("\n".join(problems[:MOST_PROBLEMS]))
     values = flags.FlagValues()
@@ -63,6 +65,22 @@ def _load(name: str) -> ConfigDict:
     if "get_config" not in module:
         raise ValueError(f"--config is {name!r}, which defines no get_config(); configs/demo.py shows one")
     return module["get_config"]()
+
+
+def _change_sources(config: ConfigDict, overrides: Sequence[str]) -> None:
+    """Gives every entry of data.mixture that the overrides name another source all options of that one, in place.
+
+    Raises:
+        ValueError: for a name of no source.
+    """
+    matches = [re.fullmatch(r"--?config\.data\.mixture\[(\d+)\]\.name=(.*)", word) for word in overrides]
+    names = {int(match.group(1)): match.group(2) for match in matches if match}  # the last one holds
+    for index, entry in enumerate(config.get("data", {}).get("mixture", ())):
+        if (name := names.get(index, entry.name)) != entry.name:
+            try:
+                entry.options = dataset(name).options
+            except ValueError as error:
+                raise ValueError(f"--config.data.mixture[{index}].name: {error}") from None
 
 
 def wrong_overrides(config: ConfigDict, overrides: Sequence[str]) -> Iterator[str]:

@@ -2,6 +2,9 @@
 
 import pytest
 
+from rig3r_jax.data.sources import make_source
+from rig3r_jax.data.sources.dgp import Dgp
+from rig3r_jax.data.sources.tum import Tum
 from rig3r_jax.training.flags import read_config
 
 
@@ -25,6 +28,47 @@ def test_overrides_are_read_from_the_given_arguments(repo):
 def test_what_is_wrong_is_one_message(repo, arguments, message):
     with pytest.raises(ValueError, match=message):
         read_config([argument.format(repo) for argument in arguments])
+
+
+ENTRY = "--config.data.mixture[0]"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (f"{ENTRY}.name=tum", f"{ENTRY}.options.window=16", f"{ENTRY}.options.intrinsics=freiburg3"),
+        (f"{ENTRY}.options.intrinsics=freiburg3", f"{ENTRY}.options.window=16", f"-{ENTRY[2:]}.name=tum"),
+    ],
+)
+@pytest.mark.parametrize("name", ["full", "ddad", "demo"])
+def test_another_source_has_its_own_options(name, words):
+    entry = read_config([f"--config={name}", *words, f"{ENTRY}.weight=2.0"]).data.mixture[0]
+    options = entry.options.to_dict()
+    assert options == Tum().options() | {"window": 16, "intrinsics": "freiburg3"} and entry.weight == 2.0
+    assert make_source(entry.name, "/data", options) == Tum("/data", window=16, intrinsics="freiburg3")
+
+
+def test_the_same_source_keeps_the_options_of_its_config_and_the_last_name_holds():
+    first, kept = read_config(["--config=uncertainty", f"{ENTRY}.name=tum", f"{ENTRY}.root=a"]).data.mixture
+    assert (first.options.window, first.options.intrinsics, kept.options.window) == (1000, "by_name", 1000)
+    (again,) = read_config(["--config=demo", f"{ENTRY}.name=tum", f"{ENTRY}.name=ddad"]).data.mixture  # the last holds
+    assert (again.name, again.options.to_dict()) == ("ddad", Dgp().options())
+    linked = read_config(["--config=ddad", f"{ENTRY}.name=tum", "--config.data.root=/tum"]).data.mixture[0]
+    assert (linked.root, linked.name) == ("/tum", "tum")
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ([f"{ENTRY}.options.windw=8", f"{ENTRY}.name=tum"], "has no 'windw'; did you mean window"),
+        ([f"{ENTRY}.options.front=x", f"{ENTRY}.name=tum"], "has no 'front'; it has fractions, gap"),
+        ([f"{ENTRY}.name=tun"], r"--config.data.mixture\[0\].name: unknown source 'tun'; .*did you mean 'tum'"),
+        (["--config.data.mixture[7].name=tum"], "has no '7'"),
+    ],
+)
+def test_another_source_is_refused_what_it_does_not_have(words, message):
+    with pytest.raises(ValueError, match=message):
+        read_config(["--config=full", *words])
 
 
 def test_home_is_expanded_in_paths(monkeypatch, tmp_path):
