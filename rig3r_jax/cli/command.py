@@ -13,7 +13,9 @@ OVERRIDES = """\
 --config=NAME takes an installed config ({names}), --config=FILE any other: a Python file with get_config(). Every key
 is a flag of its own, with its value after =: --config.train.steps=100 --config.model.variant=small
 '--config.data.mixture[0].root=/data/ddad' (quoted for the shell's sake); --config.model.unroll and
---noconfig.model.unroll switch a bool. rig3r_jax/configs/base.py names and explains the keys."""
+--noconfig.model.unroll switch a bool; another name of a data set brings that source's default options. In rig3r_jax,
+configs/base.py names and explains the keys, data/options.py those of sampling and windows, data/sources the options of
+each data set."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Every key of a run with its default. Other configs start from these and override."""
+"""Every key of a run with its default. Other configs start from these and override.
+
+The keys of `sampling` stand in data/options.py, the options of a data set in its source's file below data/sources.
+"""
 
 import dataclasses
 
@@ -34,7 +37,7 @@ def get_config() -> ConfigDict:
     data.prefetch = 16  # batches
     data.cache_gigabytes = 0.0  # memory per source for scenes kept after their first reading; for small data sets
 
-    config.sampling = ConfigDict(dataclasses.asdict(PipelineOptions()))  # data/options.py explains every key
+    config.sampling = ConfigDict(dataclasses.asdict(PipelineOptions()))  # explained in data/options.py
 
     model = config.model = ConfigDict()
     model.variant = "large"  # a key of models.rig3r.VARIANTS; the keys below override it where they name the same field

@@ -15,7 +15,7 @@ class ViewOptions:
     """What may happen to one view. `1 +- x` means a factor uniform in [1 - x, 1 + x]; zeros and (1, 1) switch off."""
 
     image_size: int = 512  # pixels; images are padded to a square of this side
-    aspect_range: tuple[float, float] = (0.5, 2.0)  # width / height of the crop over that of the image, log-uniform
+    aspect_range: tuple[float, float] = (0.5, 2.0)  # width / height of a centred crop over the image's, log-uniform
     crop_scale_range: tuple[float, float] = (0.7, 1.0)  # side of the crop over the largest crop of its aspect
     brightness: float = 0.2  # 1 +- x
     contrast: float = 0.2  # 1 +- x, about the image's mean luma
@@ -43,15 +43,15 @@ class PipelineOptions(ViewOptions):
     """Every choice between records and batches; ValueError naming all values that cannot be used."""
 
     num_views: int = 24  # images per sample
-    grids: Sequence[Sequence[int]] = ()  # allowed (times, cameras) of a sample; (): any that covers num_views
-    min_cameras: int = 1  # without `grids`
-    max_cameras: int = 8  # without `grids`
-    min_stride: int = 1  # time steps of the rig between two images of one camera
-    max_stride: int = 4
+    grids: Sequence[Sequence[int]] = ()  # allowed (time steps, cameras) of a sample; (): any that covers num_views
+    min_cameras: int = 1  # of a sample, without `grids`
+    max_cameras: int = 8  # of a sample, without `grids`
+    min_stride: int = 1  # least distance of one drawn time step from the next, in steps of the recording
+    max_stride: int = 4  # largest distance between them
     metadata_dropout: float = 0.5  # probability that a field is hidden, per sample and field
-    frame_index_pool: int = 100  # images beside the reference draw distinct indices of 1..pool
+    frame_index_pool: int = 100  # images beside the reference, which has 0, draw distinct indices of 1..pool
     camera_id_range: int = 1000  # cameras of a sample draw distinct ids of 0..range-1
-    max_bad_fraction: float = 0.05  # of draws that cannot be used before the run stops
+    max_bad_fraction: float = 0.05  # of draws that cannot be used, above which the run stops
     min_draws: int = 100  # draws before that fraction is looked at
     ordered: bool = False  # sample n comes from record n mod the number of records
 
@@ -83,12 +83,12 @@ class WindowOptions:
 
     views: int = 8  # frames of a window
     varied: float = 1.0  # ratio of windows of distinct frames around a random one
-    consecutive: float = 0.0
+    consecutive: float = 0.0  # ratio of windows of every stride-th frame
     two_cluster: float = 0.0  # ratio of windows that join two visits of one place
     reach: int = 16  # frames, of varied windows
     stride: int = 1  # frames, of consecutive windows
     max_metres: float = 0.3  # between the frames of a revisit
-    max_degrees: float = 15.0
+    max_degrees: float = 15.0  # between them
     min_gap: int = 100  # frames between them; at least `views`
 
     def __post_init__(self) -> None:
