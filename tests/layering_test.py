@@ -15,6 +15,7 @@ PACKAGE = REPO / "rig3r_jax"
 
 LAYERS = {
     "schema": 0,
+    "extras": 0,
     "geometry": 1,
     "formats": 2,
     "data": 3,

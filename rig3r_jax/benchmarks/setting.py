@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import importlib.util
 import os
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from rig3r_jax.extras import EXTRAS, lack_of
 from rig3r_jax.parity.inputs import random_batch, random_parameters
 from rig3r_jax.schema import Batch, Views
 from rig3r_jax.training.checks import number_problems
@@ -65,7 +65,7 @@ def read_setting(options: argparse.Namespace, rest: Sequence[str], *, devices: i
     """
     config = read_config(rest).copy_and_resolve_references()
     if config.get("task", "rig3r") != "rig3r":
-        raise ValueError(f"task is {config.task!r}; these benchmarks are of rig3r, such as --config=configs/full.py")
+        raise ValueError(f"task is {config.task!r}; these benchmarks are of rig3r, such as --config=full")
     devices = devices or jax.device_count()
     mesh, notes = config.mesh, []
     meshed = mesh.data * mesh.fsdp * mesh.frames
@@ -123,8 +123,8 @@ def prepare(options: argparse.Namespace) -> None:
     keep_freed_memory()
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")  # 0.75 by default: 60 of 80 GB
     if options.peer:
-        if importlib.util.find_spec("torch") is None:
-            raise ValueError("--peer torch wants PyTorch: pip install 'rig3r_jax[torch]' -c constraints.txt")
+        if lack := lack_of(EXTRAS["torch"]):
+            raise ValueError(f"--peer torch {lack}")
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 

@@ -1,18 +1,13 @@
 """What goes wrong and a user can mend, as one message and an exit code instead of a traceback."""
 
 import errno
-import importlib.util
 import os
 import sys
 from collections.abc import Callable
 
-EXIT_USER, EXIT_INTERRUPT, EXIT_PIPE = 2, 130, 141  # the last two as a shell gives them for SIGINT and SIGPIPE
+from rig3r_jax.extras import lack_of, packages_beside
 
-# Modules of the extras of pyproject.toml.
-EXTRAS = {
-    "train": ("array_record", "clu", "grain", "tensorboard", "tensorflow_datasets", "tqdm"),
-    "torch": ("torch",),
-}
+EXIT_USER, EXIT_INTERRUPT, EXIT_PIPE = 2, 130, 141  # the last two as a shell gives them for SIGINT and SIGPIPE
 
 REMEDIES = {
     errno.ENOENT: "check the path",
@@ -25,15 +20,6 @@ REMEDIES = {
     errno.ENOSPC: "make room on the disk, or give a path on another",
     errno.EDQUOT: "make room in your quota, or give a path on another disk",
 }
-
-
-def check_extra(extra: str) -> None:
-    """ValueError with the remedy where a package of the extra is missing; imports none."""
-    missing = [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(
-            f"needs {', '.join(missing)}: pip install 'rig3r_jax[{extra}]'   (in a clone: sh launch/setup.sh {extra})"
-        )
 
 
 def run_guarded(
@@ -54,11 +40,11 @@ def run_guarded(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
     except ModuleNotFoundError as error:
-        module = (error.name or "").partition(".")[0]
-        extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
-        if extra is None:
+        lack = lack_of(packages_beside(error.name or ""))
+        if not lack:  # of no extra, or a module that an installed package has lost
             raise
-        return run_guarded(program, lambda: check_extra(extra) or EXIT_USER)
+        _say(program, lack)
+        return EXIT_USER
     except mendable as error:
         _say(program, explain(error))
         return EXIT_USER

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 import rig3r_jax
 from rig3r_jax.cli import bench, charts, data, parity, train, weights
 from rig3r_jax.cli.command import Command, Parser, add_config
-from rig3r_jax.cli.errors import EXIT_USER, check_extra, run_guarded
+from rig3r_jax.cli.errors import EXIT_USER, run_guarded
+from rig3r_jax.extras import EXTRAS, lack_of
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only writes the metrics here:
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # its start-up notes help nobody
+# TensorFlow only writes the metrics here: its start-up notes help nobody. Set before jax is imported, which sets 1.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 # Two words are a command of a group.
 COMMANDS: dict[str, Command] = {
@@ -49,8 +51,8 @@ def run_command(name: str, arguments: Sequence[str], program: str) -> int:
 
     def work() -> int:
         options = parse(command, arguments, program)
-        if command.extra:
-            check_extra(command.extra)
+        if command.extra and (lack := lack_of(EXTRAS[command.extra])):
+            raise ValueError(lack)
         return command.run(options)
 
     return run_guarded(program, work)

@@ -19,6 +19,7 @@ from rig3r_jax.data.record_source import FRAMES, SCENES, TFDS_VERSION, dataset_f
 from rig3r_jax.data.scene import BadRecord, Scene
 from rig3r_jax.data.source import Scenes, Source, options_from_words
 from rig3r_jax.data.sources import make_source, source_class
+from rig3r_jax.extras import lack_of
 from rig3r_jax.formats.json_file import read_json, write_json
 
 _PER_FILE = {SCENES: 64, FRAMES: 4096}  # records
@@ -78,8 +79,8 @@ def build_records(
     source = make_source(name, root, options)
     if built := _find_built(out, name, source):
         return built
-    if missing := source.missing_packages():
-        raise ValueError(f"source {name!r} needs {', '.join(missing)}: pip install {' '.join(missing)}")
+    if lack := lack_of(source.requires):
+        raise ValueError(f"source {name!r} {lack}")
     loaders = {split: source.scenes(split) for split in source.splits()}
     if not any(loaders.values()):
         raise BadRecord(f"source {name!r} finds no scenes in {root!r}; give the folder that holds its data")

@@ -8,7 +8,6 @@ import ast
 import dataclasses
 import difflib
 import functools
-import importlib.util
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -70,11 +69,6 @@ class Source:
         """BadRecord where there is no such split."""
         if split not in (names := self.splits()):
             raise BadRecord(f"{self.root or 'source'}: has no split {split!r}; it has {', '.join(names)}")
-
-    @classmethod
-    def missing_packages(cls) -> list[str]:
-        """Those of `requires` that are not installed."""
-        return [name for name in cls.requires if importlib.util.find_spec(name) is None]
 
 
 def bad_scene(name: str, reason: str) -> tuple[str, Callable[[], Scene]]:

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from rig3r_jax.data.source import Source
 from rig3r_jax.data.sources import make_source, source_class
+from rig3r_jax.extras import lack_of
 
 
 def mixture_problems(config: ConfigDict) -> Iterator[str]:
@@ -35,8 +36,8 @@ def mixture_problems(config: ConfigDict) -> Iterator[str]:
 
 def _unready(source: type[Source], entry: ConfigDict, key: str) -> Iterator[str]:
     """What a source lacks that is to be read."""
-    if missing := source.missing_packages():
-        yield f"{key} ({entry.name}) needs {', '.join(missing)}: pip install {' '.join(missing)}"
+    if lack := lack_of(source.requires):
+        yield f"{key} ({entry.name}) {lack}"
     if source.needs_root and not entry.root:
         yield f"{key} ({entry.name}) has no root, the folder of its raw data: --config.{key}.root=FOLDER"
     elif source.needs_root and not Path(entry.root).is_dir():

@@ -6,7 +6,6 @@ Either is imported by the one process that writes, when it opens them.
 
 import importlib.util
 import math
-import os
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,7 +51,6 @@ def open_event_file(folder: Path) -> ScalarWriter:
     """A writer of scalars into a new event file of the folder."""
     if importlib.util.find_spec("tensorflow") is None:
         return TensorBoardWriter(folder)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: its start-up notes are not ours
     from clu import metric_writers
 
     return metric_writers.create_default_writer(str(folder), asynchronous=True)

@@ -41,11 +41,9 @@ def figure(
     path: Path, title: str, panels: int, *, panel_size: tuple[float, float] = (4.6, 3.5)
 ) -> Iterator[typing.Any]:
     """Axes, `panel_size` inches each, in rows of up to four; written to `path` as PNG when the block is left."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError(f"charts need matplotlib ({error}); pip install matplotlib") from error
+    import matplotlib
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE}):
         rows, columns = math.ceil(panels / COLUMNS), min(panels, COLUMNS)
         drawing = Figure((panel_size[0] * columns, panel_size[1] * rows + 0.4), dpi=DPI, layout="constrained")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rig3r_jax.extras import EXTRAS, lack_of
 from rig3r_jax.formats.atomic import whole_file
 from rig3r_jax.weights import rig3r
 from rig3r_jax.weights.engine import ConversionError, export, flatten, nest
@@ -141,13 +142,13 @@ def write_torch(out: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
     if out.suffix == ".safetensors":
         write_tensors(out, tensors, {"format": "pt"})
         return
-    try:
-        import torch
-    except ImportError:
+    if lack := lack_of(EXTRAS["torch"]):
         raise ValueError(
-            f"{out}: a .pth is written by PyTorch, which is not installed: pip install 'rig3r_jax[torch]', or take "
-            f"{out.with_suffix('.safetensors').name}, which PyTorch reads by safetensors.torch.load_file"
-        ) from None
+            f"{out} {lack}; or take {out.with_suffix('.safetensors').name}, which PyTorch reads by "
+            "safetensors.torch.load_file"
+        )
+    import torch
+
     state = {}
     for name, array in tensors.items():
         array = np.require(array, requirements=("C", "W", "O"))

@@ -12,8 +12,9 @@ import tomllib
 import pytest
 
 from rig3r_jax import cli
-from rig3r_jax.cli.errors import EXTRAS, check_extra, explain, run_guarded
+from rig3r_jax.cli.errors import explain, run_guarded
 from rig3r_jax.cli.program import COMMANDS
+from rig3r_jax.extras import EXTRAS, lack_of
 from tests.conftest import REPO
 
 
@@ -126,6 +127,25 @@ def test_a_package_that_is_missed_later_is_named_with_its_extra(monkeypatch, cap
     assert "needs torch: pip install 'rig3r_jax[torch]'" in capsys.readouterr().err
 
 
+def test_a_module_that_an_installed_package_has_lost_keeps_its_traceback(capsys):
+    def work():
+        raise ModuleNotFoundError("No module named 'tensorboard.gone'", name="tensorboard.gone")
+
+    with pytest.raises(ModuleNotFoundError, match="gone"):
+        run_guarded("rig3r train", work)
+    assert capsys.readouterr().err == ""
+
+
+def test_packages_of_several_extras_and_of_none_are_one_command(monkeypatch):
+    without(monkeypatch, "torch", "tqdm", "no_such")
+    assert lack_of(["tqdm", "torch", "json"]) == (
+        "needs tqdm, torch: pip install 'rig3r_jax[train]' 'rig3r_jax[torch]'   (in a clone: sh launch/setup.sh "
+        "train,torch)"
+    )
+    assert lack_of(["no_such", "torch"]) == "needs no_such, torch: pip install 'rig3r_jax[torch]' no_such"
+    assert lack_of(["json"]) == ""
+
+
 def test_extras_are_those_of_the_project():
     extras = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     owners = importlib.metadata.packages_distributions()
@@ -133,7 +153,7 @@ def test_extras_are_those_of_the_project():
         declared = {normal(re.match(r"[\w.-]+", line).group()) for line in extras[extra]}
         for module in modules:
             assert {normal(name) for name in owners.get(module, [module])} & declared, module
-    check_extra("train")  # all are here
+    assert lack_of(EXTRAS["train"]) == ""  # all are here
 
 
 def normal(name):

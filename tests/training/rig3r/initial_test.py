@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rig3r_jax.cli.errors import EXTRAS
 from rig3r_jax.configs import demo as demo_config
+from rig3r_jax.extras import EXTRAS
 from rig3r_jax.training.checkpoint import Checkpoints, restore_params
 from rig3r_jax.training.config import save_config
 from rig3r_jax.training.rig3r import setup
