@@ -85,6 +85,14 @@ case $extras in
     *train-tf*) size="about 670 MB (2.5 GB on disk)" ;;
     *) size="about 330 MB (1.3 GB on disk)" ;;
 esac
+case $extras in
+    *cuda12*) size="$size and 3.2 GB of CUDA libraries" ;;
+    *cuda13*) size="$size and 2.5 GB of CUDA libraries" ;;
+esac
+case ,$extras, in
+    ,torch,) ;;
+    *,torch,*) size="$size, and PyTorch: 200 MB where the CPU build is at hand, else several GB" ;;
+esac
 say "Installing rig3r_jax[$extras] in .venv with Python $(version .venv/bin/python): downloads $size, takes some minutes."
 [ -t 1 ] && quiet= || quiet=--quiet
 # Python compiles the modules that it imports; pip would compile them all.

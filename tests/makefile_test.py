@@ -86,6 +86,38 @@ def test_python_variable_is_taken_or_refused(find):
     assert errors == ["PYTHON=mine is no Python 3.11, 3.12 or 3.13 that runs: name another, or leave PYTHON out"]
 
 
+@pytest.mark.parametrize(
+    ("extras", "size"),
+    [
+        ("train", "about 330 MB (1.3 GB on disk)"),
+        ("train,cuda13", "about 330 MB (1.3 GB on disk) and 2.5 GB of CUDA libraries"),
+        ("train-tf,cuda12,dev", "about 670 MB (2.5 GB on disk) and 3.2 GB of CUDA libraries"),
+        ("torch", "200 MB where the CPU build is at hand, else several GB"),
+        (
+            "train,torch,dev",
+            "about 330 MB (1.3 GB on disk), and PyTorch: 200 MB where the CPU build is at hand, else several GB",
+        ),
+    ],
+)
+def test_setup_says_what_each_extra_downloads(tmp_path, repo, extras, size):
+    for folder in ("launch", ".venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(repo / "launch/setup.sh", tmp_path / "launch")
+    python = tmp_path / ".venv/bin/python"
+    python.write_text(f'#!{SHELL}\ncase "$2" in *print*) echo 3.12;; esac\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        [SHELL, "launch/setup.sh", extras],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    line = f"Installing rig3r_jax[{extras}] in .venv with Python 3.12: downloads {size}, takes some minutes.\n"
+    assert done.stderr == line
+
+
 @pytest.mark.parametrize("target", ["demo", "test"])
 def test_make_stops_at_the_remedy(tmp_path, repo, target):
     """Nothing is made, and what make adds is its own closing line."""

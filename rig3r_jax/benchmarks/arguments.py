@@ -112,7 +112,7 @@ KINDS = {
         "data_loading",
         "records to batches: images per second, by stage",
         _data,
-        "a run whose source and sampling are taken where the flags say nothing; wanted by none",
+        "optional: a run whose source and sampling are the defaults of the flags",
         "train",
     ),
     "scaling": Kind(

@@ -28,8 +28,7 @@ def _train(options: argparse.Namespace) -> int:
     flags.FLAGS.mark_as_parsed()  # absl's own, of which there are none: else its logging complains
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.WARNING)  # of the libraries
-    # What goes wrong in a thread of orbax reaches the loop, too, and is told there.
-    absl_logging.get_absl_logger().addFilter(lambda record: not (record.exc_info and "orbax" in record.pathname))
+    absl_logging.get_absl_logger().addFilter(shorten_orbax_traceback)
 
     def work() -> int:
         with loop.user_errors():
@@ -45,6 +44,15 @@ def _train(options: argparse.Namespace) -> int:
     return processes.run_to_end(lambda: run_guarded(options.program, work, (loop.UserError, OSError)))
 
 
+def shorten_orbax_traceback(record: logging.LogRecord) -> bool:
+    """A filter: what goes wrong in a thread of orbax is one line of the log. Most of it the loop hears of, too."""
+    kind, error, _ = record.exc_info or (None, None, None)
+    if kind and "orbax" in record.pathname:
+        record.msg, record.args = " ".join(f"{record.getMessage()}: {kind.__name__}: {error}".split()), ()
+        record.exc_info = record.exc_text = None
+    return True
+
+
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workdir", metavar="WORKDIR", type=path, help="folder of a run, of whatever task")
     add_processes(parser)
@@ -53,14 +61,15 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     config = load_config(options.workdir / "config.json")
     from rig3r_jax.cli.tasks import kind_of
-    from rig3r_jax.training import processes, xla
+    from rig3r_jax.training import loop, processes, xla
     from rig3r_jax.training.workdir import evaluate_workdir
 
     def work() -> int:
-        xla.use_flags()
-        processes.join(processes.Processes(options.coordinator, options.num_processes, options.process_id))
-        xla.use_compilation_cache(options.workdir)
-        evaluate_workdir(options.workdir, kind_of(config))
+        with loop.user_errors():
+            xla.use_flags()
+            processes.join(processes.Processes(options.coordinator, options.num_processes, options.process_id))
+            xla.use_compilation_cache(options.workdir)
+            evaluate_workdir(options.workdir, kind_of(config))
         return 0
 
     return processes.run_to_end(lambda: run_guarded(options.program, work))

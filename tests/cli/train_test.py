@@ -1,0 +1,55 @@
+"""What the commands that train and evaluate print of errors that are told elsewhere, too."""
+
+import logging
+import sys
+
+import pytest
+
+from rig3r_jax import cli
+from rig3r_jax.cli.train import shorten_orbax_traceback
+from rig3r_jax.configs import demo
+from rig3r_jax.training import processes, workdir, xla
+from rig3r_jax.training.config import save_config
+
+
+@pytest.mark.parametrize(
+    ("error", "printed"),
+    [
+        (processes.ReportedElsewhere("ValueError: process 0 says this"), ""),
+        (ValueError("no checkpoint"), "rig3r evaluate: no checkpoint\n"),
+        (FileNotFoundError("none"), "rig3r evaluate: none\n"),
+    ],
+)
+def test_evaluate_leaves_to_process_0_what_it_has_printed(monkeypatch, tmp_path, capsys, error, printed):
+    def evaluate(*arguments):
+        raise error
+
+    save_config(demo.get_config(), tmp_path / "config.json")
+    monkeypatch.setattr(workdir, "evaluate_workdir", evaluate)
+    monkeypatch.setattr(xla, "use_flags", lambda: None)
+    monkeypatch.setattr(xla, "use_compilation_cache", lambda folder: None)
+    assert cli.main(["evaluate", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == printed
+
+
+def record(path: str, fails: bool) -> logging.LogRecord:
+    """What a library logs, of an error or of none."""
+    try:
+        if fails:
+            raise OSError("disk is full\nof it")
+        caught = None
+    except OSError:
+        caught = sys.exc_info()
+    return logging.LogRecord("absl", logging.ERROR, path, 1, "step %d was not deleted", (3,), caught)
+
+
+def test_errors_in_threads_of_orbax_are_one_line_and_those_of_others_whole():
+    lines = {}
+    for path in ("/x/orbax/checkpoint/deleter.py", "/x/absl/app.py"):
+        for fails in (True, False):
+            entry = record(path, fails)
+            assert shorten_orbax_traceback(entry)
+            lines[path[3:7], fails] = logging.Formatter().format(entry)
+    assert lines["orba", True] == "step 3 was not deleted: OSError: disk is full of it"
+    assert lines["orba", False] == lines["absl", False] == "step 3 was not deleted"
+    assert "Traceback" in lines["absl", True]
