@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import socket
 import sys
@@ -15,7 +16,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from rig3r_jax.data import records
-from rig3r_jax.data.record_source import FRAMES, SCENES, TFDS_VERSION, dataset_folder, read_build
+from rig3r_jax.data.record_source import FRAMES, SCENES, TFDS_VERSION, dataset_folder, other_format, read_build
 from rig3r_jax.data.scene import BadRecord, Scene
 from rig3r_jax.data.source import Scenes, Source, options_from_words
 from rig3r_jax.data.sources import make_source, source_class
@@ -101,7 +102,7 @@ def _write_whole(
         files = sorted(path for part in (SCENES, FRAMES) for path in dataset_folder(partial, part).iterdir())
         sizes = {str(path.relative_to(partial)): path.stat().st_size for path in files}
         skipped = [{"scene": scene, "reason": reason} for scene, reason in report.skipped]
-        asked = _stamp(name, source)
+        asked = build_stamp(name, source)
         write_json(partial / "quarantine.json", skipped, indent=2)
         write_json(partial / "build.json", {"asked": asked, "splits": report.splits, "bytes": sizes}, indent=2)
         try:
@@ -193,7 +194,7 @@ def _writer(folder: Path, name: str, features: tfds.features.FeaturesDict, sourc
     return tfds.core.SequentialWriter(info, max_examples_per_shard=_PER_FILE[name], file_format="array_record")
 
 
-def _stamp(name: str, source: Source) -> dict[str, Any]:
+def build_stamp(name: str, source: Source) -> dict[str, Any]:
     """All that decides what the records of a source hold, as JSON gives it back."""
     stamp = {
         "format": records.FORMAT_VERSION,
@@ -212,12 +213,18 @@ def _find_built(out: Path, name: str, source: Source) -> BuildReport | None:
     build = read_build(out) if out.is_dir() else None
     if build is None:
         raise ValueError(f"{out}: exists and holds no records; give a new folder, or delete it first")
-    asked, stamp = build["asked"], _stamp(name, source)
-    asked["options"] = _stamp(name, type(source)())["options"] | asked["options"]  # one may be newer than the records
+    asked, stamp = build["asked"], build_stamp(name, source)
+    if asked.get("format") != stamp["format"]:
+        raise BadRecord(other_format(out, asked))
+    # An option may be newer than the records.
+    asked["options"] = build_stamp(name, type(source)())["options"] | asked["options"]
     if asked != stamp:
         keys = [key for key in stamp if asked.get(key) != stamp[key]]
         differing = "; ".join(f"{key}: {asked.get(key)!r} there, {stamp[key]!r} asked" for key in keys)
-        raise ValueError(f"{out}: holds other records ({differing}); give a new folder, or delete it first")
+        raise ValueError(
+            f"{out}: holds other records ({differing}); give a new folder, or delete it first: "
+            f"{shlex.join(['rm', '-r', str(out)])}"
+        )
     skipped = [(entry["scene"], entry["reason"]) for entry in read_json(out / "quarantine.json")]
     return BuildReport(path=out, splits=build["splits"], skipped=skipped, reused=True)
 

@@ -31,7 +31,7 @@ class RecordSource:
         if build is None:
             raise BadRecord(f"{path}: holds no records (no build.json); run `rig3r build-data` first")
         if build["asked"].get("format") != records.FORMAT_VERSION:
-            raise BadRecord(_other_format(self.path, build["asked"]))
+            raise BadRecord(other_format(self.path, build["asked"]))
         if not build["splits"].get(split):
             raise BadRecord(f"{path}: split {split!r} has no records; splits: {build['splits']}")
         for name, size in build["bytes"].items():
@@ -61,9 +61,10 @@ class RecordSource:
         self.__init__(*state)
 
 
-def _other_format(folder: Path, asked: dict[str, Any]) -> str:
+def other_format(folder: Path, asked: dict[str, Any]) -> str:
     """Why the records of a folder are refused, and the commands that make them anew."""
-    options = [f"{key}={value}" for key, value in asked.get("options", {}).items()]
+    # None was the word for what is the default now.
+    options = [f"{key}={value}" for key, value in asked.get("options", {}).items() if value is not None]
     build = ["rig3r", "build-data", str(asked.get("source")), "--root", str(asked.get("root")), "--out", str(folder)]
     return (
         f"{folder}: holds records of format {asked.get('format')}, this program reads {records.FORMAT_VERSION}; delete "

@@ -1,14 +1,20 @@
 """The records that a run reads: built once by process 0, found built ever after."""
 
+import contextlib
 import hashlib
 import json
 import logging
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from rig3r_jax.data.build import BuildReport, build_records
+from rig3r_jax.data.build import BuildReport, build_records, build_stamp
+from rig3r_jax.data.record_source import read_build
+from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.source import Source
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.training.checks import mixture_problems
@@ -50,19 +56,38 @@ def _build(config: ConfigDict, folder: Path, progress: bool) -> Records:
     for entry in config.data.mixture:
         if entry.weight > 0:
             options = entry.options.to_dict()
-            out = folder / _folder_name(make_source(entry.name, entry.root, options), entry.name)
+            source = make_source(entry.name, entry.root, options)
+            out = folder / _folder_name(source, entry.name)
             if not is_first() and not out.is_dir():
                 raise ValueError(
                     f"process {jax.process_index()} does not see {out}, which process 0 built; "
                     "--config.data.records must be a folder on a file system that all nodes share"
                 )
+            if not out.is_dir():
+                _name_unread(source, entry.name, out)
             built.append((entry, build_records(entry.name, entry.root, out, options, progress=progress)))
     return built
 
 
 def _folder_name(source: Source, name: str) -> str:
-    """One name for equal options, which an option that is new in the source does not change."""
-    defaults = type(source)().options()
-    changed = {key: value for key, value in source.options().items() if value != defaults[key]}
-    key = json.dumps([source.root and str(Path(source.root).resolve()), changed], sort_keys=True)
-    return f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
+    """One name for equal records, which an option that is new in the source does not change."""
+    stamp, defaults = build_stamp(name, source), build_stamp(name, type(source)())["options"]
+    stamp["options"] = {key: value for key, value in stamp["options"].items() if value != defaults[key]}
+    return f"{name}-{hashlib.sha256(json.dumps(stamp, sort_keys=True).encode()).hexdigest()[:10]}"
+
+
+def _name_unread(source: Source, name: str, out: Path) -> None:
+    """Warns of every folder of the source's records beside `out` that this program does not read any more."""
+    read = _versions(build_stamp(name, source))
+    for folder in sorted(out.parent.glob(f"{name}-*")):
+        with contextlib.suppress(BadRecord):  # a damaged folder, which is none of this run's
+            build = read_build(folder)
+            if build and (versions := _versions(build["asked"])) != read:
+                logger.warning(
+                    f"{folder}: is not read, it holds records of {versions}; this program reads {read} and builds "
+                    f"anew, in {out}; to delete the old ones: {shlex.join(['rm', '-r', str(folder)])}"
+                )
+
+
+def _versions(asked: Mapping[str, Any]) -> str:
+    return f"format {asked.get('format')}, version {asked.get('source_version')} of the source"

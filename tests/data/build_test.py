@@ -28,7 +28,8 @@ def test_records_are_reused_for_the_same_options_only(source, tmp_path):
     first = build(out, size=2)
     again = build(out, size=2)
     assert again.reused and again.splits == first.splits and source.reads == 2
-    with pytest.raises(ValueError, match=r"options: \{'size': 2\} there, \{'size': 3\} asked.*delete it first"):
+    options = r"options: \{'size': 2\} there, \{'size': 3\} asked"
+    with pytest.raises(ValueError, match=rf"{options}.*delete it first: rm -r {out}$"):
         build(out, size=3)
     source.VERSION = 2
     with pytest.raises(ValueError, match="source_version"):

@@ -98,11 +98,12 @@ def test_records_of_another_format_are_refused(source, tmp_path):
     build(tmp_path / "records")
     file = tmp_path / "records/build.json"
     content = json.loads(file.read_text())
-    content["asked"]["format"] = 1
+    content["asked"] |= {"format": 1, "options": {"cameras": None, "size": 3}}  # None: all, before () was the word
     file.write_text(json.dumps(content))
     with pytest.raises(
         BadRecord,
-        match="records of format 1, this program reads 3; delete it and build it again: rm -r .* && rig3r build-data",
+        match="records of format 1, this program reads 3; delete it and build it again: "
+        "rm -r .* && rig3r build-data made --root '' --out .*/records size=3$",
     ):
         RecordSource(tmp_path / "records", "val")
 
@@ -125,7 +126,7 @@ def test_records_of_format_2_are_refused_with_the_commands_that_make_them_anew(s
     )
     with pytest.raises(BadRecord, match=f"format 2, this program reads 3; delete it and build it again: {commands}"):
         RecordSource(tmp_path / "old records", "val")
-    with pytest.raises(ValueError, match="format: 2 there, 3 asked.*delete it first"):
+    with pytest.raises(BadRecord, match=f"format 2, this program reads 3; delete it and build it again: {commands}"):
         build(tmp_path / "old records", size=2)
 
 

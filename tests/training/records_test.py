@@ -1,6 +1,9 @@
 """Where the records of a mixture lie: one folder for equal options, built once."""
 
+import pytest
+
 from rig3r_jax.configs import base
+from rig3r_jax.data import records as record_fields
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.training.records import _folder_name, build_mixture
 from tests.data.made_source import loaders
@@ -17,6 +20,33 @@ def test_folder_is_told_by_the_options_that_are_no_defaults(tmp_path, monkeypatc
     assert len(names) == 1 and names.pop().startswith("ddad-")
     others = [("data", {"window": 8}), ("data", {"window": 9}), ("data2", {}), ("data", {"cameras": ["CAMERA_01"]})]
     assert len({_folder_name(make_source("ddad", *other), "ddad") for other in [("data", {}), *others]}) == 5
+
+
+@pytest.mark.parametrize("part", ["format", "source"])
+def test_records_of_another_version_are_built_anew_beside_the_old_which_are_named(tmp_path, monkeypatch, caplog, part):
+    fake = make_fake_source(monkeypatch, {"train": loaders(0)})
+    config = base.get_config()
+    config.data.mixture = [base.dataset("made")]
+    ((_, old),) = build_mixture(config, tmp_path, progress=False)
+    damaged = tmp_path / "made-damaged"
+    damaged.mkdir()
+    (damaged / "build.json").write_text("{")
+    assert not caplog.records
+    if part == "format":
+        monkeypatch.setattr(record_fields, "FORMAT_VERSION", 4)
+        versions = ("format 3, version 1", "format 4, version 1")
+    else:
+        fake.VERSION = 2
+        versions = ("format 3, version 1", "format 3, version 2")
+    ((_, new),) = build_mixture(config, tmp_path, progress=False)
+    assert not new.reused and new.path != old.path and old.path.is_dir()
+    (warning,) = caplog.messages
+    assert warning == (
+        f"{old.path}: is not read, it holds records of {versions[0]} of the source; this program reads {versions[1]} "
+        f"of the source and builds anew, in {new.path}; to delete the old ones: rm -r {old.path}"
+    )
+    caplog.clear()
+    assert build_mixture(config, tmp_path, progress=False)[0][1].reused and not caplog.records
 
 
 def test_mixture_is_built_once_by_entries_with_weight(tmp_path, monkeypatch):

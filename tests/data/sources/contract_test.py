@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rig3r_jax.configs import base
-from rig3r_jax.data.build import _stamp, build_records
+from rig3r_jax.data.build import build_records, build_stamp
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.records import check_scene
 from rig3r_jax.data.scene import BadRecord
@@ -109,9 +109,9 @@ def test_options_are_frozen_and_survive_json(sources, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_stamp_is_that_of_equal_options(sources, name):
     source = sources[name]
-    stamp = _stamp(name, source)
-    assert stamp == json.loads(json.dumps(stamp)) == _stamp(name, make_source(name, source.root, source.options()))
-    default = _stamp(name, source_class(name)(source.root))
+    stamp = build_stamp(name, source)
+    assert stamp == json.loads(json.dumps(stamp)) == build_stamp(name, make_source(name, source.root, source.options()))
+    default = build_stamp(name, source_class(name)(source.root))
     assert stamp != default and set(stamp["options"]) == set(default["options"]) == set(option_fields(type(source)))
 
 
