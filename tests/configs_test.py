@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from rig3r_jax.cli.command import OVERRIDES
+from rig3r_jax.configs import base
 from rig3r_jax.data.options import WindowOptions
 from rig3r_jax.data.source import option_fields
 from rig3r_jax.data.sources import SOURCES, source_class
@@ -16,12 +17,14 @@ from rig3r_jax.training.flags import config_names, read_config
 from tests.conftest import REPO
 
 PACKAGE = REPO / "rig3r_jax"
-NAMES = [name for name in config_names() if name != "base"]
+NAMES = config_names()
 
 
 def test_every_installed_config_has_an_entry_point():
     assert sorted(path.stem for path in (REPO / "configs").glob("*.py")) == NAMES
-    assert "demo" in NAMES
+    assert "demo" in NAMES and "base" not in NAMES
+    with pytest.raises(ValueError, match="--config is 'base', which is no file"):
+        read_config(["--config=base"])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -39,7 +42,7 @@ def test_help_names_where_every_key_is_explained():
     assert len(places) == 3
     files = [file for place in places for file in (place.rglob("*.py") if place.is_dir() else [place])]
     text = "\n".join(file.read_text() for file in files)
-    config = read_config(["--config=base"])
+    config = base.get_config()
     options = {key for name in SOURCES for key in option_fields(source_class(name))}
     for key in {*config.sampling, *dataclasses.asdict(WindowOptions()), *options}:
         assert re.search(rf"^    {key}: .* = .*", text, re.MULTILINE), key
@@ -50,6 +53,6 @@ def test_help_names_where_every_key_is_explained():
 
 
 def test_configs_load_no_jax():
-    modules = ", ".join(f"rig3r_jax.configs.{name}" for name in config_names())
+    modules = ", ".join(f"rig3r_jax.configs.{name}" for name in ("base", *NAMES))
     code = f"import sys, {modules}; sys.exit(bool({{'jax', 'flax', 'tensorflow', 'orbax'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPO).returncode == 0

@@ -63,7 +63,8 @@ def add_config(parser: argparse.ArgumentParser, config: str) -> None:
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
     """Declares how the processes of one run find each other."""
-    group = parser.add_argument_group("many processes", "SLURM tells all of this by itself; launch/local.py gives it.")
+    tellers = "SLURM tells all of this by itself; in a clone launch/local.py gives it."
+    group = parser.add_argument_group("many processes", tellers)
     group.add_argument("--coordinator", metavar="HOST:PORT", default="", help="where process 0 listens")
     group.add_argument("--num-processes", metavar="N", type=int, default=0, help="processes of the run")
     group.add_argument("--process-id", metavar="N", type=int, default=-1, help="number of this one, from 0")

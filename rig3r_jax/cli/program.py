@@ -1,6 +1,7 @@
 """`rig3r COMMAND ...`: the table of commands, and how a command line is run."""
 
 import argparse
+import collections
 import difflib
 import os
 import re
@@ -12,6 +13,7 @@ from rig3r_jax.cli import bench, charts, data, parity, train, weights
 from rig3r_jax.cli.command import Command, Parser, add_config
 from rig3r_jax.cli.errors import EXIT_USER, run_guarded
 from rig3r_jax.extras import EXTRAS, lack_of
+from rig3r_jax.training.flags import is_switch
 
 # TensorFlow only writes the metrics here: its start-up notes help nobody. Set before jax is imported, which sets 1.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -91,16 +93,20 @@ def overview(group: str = "") -> str:
 
 
 def _normal_words(arguments: Sequence[str]) -> Iterator[str]:
-    """Options with dashes for underscores; --config.KEY VALUE as one word."""
-    words = iter(arguments)
-    for word in words:
-        word = re.sub(r"^-(?=(no)?config\b)", "--", word)
-        if re.match(r"--config\.[^=]+$", word):
-            value = next(words, "")
+    """Options with dashes for underscores; --config.KEY VALUE as one word, but where KEY is a bool and VALUE is none.
+
+    Raises:
+        ValueError: where such a KEY is of a config that is none.
+    """
+    words = collections.deque(arguments)
+    while words:
+        word = re.sub(r"^-(?=(no)?config\b)", "--", words.popleft())
+        if key := re.fullmatch(r"--config\.([^=]+)", word):
+            value = words[0] if words else ""
             takes = value and not re.match(r"-(?![\d.])", value)
-            yield f"{word}={value}" if takes else word
-            if value and not takes:
-                yield from _normal_words([value, *words])
+            if takes and (value.lower() in ("true", "false") or not is_switch(key.group(1), arguments)):
+                word += f"={words.popleft()}"
+            yield word
         elif word.startswith("--") and not re.match(CONFIG_FLAG, word):
             name, equals, value = word.partition("=")
             yield name.replace("_", "-") + equals + value

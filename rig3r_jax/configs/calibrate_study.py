@@ -1,7 +1,7 @@
 """The windows of `rig3r calibrate-study`: drives of one camera through procedural worlds, for a small Rig3R.
 
 Command:   rig3r calibrate-study runs/study
-           python main.py --config=configs/calibrate_study.py --config.backbone.path=runs/study/backbone
+           rig3r train --config=calibrate_study --config.backbone.path=runs/study/backbone
 Hardware:  2 CPU cores
 """
 

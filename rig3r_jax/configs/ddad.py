@@ -1,6 +1,6 @@
 """The demo's small Rig3R on real photographs, LiDAR and calibration in the DGP/DDAD format.
 
-Command:   python main.py --config=configs/ddad.py --config.data.root=FOLDER
+Command:   rig3r train --config=ddad --config.data.root=FOLDER
            FOLDER holds scene_dataset*.json and the scenes; records are built under the workdir
 Hardware:  2 CPU cores
 Time:      about 3 minutes, most of it decoding photographs of 1936x1216

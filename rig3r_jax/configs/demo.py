@@ -1,6 +1,6 @@
 """A small Rig3R on procedural rigs, from nothing to a report on a CPU.
 
-Command:   python main.py --config=configs/demo.py   (`make demo` sets everything up first)
+Command:   rig3r train --config=demo   (`make demo` sets everything up first)
 Hardware:  2 CPU cores
 Time:      about 2 minutes for the data (once), 5 for training, 20 seconds for evaluation and report
 Expected:  the table in README.md

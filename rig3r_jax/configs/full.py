@@ -1,6 +1,6 @@
 """The paper's run: ViT-L, 24 images of 512x512 per sample, 128 samples per step, 250,000 steps.
 
-Command:   python main.py --config=configs/full.py
+Command:   rig3r train --config=full
            or, under SLURM, sbatch launch/train.sbatch
 Hardware:  128 H100 of 80 GB, one sample and one process each; with others the start says which flags fit, such as
            --config.mesh.data=32 --config.train.accumulate=4 --config.evaluation.batch_size=32

@@ -1,6 +1,6 @@
 """A pose uncertainty head on a frozen backbone: VGGT's head on TUM RGB-D freiburg1_desk, the plain training.
 
-Command:   python main.py --config=configs/uncertainty.py --config.backbone.path=vggt.safetensors
+Command:   rig3r train --config=uncertainty --config.backbone.path=vggt.safetensors
                '--config.data.mixture[0].root=/data/rgbd_dataset_freiburg1_desk'
            backbone.path is a file of `rig3r convert vggt`, or the workdir of a Rig3R run
 Hardware:  what the backbone needs for one window of 8 images; the head itself trains on anything

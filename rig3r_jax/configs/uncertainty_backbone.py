@@ -1,6 +1,6 @@
 """The small Rig3R whose pose uncertainty `rig3r calibrate-study` learns: windows of 8 images, some of one camera alone.
 
-Command:   python main.py --config=configs/uncertainty_backbone.py
+Command:   rig3r train --config=uncertainty_backbone
 Hardware:  2 CPU cores
 """
 

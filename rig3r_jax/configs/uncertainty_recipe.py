@@ -1,6 +1,6 @@
 """The pose uncertainty head, trained steadily: the same as configs/uncertainty.py but for what get_config() names.
 
-Command:   python main.py --config=configs/uncertainty_recipe.py --config.backbone.path=vggt.safetensors
+Command:   rig3r train --config=uncertainty_recipe --config.backbone.path=vggt.safetensors
                '--config.data.mixture[0].root=/data/rgbd_dataset_freiburg1_desk'
 """
 

@@ -1,11 +1,13 @@
 """A config from the flags of a command line, with errors that a person can act on. Imports nothing heavy."""
 
 import difflib
+import os
 import pkgutil
 import re
 import runpy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -14,11 +16,18 @@ from rig3r_jax import configs
 from rig3r_jax.configs.base import dataset
 
 MOST_PROBLEMS = 9  # that one message names
+TEXTS = ("name", "title", "notes")  # strings that are no paths
 
 
 def config_names() -> list[str]:
-    """The installed configs: `--config=NAME` takes one from any folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
+    """The installed configs that a run can have: `--config=NAME` takes one from any folder."""
+    return sorted(module.name for module in pkgutil.iter_modules(configs.__path__) if module.name != "base")
+
+
+def _takes() -> str:
+    """What --config takes."""
+    names = ", ".join(config_names())
+    return f"an installed config by its name, one of {names}; or a Python file with get_config(), which returns one"
 
 
 def read_config(arguments: Sequence[str]) -> ConfigDict:
@@ -30,15 +39,14 @@ def read_config(arguments: Sequence[str]) -> ConfigDict:
     Raises:
         ValueError: one line for every problem.
     """
-    arguments = re.sub(r"(^|\n)(--?config)\n", r"\1\2=", "\n".join(arguments)).splitlines()  # --config FILE
-    files = [word.split("=", 1)[1] for word in arguments if re.match(r"--?config=", word)]
+    files, overrides = _files_and_overrides(arguments)
     if not files:
-        raise ValueError("--config is missing; for example --config=demo, or a file as --config=configs/demo.py")
+        raise ValueError(f"--config is missing; give --config=demo, or another: {_takes()}")
     config = _load(files[-1])
-    overrides = [word for word in arguments if not re.match(r"--?config=", word)]
     _change_sources(config, overrides)
     if problems := list(wrong_overrides(config, overrides)):
-        raise ValueError("\n".join(problems[:MOST_PROBLEMS]))
+        more = len(problems) - MOST_PROBLEMS
+        raise ValueError("\n".join(problems[:MOST_PROBLEMS] + [f"... and {more} more"] * (more > 0)))
     values = flags.FlagValues()
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["", *overrides])
@@ -47,8 +55,40 @@ def read_config(arguments: Sequence[str]) -> ConfigDict:
         raise ValueError(str(error).strip().splitlines()[0]) from error
     if rest:
         raise ValueError("\n".join(f"{word!r} is no flag; a value follows its flag after =" for word in rest))
-    _expand_home(values["config"].value)
-    return values["config"].value
+    return _at_home(values["config"].value)
+
+
+def is_switch(key: str, arguments: Sequence[str]) -> bool:
+    """Whether a key, such as model.unroll, is a bool of the config that the arguments name, or of an installed one
+    where they name none: its flag takes no value from the word after it.
+
+    Raises:
+        ValueError: for a config that is none.
+    """
+    files, overrides = _files_and_overrides(arguments)
+    for name in files[-1:] or config_names():
+        node = _load(name)
+        _change_sources(node, overrides)
+        try:
+            for part in _parts(key):
+                node = node[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        if isinstance(node, bool):
+            return True
+    return False
+
+
+def _files_and_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What --config is given, by = or as the next word, and the other arguments."""
+    words = re.sub(r"(^|\n)(--?config)\n", r"\1\2=", "\n".join(arguments)).splitlines()
+    files = [word.split("=", 1)[1] for word in words if re.match(r"--?config=", word)]
+    return files, [word for word in words if not re.match(r"--?config=", word)]
+
+
+def _parts(key: str) -> list[str | int]:
+    """a.b[0] as ["a", "b", 0]."""
+    return [int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key)]
 
 
 def _load(name: str) -> ConfigDict:
@@ -57,13 +97,10 @@ def _load(name: str) -> ConfigDict:
     if name in config_names():
         path = Path(configs.__path__[0]) / f"{name}.py"
     elif not path.is_file():
-        raise ValueError(
-            f"--config is {name!r}, which is no file; give a file with get_config(), such as configs/demo.py, or the "
-            f"name of an installed config: {', '.join(config_names())}"
-        )
+        raise ValueError(f"--config is {name!r}, which is no file; give {_takes()}")
     module = runpy.run_path(str(path))
     if "get_config" not in module:
-        raise ValueError(f"--config is {name!r}, which defines no get_config(); configs/demo.py shows one")
+        raise ValueError(f"--config is {name!r}, which defines no get_config(); give {_takes()}")
     return module["get_config"]()
 
 
@@ -88,26 +125,26 @@ def wrong_overrides(config: ConfigDict, overrides: Sequence[str]) -> Iterator[st
     for override in overrides:
         match = re.match(r"--?(?:no)?config\.([^=]+)", override)
         node, walked = config, "config"
-        for part in re.findall(r"[^.\[\]]+", match.group(1)) if match else ():
+        for part in _parts(match.group(1)) if match else ():
             try:
-                node = node[int(part)] if part.isdigit() else node[part]
+                node = node[part]
             except (KeyError, IndexError, TypeError):
                 names = list(node.keys()) if isinstance(node, ConfigDict) else []
-                near = difflib.get_close_matches(part, names, n=1)
+                near = difflib.get_close_matches(str(part), names, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(names) or 'no keys'}"
-                yield f"{override.split('=')[0]}: {walked} has no {part!r}; {hint}"
+                yield f"{override.split('=')[0]}: {walked} has no '{part}'; {hint}"
                 break
             walked += f".{part}"
 
 
-def _expand_home(config: ConfigDict) -> None:
-    """Strings that begin with ~/ become paths of the home folder, in place."""
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            _expand_home(value)
-        elif isinstance(value, str) and value.startswith("~/"):
-            config[key] = str(Path(value).expanduser())
-        elif isinstance(value, list | tuple):
-            for item in value:
-                if isinstance(item, ConfigDict):
-                    _expand_home(item)
+def _at_home(value: Any) -> Any:
+    """A value with ~ and ~user expanded in every string that begins so and may be a path; a ConfigDict in place."""
+    if isinstance(value, str):
+        return os.path.expanduser(value)
+    if isinstance(value, list | tuple):
+        return type(value)(map(_at_home, value))
+    if isinstance(value, ConfigDict):
+        for key, item in value.items():
+            if key not in TEXTS and (expanded := _at_home(item)) != item:
+                value[key] = expanded
+    return value

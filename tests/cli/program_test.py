@@ -42,6 +42,23 @@ def test_config_flags_may_stand_anywhere_and_their_values_apart():
     assert options.flags == ["--config=demo", "--config.train.steps=3", "--noconfig.model.unroll", "--config.seed=-1"]
 
 
+@pytest.mark.parametrize(
+    ("words", "flags"),
+    [
+        (["--config.evaluation.enabled", "W"], ["--config.evaluation.enabled"]),
+        (["-config.model.unroll", "W", "--config", "demo"], ["--config=demo", "--config.model.unroll"]),
+        (["--config.evaluation.enabled", "False", "W"], ["--config.evaluation.enabled=False"]),
+        (["W", "--config.evaluation.enabled"], ["--config.evaluation.enabled"]),
+        (["--config.train.steps", "3", "W", "--config.name", "x"], ["--config.train.steps=3", "--config.name=x"]),
+        (["--config.data.mixture[0].root", "R", "W"], ["--config.data.mixture[0].root=R"]),
+        (["--config.no.key", "R", "W"], ["--config.no.key=R"]),
+    ],
+)
+def test_a_flag_of_a_bool_leaves_the_word_after_it(words, flags):
+    options = parse(COMMANDS["calibrate-study"], words, "p")
+    assert str(options.workdir) == "W" and options.flags == flags
+
+
 def test_underscores_are_dashes():
     options = parse(COMMANDS["train"], ["--config=demo", "--num_processes=2", "--process-id", "1"], "p")
     assert (options.num_processes, options.process_id) == (2, 1)
@@ -78,7 +95,7 @@ WRONG = [
     (["evaluate", "/nowhere"], "no workdir of a run"),
     (["train", "--wokdir=x", "--config=demo"], "did you mean --workdir?"),
     (["train"], "--config is missing"),
-    (["train", "--config=dmeo"], "the name of an installed config: base, "),
+    (["train", "--config=dmeo"], "give an installed config by its name, one of calibrate_study, "),
     (["train", "--config=demo", "--config.train.step=1"], "did you mean steps?"),
     (["train", "--config=demo", "--config.train.steps=many"], "invalid literal"),
     (["calibrate-study", "x", "--config.trian.steps=1"], "did you mean train?"),

@@ -1,5 +1,7 @@
 """Flags become a config whoever calls, and what is wrong with them is said in a line."""
 
+import pwd
+
 import pytest
 
 from rig3r_jax.data.sources import make_source
@@ -79,8 +81,33 @@ def test_home_is_expanded_in_paths(monkeypatch, tmp_path):
     assert config.data.records == f"{tmp_path}/records"
     assert config.data.mixture[0].root == config.data.root == f"{tmp_path}/ddad"
     assert config.title == "~"
+    words = ["--config=demo", "--config.data.records=~", "--config.notes=('~', '~/x')", "--config.name=~/x"]
+    config = read_config([*words, f"{ENTRY}.name=tum", f"{ENTRY}.root=~root", "--config.model.init_from=a~/b"])
+    assert config.data.records == str(tmp_path) and config.model.init_from == "a~/b"
+    assert config.data.mixture[0].root == pwd.getpwnam("root").pw_dir
+    assert (config.notes, config.name) == (("~", "~/x"), "~/x")
     config = read_config(["--config=demo", "--config.data.mixture[0].root=~/demo"])
     assert config.data.mixture[0].root == f"{tmp_path}/demo"
+
+
+def test_home_is_expanded_in_tuples_of_a_config(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config():\n"
+        "    return ConfigDict({'paths': ('~/a', ('~', 3)), 'parts': [ConfigDict({'path': '~/b', 'title': '~'})]})\n"
+    )
+    config = read_config([f"--config={tmp_path}/mine.py"])
+    assert config.paths == (f"{tmp_path}/a", (str(tmp_path), 3))
+    assert config.parts[0].to_dict() == {"path": f"{tmp_path}/b", "title": "~"}
+
+
+@pytest.mark.parametrize(("wrong", "last"), [(9, "stepx8"), (12, "... and 3 more")])
+def test_problems_beyond_those_named_are_counted(wrong, last):
+    with pytest.raises(ValueError) as caught:
+        read_config(["--config=demo", *(f"--config.train.stepx{number}=1" for number in range(wrong))])
+    lines = str(caught.value).splitlines()
+    assert len(lines) == min(wrong, 10) and last in lines[-1]
 
 
 def test_a_file_without_a_config_is_named(tmp_path):
