@@ -22,7 +22,7 @@ from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.pipeline import SampleStream, make_loader
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.source import options_from_words
-from rig3r_jax.data.sources import source_class
+from rig3r_jax.data.sources import make_source, source_class
 
 TARGET = 240  # images per second that a host of 16 cores owes its 8 GPUs
 HOST_CORES = 16
@@ -110,7 +110,7 @@ def command(options: argparse.Namespace, rest: list[str]) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.records or Path(temporary) / "records")
         if not options.records:
-            build_records(work.source, work.root, folder, work.options)
+            build_records(work.source, make_source(work.source, work.root, work.options), folder)
         records = RecordSource(folder, options.split)
         scenes = CachedSource(records, work.cache_gigabytes) if work.cache_gigabytes else records
         stream = SampleStream([(work.source, scenes, 1.0)], sampling, seed=0)

@@ -3,7 +3,7 @@
 import argparse
 
 from rig3r_jax.cli.command import Command, path_text
-from rig3r_jax.data.source import options_from_words
+from rig3r_jax.data.source import Source, options_from_words
 from rig3r_jax.data.sources import SOURCES, make_source, source_class
 from rig3r_jax.training.flags import read_config
 
@@ -28,21 +28,21 @@ def _build_data(options: argparse.Namespace) -> int:
         raise ValueError(f"SOURCE is missing: one of {', '.join(SOURCES)}; or --config of a run")
     if not options.out:
         raise ValueError("--out is missing: the folder of the records to make")
-    _check_source(options)
-    from rig3r_jax.data.build import build_data
+    source = _source(options)  # what cannot be is refused before anything heavy is imported
+    from rig3r_jax.data.build import build_records
 
-    print(build_data(options.source, options.root, options.out, options.settings))
+    print(build_records(options.source, source, options.out).summary())
     return 0
 
 
-def _check_source(options: argparse.Namespace) -> None:
-    """ValueError for a source that is none or an option that it cannot have, before anything heavy is imported."""
+def _source(options: argparse.Namespace) -> Source:
+    """The source with its root and options. ValueError for one that is none or an option that it cannot have."""
     kind = source_class(options.source)
     try:
         settings = options_from_words(kind, options.settings)
     except ValueError as error:
         raise ValueError(f"source {options.source!r}: {error}") from None
-    make_source(options.source, options.root, settings)
+    return make_source(options.source, options.root, settings)
 
 
 COMMANDS = {

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import socket
 import sys
-from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,7 @@ from tqdm import tqdm
 from rig3r_jax.data import records
 from rig3r_jax.data.record_source import FRAMES, SCENES, TFDS_VERSION, dataset_folder, other_format, read_build
 from rig3r_jax.data.scene import BadRecord, Scene
-from rig3r_jax.data.source import Scenes, Source, options_from_words
-from rig3r_jax.data.sources import make_source, source_class
+from rig3r_jax.data.source import Scenes, Source
 from rig3r_jax.extras import lack_of
 from rig3r_jax.formats.json_file import read_json, write_json
 
@@ -46,45 +44,30 @@ class BuildReport:
         return "\n".join(lines)
 
 
-def build_data(name: str, root: str, out: str, words: Iterable[str] = ()) -> str:
-    """The work of `rig3r build-data SOURCE --root IN --out OUT key=value ...`; returns the text to print.
-
-    Raises ValueError (BadRecord for data) with the remedy.
-    """
-    return build_records(name, root, out, options_from_words(source_class(name), words)).summary()
-
-
 def build_records(
-    name: str,
-    root: str,
-    out: str | Path,
-    options: Mapping[str, Any],
-    max_bad_fraction: float = 0.1,
-    progress: bool = True,
+    name: str, source: Source, out: str | Path, max_bad_fraction: float = 0.1, progress: bool = True
 ) -> BuildReport:
     """Writes all scenes of a source as records into the folder `out`, or takes what is there if it is the same.
 
     Args:
-        name: of a source, a key of SOURCES.
-        root: the source's data folder ("" for a source that makes its own).
+        name: of the source, a key of SOURCES.
+        source: with its root and options, as `make_source` gives it.
         out: folder to make; an existing one must be empty or hold the records of the same options.
-        options: of the source; the others have their defaults.
         max_bad_fraction: scenes that may be left out before the whole build fails.
         progress: shows a bar on stderr.
 
     Raises:
-        ValueError: unknown source or option, or an `out` that holds something else.
+        ValueError: a package that the source lacks, or an `out` that holds something else.
         BadRecord: no scenes, or too many bad ones.
     """
     out = Path(out)
-    source = make_source(name, root, options)
     if built := _find_built(out, name, source):
         return built
     if lack := lack_of(source.requires):
         raise ValueError(f"source {name!r} {lack}")
     loaders = {split: source.scenes(split) for split in source.splits()}
     if not any(loaders.values()):
-        raise BadRecord(f"source {name!r} finds no scenes in {root!r}; give the folder that holds its data")
+        raise BadRecord(f"source {name!r} finds no scenes in {source.root!r}; give the folder that holds its data")
 
     return _write_whole(out, name, source, loaders, max_bad_fraction, progress)
 

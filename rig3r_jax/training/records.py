@@ -55,8 +55,7 @@ def _build(config: ConfigDict, folder: Path, progress: bool) -> Records:
     built = []
     for entry in config.data.mixture:
         if entry.weight > 0:
-            options = entry.options.to_dict()
-            source = make_source(entry.name, entry.root, options)
+            source = make_source(entry.name, entry.root, entry.options.to_dict())
             out = folder / _folder_name(source, entry.name)
             if not is_first() and not out.is_dir():
                 raise ValueError(
@@ -65,7 +64,7 @@ def _build(config: ConfigDict, folder: Path, progress: bool) -> Records:
                 )
             if not out.is_dir():
                 _name_unread(source, entry.name, out)
-            built.append((entry, build_records(entry.name, entry.root, out, options, progress=progress)))
+            built.append((entry, build_records(entry.name, source, out, progress=progress)))
     return built
 
 

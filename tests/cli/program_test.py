@@ -12,6 +12,7 @@ import pytest
 import rig3r_jax
 from rig3r_jax import cli
 from rig3r_jax.cli.program import COMMANDS, parse
+from rig3r_jax.data.sources.procedural.source import Procedural
 from rig3r_jax.training.flags import config_names
 from tests.conftest import REPO
 
@@ -26,13 +27,14 @@ HEAVY = {"jax", "flax", "tensorflow", "orbax", "grain", "tensorflow_datasets", "
         ["build-data", "--out=OUT", "procedural", "seed=1"],
     ],
 )
-def test_settings_may_stand_anywhere(monkeypatch, arguments):
+def test_settings_may_stand_anywhere(monkeypatch, capsys, tmp_path, arguments):
     from rig3r_jax.data import build
 
     seen = []
-    monkeypatch.setattr(build, "build_data", lambda *given: seen.append(given))
+    report = build.BuildReport(path=tmp_path, splits={"train": 3}, skipped=[], reused=False)
+    monkeypatch.setattr(build, "build_records", lambda *given: seen.append(given) or report)
     assert cli.main(arguments) == 0
-    assert seen == [("procedural", "", "OUT", ["seed=1"])]
+    assert seen == [("procedural", Procedural(seed=1), "OUT")] and capsys.readouterr().out.endswith("train 3\n")
 
 
 def test_config_flags_may_stand_anywhere_and_their_values_apart():
@@ -86,6 +88,7 @@ WRONG = [
     (["build-data", "procedural", "--out", "x", "--frob"], "--frob is no option"),
     (["build-data", "procedurl", "--out", "x"], "did you mean 'procedural'?"),
     (["build-data", "procedural", "--out", "x", "step=3"], "did you mean steps?"),
+    (["build-data", "procedural", "--out", "x", "steps"], "'steps' must be key=value"),
     (["build-data", "procedural"], "--out is missing"),
     (["build-data"], "SOURCE is missing: one of procedural, "),
     (["build-data", "procedural", "--config=demo"], "give one of the two"),

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from rig3r_jax.data.build import _partial_prefix, build_data, build_records
+from rig3r_jax.data import sources
+from rig3r_jax.data.build import _partial_prefix, build_records
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, Scene
 from tests.data.made_source import loaders, make_source, scene_of
@@ -20,7 +21,7 @@ def source(monkeypatch):
 
 
 def build(out, **options):
-    return build_records("made", "", out, options, progress=False)
+    return build_records("made", sources.make_source("made", "", options), out, progress=False)
 
 
 def test_records_are_reused_for_the_same_options_only(source, tmp_path):
@@ -103,13 +104,11 @@ def test_source_without_scenes_is_one_error(monkeypatch, tmp_path):
 
 def test_bad_options_are_named(source, tmp_path):
     with pytest.raises(ValueError, match="unknown source 'daddy'.*did you mean 'ddad'"):
-        build_records("daddy", "", tmp_path / "records", {})
+        sources.make_source("daddy")
     with pytest.raises(ValueError, match="has no option sise; did you mean size.; options and their defaults: size=1"):
         build(tmp_path / "records", sise=3)
     with pytest.raises(ValueError, match=r"size=\{1, 2\} must be a whole number"):
         build(tmp_path / "records", size={1, 2})
-    with pytest.raises(ValueError, match="key=value"):
-        build_data("made", "", str(tmp_path / "records"), ["size"])
 
 
 def test_option_newer_than_the_records_had_its_default(source, tmp_path):
@@ -132,10 +131,10 @@ def test_missing_package_is_named_before_anything_is_read(source, tmp_path):
 
 def test_command_builds_with_a_bar_and_without_tensorflow(tmp_path):
     code = (
-        "import sys, pytest; import tests.data.made_source as t; from rig3r_jax.data.build import build_data; "
+        "import sys, pytest; import tests.data.made_source as t; from rig3r_jax import cli; "
         "from rig3r_jax.data.record_source import RecordSource; "
         "t.make_source(pytest.MonkeyPatch(), {'train': t.loaders(0, 1)}); "
-        f"print(build_data('made', '', {str(tmp_path / 'records')!r}, ['size=3'])); "
+        f"assert cli.main(['build-data', 'made', '--out', {str(tmp_path / 'records')!r}, 'size=3']) == 0; "
         f"assert len(RecordSource({str(tmp_path / 'records')!r}, 'train')[1].frames) == 6; "
         "assert 'tensorflow' not in sys.modules"
     )

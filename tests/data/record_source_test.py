@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import tensorflow_datasets as tfds
 
-from rig3r_jax.data import records
+from rig3r_jax.data import records, sources
 from rig3r_jax.data.build import build_records
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord
@@ -22,7 +22,7 @@ def source(monkeypatch):
 
 
 def build(out, **options):
-    return build_records("made", "", out, options, progress=False)
+    return build_records("made", sources.make_source("made", "", options), out, progress=False)
 
 
 def test_scenes_come_back_in_order(source, tmp_path):

@@ -13,6 +13,7 @@ from rig3r_jax.data.options import PipelineOptions, WindowOptions
 from rig3r_jax.data.pipeline import make_loader
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord
+from rig3r_jax.data.sources import make_source
 from rig3r_jax.data.sources.procedural.source import SPLITS as WORLD_SPLITS
 from rig3r_jax.data.sources.rgbd import SPLITS
 from rig3r_jax.data.window_stream import WindowStream
@@ -231,7 +232,7 @@ def test_what_does_not_fit_together_is_one_error():
 
 def test_splits_of_worlds_share_no_frame(tmp_path):
     options = {"train_worlds": 3, "test_worlds": 2, "steps": 8, "image_size": 16, "max_cameras": 3, "fixed_rigs": 2}
-    build_records("procedural", "", tmp_path / "out", options, progress=False)
+    build_records("procedural", make_source("procedural", "", options), tmp_path / "out", progress=False)
     streams, places = streams_and_places(tmp_path / "out", WORLD_SPLITS, source="procedural")
     assert all(len(stream.sequences) >= 2 for stream in streams.values())
     assert len(set.union(*places.values())) == sum(map(len, places.values()))
@@ -248,7 +249,9 @@ def test_recording_with_gaps_and_a_corrupt_depth_image(tmp_path, caplog):
     drop_rows(root / "groundtruth.txt", *range(24, 28))  # frames without a pose
     (root / "depth/13.png").write_bytes(b"no image")
     with caplog.at_level("INFO"):
-        report = build_records("tum", str(root), tmp_path / "out", SMALL_TUM, max_bad_fraction=0.2, progress=False)
+        report = build_records(
+            "tum", make_source("tum", str(root), SMALL_TUM), tmp_path / "out", max_bad_fraction=0.2, progress=False
+        )
     assert "76 of 80 images have depth and pose (0 have no depth under 0.02 s away, 4 no pose" in caplog.text
     ((scene, reason),) = report.skipped
     assert scene == "train/fr2_made_00009" and "fr2_made/depth/13.png: depth image of 8 bytes does not decode" in reason
@@ -278,7 +281,7 @@ REAL = {
 def test_windows_of_real_recordings(shared, tmp_path, source):
     folder, own = REAL[source]
     options = {"window": 16, "min_frames": 8, "fractions": [0.5, 0.25, 0.25], **own}
-    build_records(source, str(shared / folder), tmp_path / "out", options, progress=False)
+    build_records(source, make_source(source, str(shared / folder), options), tmp_path / "out", progress=False)
     pipeline = PipelineOptions(num_views=8, image_size=64).for_evaluation()
     images = {}
     for split in SPLITS:

@@ -135,18 +135,18 @@ def test_scenes_are_good_unique_and_the_same_again(sources, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_records_hold_the_scenes(sources, name, tmp_path):
-    source, options = sources[name], CASES[name].options
-    report = build_records(name, source.root, tmp_path / "records", options, progress=False)
+    source = sources[name]
+    report = build_records(name, source, tmp_path / "records", progress=False)
     assert not report.skipped and tuple(report.splits) == source.splits()
     for split, count in report.splits.items():
         stored, scenes = RecordSource(report.path, split), source.scenes(split)
         assert count == len(stored) == len(scenes)
         for number, (_, load) in enumerate(scenes):
             assert_same(load(), stored[number])
-    again = build_records(name, source.root, report.path, source.options(), progress=False)
+    again = build_records(name, make_source(name, source.root, source.options()), report.path, progress=False)
     assert again.reused and again.splits == report.splits
     with pytest.raises(ValueError, match="holds other records .options: .*delete it first"):
-        build_records(name, source.root, report.path, {}, progress=False)
+        build_records(name, make_source(name, source.root), report.path, progress=False)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -164,7 +164,7 @@ def test_root_that_holds_no_data_is_one_error(name, tmp_path):
         with pytest.raises(BadRecord, match=f"{message}; give the folder that holds "):
             kind(root).splits()
     with pytest.raises(BadRecord, match=f"{tmp_path}: .* give the folder"):
-        build_records(name, str(tmp_path), tmp_path / "records", {}, progress=False)
+        build_records(name, make_source(name, str(tmp_path)), tmp_path / "records", progress=False)
 
 
 @pytest.mark.parametrize("name", ON_DISK)

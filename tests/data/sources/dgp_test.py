@@ -158,7 +158,9 @@ def test_options_choose_cameras_and_cut_drives(shared):
 
 
 def test_records_of_real_data(shared, tmp_path):
-    report = build_records("ddad", str(shared / RIG), tmp_path / "records", {"window": 2}, progress=False)
+    report = build_records(
+        "ddad", make_source("ddad", str(shared / RIG), {"window": 2}), tmp_path / "records", progress=False
+    )
     assert report.splits == {"train": 4, "val": 4} and not report.skipped
     train = RecordSource(report.path, "train")
     scene = load(shared / RIG, window=2)
@@ -173,8 +175,8 @@ def test_missing_image_is_a_counted_skip(root, tmp_path):
     image.unlink()
     out = tmp_path / "records"
     with pytest.raises(BadRecord, match=f"2 of 4 scenes are bad(.|\n)*train/scene_02.*{image.name}: cannot be read"):
-        build_records("ddad", str(root), out, {}, progress=False)
-    report = build_records("ddad", str(root), out, {}, max_bad_fraction=0.5, progress=False)
+        build_records("ddad", make_source("ddad", str(root)), out, progress=False)
+    report = build_records("ddad", make_source("ddad", str(root)), out, max_bad_fraction=0.5, progress=False)
     assert report.splits == {"train": 1, "val": 1}
     assert [name for name, _ in report.skipped] == ["train/scene_02", "val/scene_02"]
 
@@ -262,7 +264,7 @@ def test_dropped_image_of_one_camera_is_left_out(root):
 
 def test_folder_without_data_is_one_error(tmp_path):
     with pytest.raises(BadRecord, match="holds no scene_dataset"):
-        build_records("ddad", str(tmp_path), tmp_path / "records", {})
+        build_records("ddad", make_source("ddad", str(tmp_path)), tmp_path / "records")
     (tmp_path / "scene_dataset_v1.json").write_text('{"scene_splits": {}}')
     with pytest.raises(BadRecord, match="lists no scenes"):
         Dgp(str(tmp_path)).splits()

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from rig3r_jax import cli
 from rig3r_jax.data import records
-from rig3r_jax.data.build import build_data, build_records
+from rig3r_jax.data.build import build_records
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, decode_depth
 from rig3r_jax.data.sources import make_source
@@ -81,9 +82,15 @@ def test_real_depth_reprojects_into_the_next_frame(shared):
     assert moved < 0.015 < 0.03 < unmoved, (moved, unmoved)
 
 
-def test_records_of_a_real_sequence(shared, tmp_path):
+def test_records_of_a_real_sequence(shared, tmp_path, capsys):
     settings = ["window=16", "stride=3", "min_frames=4"]
-    text = build_data("sevenscenes", str(shared / REAL), str(tmp_path / "records"), settings)
+    assert (
+        cli.main(
+            ["build-data", "sevenscenes", "--root", str(shared / REAL), "--out", str(tmp_path / "records"), *settings]
+        )
+        == 0
+    )
+    text = capsys.readouterr().out
     assert "train 2, validation 1, test 1" in text
     train = RecordSource(tmp_path / "records", "train")
     assert [len(train[i].frames) for i in range(2)] == [12, 12]
@@ -159,9 +166,8 @@ def test_bad_file_is_a_counted_skip(scene_folder, tmp_path, case):
     if content is not None:
         path.write_text(content)
     options = {**SMALL, "fractions": [0.7, 0.0, 0.3]}
-    report = build_records(
-        "sevenscenes", str(scene_folder), tmp_path / "out", options, max_bad_fraction=0.2, progress=False
-    )
+    source = make_source("sevenscenes", str(scene_folder), options)
+    report = build_records("sevenscenes", source, tmp_path / "out", max_bad_fraction=0.2, progress=False)
     assert report.splits == {"train": 5, "test": 3}
     ((name, reason),) = report.skipped
     assert name == "train/chess_seq-03_000000" and "frame-000002" in reason and message in reason

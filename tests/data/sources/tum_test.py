@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from rig3r_jax import cli
 from rig3r_jax.data import records, sampling
-from rig3r_jax.data.build import build_data, build_records
+from rig3r_jax.data.build import build_records
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, decode_depth
 from rig3r_jax.data.sources import make_source, tum
@@ -65,9 +66,13 @@ def test_real_depth_reprojects_into_the_next_frame(shared):
     assert moved < 0.02 < 0.04 < unmoved, (moved, unmoved)
 
 
-def test_records_of_a_real_recording(shared, tmp_path):
+def test_records_of_a_real_recording(shared, tmp_path, capsys):
     settings = ["window=16", "stride=2", "min_frames=4", "fractions=[0.5,0.25,0.25]", "intrinsics=freiburg3"]
-    text = build_data("tum", str(shared / REAL), str(tmp_path / "records"), settings)
+    assert (
+        cli.main(["build-data", "tum", "--root", str(shared / REAL), "--out", str(tmp_path / "records"), *settings])
+        == 0
+    )
+    text = capsys.readouterr().out
     assert "train 1, validation 1, test 1" in text
     scenes = [RecordSource(tmp_path / "records", split)[0] for split in SPLITS]
     assert [len(scene.frames) for scene in scenes] == [14, 8, 7]
@@ -142,7 +147,9 @@ def test_several_recordings_and_one_bad_among_them(root, tmp_path):
     ]
     focal = [loaders[name]().cameras[0].lens.intrinsics[0, 0] for name in list(loaders)[:2]]
     assert focal == [517.3, 520.9]
-    report = build_records("tum", str(tmp_path), tmp_path / "out", {}, max_bad_fraction=0.8, progress=False)
+    report = build_records(
+        "tum", make_source("tum", str(tmp_path)), tmp_path / "out", max_bad_fraction=0.8, progress=False
+    )
     assert report.splits == {"train": 2, "validation": 0, "test": 0}
     reasons = dict(report.skipped)
     assert "quaternion" in reasons["train/rgbd_dataset_freiburg3_bad"]
@@ -179,7 +186,9 @@ def test_corrupt_depth_image_is_a_counted_skip(root, tmp_path, damage):
     cut = whole[:middle] + b"12345678" + whole[middle + 8 :] if damage == "middle" else whole[:damage]
     path.write_bytes(cut)
     options = {"window": 8, "min_frames": 4}
-    report = build_records("tum", str(root), tmp_path / "out", options, max_bad_fraction=0.2, progress=False)
+    report = build_records(
+        "tum", make_source("tum", str(root), options), tmp_path / "out", max_bad_fraction=0.2, progress=False
+    )
     assert report.splits == {"train": 3, "validation": 1, "test": 1}
     ((name, reason),) = report.skipped
     assert name.startswith("train/") and "depth/9.png: depth image of" in reason and "does not decode" in reason
@@ -240,7 +249,7 @@ def test_missing_list_is_named(root, missing):
 )
 def test_bad_options_are_named(root, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        build_records("tum", str(root), tmp_path / "out", options, progress=False)
+        build_records("tum", make_source("tum", str(root), options), tmp_path / "out", progress=False)
 
 
 def test_folder_without_data_is_one_error(tmp_path):
