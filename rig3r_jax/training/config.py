@@ -48,9 +48,9 @@ def load_config(path: Path) -> ConfigDict:
 _NEWER_KEYS = (("", "task", "rig3r"), ("mesh", "frames", 1), ("train", "watchdog_seconds", 0.0))
 
 
-def use_single_copies(config: ConfigDict, count: int) -> None:
-    """Sets the mesh to `count` devices that each hold a whole copy of the state, wherever the config was made for."""
-    config.mesh.data, config.mesh.fsdp, config.mesh.frames = count, 1, 1
+def use_copies(config: ConfigDict, count: int, ways: int = 1) -> None:
+    """Sets the mesh to `count` devices, each copy of the state cut over `ways` of them, whatever it was made for."""
+    config.mesh.data, config.mesh.fsdp, config.mesh.frames = count // ways, ways, 1
 
 
 def _tuples(value):

@@ -21,7 +21,7 @@ from rig3r_jax.geometry.recover import cameras_of
 from rig3r_jax.models.decoder import Decoder
 from rig3r_jax.models.vggt import VGGT
 from rig3r_jax.schema import Batch, Views
-from rig3r_jax.training.config import use_single_copies
+from rig3r_jax.training.config import use_copies
 from rig3r_jax.training.rig3r.initial import EXECUTION
 from rig3r_jax.training.rig3r.params import read_params
 from rig3r_jax.training.rig3r.setup import PlacedModel
@@ -71,7 +71,7 @@ def open_backbone(section: ConfigDict) -> Backbone:
             config, params, step = read_params(path)
         except ValueError as error:
             raise ValueError(f"backbone.path: {error}") from error
-        use_single_copies(config, 1)
+        use_copies(config, 1)
         placed = PlacedModel(config, jax.devices()[:1])
         params = jax.device_put(params, shardings_of(placed.abstract_params))
         return Rig3RBackbone(placed, params, section.metadata, f"{path.name}, step {step}")

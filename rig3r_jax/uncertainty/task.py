@@ -18,7 +18,7 @@ from rig3r_jax.data.options import KINDS
 from rig3r_jax.evaluation.error_samples import negative_log_likelihood, squared_distances
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.training.checks import least_problems, mixture_problems
-from rig3r_jax.training.config import use_single_copies
+from rig3r_jax.training.config import use_copies
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.records import Records, build_mixture, records_folder
 from rig3r_jax.training.sharding import make_mesh, with_shardings
@@ -114,7 +114,7 @@ def open_task(config: ConfigDict, workdir: Path) -> "UncertaintyTask":
 
 def use_devices(config: ConfigDict, count: int) -> None:
     """Sets a config to evaluate on `count` devices: the head takes one copy whatever there is."""
-    use_single_copies(config, count)
+    use_copies(config, count)
 
 
 class UncertaintyTask:

@@ -12,7 +12,7 @@ from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.models.dpt import views_at_a_time
 from rig3r_jax.training.checks import least_problems, mixture_problems
 from rig3r_jax.training.rig3r.initial import init_problems
-from rig3r_jax.training.rig3r.layout import Layout, evaluation_batch_sizes, nearest_layout
+from rig3r_jax.training.rig3r.layout import Layout, evaluation_flags, nearest_layout
 from rig3r_jax.training.rig3r.memory import DeviceMemory
 from rig3r_jax.training.rig3r.setup import build_model
 
@@ -92,7 +92,9 @@ def _mesh_problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
     rows = mesh.data * mesh.fsdp
     if config.evaluation.enabled and rows > 0 and config.evaluation.batch_size % rows:
         size = config.evaluation.batch_size
-        yield f"evaluation.batch_size={size} must be a multiple of mesh.data * mesh.fsdp = {rows}"
+        rule = f"evaluation.batch_size={size} must be a multiple of mesh.data * mesh.fsdp = {rows}"
+        # Of other devices than the mesh wants another line speaks, with flags for both.
+        yield f"{rule}: {evaluation_flags(config, rows)}" if devices in (None, rows * mesh.frames) else rule
     if mesh.frames > 0 and views % mesh.frames:
         yield f"sampling.num_views={views} must be a multiple of mesh.frames={mesh.frames}"
     elif mesh.frames > 1 and config.model.point_head == "dpt":
@@ -132,7 +134,13 @@ def _device_problems(config: ConfigDict, devices: int) -> Iterator[str]:
 
 def _remedy(config: ConfigDict, devices: int, memory: DeviceMemory) -> str:
     """Flags that make the config fit the devices, its evaluation too; or what else to change."""
-    layout = nearest_layout(config, devices, memory.fits_step)
+    evaluates = config.evaluation.enabled
+
+    def fits(layout: Layout) -> bool:
+        rows = layout.data * layout.fsdp
+        return memory.fits_step(layout) and (not evaluates or memory.fits_evaluation(layout, rows))
+
+    layout = nearest_layout(config, devices, fits)
     if layout is None:
         if nearest_layout(config, devices):
             return f"no mesh, train.accumulate or model.remat fits; {SMALLER}"
@@ -143,8 +151,7 @@ def _remedy(config: ConfigDict, devices: int, memory: DeviceMemory) -> str:
             f"fewer tasks), or a multiple of {devices} samples"
         )
     flags = [layout.flags(config)]
-    if config.evaluation.enabled:
-        own, sizes = config.evaluation.batch_size, evaluation_batch_sizes(config, layout.data * layout.fsdp)
-        size = max((n for n in sizes if memory.fits_evaluation(layout, n)), default=own)
-        flags += [f"--config.evaluation.batch_size={size}"] if size != own else []
+    if evaluates:
+        rows = layout.data * layout.fsdp
+        flags.append(evaluation_flags(config, rows, lambda size: memory.fits_evaluation(layout, size)))
     return " ".join(filter(None, flags)) or SMALLER

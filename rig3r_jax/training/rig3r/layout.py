@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator
 
 from ml_collections import ConfigDict
@@ -71,22 +72,37 @@ def nearest_layout(
     return None
 
 
-def evaluation_batch_sizes(config: ConfigDict, devices: int) -> list[int]:
+def evaluation_batch_sizes(config: ConfigDict, devices: int, samples: int = 0) -> list[int]:
     """Sizes of a batch over `devices` copies of the state that divide evaluation.samples, smallest first; on each
-    device no more samples at a time than the config's own mesh gave it."""
-    samples, mesh = config.evaluation.samples, config.mesh
+    device no more samples at a time than the config's own mesh gave it. `samples`: instead of those of the config."""
+    samples, mesh = samples or config.evaluation.samples, config.mesh
     most = max(config.evaluation.batch_size // (mesh.data * mesh.fsdp), 1) * devices
     return [rows for rows in range(devices, most + 1, devices) if samples % rows == 0]
+
+
+def evaluation_flags(config: ConfigDict, rows: int, fits: Callable[[int], bool] = lambda size: True) -> str:
+    """What to type so that an evaluation's batches are whole over `rows` copies of the state, of the largest size that
+    fits; "" where nothing is to be changed. Samples are added where those of the config are no multiple."""
+    own = config.evaluation
+    samples = math.ceil(max(own.samples, 1) / rows) * rows
+    size = max(size for size in evaluation_batch_sizes(config, rows, samples) if fits(size))
+    keys = {"samples": samples, "batch_size": size}
+    return " ".join(f"--config.evaluation.{key}={value}" for key, value in keys.items() if own[key] != value)
+
+
+def divisors(number: int) -> list[int]:
+    """Ascending, 1 and the number included."""
+    return [n for n in range(1, number + 1) if number % n == 0]
 
 
 def _layouts(config: ConfigDict, own: Layout, devices: int) -> Iterator[Layout]:
     """All over so many devices, the nearest first."""
     policies = list(REMAT_POLICIES)  # from what keeps most to what keeps least
     policies = policies[policies.index(own.remat) :] if own.remat in policies else [own.remat]
-    frames = [n for n in _from(own.frames, _divisors(devices)) if _frames_fit(config, n)]
+    frames = [n for n in _from(own.frames, divisors(devices)) if _frames_fit(config, n)]
     for n, remat in itertools.product(frames, policies):
-        for fsdp in _from(own.fsdp, _divisors(devices // n)):
-            for accumulate in _divisors(config.train.batch_size):
+        for fsdp in _from(own.fsdp, divisors(devices // n)):
+            for accumulate in divisors(config.train.batch_size):
                 yield Layout(devices // n // fsdp, fsdp, n, accumulate, remat)
 
 
@@ -99,10 +115,6 @@ def _frames_fit(config: ConfigDict, frames: int) -> bool:
     views = config.sampling.num_views
     chunk = views_at_a_time(views, config.model.dpt_chunk) if config.model.point_head == "dpt" else views
     return views % frames == 0 and chunk % frames == 0
-
-
-def _divisors(number: int) -> list[int]:
-    return [n for n in range(1, number + 1) if number % n == 0]
 
 
 def _at(config: ConfigDict, key: str) -> object:

@@ -76,8 +76,10 @@ def step_memory(config: ConfigDict, model: Rig3R, params: PyTree, layout: Layout
     )
 
 
-def evaluation_memory(config: ConfigDict, model: Rig3R, params: PyTree, layout: Layout, batch_size: int) -> Memory:
-    """Predictions for `batch_size` samples over all devices, while the state is held."""
+def evaluation_memory(
+    config: ConfigDict, model: Rig3R, params: PyTree, layout: Layout, batch_size: int, *, trains: bool = True
+) -> Memory:
+    """Predictions for `batch_size` samples over all devices; while the state is held, where the process trains."""
     step = step_memory(config, model, params, layout)
     rows = batch_size / layout.devices
     size, views = config.sampling.image_size, config.sampling.num_views
@@ -88,6 +90,8 @@ def evaluation_memory(config: ConfigDict, model: Rig3R, params: PyTree, layout: 
         widest += itemsize * views_at_a_time(views, model.dpt_chunk) * point_head_elements(model, size) // 4
     return dataclasses.replace(
         step,
+        moments=step.moments if trains else 0,
+        average=step.average if trains else 0,
         gradients=0,
         batch=int(rows * _sample_bytes(config)),
         activations=int(rows * widest),
@@ -97,10 +101,11 @@ def evaluation_memory(config: ConfigDict, model: Rig3R, params: PyTree, layout: 
 
 class DeviceMemory:
     """Whether steps and evaluations of a config fit a device; all do where the backend does not tell its memory, or
-    the model of the config cannot be built, of which others speak."""
+    the model of the config cannot be built, of which others speak. Where the process `trains`, an evaluation has the
+    state beside it, else the parameters alone."""
 
-    def __init__(self, config: ConfigDict):
-        self._config, self.limit = config, device_bytes()
+    def __init__(self, config: ConfigDict, *, trains: bool = True):
+        self._config, self._trains, self.limit = config, trains, device_bytes()
         if self.limit is not None:
             try:
                 self._model = build_model(config, backend="cpu")
@@ -112,7 +117,7 @@ class DeviceMemory:
         return step_memory(self._config, self._model, self._params, layout)
 
     def evaluation(self, layout: Layout, batch_size: int) -> Memory:
-        return evaluation_memory(self._config, self._model, self._params, layout, batch_size)
+        return evaluation_memory(self._config, self._model, self._params, layout, batch_size, trains=self._trains)
 
     def fits_step(self, layout: Layout) -> bool:
         return self.limit is None or self.step(layout).total <= self.limit

@@ -9,15 +9,17 @@ from ml_collections import ConfigDict
 
 from rig3r_jax.data.pipeline import make_loader
 from rig3r_jax.schema import Batch
-from rig3r_jax.training.config import use_single_copies
+from rig3r_jax.training.config import use_copies
 from rig3r_jax.training.position import Position
+from rig3r_jax.training.processes import gather, on_first
 from rig3r_jax.training.records import Records, build_mixture, records_folder
 from rig3r_jax.training.rig3r import evaluate, report
 from rig3r_jax.training.rig3r.checks import problems
 from rig3r_jax.training.rig3r.data import check_splits, training_stream
 from rig3r_jax.training.rig3r.flops import train_flops
 from rig3r_jax.training.rig3r.initial import initialise
-from rig3r_jax.training.rig3r.layout import evaluation_batch_sizes
+from rig3r_jax.training.rig3r.layout import Layout, divisors, evaluation_batch_sizes
+from rig3r_jax.training.rig3r.memory import DeviceMemory
 from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import row_share
 from rig3r_jax.training.state import TrainState
@@ -41,19 +43,32 @@ def open_task(config: ConfigDict, workdir: Path) -> "Rig3RTask":
 
 
 def use_devices(config: ConfigDict, count: int) -> None:
-    """Sets a config to evaluate on `count` devices, on each no more samples at a time than its own mesh gave it.
+    """Sets a config to evaluate on `count` devices, the parameters cut over as few of them as hold a copy, on each no
+    more samples at a time than fit and than its own mesh gave it.
 
-    Scores are pooled over samples, whatever the batches. ValueError where no number of rows is a multiple of the
-    devices and divides the samples.
+    Scores are pooled over samples, whatever the batches. ValueError, on the first process, where no number of rows is a
+    multiple of the devices and divides the samples, and where the devices do not hold one each.
     """
+    config.evaluation.batch_size, ways = gather(on_first(lambda: _evaluation_share(config, count)))[0]
+    use_copies(config, count, ways)
+
+
+def _evaluation_share(config: ConfigDict, count: int) -> tuple[int, int]:
+    """Samples of a batch, and devices that a copy of the parameters is cut over."""
     sizes = evaluation_batch_sizes(config, count)
     if not sizes:
+        fewer = next(number for number in range(count - 1, 0, -1) if evaluation_batch_sizes(config, number))
         raise ValueError(
-            f"evaluation.samples={config.evaluation.samples} is no multiple of {count} devices; use fewer: "
+            f"evaluation.samples={config.evaluation.samples} is no multiple of {count} devices; use {fewer} of them: "
             "CUDA_VISIBLE_DEVICES, or fewer tasks"
         )
-    config.evaluation.batch_size = sizes[-1]
-    use_single_copies(config, count)
+    memory = DeviceMemory(config, trains=False)
+    for ways in divisors(count):
+        layout = Layout(count // ways, ways, 1, 1, config.model.remat)
+        if fitting := [size for size in sizes if memory.fits_evaluation(layout, size)]:
+            return fitting[-1], ways
+    needs = memory.evaluation(layout, sizes[0]).against(memory.limit)
+    raise ValueError(f"an evaluation with one sample on a device needs about {needs}; use more devices, or larger ones")
 
 
 class Rig3RTask:

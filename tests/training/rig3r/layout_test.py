@@ -4,7 +4,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from rig3r_jax.configs import demo, full
-from rig3r_jax.training.rig3r import memory
+from rig3r_jax.training.rig3r import memory, task
 from rig3r_jax.training.rig3r.checks import SMALLER, problems
 from rig3r_jax.training.rig3r.layout import Layout, evaluation_batch_sizes, nearest_layout
 
@@ -57,6 +57,44 @@ def test_devices_that_do_not_divide_the_batch_are_told_how_many_do():
     assert "train.batch_size=128 has no equal shares on 3; use 2 of them" in message and "multiple of 3" in message
 
 
+@pytest.mark.parametrize(
+    ("devices", "batch", "remedy"),
+    [
+        (
+            3,
+            96,
+            "--config.mesh.data=3 --config.train.accumulate=32 --config.evaluation.samples=129 "
+            "--config.evaluation.batch_size=3",
+        ),
+        (
+            256,
+            256,
+            "--config.mesh.data=256 --config.evaluation.samples=256 --config.evaluation.batch_size=256",
+        ),
+    ],
+)
+def test_devices_that_no_batch_of_an_evaluation_fits_take_more_samples(devices, batch, remedy):
+    config = full.get_config()
+    config.train.batch_size = batch
+    message = problem(config, devices)
+    assert message.endswith(f"found {devices}: {remedy}")
+    follow(config, message)
+    assert problem(config, devices) == ""
+
+
+@pytest.mark.parametrize("devices", [None, 3])
+def test_a_batch_of_an_evaluation_that_the_mesh_does_not_divide_is_given_one_that_it_does(devices):
+    config = full.get_config()
+    config.train.batch_size, config.mesh.data, config.train.accumulate = 96, 3, 32
+    message = problem(config, devices)
+    assert message.startswith("evaluation.batch_size=128 must be a multiple of mesh.data * mesh.fsdp = 3: ")
+    follow(config, message)
+    assert (config.evaluation.samples, config.evaluation.batch_size) == (129, 3)
+    assert problem(config, devices) == ""
+    config.evaluation.samples, config.evaluation.batch_size = 0, 4
+    assert "evaluation.samples is 0" in "".join(problems(config, devices))
+
+
 def test_cut_state_and_frames_stay_where_they_can():
     config = full.get_config()
     config.mesh.data, config.mesh.fsdp, config.mesh.frames = 8, 8, 2
@@ -104,6 +142,33 @@ def test_what_fits_nowhere_is_told(monkeypatch):
         assert problem(full.get_config(), devices).endswith(SMALLER)
     monkeypatch.setattr(memory, "device_bytes", lambda: None)
     assert problem(full.get_config(), 128) == ""
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "devices", "mesh", "rows"),
+    [
+        (None, 1, (1, 1, 1), 16),
+        (8, 1, (1, 1, 1), 4),
+        (8, 8, (8, 1, 1), 32),
+        (3, 8, (4, 2, 1), 8),
+        (2, 8, (2, 4, 1), 8),
+    ],
+)
+def test_an_evaluation_takes_what_fits_the_devices_whatever_trained_it(monkeypatch, gigabytes, devices, mesh, rows):
+    monkeypatch.setattr(memory, "device_bytes", lambda: gigabytes and gigabytes * 10**9)
+    config = full.get_config()
+    config.mesh.data, config.mesh.fsdp, config.evaluation.batch_size = 1, 8, 128
+    task.use_devices(config, devices)
+    assert (config.mesh.data, config.mesh.fsdp, config.mesh.frames) == mesh
+    assert config.evaluation.batch_size == rows
+
+
+def test_an_evaluation_that_fits_no_device_is_told_with_numbers(monkeypatch):
+    monkeypatch.setattr(memory, "device_bytes", lambda: 10**9)
+    with pytest.raises(ValueError, match="one sample on a device needs about .* GB, and JAX has 1.0 GB .*; use more"):
+        task.use_devices(full.get_config(), 1)
+    with pytest.raises(ValueError, match="samples=128 is no multiple of 12 devices; use 8 of them"):
+        task.use_devices(full.get_config(), 12)
 
 
 def test_batches_of_an_evaluation_hold_no_more_per_device_than_the_config_s():

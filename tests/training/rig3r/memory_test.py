@@ -33,6 +33,8 @@ def test_the_papers_step_needs_what_an_h200_measured(params):
     assert arguments == pytest.approx(7_625_806_772, rel=1e-3)  # as XLA counted them there
     predictions = evaluation_memory(FULL, MODEL, params, OWN, batch_size=128)
     assert predictions.total - predictions.moments == pytest.approx(3.81e9, rel=0.1)
+    alone = evaluation_memory(FULL, MODEL, params, OWN, batch_size=128, trains=False)
+    assert alone == dataclasses.replace(predictions, moments=0, average=0)
 
 
 def test_parameters_and_moments_are_those_of_the_state():
