@@ -7,6 +7,7 @@ import shlex
 import shutil
 import socket
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,16 @@ def build_stamp(name: str, source: Source) -> dict[str, Any]:
     return json.loads(json.dumps(stamp))
 
 
+def stamp_differences(asked: Mapping[str, Any], name: str, source: Source) -> dict[str, tuple[Any, Any]]:
+    """What keeps records with the stamp `asked` from being those of the source: key, value there, value of the source.
+
+    An option may be newer than the records: they have its default.
+    """
+    filled = {**asked, "options": build_stamp(name, type(source)())["options"] | asked.get("options", {})}
+    stamp = build_stamp(name, source)
+    return {key: (filled.get(key), value) for key, value in stamp.items() if filled.get(key) != value}
+
+
 def _find_built(out: Path, name: str, source: Source) -> BuildReport | None:
     """The report of complete records of this source; None where there is nothing; else ValueError."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
@@ -196,14 +207,11 @@ def _find_built(out: Path, name: str, source: Source) -> BuildReport | None:
     build = read_build(out) if out.is_dir() else None
     if build is None:
         raise ValueError(f"{out}: exists and holds no records; give a new folder, or delete it first")
-    asked, stamp = build["asked"], build_stamp(name, source)
-    if asked.get("format") != stamp["format"]:
-        raise BadRecord(other_format(out, asked))
-    # An option may be newer than the records.
-    asked["options"] = build_stamp(name, type(source)())["options"] | asked["options"]
-    if asked != stamp:
-        keys = [key for key in stamp if asked.get(key) != stamp[key]]
-        differing = "; ".join(f"{key}: {asked.get(key)!r} there, {stamp[key]!r} asked" for key in keys)
+    differences = stamp_differences(build["asked"], name, source)
+    if "format" in differences:
+        raise BadRecord(other_format(out, build["asked"]))
+    if differences:
+        differing = "; ".join(f"{key}: {there!r} there, {asked!r} asked" for key, (there, asked) in differences.items())
         raise ValueError(
             f"{out}: holds other records ({differing}); give a new folder, or delete it first: "
             f"{shlex.join(['rm', '-r', str(out)])}"

@@ -28,7 +28,7 @@ class Source:
 
     root: str = ""  # folder of the raw data
 
-    VERSION: ClassVar[int] = 1  # raised when the same options give other scenes, or a default changes
+    VERSION: ClassVar[int] = 1  # raised when the same options give other scenes
     needs_root: ClassVar[bool] = True
     root_holds: ClassVar[str] = "its data"  # what `root` must hold, for messages
     requires: ClassVar[tuple[str, ...]] = ()  # packages beside the core that its scenes want, as they are imported

@@ -5,14 +5,14 @@ import hashlib
 import json
 import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from rig3r_jax.data.build import BuildReport, build_records, build_stamp
+from rig3r_jax.data.build import BuildReport, build_records, build_stamp, stamp_differences
 from rig3r_jax.data.record_source import read_build
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.source import Source
@@ -56,7 +56,7 @@ def _build(config: ConfigDict, folder: Path, progress: bool) -> Records:
     for entry in config.data.mixture:
         if entry.weight > 0:
             source = make_source(entry.name, entry.root, entry.options.to_dict())
-            out = folder / _folder_name(source, entry.name)
+            out = _folder_of(source, entry.name, folder)
             if not is_first() and not out.is_dir():
                 raise ValueError(
                     f"process {jax.process_index()} does not see {out}, which process 0 built; "
@@ -68,24 +68,32 @@ def _build(config: ConfigDict, folder: Path, progress: bool) -> Records:
     return built
 
 
-def _folder_name(source: Source, name: str) -> str:
-    """One name for equal records, which an option that is new in the source does not change."""
-    stamp, defaults = build_stamp(name, source), build_stamp(name, type(source)())["options"]
-    stamp["options"] = {key: value for key, value in stamp["options"].items() if value != defaults[key]}
-    return f"{name}-{hashlib.sha256(json.dumps(stamp, sort_keys=True).encode()).hexdigest()[:10]}"
+def _folder_of(source: Source, name: str, folder: Path) -> Path:
+    """Where the records of a source lie below `folder`: what holds them already, else a name for their stamp."""
+    for path, asked in _stamps(name, folder):
+        if not stamp_differences(asked, name, source):
+            return path
+    key = json.dumps(build_stamp(name, source), sort_keys=True)
+    return folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
 
 
 def _name_unread(source: Source, name: str, out: Path) -> None:
     """Warns of every folder of the source's records beside `out` that this program does not read any more."""
     read = _versions(build_stamp(name, source))
-    for folder in sorted(out.parent.glob(f"{name}-*")):
-        with contextlib.suppress(BadRecord):  # a damaged folder, which is none of this run's
-            build = read_build(folder)
-            if build and (versions := _versions(build["asked"])) != read:
-                logger.warning(
-                    f"{folder}: is not read, it holds records of {versions}; this program reads {read} and builds "
-                    f"anew, in {out}; to delete the old ones: {shlex.join(['rm', '-r', str(folder)])}"
-                )
+    for path, asked in _stamps(name, out.parent):
+        if (versions := _versions(asked)) != read:
+            logger.warning(
+                f"{path}: is not read, it holds records of {versions}; this program reads {read} and builds anew, in "
+                f"{out}; to delete the old ones: {shlex.join(['rm', '-r', str(path)])}"
+            )
+
+
+def _stamps(name: str, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The folders of a source's records and their stamps, without those that do not read: they are not this run's."""
+    for path in sorted(folder.glob(f"{name}-*")):
+        with contextlib.suppress(BadRecord):
+            if build := read_build(path):
+                yield path, build["asked"]
 
 
 def _versions(asked: Mapping[str, Any]) -> str:

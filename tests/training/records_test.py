@@ -1,25 +1,48 @@
 """Where the records of a mixture lie: one folder for equal options, built once."""
 
+import json
+
 import pytest
 
 from rig3r_jax.configs import base
 from rig3r_jax.data import records as record_fields
 from rig3r_jax.data.sources import make_source
-from rig3r_jax.training.records import _folder_name, build_mixture
+from rig3r_jax.training.records import _folder_of, build_mixture
 from tests.data.made_source import loaders
 from tests.data.made_source import make_source as make_fake_source
 
 
-def test_folder_is_told_by_the_options_that_are_no_defaults(tmp_path, monkeypatch):
+def test_folder_is_told_by_root_and_options(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {
-        _folder_name(make_source("ddad", root, options), "ddad")
+        _folder_of(make_source("ddad", root, options), "ddad", tmp_path).name
         for root in ("data", str(tmp_path / "data"), "./data")
         for options in ({}, {"window": 16}, {"front": "CAMERA_01", "cameras": ()})
     }
     assert len(names) == 1 and names.pop().startswith("ddad-")
     others = [("data", {"window": 8}), ("data", {"window": 9}), ("data2", {}), ("data", {"cameras": ["CAMERA_01"]})]
-    assert len({_folder_name(make_source("ddad", *other), "ddad") for other in [("data", {}), *others]}) == 5
+    assert len({_folder_of(make_source("ddad", *other), "ddad", tmp_path) for other in [("data", {}), *others]}) == 5
+
+
+def test_a_new_option_keeps_the_records_and_a_new_default_builds_others(tmp_path, monkeypatch):
+    fake = make_fake_source(monkeypatch, {"train": loaders(0)})
+    config = base.get_config()
+    config.data.mixture = [base.dataset("made")]
+    ((_, old),) = build_mixture(config, tmp_path, progress=False)
+    content = json.loads((old.path / "build.json").read_text())
+    assert content["asked"]["options"].pop("size") == 1
+    (old.path / "build.json").write_text(json.dumps(content))  # as before the source had the option
+    ((_, again),) = build_mixture(config, tmp_path, progress=False)
+    assert again.reused and again.path == old.path and fake.reads == 1
+    ((_, old),) = build_mixture(config, tmp_path / "more", progress=False)
+    monkeypatch.setattr(fake.__dataclass_fields__["size"], "default", 2)
+    monkeypatch.setattr(fake.__init__, "__defaults__", ("", 2))
+    config.data.mixture = [base.dataset("made")]
+    ((entry, new),) = build_mixture(config, tmp_path / "more", progress=False)
+    assert entry.options.size == 2 and not new.reused and new.path != old.path
+    config.data.mixture = [base.dataset("made", size=1)]
+    ((_, again),) = build_mixture(config, tmp_path / "more", progress=False)
+    assert again.reused and again.path == old.path
 
 
 @pytest.mark.parametrize("part", ["format", "source"])
