@@ -35,7 +35,7 @@ TOLD = {"encoder_heads": 2}
 @pytest.fixture(scope="module", autouse=True)
 def shapes_once():
     """A model is traced once: most of these tests convert the same one."""
-    with mock.patch("rig3r_jax.weights.vggt.wanted", functools.cache(wanted)):
+    with mock.patch("rig3r_jax.weights.vggt.parameter_shapes", functools.cache(parameter_shapes)):
         yield
 
 
