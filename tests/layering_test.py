@@ -1,6 +1,7 @@
 """The drawing of the house, enforced: who may import whom, what is declared, how long a file may be."""
 
 import ast
+import collections
 import importlib.metadata
 import pathlib
 import re
@@ -171,6 +172,12 @@ def test_no_file_is_too_long():
     assert lengths
     too_long = {str(path): length for path, length in lengths.items() if length > LONGEST_FILE}
     assert not too_long, f"split what grew two subjects: {too_long}"
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by their names alone."""
+    counts = collections.Counter(path.name for path in (REPO / "tests").rglob("*_test.py"))
+    assert not [name for name, count in counts.items() if count > 1]
 
 
 def test_annotations_stay_objects():

@@ -24,7 +24,7 @@ from rig3r_jax.training.task import Task
 from tests.conftest import REPO
 
 SECONDS = 400  # that a run may take
-AS_SHIPPED = {"XLA_FLAGS": ""}  # variables of a run that is compiled as a user's is, not quickly as in other tests
+AS_SHIPPED = {"XLA_FLAGS": ""}  # of a run that is compiled as a user's is, not quickly as in other tests
 
 
 def demo(workdir: Path, records: Path, *more: str) -> list[str]:

@@ -112,9 +112,9 @@ def run(prepared: Prepared) -> int:
     config, step = prepared.task.config, int(prepared.state.step)
     with contextlib.ExitStack() as stack:
         label = f"process {jax.process_index()} of {jax.process_count()}"
-        watchdog = stack.enter_context(Watchdog(config.train.watchdog_seconds, label))
-        writer = MetricsWriter(prepared.workdir, resume_step=step, silent=not is_first())
+        writer = MetricsWriter(prepared.workdir, resume_step=step, silent=not is_first())  # imports may take their time
         stack.callback(writer.close)
+        watchdog = stack.enter_context(Watchdog(config.train.watchdog_seconds, label))
         code = train(prepared, writer, watchdog)
         if code == EXIT_DONE and config.evaluation.enabled:
             writer.flush()

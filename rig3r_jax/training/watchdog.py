@@ -44,8 +44,8 @@ class Watchdog:
         """Notes that the process lives; `doing` is what comes next, for the message, and may take `patience` times the
         limit."""
         limit = self._seconds * patience
+        self._last, self._doing = time.monotonic(), doing  # before the limit: the other thread may look in between
         changed, self._limit = limit != self._limit, limit
-        self._last, self._doing = time.monotonic(), doing
         if self._seconds and (changed or self._last - self._armed > _REARM_SECONDS):
             self._armed = self._last
             faulthandler.dump_traceback_later(limit * _STUCK_INTERPRETER + _REARM_SECONDS, exit=True)

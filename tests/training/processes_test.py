@@ -16,7 +16,7 @@ from rig3r_jax.training.metrics import read_metrics
 from rig3r_jax.training.processes import Processes, gather, is_first, join, on_first, run_to_end, stop_agreed
 from tests import runs
 
-STEPS = 100  # enough that a signal finds the run on its way
+STEPS = 50  # enough that a signal finds the run on its way
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +30,12 @@ def start(records):
 
     def run(workdir: Path, processes: int, devices: int, *more: str) -> subprocess.Popen:
         train = "--config.train"
-        flags = (f"{train}.steps={STEPS}", f"{train}.log_every=1", f"{train}.checkpoint_every=25")
+        flags = (f"{train}.steps={STEPS}", f"{train}.log_every=1", f"{train}.checkpoint_every=10")
         command = ["main.py", *runs.demo(workdir, records, *flags, f"{train}.batch_size=4", *more)]
         if processes > 1:
             command = ["launch/local.py", f"--processes={processes}", "--grace=5",
                        f"--devices-per-process={devices}", "--", sys.executable, *command]  # fmt: skip
-        return runs.start(*command, JAX_NUM_CPU_DEVICES=str(devices), **runs.AS_SHIPPED)
+        return runs.start(*command, JAX_NUM_CPU_DEVICES=str(devices))
 
     return run
 

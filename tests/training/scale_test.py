@@ -72,6 +72,7 @@ def _run(repo, devices, code, *arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.sweep("rig3r_jax/losses", "rig3r_jax/models", "rig3r_jax/training")
 @pytest.mark.parametrize("mesh", [(128, 1), (1, 128)], ids=["data-parallel", "state-cut"])
 def test_full_step_compiles_for_128_devices_within_80_gigabytes(repo, mesh):
     found = json.loads(_run(repo, 128, _COMPILE, *map(str, mesh)))

@@ -13,7 +13,7 @@ from rig3r_jax.evaluation.calibration import calibration_report
 from rig3r_jax.evaluation.d2 import WINDOWS
 from rig3r_jax.geometry import se3
 from rig3r_jax.losses.pose_nll import NllOptions
-from rig3r_jax.uncertainty import study
+from rig3r_jax.uncertainty import study, study_table
 from rig3r_jax.uncertainty.features import WindowFeatures
 from rig3r_jax.uncertainty.head import (
     HeadOptions,
@@ -156,18 +156,18 @@ def test_study_shows_the_collapse_of_the_old_head_and_its_cure(trained):
     train, validation, test = windows(600, 0), windows(150, 3), windows(150, 1)
     arms, lines = study.study_arms(train, NllOptions(), RECIPE)[1:4], []
     results = [study.run_arm(arm, train, validation, test, (0, 1), lines.append) for arm in arms]
-    old, new, recipe = (study.summary(result) for result in results)
+    old, new, recipe = (study_table.summary(result) for result in results)
     assert len(lines) == 6 and "held-out" in lines[0]
     assert min(old["clamp_hit_trans"]) > 0.2
     assert max(new["clamp_hit_trans"] + new["clamp_hit_rot"] + recipe["clamp_hit_trans"]) == 0
     assert max(recipe["d2_trans_worst"] + recipe["d2_rot_worst"]) < 6
     assert min(recipe["held_out_margin"]) > 0.05
     equal(results[2].params[0], trained[0])
-    table = study.study_table(results)
+    table = study_table.study_table(results)
     assert arms[0].name in table and "±" in table and "-confident" in table
     assert f"* {arms[2].name}: log_variance under a gaussian law, 2 seeds, 500 steps of 10 windows" in table
     rows = [line for line in table.splitlines() if line.startswith("| log-variance |")]
-    assert len(rows) == len(study.STEPS) + 2
+    assert len(rows) == len(study_table.STEPS) + 2
 
 
 def test_clamps_are_in_proportion_to_the_errors():
