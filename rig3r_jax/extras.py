@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 EXTRAS = {  # their packages, as they are imported
     "train": ("array_record", "clu", "grain", "tensorboard", "tensorflow_datasets", "tqdm"),
+    "train-tf": ("tensorflow",),
     "torch": ("torch",),
 }
 

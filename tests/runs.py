@@ -24,6 +24,8 @@ from rig3r_jax.training.task import Task
 from tests.conftest import REPO
 
 SECONDS = 400  # that a run may take
+# A loop over layers is one piece of code; TensorFlow takes seconds to import.
+STARTED_SOON = ("--config.model.unroll=false", "--config.train.event_writer=tensorboard")
 AS_SHIPPED = {"XLA_FLAGS": ""}  # of a run that is compiled as a user's is, not quickly as in other tests
 
 
@@ -34,7 +36,7 @@ def demo(workdir: Path, records: Path, *more: str) -> list[str]:
         "--config=configs/demo.py", f"--workdir={workdir}", f"--config.data.records={records}",
         f"{options}.train_worlds=6", f"{options}.test_worlds=4", "--config.optimizer.warmup_steps=5",
         "--config.evaluation.samples=4", "--config.evaluation.batch_size=2", "--config.evaluation.enabled=false",
-        *more,
+        *STARTED_SOON, *more,
     ]  # fmt: skip
 
 

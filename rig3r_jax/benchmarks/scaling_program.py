@@ -58,9 +58,11 @@ def compile_for(config: ConfigDict, devices: int) -> Compiled:
             f"--xla_dump_to={dump} --xla_dump_hlo_as_text --xla_dump_hlo_pass_re={_PASS} "
             "--xla_dump_hlo_module_re=jit_train_step"
         )
+        # What jax takes from its cache of compiled programs is not compiled, and XLA writes no text of it.
+        variables = {"JAX_ENABLE_COMPILATION_CACHE": "false", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
         done = subprocess.run(
             [sys.executable, "-m", "rig3r_jax.benchmarks.scaling_program", str(settings), str(out)],
-            env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"},
+            env={**os.environ, "XLA_FLAGS": flags, **variables},
             capture_output=True,
             text=True,
         )

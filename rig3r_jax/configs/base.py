@@ -86,6 +86,7 @@ def get_config() -> ConfigDict:
     train.max_bad_steps = 10  # non-finite steps in a row after which the run stops
     # Without a step after which a process prints its stacks and ends, five times that while it compiles; 0: never.
     train.watchdog_seconds = 300.0
+    train.event_writer = "auto"  # of TensorBoard's files: clu (imports TensorFlow), tensorboard; auto: clu if it can
     train.profile_at = 0  # step at which a profile of profile_steps steps is taken; 0 for none
     train.profile_steps = 5
     train.peak_tflops = 0.0  # of one device, for MFU; 0 looks the device up or measures a matrix product

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from rig3r_jax.data.source import Source
 from rig3r_jax.data.sources import make_source, source_class
 from rig3r_jax.extras import lack_of
+from rig3r_jax.training.metrics import EVENT_WRITERS
 
 
 def mixture_problems(config: ConfigDict) -> Iterator[str]:
@@ -59,6 +60,10 @@ def number_problems(config: ConfigDict) -> Iterator[str]:
         yield f"optimizer.ema_decay is {optimizer.ema_decay}; it must be in [0, 1)"
     if not train.watchdog_seconds >= 0:
         yield f"train.watchdog_seconds is {train.watchdog_seconds}; it must not be negative"
+    if train.event_writer not in EVENT_WRITERS:
+        yield f"train.event_writer is {train.event_writer!r}; it must be one of {', '.join(EVENT_WRITERS)}"
+    elif train.event_writer == "clu" and (lack := lack_of(["tensorflow"])):
+        yield f"train.event_writer='clu' {lack}"
     rows = config.mesh.data * config.mesh.fsdp * train.accumulate
     if rows > 0 and train.batch_size % rows:
         yield (

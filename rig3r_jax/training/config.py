@@ -45,7 +45,12 @@ def load_config(path: Path) -> ConfigDict:
 
 # (section, key, value that it had before it was a key): a config.json may be older than they are. Keys of sampling and
 # options of sources that it lacks have their defaults.
-_NEWER_KEYS = (("", "task", "rig3r"), ("mesh", "frames", 1), ("train", "watchdog_seconds", 0.0))
+_NEWER_KEYS = (
+    ("", "task", "rig3r"),
+    ("mesh", "frames", 1),
+    ("train", "watchdog_seconds", 0.0),
+    ("train", "event_writer", "auto"),
+)
 
 
 def use_copies(config: ConfigDict, count: int, ways: int = 1) -> None:
@@ -65,7 +70,7 @@ _FREE = re.compile(
     r"(name|title|notes|evaluation\..*|mesh\..*|data\.(records|threads|prefetch|cache_gigabytes)|"
     r"backbone\.(path|batch_size)|model\.(attention|remat|unroll|dpt_chunk|init_from)|"
     r"train\.(accumulate|log_every|checkpoint_every|keep_checkpoints|evaluate_every|max_bad_steps|"
-    r"profile_at|profile_steps|peak_tflops|watchdog_seconds))"
+    r"profile_at|profile_steps|peak_tflops|watchdog_seconds|event_writer))"
 )
 
 

@@ -112,7 +112,9 @@ def run(prepared: Prepared) -> int:
     config, step = prepared.task.config, int(prepared.state.step)
     with contextlib.ExitStack() as stack:
         label = f"process {jax.process_index()} of {jax.process_count()}"
-        writer = MetricsWriter(prepared.workdir, resume_step=step, silent=not is_first())  # imports may take their time
+        writer = MetricsWriter(  # its imports may take their time
+            prepared.workdir, events=config.train.event_writer, resume_step=step, silent=not is_first()
+        )
         stack.callback(writer.close)
         watchdog = stack.enter_context(Watchdog(config.train.watchdog_seconds, label))
         code = train(prepared, writer, watchdog)

@@ -1,11 +1,13 @@
 """Metrics on their way out: TensorBoard's event files and metrics.jsonl.
 
-CLU's writers make the event files where TensorFlow is installed, which they import (700 MB), else TensorBoard's own.
-Either is imported by the one process that writes, when it opens them.
+CLU's writers make the event files where TensorFlow is installed, which they import (700 MB), else TensorBoard's own;
+`train.event_writer` asks for one of them. Either is imported by the one process that writes, when it opens them.
 """
 
 import importlib.util
 import math
+import sys
+import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +34,10 @@ class TensorBoardWriter:
     def __init__(self, folder: Path):
         from tensorboard.summary import Writer
 
+        # TensorBoard's own switch: where there is a module of this name it does without TensorFlow, else it imports all
+        # of that where it is installed. It stays so in this process: CLU's writer cannot be opened after this one.
+        switch = "tensorboard.compat.notf"
+        sys.modules.setdefault(switch, types.ModuleType(switch))
         self._writer = Writer(str(folder))
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -47,9 +53,12 @@ class TensorBoardWriter:
         self._writer.close()
 
 
-def open_event_file(folder: Path) -> ScalarWriter:
-    """A writer of scalars into a new event file of the folder."""
-    if importlib.util.find_spec("tensorflow") is None:
+EVENT_WRITERS = ("auto", "clu", "tensorboard")
+
+
+def open_event_file(folder: Path, kind: str = "auto") -> ScalarWriter:
+    """A writer, one of EVENT_WRITERS, of scalars into a new event file of the folder."""
+    if kind == "tensorboard" or (kind == "auto" and importlib.util.find_spec("tensorflow") is None):
         return TensorBoardWriter(folder)
     from clu import metric_writers
 
@@ -59,17 +68,17 @@ def open_event_file(folder: Path) -> ScalarWriter:
 class MetricsWriter:
     """Writes one row of scalars per logged step to an event file and metrics.jsonl."""
 
-    def __init__(self, workdir: Path, *, resume_step: int = 0, silent: bool = False):
+    def __init__(self, workdir: Path, *, events: str = "auto", resume_step: int = 0, silent: bool = False):
         """Rows of metrics.jsonl beyond `resume_step` are dropped: the resumed run writes them again.
 
-        A `silent` one, of a process that writes no files, opens and imports nothing.
+        `events` is one of EVENT_WRITERS. A `silent` one, of a process that writes no files, opens and imports nothing.
         """
         self._silent = silent
         if not silent:
             path = Path(workdir) / "metrics.jsonl"
             kept = [row for row in read_metrics(path) if row["step"] <= resume_step] if path.exists() else []
             write_atomically(path, "".join(map(json_line, kept)).encode())
-            self._events, self._rows = open_event_file(workdir), path.open("a", buffering=1)
+            self._events, self._rows = open_event_file(workdir, events), path.open("a", buffering=1)
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
         """One row; a value that is not finite is written as null to metrics.jsonl."""

@@ -18,7 +18,7 @@ SAME_RUN = (
     "--config=configs/demo.py",
     *(f"--config.data.mixture[0].options.{option}" for option in WORLDS),
     "--config.data.records=",
-    "--config.model.unroll=False",
+    *runs.STARTED_SOON,
     "--config.optimizer.warmup_steps=5",
     f"--config.train.steps={STEPS}",
     "--config.train.batch_size=8",

@@ -2,8 +2,6 @@
 
 import importlib
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -15,6 +13,7 @@ from rig3r_jax.training.config import config_differences, load_config, save_conf
 from rig3r_jax.training.flags import wrong_overrides
 from rig3r_jax.training.rig3r import task as rig3r_task
 from rig3r_jax.training.task import validate
+from tests import runs
 
 
 @pytest.fixture
@@ -23,17 +22,6 @@ def config():
         return importlib.import_module(f"rig3r_jax.configs.{name}").get_config()
 
     return load
-
-
-def _main(repo, *arguments):
-    return subprocess.run(
-        [sys.executable, "main.py", *arguments],
-        cwd=repo,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 def test_full_is_the_papers_run(config):
@@ -123,12 +111,12 @@ def test_unknown_key_gets_the_nearest_name(config):
         (["--config=configs/full.py"], "data.mixture[0] (ddad) has no root"),
     ],
 )
-def test_main_explains_a_wrong_command_line(repo, tmp_path, arguments, said):
-    done = _main(repo, *arguments, f"--workdir={tmp_path / 'w'}")
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.splitlines()) <= 10
+def test_train_explains_a_wrong_command_line(repo, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(repo)
+    printed = runs.run_here("train", *arguments, f"--workdir={tmp_path / 'w'}", code=2)
+    assert said in printed
+    assert "Traceback" not in printed
+    assert len(printed.splitlines()) <= 10
     assert not (tmp_path / "w").exists()
 
 

@@ -44,13 +44,13 @@ def test_window_is_a_mean_over_things_not_of_means():
 
 
 def test_resumed_metrics_have_no_row_twice(tmp_path):
-    writer = MetricsWriter(tmp_path)
+    writer = MetricsWriter(tmp_path, events="tensorboard")
     for step in (10, 20, 30):
         writer.write(step, {"loss/total": float(step)})
     writer.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 40, "loss/to')  # cut short by a kill
-    writer = MetricsWriter(tmp_path, resume_step=20)
+    writer = MetricsWriter(tmp_path, events="tensorboard", resume_step=20)
     writer.write(30, {"loss/total": float("nan")})
     writer.close()
     rows = read_metrics(tmp_path / "metrics.jsonl")

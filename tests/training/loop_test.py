@@ -84,7 +84,8 @@ def test_run_that_diverges_stops_with_its_state_saved(demo, tmp_path):
 def test_run_ends_in_files_that_people_open(demo, tmp_path):
     train = "--config.train"
     flags = demo(tmp_path, f"{train}.steps=12", f"{train}.evaluate_every=6", "--config.evaluation.enabled=true")
-    output = runs.finish(runs.start("main.py", *flags, f"{train}.profile_at=3", f"{train}.profile_steps=2"))
+    more = (f"{train}.profile_at=3", f"{train}.profile_steps=2", f"{train}.event_writer=auto")
+    output = runs.finish(runs.start("main.py", *flags, *more))
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     for name in ("same_rigs", "unseen_rigs"):
@@ -114,7 +115,7 @@ def test_run_ends_in_files_that_people_open(demo, tmp_path):
 
 def test_real_rig_data_runs_to_its_report(shared, tmp_path):
     runs.run_here(
-        "train", "--config=configs/ddad.py", f"--workdir={tmp_path}",
+        "train", "--config=configs/ddad.py", f"--workdir={tmp_path}", *runs.STARTED_SOON,
         f"--config.data.root={shared / 'realdata/ddad_dgp_rig'}",
         "--config.train.steps=6", "--config.train.log_every=2",
         "--config.optimizer.warmup_steps=2", "--config.evaluation.samples=4", "--config.evaluation.batch_size=4",

@@ -19,20 +19,27 @@ import sys
 if {blocked}:
     sys.modules["tensorflow"] = None  # as if it were not installed
 from rig3r_jax.training.metrics import MetricsWriter
-writer = MetricsWriter({folder!r})
+writer = MetricsWriter({folder!r}, events={events!r})
 for step, row in {rows}.items():
     writer.write(step, row)
 writer.flush()
-print(sorted({{"tensorflow", "clu"}} & {{name for name, module in sys.modules.items() if module}}))
+imported = {{name for name, module in sys.modules.items() if module}}
+if "clu" in imported:
+    writer._events.write_texts(15, {{"note": "which readers of numbers pass over"}})
 writer.close()
+print(sorted({{"tensorflow", "clu"}} & imported))
 """
 
 
-@pytest.mark.parametrize("blocked, imported", [(True, []), (False, ["clu", "tensorflow"])])
-def test_event_files_hold_the_rows(tmp_path, blocked, imported):
+@pytest.mark.parametrize(
+    ("events", "blocked", "imported"),
+    [("auto", True, []), ("tensorboard", False, []), ("auto", False, ["clu", "tensorflow"])],
+)
+def test_event_files_hold_the_rows(tmp_path, events, blocked, imported):
     if not blocked and importlib.util.find_spec("tensorflow") is None:
         pytest.skip("no TensorFlow is installed, without which CLU writes nothing: pip install 'rig3r_jax[train-tf]'")
-    code = WRITE.format(blocked=blocked, folder=str(tmp_path), rows=str(ROWS).replace("nan", 'float("nan")'))
+    rows = str(ROWS).replace("nan", 'float("nan")')
+    code = WRITE.format(events=events, blocked=blocked, folder=str(tmp_path), rows=rows)
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(imported)

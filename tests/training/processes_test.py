@@ -16,7 +16,7 @@ from rig3r_jax.training.metrics import read_metrics
 from rig3r_jax.training.processes import Processes, gather, is_first, join, on_first, run_to_end, stop_agreed
 from tests import runs
 
-STEPS = 50  # enough that a signal finds the run on its way
+STEPS = 24  # enough that a signal finds the run on its way
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +115,7 @@ def test_stopped_process_ends_the_run_with_stacks(start, tmp_path):
     train = "--config.train"
     more = (f"{train}.steps=100000", f"{train}.checkpoint_every=5", f"{train}.watchdog_seconds=20")
     process = start(tmp_path, 2, 1, "--config.mesh.data=2", *more)
-    runs.wait_for_step(tmp_path, 30, process)
+    runs.wait_for_step(tmp_path, 10, process)
     os.kill(_rank_pid(process, 1), signal.SIGSTOP)
     stopped = time.monotonic()
     output = runs.finish(process, 76)

@@ -44,7 +44,7 @@ losses, gradients, shares = [], [], []
 for data, fsdp, frames, accumulate in json.loads(sys.argv[2]):
     config = demo.get_config()
     config.mesh.data, config.mesh.fsdp, config.mesh.frames, config.train.accumulate = data, fsdp, frames, accumulate
-    config.sampling.num_views, config.sampling.image_size = 4, 32
+    config.sampling.num_views, config.sampling.image_size, config.model.unroll = 4, 32, False
     config.model.update(json.loads(sys.argv[1]))
     run = PlacedModel(config, jax.devices()[: data * fsdp * frames])
     state, metrics = run.train_step(run.init(), to_device(batch, run.mesh))
@@ -90,7 +90,7 @@ _ALL = [(1, 1, 1, 1), (8, 1, 1, 1), (1, 8, 1, 1), (2, 2, 2, 1), (2, 1, 4, 2), (1
 _DPT = {"point_head": "dpt", "dpt_features": 16, "dpt_last": 8, "remat": "attention", "attention": "chunked"}
 _CASES = {
     "linear": ({}, _ALL),
-    "dpt": ({**_DPT, "unroll": False}, [(1, 1, 1, 1), (2, 2, 2, 1)]),
+    "dpt": (_DPT, [(1, 1, 1, 1), (2, 2, 2, 1)]),
     "rotary": ({"position": "rope", "qk_norm": True}, [(1, 1, 1, 1), (2, 1, 4, 1)]),
 }
 

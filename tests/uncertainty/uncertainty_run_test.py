@@ -22,7 +22,7 @@ from rig3r_jax.viz.tfevents import read_scalars
 from tests import runs
 
 pytestmark = pytest.mark.slow
-STEPS, SAVED_EVERY, FRAMES = 300, 10, 16
+STEPS, SAVED_EVERY, FRAMES = 150, 10, 16
 OPTIONS = {"train_worlds": 6, "test_worlds": 4, "fixed_rigs": 4, "steps": FRAMES}
 CONFIG = f"""
 from rig3r_jax.configs import calibrate_study
@@ -35,6 +35,7 @@ def get_config():
     config.backbone.batch_size = 20
     config.train.steps, config.train.log_every, config.train.checkpoint_every = {STEPS}, 1, {SAVED_EVERY}
     config.evaluation.trajectories = 2
+    config.train.event_writer = "tensorboard"
     return config
 """
 NAMES = (
@@ -76,7 +77,7 @@ def backbone(folder):
         "train", "--config=configs/demo.py", f"--workdir={workdir}",
         f"--config.data.records={folder / 'records'}", f"{options}.train_worlds=4", f"{options}.test_worlds=1",
         "--config.train.steps=4", "--config.train.checkpoint_every=2", "--config.train.batch_size=2",
-        "--config.optimizer.warmup_steps=1", NO_EVALUATION,
+        "--config.optimizer.warmup_steps=1", NO_EVALUATION, *runs.STARTED_SOON,
     )  # fmt: skip
     return workdir, fingerprint(workdir)
 
