@@ -1,5 +1,6 @@
 """Alignment of two sets of corresponding points or cameras in closed form."""
 
+import functools
 import typing
 
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from rig3r_jax.geometry import se3, so3
-from rig3r_jax.geometry.numerics import align_leading, matmul
+from rig3r_jax.geometry.numerics import align_leading, compiled, matmul
 
 
 @typing.no_type_check
@@ -26,6 +27,7 @@ class Similarity:
         return align_leading(self.scale, 0, leading)[..., None] * turned + align_leading(self.translation, 1, leading)
 
 
+@functools.partial(compiled, static_argnames="with_scale")
 def umeyama(
     source: Float[Array, "*b n 3"],
     target: Float[Array, "*b n 3"],
@@ -58,6 +60,7 @@ def to_first_view(world_from_camera: Float[Array, "*b v 4 4"]) -> Float[Array, "
     return se3.compose(se3.inverse(world_from_camera[..., :1, :, :]), world_from_camera)
 
 
+@compiled
 def metric_scale(
     predicted_centers_rig: Float[Array, "*b v 3"], known_centers_rig: Float[Array, "*b v 3"], mask: Bool[Array, "*b v"]
 ) -> Float[Array, "*b"]:

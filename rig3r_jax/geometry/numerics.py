@@ -1,5 +1,6 @@
 """Norms, angles, series and products that stay finite, differentiable and exact at their singular points."""
 
+import functools
 import math
 import types
 
@@ -9,6 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 AnyArray = Array | np.ndarray
+
+# Of a function that is often called by itself: there one program, else each of its operations would be compiled alone;
+# inside another jitted function it is as if it stood there.
+compiled = functools.partial(jax.jit, inline=True)
 
 _SERIES_TERMS = 12  # of trig_remainder, enough for float64 below _SERIES_BOUND
 _SERIES_BOUND = 4.0  # squared angle under which the series is used

@@ -3,10 +3,13 @@
 Translation and rotation are those of camera_from_world. The principal point is the image's centre.
 """
 
+import functools
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rig3r_jax.geometry import camera, se3, so3
+from rig3r_jax.geometry.numerics import compiled
 
 
 def fov_from_intrinsics(
@@ -26,6 +29,7 @@ def intrinsics_from_fov(
     return jnp.stack(entries, axis=-1).reshape(*focal_x.shape, 3, 3)
 
 
+@functools.partial(compiled, static_argnames=("height", "width"))
 def encode(
     camera_from_world: Float[Array, "*b 4 4"], intrinsics: Float[Array, "*b 3 3"], height: int, width: int
 ) -> Float[Array, "*b 9"]:
@@ -35,6 +39,7 @@ def encode(
     return jnp.concatenate([se3.translation(camera_from_world), quaternion, fov], axis=-1)
 
 
+@functools.partial(compiled, static_argnames=("height", "width"))
 def decode(
     encoding: Float[Array, "*b 9"], height: int, width: int
 ) -> tuple[Float[Array, "*b 4 4"], Float[Array, "*b 3 3"]]:
@@ -44,6 +49,7 @@ def decode(
     return camera_from_world, intrinsics_from_fov(encoding[..., 7], encoding[..., 8], height, width)
 
 
+@compiled
 def points_from_depth(depth: Float[Array, "*b h w"], encoding: Float[Array, "*b 9"]) -> Float[Array, "*b h w 3"]:
     """points_world of every pixel's centre; depth is along the camera's z axis, in the translation's unit.
 

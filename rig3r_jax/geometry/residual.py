@@ -4,6 +4,7 @@ A window is a handful of frames of which the first is the origin. Its predicted 
 so they are first multiplied by the factor that fits them to the true ones.
 """
 
+import functools
 import typing
 
 import jax
@@ -12,7 +13,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from rig3r_jax.geometry import se3
-from rig3r_jax.geometry.numerics import at_least_float32, matmul
+from rig3r_jax.geometry.numerics import at_least_float32, compiled, matmul
 
 MIN_TRANSLATION = 0.02  # metres; frames nearer to the first one say nothing about the scale
 SCALE_BOUNDS = (0.01, 100.0)
@@ -43,6 +44,7 @@ def relative_to_first(camera_from_world: Float[Array, "*b v 4 4"]) -> Float[Arra
     return se3.compose(camera_from_world[..., :1, :, :], se3.inverse(camera_from_world))
 
 
+@functools.partial(compiled, static_argnames="min_translation")
 def window_scale(
     centers_first_predicted: Float[Array, "... v 3"],
     centers_first_true: Float[Array, "... v 3"],
@@ -63,6 +65,7 @@ def window_scale(
     return jax.lax.stop_gradient(WindowScale(scale=scale, raw=raw, valid_count=count))
 
 
+@compiled
 def scaled_residual(
     first_from_camera_predicted: Float[Array, "... v 4 4"],
     first_from_camera_true: Float[Array, "... v 4 4"],
@@ -73,6 +76,7 @@ def scaled_residual(
     return se3.log(matmul(se3.inverse(first_from_camera_true), predicted))
 
 
+@functools.partial(compiled, static_argnames="min_translation")
 def window_residual(
     camera_from_world_predicted: Float[Array, "... v 4 4"],
     camera_from_world_true: Float[Array, "... v 4 4"],

@@ -4,11 +4,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rig3r_jax.geometry import so3
-from rig3r_jax.geometry.numerics import align_leading, matmul, matvec, trig_remainder
+from rig3r_jax.geometry.numerics import align_leading, compiled, matmul, matvec, trig_remainder
 
 PARTS = {"trans": slice(0, 3), "rot": slice(3, 6)}  # of a tangent
 
 
+@compiled
 def from_rotation_translation(
     a_from_b_rotation: Float[Array, "*b 3 3"], b_origin_a: Float[Array, "*b 3"]
 ) -> Float[Array, "*b 4 4"]:
@@ -28,11 +29,13 @@ def translation(a_from_b: Float[Array, "*b 4 4"]) -> Float[Array, "*b 3"]:
     return a_from_b[..., :3, 3]
 
 
+@compiled
 def through_quaternion(a_from_b: Float[Array, "*b 4 4"]) -> Float[Array, "*b 4 4"]:
     """The same with the rotation of its unit quaternion; a stored rotation is orthonormal to its own rounding only."""
     return from_rotation_translation(so3.from_quat_xyzw(so3.to_quat_xyzw(rotation(a_from_b))), translation(a_from_b))
 
 
+@compiled
 def inverse(a_from_b: Float[Array, "*b 4 4"]) -> Float[Array, "*b 4 4"]:
     """b_from_a, by transposition of the rotation (which must be one)."""
     transposed = jnp.swapaxes(rotation(a_from_b), -1, -2)
@@ -53,29 +56,34 @@ def apply(a_from_b: Float[Array, "*b 4 4"], points_b: Float[Array, "... 3"]) -> 
     return turned + align_leading(translation(a_from_b), 1, points_b.ndim - 1)
 
 
+@compiled
 def exp(xi: Float[Array, "*b 6"]) -> Float[Array, "*b 4 4"]:
     """Transform of a tangent (v, w): rotation exp(w), translation left_jacobian(w) v."""
     v, w = xi[..., :3], xi[..., 3:]
     return from_rotation_translation(so3.exp(w), matvec(so3.left_jacobian(w), v))
 
 
+@compiled
 def log(a_from_b: Float[Array, "*b 4 4"]) -> Float[Array, "*b 6"]:
     """Tangent (v, w) of a transform, |w| <= pi."""
     w = so3.log(rotation(a_from_b))
     return jnp.concatenate([matvec(so3.inverse_left_jacobian(w), translation(a_from_b)), w], axis=-1)
 
 
+@compiled
 def adjoint(a_from_b: Float[Array, "*b 4 4"]) -> Float[Array, "*b 6 6"]:
     """A with a_from_b exp(xi_b) = exp(A xi_b) a_from_b."""
     turn = rotation(a_from_b)
     return _blocks(turn, matmul(so3.hat(translation(a_from_b)), turn))
 
 
+@compiled
 def left_jacobian(xi: Float[Array, "*b 6"]) -> Float[Array, "*b 6 6"]:
     """J with exp(xi + d) = exp(J d) exp(xi) to first order."""
     return _blocks(so3.left_jacobian(xi[..., 3:]), _mixed(xi))
 
 
+@compiled
 def inverse_left_jacobian(xi: Float[Array, "*b 6"]) -> Float[Array, "*b 6 6"]:
     """Inverse of `left_jacobian`, for rotation angles under 2 pi."""
     inverted = so3.inverse_left_jacobian(xi[..., 3:])

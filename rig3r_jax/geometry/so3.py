@@ -4,7 +4,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rig3r_jax.geometry.numerics import align_leading, matmul, safe_divide, safe_norm, safe_normalize, trig_remainder
+from rig3r_jax.geometry.numerics import (
+    align_leading,
+    compiled,
+    matmul,
+    safe_divide,
+    safe_norm,
+    safe_normalize,
+    trig_remainder,
+)
 
 _COT_SERIES = (1 / 3, 1 / 45, 2 / 945, 1 / 4725, 2 / 93555, 1382 / 638512875, 4 / 18243225, 3617 / 162820783125)
 
@@ -22,11 +30,13 @@ def vee(skew: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3"]:
     return 0.5 * jnp.stack([difference[..., 2, 1], difference[..., 0, 2], difference[..., 1, 0]], axis=-1)
 
 
+@compiled
 def exp(w: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
     """Rotation matrix of a rotation vector (Rodrigues)."""
     return _polynomial(w, trig_remainder(1, _squared(w)), trig_remainder(2, _squared(w)))
 
 
+@compiled
 def log(rotation: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3"]:
     """Rotation vector of at most pi, exact to rounding for every angle; at exactly pi one of the two is chosen.
 
@@ -46,6 +56,7 @@ def log(rotation: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3"]:
     return 2.0 * factor[..., None] * imaginary
 
 
+@compiled
 def from_quat_xyzw(quaternion: Float[Array, "*b 4"]) -> Float[Array, "*b 3 3"]:
     """Rotation of a quaternion (scalar last) of any length but zero; zero gives the identity."""
     q = safe_divide(quaternion, safe_norm(quaternion, keepdims=True))
@@ -53,6 +64,7 @@ def from_quat_xyzw(quaternion: Float[Array, "*b 4"]) -> Float[Array, "*b 3 3"]:
     return _polynomial(imaginary, 2.0 * real, jnp.full_like(real, 2.0))
 
 
+@compiled
 def to_quat_xyzw(rotation: Float[Array, "*b 3 3"]) -> Float[Array, "*b 4"]:
     """Unit quaternion, scalar last and not negative (Shepperd 1978, by the largest of the four components)."""
     m = rotation
@@ -75,6 +87,7 @@ def to_quat_xyzw(rotation: Float[Array, "*b 3 3"]) -> Float[Array, "*b 4"]:
     return safe_normalize(row) * jnp.where(row[..., 3:] < 0, -1.0, 1.0).astype(row.dtype)
 
 
+@compiled
 def nearest_rotation(matrix: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3 3"]:
     """The rotation R, det +1, that maximises trace(R^T matrix): the core of Kabsch and Umeyama. Zero gives identity.
 
@@ -83,11 +96,13 @@ def nearest_rotation(matrix: Float[Array, "*b 3 3"]) -> Float[Array, "*b 3 3"]:
     return _nearest_rotation(matrix)
 
 
+@compiled
 def left_jacobian(w: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
     """J with exp(w + d) = exp(J d) exp(w) to first order; also V of SE(3)'s exponential."""
     return _polynomial(w, trig_remainder(2, _squared(w)), trig_remainder(3, _squared(w)))
 
 
+@compiled
 def inverse_left_jacobian(w: Float[Array, "*b 3"]) -> Float[Array, "*b 3 3"]:
     """Inverse of `left_jacobian`, for angles under 2 pi (there it has a pole)."""
     squared = _squared(w)

@@ -1,44 +1,53 @@
 """The clock of benchmarks: what counts, what does not, and how a run of calls becomes one number."""
 
-import time
+import types
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from rig3r_jax.benchmarks import timing
 from rig3r_jax.benchmarks.timing import Timing, peak_bytes, time_calls, time_device
 
 
 def test_the_median_and_the_quartiles_stand_for_the_calls():
-    timing = Timing((1.0, 2.0, 3.0, 4.0, 100.0))
-    assert timing.median == 3.0
-    assert timing.spread == pytest.approx((52.0 - 1.5) / 2 / 3.0)
+    measured = Timing((1.0, 2.0, 3.0, 4.0, 100.0))
+    assert measured.median == 3.0
+    assert measured.spread == pytest.approx((52.0 - 1.5) / 2 / 3.0)
     assert Timing((1.0, 9.0)).spread == 0.0
 
 
-def test_warm_up_does_not_count_and_calls_in_a_row_share_a_wait():
+@pytest.fixture
+def sleep(monkeypatch):
+    """sleep(seconds) on a clock that nothing else moves."""
+    now = [0.0]
+    monkeypatch.setattr(timing, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    return lambda seconds: now.__setitem__(0, now[0] + seconds)
+
+
+def test_warm_up_does_not_count_and_calls_in_a_row_share_a_wait(sleep):
     calls = []
 
     def call():
         calls.append(None)
-        time.sleep(0.2 if len(calls) == 1 else 0.01)  # the first one compiles
+        sleep(0.2 if len(calls) == 1 else 0.01)  # the first one compiles
         return jnp.zeros(())
 
-    timing = time_calls(call, repeats=3, warmup=1, in_a_row=2)
-    assert len(calls) == 1 + 3 * 2 and len(timing.seconds) == 3
-    assert all(0.01 <= seconds < 0.2 for seconds in timing.seconds)
+    measured = time_calls(call, repeats=3, warmup=1, in_a_row=2)
+    assert len(calls) == 1 + 3 * 2
+    assert measured.seconds == pytest.approx((0.01, 0.01, 0.01))
 
 
-def test_short_work_is_repeated_and_long_work_is_not():
-    for seconds, least in ((0.0, 20), (0.03, 1)):
+def test_short_work_is_repeated_and_long_work_is_not(sleep):
+    for seconds, in_a_row in ((0.001, 20), (0.03, 1)):
         calls = []
 
         def call(seconds=seconds, calls=calls):
-            calls.append(time.sleep(seconds))
+            calls.append(sleep(seconds))
 
-        time_device(call, repeats=2, least=0.02)
-        assert len(calls) >= 3 + 2 * least
-    assert len(calls) == 3 + 2
+        measured = time_device(call, repeats=2, least=0.02)
+        assert len(calls) == 3 + 2 * in_a_row
+        assert measured.seconds == pytest.approx((seconds, seconds))
 
 
 def test_no_calls_make_no_timing():

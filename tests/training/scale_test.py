@@ -40,14 +40,17 @@ from rig3r_jax.training.rig3r.setup import PlacedModel
 from tests.batches import random_batch
 
 batch = random_batch(batch=8, views=4)
-losses, gradients, shares = [], [], []
+losses, gradients, shares, first = [], [], [], None
 for data, fsdp, frames, accumulate in json.loads(sys.argv[2]):
     config = demo.get_config()
     config.mesh.data, config.mesh.fsdp, config.mesh.frames, config.train.accumulate = data, fsdp, frames, accumulate
     config.sampling.num_views, config.sampling.image_size, config.model.unroll = 4, 32, False
     config.model.update(json.loads(sys.argv[1]))
     run = PlacedModel(config, jax.devices()[: data * fsdp * frames])
-    state, metrics = run.train_step(run.init(), to_device(batch, run.mesh))
+    if first is None:
+        first = jax.tree.map(np.asarray, run.init())  # the same on every mesh, as other tests show: compiled once
+    state = jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), first, run.abstract_state)
+    state, metrics = run.train_step(state, to_device(batch, run.mesh))
     losses.append([float(metrics[k].compute()) for k in ("loss/total", "train/gradient_norm")])
     # After one step the first moment is the clipped gradient times 1 - b1.
     gradients.append([np.asarray(leaf) for leaf in jax.tree.leaves(state.opt_state[1][0].mu)])
