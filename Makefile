@@ -1,7 +1,7 @@
 # Needs Python 3.11, 3.12 or 3.13 (or uv): everything else is set up in .venv by the first command.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sweep test-slurm slurm-packages lint clean
+.PHONY: help demo test test-sweep test-slurm slurm-packages torch lint clean
 
 PYTHON_FILES := .ci configs launch main.py rig3r_jax tests
 SETUP_FILES := pyproject.toml constraints.txt launch/setup.sh .venv/bin/python
@@ -12,7 +12,8 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
 help:
-	@echo "make demo    set up, then train, evaluate and report on embedded data (DEMO_ARGS='--workdir=...' adds flags)"
+	@echo "make demo    set up, then train, evaluate and report on procedurally rendered data (DEMO_ARGS='--workdir=...'"
+	@echo "             adds flags)"
 	@echo "make test    set up, then run the tests (PYTEST_ARGS='tests/geometry -k golden' picks some, WORKERS=2)"
 	@echo "             RIG3R_TORCH=1 installs PyTorch for its tests, RIG3R_NO_SKIPS=1 makes a skipped test a failure"
 	@echo "make test-sweep"
@@ -21,6 +22,7 @@ help:
 	@echo "make test-slurm"
 	@echo "             set up, then run the batch scripts of launch/ on a SLURM of their own; names the packages that"
 	@echo "             this wants where they are missing, or as root installs them under RIG3R_INSTALL_SLURM=1"
+	@echo "make torch   set up, then install PyTorch, which rig3r parity twin and bench --peer torch compare with"
 	@echo "make lint    set up, then check the style of the code"
 	@echo "make clean   remove .venv and caches; results under runs/ stay"
 	@echo "             PYTHON=/path/to/python picks the interpreter"
@@ -39,6 +41,8 @@ test-slurm: slurm-packages .venv/.have-dev
 
 slurm-packages:
 	@sh tests/launch/packages.sh
+
+torch: .venv/.have-torch
 
 lint: .venv/.have-dev
 	.venv/bin/python -m ruff check $(wildcard $(PYTHON_FILES))

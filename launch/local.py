@@ -44,10 +44,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="local.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--processes", type=int, required=True)
-    parser.add_argument("--devices-per-process", type=int, default=1)
-    parser.add_argument("--grace", type=float, default=30.0, help="seconds from a failure until the rest is ended")
-    parser.add_argument("command", nargs="+", help="after --")
+    parser.add_argument("--processes", type=int, required=True, help="how many to start")
+    parser.add_argument("--devices-per-process", type=int, default=1, help="GPUs or simulated CPUs; 1 by default")
+    parser.add_argument(
+        "--grace", type=float, default=30.0, help="seconds from a failure until the rest is ended; 30 by default"
+    )
+    parser.add_argument("command", nargs="+", help="what each process runs, after --")
     options = parser.parse_args(arguments)
     if min(options.processes, options.devices_per_process) < 1:
         parser.error("--processes and --devices-per-process must be at least 1")

@@ -4,7 +4,24 @@
 # PYTHON=/path/to/python takes that interpreter and no other. A mark .venv/.have-EXTRA tells make what is there.
 set -eu
 
+USAGE="usage: sh launch/setup.sh EXTRA[,EXTRA...], or --find; extras: train, train-tf, dev, torch, cuda12, cuda13"
+
 say() { echo "$*" >&2; }
+
+# Refuses what is no extra before anything is made: pip would install the rest.
+check_extras() {
+    rest=$1,
+    while [ -n "$rest" ]; do
+        extra=${rest%%,*} rest=${rest#*,}
+        case $extra in
+            train | train-tf | dev | torch | cuda12 | cuda13) ;;
+            *)
+                say "'$extra' is not an extra; $USAGE"
+                return 2
+                ;;
+        esac
+    done
+}
 
 # An interpreter counts when it really runs: a pyenv shim is on the PATH for versions that do not.
 runs() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; }
@@ -67,13 +84,20 @@ make_venv() {
     esac
 }
 
-if [ "$1" = --find ]; then
+if [ $# != 1 ]; then
+    say "$USAGE"
+    exit 2
+elif [ "$1" = --find ]; then
     find_interpreter
+    exit
+elif [ "$1" = --help ]; then
+    echo "$USAGE"
     exit
 fi
 
-cd "$(dirname "$0")/.."
 extras=$1
+check_extras "$extras"
+cd "$(dirname "$0")/.."
 if ! runs .venv/bin/python || ! .venv/bin/python -c 'import pip' 2>/dev/null; then
     make_venv
 elif [ -n "${PYTHON:-}" ] && [ "$(version "$PYTHON" 2>/dev/null)" != "$(version .venv/bin/python)" ]; then

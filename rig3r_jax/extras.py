@@ -1,4 +1,4 @@
-"""Packages beside the core: which extra of pyproject.toml brings them, and how a missing one is told."""
+"""Packages beside the core: which extra of pyproject.toml brings them, and how a missing one is reported."""
 
 import importlib.util
 from collections.abc import Sequence

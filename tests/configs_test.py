@@ -23,7 +23,7 @@ NAMES = config_names()
 def test_every_installed_config_has_an_entry_point():
     assert sorted(path.stem for path in (REPO / "configs").glob("*.py")) == NAMES
     assert "demo" in NAMES and "base" not in NAMES
-    with pytest.raises(ValueError, match="--config is 'base', which is no file"):
+    with pytest.raises(ValueError, match="--config is 'base', which is neither a file nor"):
         read_config(["--config=base"])
 
 

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -118,6 +119,40 @@ def test_setup_says_what_each_extra_downloads(tmp_path, repo, extras, size):
     assert done.stderr == line
 
 
+def setup_in(folder, repo, *arguments):
+    """What launch/setup.sh says in a folder without .venv and with no interpreter on the PATH."""
+    (folder / "launch").mkdir()
+    shutil.copy(repo / "launch/setup.sh", folder / "launch")
+    command = [SHELL, "launch/setup.sh", *arguments]
+    return subprocess.run(command, cwd=folder, env={"PATH": str(folder)}, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "arguments, begins",
+    [
+        ((), "usage: "),
+        (("train", "dev"), "usage: "),
+        (("foo",), "'foo' is not an extra; usage: "),
+        (("train,foo,dev",), "'foo' is not an extra; usage: "),
+        (("train,",), "'' is not an extra; usage: "),
+        (("dev torch",), "'dev torch' is not an extra; usage: "),
+        (("",), "'' is not an extra; usage: "),
+    ],
+)
+def test_setup_refuses_what_is_no_extra_and_names_those_of_the_project(tmp_path, repo, arguments, begins):
+    done = setup_in(tmp_path, repo, *arguments)
+    extras = tomllib.loads((repo / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and line.startswith(begins)
+    assert set(line.split("extras: ")[1].split(", ")) == set(extras)
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_setup_explains_itself(tmp_path, repo):
+    done = setup_in(tmp_path, repo, "--help")
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: sh launch/setup.sh EXTRA")
+
+
 @pytest.mark.parametrize("target", ["demo", "test"])
 def test_make_stops_at_the_remedy(tmp_path, repo, target):
     """Nothing is made, and what make adds is its own closing line."""
@@ -140,4 +175,5 @@ def test_make_stops_at_the_remedy(tmp_path, repo, target):
 def test_make_without_a_target_prints_the_targets(repo):
     done = subprocess.run([shutil.which("make"), "-C", str(repo)], capture_output=True, text=True)
     assert done.returncode == 0
-    assert all(f"make {target}" in done.stdout for target in ("demo", "test", "lint", "clean"))
+    assert all(f"make {target}" in done.stdout for target in ("demo", "test", "torch", "lint", "clean"))
+    assert "embedded" not in done.stdout and max(map(len, done.stdout.splitlines())) <= 120

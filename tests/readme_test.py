@@ -1,7 +1,10 @@
-"""The example of the README runs as it stands, on any run of Rig3R."""
+"""The examples of the README run as they stand, on any run of Rig3R and any VGGT."""
 
+import json
 import re
 
+import jax
+import numpy as np
 import pytest
 
 from rig3r_jax.configs import demo
@@ -9,6 +12,21 @@ from rig3r_jax.formats.cameras_json import read_cameras
 from rig3r_jax.training.checkpoint import Checkpoints
 from rig3r_jax.training.config import save_config
 from rig3r_jax.training.rig3r.setup import PlacedModel
+from rig3r_jax.weights.convert import save_params
+from rig3r_jax.weights.vggt import build, parameter_shapes
+
+SMALL_VGGT = {
+    "width": 32, "depth": 4, "heads": 2, "levels": [0, 1, 2, 3], "encoder_depth": 1, "encoder_heads": 2,
+    "camera_heads": 2, "trunk_depth": 1, "iterations": 1, "patch": 14, "dpt_features": 8, "dpt_last": 4,
+    "dpt_widths": [4, 8, 4, 12], "log_variance": False,
+}  # fmt: skip
+
+
+def example(repo, number):
+    """The text of a Python block of the README."""
+    code = re.findall(r"```python\n(.*?)```", (repo / "README.md").read_text(), re.DOTALL)[number]
+    assert max(map(len, code.splitlines())) <= 120
+    return code
 
 
 @pytest.fixture
@@ -27,12 +45,23 @@ def folder_with_a_run(tmp_path, monkeypatch):
 
 
 def test_the_example_writes_cameras(repo, folder_with_a_run):
-    code = re.search(r"```python\n(.*?)```", (repo / "README.md").read_text(), re.DOTALL)[1]
     names = {}
-    exec(code, names)
+    exec(example(repo, 0), names)
     assert names["step"] == 3
     assert names["predictions"].points.shape == (1, 6, 16, 16, 3)
-    reconstruction = read_cameras(folder_with_a_run / "cameras.json")
+    reconstruction = read_cameras(folder_with_a_run / "runs" / "cameras.json")
     assert [image.name for image in reconstruction.images] == [f"{view}.png" for view in range(6)]
     assert reconstruction.length_unit == "scene"
-    assert max(map(len, code.splitlines())) <= 120
+
+
+def test_the_example_of_vggt_predicts(repo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    shapes = parameter_shapes(build(SMALL_VGGT))
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.01, np.float32), shapes)
+    metadata = {"kind": "vggt", "source": "model.pt", "fields": json.dumps(SMALL_VGGT)}
+    save_params(tmp_path / "runs" / "vggt.safetensors", params, metadata)
+    names = {}
+    exec(example(repo, 1), names)
+    assert names["output"].depth.shape == (1, 2, 224, 224)
+    assert names["output"].camera.encoding.shape == (1, 1, 2, 9)

@@ -21,7 +21,7 @@ from rig3r_jax.data.cache import CachedSource
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.pipeline import SampleStream, make_loader
 from rig3r_jax.data.record_source import RecordSource
-from rig3r_jax.data.source import options_from_words
+from rig3r_jax.data.source import check_root, options_from_words
 from rig3r_jax.data.sources import make_source, source_class
 
 TARGET = 240  # images per second that a host of 16 cores owes its 8 GPUs
@@ -107,6 +107,8 @@ def command(options: argparse.Namespace, rest: list[str]) -> int:
     sampling, batch = work.sampling, work.batch
     if options.samples < 1 or min(options.threads or [1]) < 1:
         raise ValueError(f"samples={options.samples} and threads={options.threads} must be at least 1")
+    if not options.records:
+        check_root(source_class(work.source), work.root)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.records or Path(temporary) / "records")
         if not options.records:

@@ -24,15 +24,16 @@ from rig3r_jax.training.sharding import BATCH_AXES
 
 GB = 1e9
 MOST_DEVICES = 2**20
-TOLERATED = 0.03  # share of a step that may wait for links
+TOLERATED = 0.03  # share of a step that may be exposed communication
 
 NOTES = """\
 params, moments, gradients, batch: exact, per device, in GB. kept: activations that wait for the backward pass on a GPU
 by the remat policy, and one chunk of the point head (analytic). CPU temp: what XLA's CPU backend would allocate, with
 float32 in place of much bfloat16 and another attention. wire: bytes a device sends per step by rings. exposed: seconds
-that wait for links when what a scan sends runs beside its next iteration; unhidden: when nothing runs beside anything.
-Collectives, their types, groups and turns are those of the compiled program; rates are the flags'; latency of small
-messages is a hop per doubling of the nodes. Elementwise work is an estimate, overlap a model: no GPU was asked."""
+of communication that the step waits for when what a scan sends runs beside its next iteration; unhidden: when nothing
+runs beside anything. Collectives, their types, groups and turns are those of the compiled program; rates are the
+flags'; latency of small messages is a hop per doubling of the nodes. Elementwise work is an estimate, overlap a model:
+seconds are computed, not measured, and a GPU takes longer (benchmarks/NOTES.md). Compare device counts by them."""
 
 
 def command(options: argparse.Namespace, rest: list[str]) -> int:
@@ -92,7 +93,7 @@ class Report:
     traffic: tuple[Traffic, ...]
 
     def exposed(self, *, grow: int = 1, hide: bool = True, **rates: int | float) -> float:
-        """Seconds that wait for links; `rates` replace those of the machine."""
+        """Seconds of exposed communication; `rates` replace those of the machine."""
         machine = dataclasses.replace(self.machine, **rates)
         return exposed_seconds(self.traffic, self.compiled.program, machine, grow=grow, hide=hide)
 
@@ -192,7 +193,7 @@ def wall_lines(report: Report) -> list[str]:
     grows = [2**i for i in range(21) if devices * 2**i <= MOST_DEVICES]
     grown = next((grow for grow in grows if too_slow(grow=grow)), None)
     limit = f"from {devices * grown:,} devices on" if grown else f"at no count up to {MOST_DEVICES:,} devices"
-    lines = [f"more than {percent} of a step waits for links: {limit}, by more samples per step"]
+    lines = [f"more than {percent} of a step is exposed communication: {limit}, by more samples per step"]
     if any(traffic.nodes > 1 for traffic in report.traffic):
         low, high = 1e6, 1e13  # bytes per second
         for _ in range(60):

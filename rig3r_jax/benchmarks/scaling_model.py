@@ -128,7 +128,7 @@ def link_seconds(traffic: Traffic, machine: Machine, *, nodes: int | None = None
 def exposed_seconds(
     traffic: Sequence[Traffic], program: Program, machine: Machine, *, grow: int = 1, hide: bool = True
 ) -> float:
-    """Seconds of a step that wait for links.
+    """Seconds of a step that are exposed communication.
 
     Inside a loop, what is early or late runs beside the computing of a neighbouring iteration, and one run of it at
     the loop's end is waited for; what is awaited is waited for each time. `grow` multiplies the nodes of groups that

@@ -112,7 +112,7 @@ class OurStep:
     def memory_note(self) -> str:
         """What our peak memory means here."""
         if self.run.mesh.devices.flat[0].platform == "cpu":
-            return "peak GB of a CPU: arguments and temporaries of the compiled program; nobody tells torch's"
+            return "peak GB of a CPU: arguments and temporaries of the compiled program; not available for torch"
         return "peak GB: the most that was in use, by the allocators of JAX and torch"
 
 

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import re
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,8 @@ from rig3r_jax.training.flags import config_names
 OVERRIDES = """\
 --config=NAME takes an installed config ({names}), --config=FILE any other: a Python file with get_config(). Every key
 is a flag of its own, with its value after =: --config.train.steps=100 --config.model.variant=small
-'--config.data.mixture[0].root=/data/ddad' (quoted for the shell's sake); --config.model.unroll and
---noconfig.model.unroll switch a bool; another name of a data set brings that source's default options. In rig3r_jax,
+'--config.data.mixture[0].root=/data/ddad' (quoted because of the shell); --config.model.unroll and
+--noconfig.model.unroll set a boolean; another name of a data set brings that source's default options. In rig3r_jax,
 configs/base.py names and explains the keys, data/options.py those of sampling and windows, data/sources the options of
 each data set."""
 
@@ -41,6 +42,9 @@ class Parser(argparse.ArgumentParser):
     """A parser whose complaints are a ValueError, for one place to print."""
 
     def error(self, message: str) -> typing.NoReturn:
+        """Raises it, with argparse's words for types as sentences."""
+        message = re.sub("invalid int value: (.*)", r"\1 must be a whole number", message)
+        message = re.sub("invalid float value: (.*)", r"\1 must be a number", message)
         raise ValueError(f"{message}; see {self.prog} --help")
 
 
@@ -55,7 +59,7 @@ def path_text(text: str) -> str:
 
 
 def add_config(parser: argparse.ArgumentParser, config: str) -> None:
-    """Declares --config; its overrides are no options of the parser, hence told in words."""
+    """Declares --config; its overrides are no options of the parser, hence explained in words."""
     names = ", ".join(config_names())
     group = parser.add_argument_group("config", OVERRIDES.format(names=names))
     group.add_argument("--config", metavar="NAME|FILE", help=config)

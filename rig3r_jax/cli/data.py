@@ -3,7 +3,7 @@
 import argparse
 
 from rig3r_jax.cli.command import Command, path_text
-from rig3r_jax.data.source import Source, options_from_words
+from rig3r_jax.data.source import Source, check_root, options_from_words
 from rig3r_jax.data.sources import SOURCES, make_source, source_class
 from rig3r_jax.training.flags import read_config
 
@@ -26,9 +26,10 @@ def _build_data(options: argparse.Namespace) -> int:
         return 0
     if not options.source:
         raise ValueError(f"SOURCE is missing: one of {', '.join(SOURCES)}; or --config of a run")
+    source = _source(options)  # what cannot be is refused before anything heavy is imported
+    check_root(type(source), options.root)
     if not options.out:
         raise ValueError("--out is missing: the folder of the records to make")
-    source = _source(options)  # what cannot be is refused before anything heavy is imported
     from rig3r_jax.data.build import build_records
 
     print(build_records(options.source, source, options.out).summary())

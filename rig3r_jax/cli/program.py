@@ -117,12 +117,13 @@ def _normal_words(arguments: Sequence[str]) -> Iterator[str]:
 def _unknown(word: str, names: Sequence[str], program: str) -> str:
     """What a word is that a command does not take, with the nearest that it takes."""
     if not word.startswith("-"):
-        return f"{word!r} is no argument that it takes; see {program} --help"
+        return f"{word!r} is an unexpected argument; see {program} --help"
     near = difflib.get_close_matches(word.split("=")[0], names, n=1)
-    return f"{word} is no option of it; " + (f"did you mean {near[0]}?" if near else f"see {program} --help")
+    hint = f"did you mean {near[0]}?" if near else f"see {program} --help"
+    return f"{word} is not an option of this command; {hint}"
 
 
 def _refuse(name: str, group: str) -> int:
     near = difflib.get_close_matches(name, COMMANDS, n=1)
     hint = f"did you mean {near[0]}?" if near else f"see rig3r {group + ' ' if group else ''}--help"
-    raise ValueError(f"{name!r} is no command; {hint}")
+    raise ValueError(f"unknown command {name!r}; {hint}")

@@ -54,7 +54,7 @@ def shorten_orbax_traceback(record: logging.LogRecord) -> bool:
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workdir", metavar="WORKDIR", type=path, help="folder of a run, of whatever task")
+    parser.add_argument("workdir", metavar="WORKDIR", type=path, help="folder of a run (any task)")
     add_processes(parser)
 
 

@@ -4,8 +4,8 @@ Command:   rig3r train --config=ddad --config.data.root=FOLDER
            FOLDER holds scene_dataset*.json and the scenes; records are built under the workdir
 Hardware:  2 CPU cores
 Time:      about 3 minutes, most of it decoding photographs of 1936x1216
-Expected:  on a sample of a few time steps the errors fall far below their start: the network learns these images by
-           heart. It shows that everything from files to report works on real calibration, LiDAR and photographs.
+Expected:  on a sample of a few time steps the errors fall far below their start: the network memorises these
+           images. It shows that everything from files to report works on real calibration, LiDAR and photographs.
 """
 
 from ml_collections import ConfigDict

@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
             "procedural",
             train_worlds=800,
             test_worlds=40,
-            fixed_rigs=400,  # so that no set of cameras is learnt by heart
+            fixed_rigs=400,  # so that no set of cameras is memorised
             min_cameras=3,
             max_cameras=6,
             layouts=("surround",),

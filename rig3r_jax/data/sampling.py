@@ -44,7 +44,8 @@ def draw_frames(
     raise BadRecord(
         f"scene {scene.name}: {len(scene.frames)} frames, {len(moments)} steps with the front camera, "
         f"{cameras} cameras are too few for {num_views} views ({rule}, stride of at least {min_stride}); "
-        "lower num_views or min_stride, widen the camera counts or grids, or leave this scene out"
+        "lower num_views (--views of a benchmark, --config.sampling.num_views of a run) or min_stride, widen the "
+        "camera counts or grids, or leave this scene out"
     )
 
 

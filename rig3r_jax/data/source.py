@@ -71,6 +71,12 @@ class Source:
             raise BadRecord(f"{self.root or 'source'}: has no split {split!r}; it has {', '.join(names)}")
 
 
+def check_root(kind: type[Source], root: str) -> None:
+    """ValueError, in the words of a command with --root, where a source needs a root and has none."""
+    if kind.needs_root and not root:
+        raise ValueError(f"--root is missing: the folder that holds {kind.root_holds}")
+
+
 def bad_scene(name: str, reason: str) -> tuple[str, Callable[[], Scene]]:
     """An entry of `Source.scenes` for what is bad by what the files list; its loader raises BadRecord."""
     return name, functools.partial(_raise, reason)

@@ -5,7 +5,7 @@ The weightings, from the least that is known of the errors to the most:
     uniform     the identity: a metre counts as a radian, every edge as any other
     constant    one sigma per dimension for all edges, fitted to residuals of another split (the fair baseline)
     predicted   the covariance that the network gave to each edge
-    oracle      inverse squares of each edge's own true errors, floored. It cheats: nobody can have it. It shows roughly
+    oracle      inverse squares of each edge's own true errors, floored. Not available in practice; it shows roughly
                 how much weights could do at most, though it is no bound in the strict sense
 
 Every one solves the same measurements from the same guess ("chained", a row of its own), with the same robust kernel

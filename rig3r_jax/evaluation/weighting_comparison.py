@@ -28,7 +28,7 @@ LEGEND = (
     "ATE / constant: median over trajectories (quartiles). better: trajectories whose ATE is below the constant "
     "weighting's. wins: trajectories whose ATE is the lowest of the rows that do not see the truth; ties count for "
     "each. chained: no graph is solved. constant: one sigma per dimension, of the training residuals. oracle: each "
-    "edge's own true error, which nobody can have. Windows carry the scale that fits them to the truth. p: of a "
+    "edge's own true error, not available in practice. Windows carry the scale that fits them to the truth. p: of a "
     "two-sided sign test, ties left out."
 )
 

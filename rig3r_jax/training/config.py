@@ -29,7 +29,7 @@ def load_config(path: Path) -> ConfigDict:
     try:
         loaded = read_json(path)
     except FileNotFoundError:
-        raise ValueError(f"{path} is missing: this is no workdir of a run; give the folder of one") from None
+        raise ValueError(f"{path} is missing: not the workdir of a run; give the folder of one") from None
     for section, key, value in _NEWER_KEYS:
         (loaded[section] if section else loaded).setdefault(key, value)
     if "sampling" in loaded:

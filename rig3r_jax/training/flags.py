@@ -11,12 +11,19 @@ from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags import tuple_parser
 
 from rig3r_jax import configs
 from rig3r_jax.configs.base import dataset
 
 MOST_PROBLEMS = 9  # that one message names
 TEXTS = ("name", "title", "notes")  # strings that are no paths
+VALUES = {  # what reads a value of a type, and the rule in words
+    bool: (flags.BooleanParser(), "true or false"),
+    int: (flags.IntegerParser(), "a whole number, such as 100"),
+    float: (flags.FloatParser(), "a number, such as 0.1 or 1e-4"),
+    tuple: (tuple_parser.TupleParser(), "one value, or several in brackets: (1, 2) or ('a', 'b')"),
+}
 
 
 def config_names() -> list[str]:
@@ -54,7 +61,7 @@ def read_config(arguments: Sequence[str]) -> ConfigDict:
     except Exception as error:  # absl and ml_collections raise a dozen kinds for one mistyped flag
         raise ValueError(str(error).strip().splitlines()[0]) from error
     if rest:
-        raise ValueError("\n".join(f"{word!r} is no flag; a value follows its flag after =" for word in rest))
+        raise ValueError("\n".join(f"{word!r} is not a flag; a value follows its flag after =" for word in rest))
     return _at_home(values["config"].value)
 
 
@@ -92,13 +99,25 @@ def _parts(key: str) -> list[str | int]:
 
 
 def _load(name: str) -> ConfigDict:
-    """The config of a file, or of an installed config by its name."""
+    """The config of a file, or of an installed config by its name.
+
+    Raises:
+        ValueError: there is none of this name, or the file is not one.
+    """
     path = Path(name).expanduser()
     if name in config_names():
         path = Path(configs.__path__[0]) / f"{name}.py"
     elif not path.is_file():
-        raise ValueError(f"--config is {name!r}, which is no file; give {_takes()}")
-    module = runpy.run_path(str(path))
+        near = difflib.get_close_matches(path.stem, config_names(), n=1)
+        hint = f"did you mean {near[0]}? Otherwise give" if near else "give"
+        raise ValueError(f"--config is {name!r}, which is neither a file nor an installed config; {hint} {_takes()}")
+    elif path.suffix != ".py":
+        raise ValueError(f"--config is {name!r}, which is not a Python file (.py); give {_takes()}")
+    try:
+        module = runpy.run_path(str(path))
+    except SyntaxError as error:  # in the file, or in one that it imports
+        place = f"{error.filename}, line {error.lineno}: {error.msg}"
+        raise ValueError(f"--config is {name!r}, which cannot be read as Python ({place}); correct that line") from None
     if "get_config" not in module:
         raise ValueError(f"--config is {name!r}, which defines no get_config(); give {_takes()}")
     return module["get_config"]()
@@ -121,7 +140,8 @@ def _change_sources(config: ConfigDict, overrides: Sequence[str]) -> None:
 
 
 def wrong_overrides(config: ConfigDict, overrides: Sequence[str]) -> Iterator[str]:
-    """One line for every --config.a.b= that the config does not have, with the nearest name that it has."""
+    """One line for every --config.a.b= that the config does not have, with the nearest name that it has, and for every
+    value that is not of its key's type."""
     for override in overrides:
         match = re.match(r"--?(?:no)?config\.([^=]+)", override)
         node, walked = config, "config"
@@ -135,6 +155,28 @@ def wrong_overrides(config: ConfigDict, overrides: Sequence[str]) -> Iterator[st
                 yield f"{override.split('=')[0]}: {walked} has no '{part}'; {hint}"
                 break
             walked += f".{part}"
+        else:
+            flag, equals, value = override.partition("=")
+            if match and equals and (rule := _broken_rule(node, value)):
+                yield f"{flag} is {value!r}; it must be {rule}"
+
+
+def _broken_rule(node: Any, value: str) -> str:
+    """What the new value of a key must be, told where `value` is not that; `node` is the old one."""
+    if isinstance(node, ConfigDict | list):
+        return "" if value.startswith("{") else "set key by key: it holds " + ", ".join(map(str, _keys(node)))
+    if type(node) in VALUES:
+        reader, rule = VALUES[type(node)]
+        try:
+            reader.parse(value)
+        except (ValueError, TypeError):
+            return rule
+    return ""
+
+
+def _keys(node: ConfigDict | list) -> list[str]:
+    """What a section of a config holds, as a flag names it."""
+    return list(node.keys()) if isinstance(node, ConfigDict) else [f"[{index}]" for index in range(len(node))]
 
 
 def _at_home(value: Any) -> Any:

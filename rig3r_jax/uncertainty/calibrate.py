@@ -54,17 +54,16 @@ def calibrate_study(config: ConfigDict, workdir: Path, backbone: Path | None, se
     """
     if seeds < 1:
         raise ValueError(f"--seeds is {seeds}; it must be at least 1")
-    workdir.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     trains_backbone = not (backbone or config.backbone.path)
-    if trains_backbone:
-        backbone = workdir / "backbone"
-        backbone.mkdir(exist_ok=True)
-    config.backbone.path = str(backbone or config.backbone.path)
     config.data.records = config.data.records or str(workdir / "records")
-    validate(config, uncertainty_task)  # before the backbone takes its minutes
-    if trains_backbone and (code := _train_backbone(backbone, config.data.records)):
-        return code
+    config.backbone.path = str(backbone or config.backbone.path or Path.cwd())  # one that exists, for the check
+    validate(config, uncertainty_task)  # before anything is made, and the backbone takes its minutes
+    workdir.mkdir(parents=True, exist_ok=True)
+    if trains_backbone:
+        config.backbone.path = str(workdir / "backbone")
+        if code := _train_backbone(workdir / "backbone", config.data.records):
+            return code
     with only_writer(workdir):
         task = open_task(config, workdir)
         print(f"backbone and features: {time.perf_counter() - started:.0f} s\n", flush=True)

@@ -39,7 +39,8 @@ def convert_file(kind: str, file: str | Path, out: str | Path, settings: Sequenc
         kind: a key of KINDS.
         file: .safetensors, .pth or .pt.
         out: the .safetensors file to write.
-        settings: `key=value` for what no shape tells, where it is not as in the public model, such as `heads=12`.
+        settings: `key=value` for what cannot be inferred from tensor shapes, where it is not as in the public model,
+            such as `heads=12`.
 
     Raises:
         ValueError: unknown kind or key, unreadable file, or tensors that do not fit, all of them named.
@@ -70,7 +71,7 @@ def _report(file: Path, out: Path, tensors: Mapping, params: Mapping, metadata: 
         f"parameters: {len(leaves)} arrays, {sum(leaf.size for leaf in leaves):,} numbers of {leaves[0].dtype}",
         *([f"  initialised, not in the file: {metadata['initialised']}"] if "initialised" in metadata else []),
         f"model fields: {metadata['fields']}",
-        f"  of which no shape tells {', '.join(_module(kind).UNTOLD)}: say key=value where it differs",
+        f"  not inferred from tensor shapes: {', '.join(_module(kind).UNTOLD)}; give key=value where one differs",
         *(f"  unlike the public model: {difference}" for difference in unlike_public(fields, _module(kind).PUBLIC)),
     ]
     return "\n".join(lines)

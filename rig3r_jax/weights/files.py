@@ -96,10 +96,12 @@ def write_tensors(
 
 def _existing(path: str | Path) -> Path:
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give a weights file: rig3r export makes one of a run")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing; give the path of a weights file")
     if path.suffix not in (".safetensors", ".pth", ".pt"):
         raise ValueError(f"{path}: weights come as .safetensors, .pth or .pt; give such a file")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; give the path of a weights file")
     return path
 
 

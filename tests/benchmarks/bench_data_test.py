@@ -76,3 +76,7 @@ def test_bad_input_is_named(tmp_path, capsys):
     assert "samples=0" in capsys.readouterr().err
     assert cli.main(["bench", "data", "--records", str(tmp_path / "none")]) == 2
     assert "holds no records" in capsys.readouterr().err
+    assert cli.main(["bench", "data", "--source", "tum"]) == 2
+    assert capsys.readouterr().err.startswith("rig3r bench data: --root is missing: the folder that holds ")
+    assert cli.main(["bench", "data", "--views", "24", "--size", "16", "--samples", "1", "--out", "", *SMALL]) == 2
+    assert "too few for 24 views" in (error := capsys.readouterr().err) and "lower num_views (--views of" in error

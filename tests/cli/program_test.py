@@ -82,28 +82,35 @@ def test_charts_of_runs_are_drawn_and_the_others_named(tmp_path, capsys, monkeyp
 
 
 WRONG = [
-    (["trian"], "'trian' is no command; did you mean train?"),
+    (["trian"], "unknown command 'trian'; did you mean train?"),
     (["bench", "trian"], "did you mean bench train?"),
-    (["parity", "nothing"], "'parity nothing' is no command"),
-    (["build-data", "procedural", "--out", "x", "--frob"], "--frob is no option"),
+    (["parity", "nothing"], "unknown command 'parity nothing'"),
+    (["build-data", "procedural", "--out", "x", "--frob"], "--frob is not an option of this command"),
     (["build-data", "procedurl", "--out", "x"], "did you mean 'procedural'?"),
     (["build-data", "procedural", "--out", "x", "step=3"], "did you mean steps?"),
     (["build-data", "procedural", "--out", "x", "steps"], "'steps' must be key=value"),
     (["build-data", "procedural"], "--out is missing"),
+    (["build-data", "procedurl"], "unknown source 'procedurl'"),
+    (["build-data", "procedural", "step=3"], "did you mean steps?"),
+    (["build-data", "ddad", "--out", "x"], "--root is missing: the folder that holds scene_dataset"),
+    (["build-data", "ddad"], "--root is missing: "),
     (["build-data"], "SOURCE is missing: one of procedural, "),
     (["build-data", "procedural", "--config=demo"], "give one of the two"),
-    (["bench", "data", "--frob"], "--frob is no option"),
-    (["evaluate", "x", "seed=1"], "seed=1"),
+    (["bench", "data", "--frob"], "--frob is not an option of this command"),
+    (["evaluate", "x", "seed=1"], "'seed=1' is an unexpected argument; see rig3r evaluate --help"),
     (["evaluate"], "WORKDIR"),
-    (["evaluate", "/nowhere"], "no workdir of a run"),
+    (["evaluate", "/nowhere"], "/nowhere/config.json is missing: not the workdir of a run"),
     (["train", "--wokdir=x", "--config=demo"], "did you mean --workdir?"),
     (["train"], "--config is missing"),
-    (["train", "--config=dmeo"], "give an installed config by its name, one of calibrate_study, "),
+    (["train", "--config=dmeo"], "did you mean demo? Otherwise give an installed config by its name, one of "),
+    (["train", "--config=README.md"], "--config is 'README.md', which is not a Python file (.py)"),
     (["train", "--config=demo", "--config.train.step=1"], "did you mean steps?"),
-    (["train", "--config=demo", "--config.train.steps=many"], "invalid literal"),
+    (["train", "--config=demo", "--config.train.steps=many"], "--config.train.steps is 'many'; it must be a whole "),
+    (["parity", "twin", "--config=demo", "--steps=many"], "argument --steps: 'many' must be a whole number; see rig3r"),
+    (["parity", "dump", "x", "--tolerance=small"], "argument --tolerance: 'small' must be a number; see rig3r parity"),
     (["calibrate-study", "x", "--config.trian.steps=1"], "did you mean train?"),
     (["bench", "scaling", "--config=demo", "--config.train.step=1"], "did you mean steps?"),
-    (["parity", "twin", "--frob=1", "--config=demo"], "--frob=1 is no option"),
+    (["parity", "twin", "--frob=1", "--config=demo"], "--frob=1 is not an option of this command"),
     (["parity", "twin", "--config.model.variant=small"], "--config is missing"),
     (["convert", "mast3r", "a.pth", "b.safetensors"], "mast3r"),
 ]
@@ -177,6 +184,15 @@ def test_what_the_user_can_mend_is_one_message_and_exit_2(capsys, tmp_path):
     assert "is not a folder" in capsys.readouterr().err
     assert cli.main(["parity", "twin", "--config.model.variant=small"]) == 2
     assert "--config is missing" in capsys.readouterr().err
+    assert cli.main(["export-torch", "nowhere", str(tmp_path / "out.pth")]) == 2
+    message = "nowhere does not exist; give a workdir, or a file of `convert` or `export`"
+    assert capsys.readouterr().err == f"rig3r export-torch: {message}\n"
+
+
+def test_a_study_that_is_refused_leaves_no_folder(capsys, tmp_path):
+    for wrong in (["--backbone", str(tmp_path / "nowhere")], ["--config.train.batch_size=0"], ["--seeds=0"]):
+        assert cli.main(["calibrate-study", str(tmp_path / "study"), *wrong]) == 2
+        assert capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_main_is_the_command_train():

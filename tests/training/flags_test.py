@@ -21,9 +21,9 @@ def test_overrides_are_read_from_the_given_arguments(repo):
     "arguments, message",
     [
         ([], "--config is missing"),
-        (["--config=nowhere.py"], "no file"),
+        (["--config=nowhere.py"], "neither a file nor an installed config; give an installed config by its name"),
         (["--config={}/configs/demo.py", "--config.train.step=1"], "did you mean steps"),
-        (["--config={}/configs/demo.py", "steps"], "'steps' is no flag"),
+        (["--config={}/configs/demo.py", "steps"], "'steps' is not a flag"),
         (["--config={}/configs/demo.py", "--frob=1"], "frob"),
     ],
 )
@@ -110,7 +110,54 @@ def test_problems_beyond_those_named_are_counted(wrong, last):
     assert len(lines) == min(wrong, 10) and last in lines[-1]
 
 
-def test_a_file_without_a_config_is_named(tmp_path):
-    (tmp_path / "empty.py").touch()
-    with pytest.raises(ValueError, match=r"empty.py', which defines no get_config\(\)"):
-        read_config([f"--config={tmp_path}/empty.py"])
+@pytest.mark.parametrize(
+    "file, text, message",
+    [
+        ("empty.py", "", r"/empty.py', which defines no get_config\(\); give "),
+        ("README.md", "# Title\n", r"/README.md', which is not a Python file \(.py\); give "),
+        ("broken.py", "a = 1\ndef (\n", r"/broken.py', .* \(.*/broken.py, line 2: .*\); correct that line$"),
+        ("importing.py", "import module_that_is_broken\n", r"\(.*/module_that_is_broken.py, line 1: "),
+    ],
+)
+def test_a_file_that_is_no_config_is_named(tmp_path, monkeypatch, file, text, message):
+    (tmp_path / "module_that_is_broken.py").write_text("1 +\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / file).write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_config([f"--config={tmp_path}/{file}"])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["dmeo", "configs/demo", "~/demo.yaml", "Demo.py"])
+def test_a_config_that_is_not_there_gets_the_nearest_name(name):
+    with pytest.raises(ValueError, match="neither a file nor an installed config; did you mean demo[?] Otherwise give"):
+        read_config([f"--config={name}"])
+
+
+@pytest.mark.parametrize(
+    "key, value, rule",
+    [
+        ("train.steps", "abc", "a whole number, such as 100"),
+        ("train.steps", "3.5", "a whole number, such as 100"),
+        ("train.steps", "", "a whole number, such as 100"),
+        ("data.mixture[0].options.steps", "x", "a whole number, such as 100"),
+        ("optimizer.learning_rate", "fast", "a number, such as 0.1 or 1e-4"),
+        ("model.unroll", "maybe", "true or false"),
+        ("evaluation.sets", "('a',", "one value, or several in brackets: (1, 2) or ('a', 'b')"),
+        ("mesh", "8", "set key by key: it holds data, frames, fsdp"),
+        ("data.mixture", "ddad", "set key by key: it holds [0]"),
+    ],
+)
+def test_a_value_of_another_type_is_told_the_rule(key, value, rule):
+    with pytest.raises(ValueError) as caught:
+        read_config(["--config=demo", "--config.seed=2", f"--config.{key}={value}", "--config.train.stepz=1"])
+    first, second = str(caught.value).splitlines()
+    assert first == f"--config.{key} is {value!r}; it must be {rule}"
+    assert second.startswith("--config.train.stepz: ")
+
+
+@pytest.mark.parametrize("key, value", [("train.steps", 100), ("model.unroll", False), ("evaluation.sets", ("a", "b"))])
+def test_a_value_of_the_right_type_is_taken(key, value):
+    config = read_config(["--config=demo", f"--config.{key}={value}"])
+    section, name = key.split(".")
+    assert config[section][name] == value

@@ -67,7 +67,7 @@ def test_dust3r_checkpoint_to_ours_and_back(tmp_path, checkpoint):
 
 def test_what_no_shape_tells_can_be_told(tmp_path, checkpoint):
     ours = tmp_path / "ours.safetensors"
-    assert "no shape tells heads" in convert_file("dust3r", checkpoint, ours, ["heads=2"])
+    assert "not inferred from tensor shapes: heads; give" in convert_file("dust3r", checkpoint, ours, ["heads=2"])
     assert json.loads(load_metadata(ours)["requires"])["heads"] == 2
     for wrong in ("head=2", "heads=two", "heads"):
         with pytest.raises(ValueError, match=f"'{wrong}': what can be told about dust3r weights is heads"):

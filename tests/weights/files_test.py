@@ -94,6 +94,8 @@ def test_missing_and_foreign_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="missing"):
         read_tensors(tmp_path / "a.safetensors")
     (tmp_path / "a.npz").write_bytes(b"")
+    with pytest.raises(ValueError, match="is a folder; give a weights file: rig3r export makes one of a run"):
+        read_tensors(tmp_path)
     with pytest.raises(ValueError, match="come as .safetensors, .pth or .pt"):
         read_tensors(tmp_path / "a.npz")
 

@@ -208,5 +208,5 @@ def test_who_predicts_makes_no_optimizer(workdir, run, monkeypatch):
 
 
 def test_no_workdir_is_told(tmp_path):
-    with pytest.raises(ValueError, match="no workdir of a run"):
+    with pytest.raises(ValueError, match="not the workdir of a run"):
         export_run(tmp_path, tmp_path / "twin.safetensors")
