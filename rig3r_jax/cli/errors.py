@@ -18,6 +18,12 @@ REMEDIES = {
     errno.EISDIR: "it is a folder where a file is wanted: give another path",
     errno.EEXIST: "it is there already: delete it, or give another path",
     errno.ENOSPC: "make room on the disk, or give a path on another",
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f), or give a path on another disk",
+    errno.EIO: "check the disk or the network file system, and start again",
+    errno.ESTALE: "the network file system has lost it: start again",
+    errno.ENAMETOOLONG: "give a shorter path",
+    errno.ELOOP: "its links lead to themselves: give another path",
+    errno.EMFILE: "raise the limit on open files: ulimit -n",
     errno.EDQUOT: "make room in your quota, or give a path on another disk",
 }
 

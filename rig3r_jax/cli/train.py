@@ -55,6 +55,8 @@ def shorten_orbax_traceback(record: logging.LogRecord) -> bool:
 
 def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workdir", metavar="WORKDIR", type=path, help="folder of a run (any task)")
+    parser.add_argument("--out", metavar="FOLDER", type=path, help="of the files that it writes; else the workdir")
+    parser.add_argument("--records", metavar="FOLDER", type=path, help="of the run's records, if they have moved")
     add_processes(parser)
 
 
@@ -68,8 +70,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         with loop.user_errors():
             xla.use_flags()
             processes.join(processes.Processes(options.coordinator, options.num_processes, options.process_id))
-            xla.use_compilation_cache(options.workdir)
-            evaluate_workdir(options.workdir, kind_of(config))
+            evaluate_workdir(options.workdir, kind_of(config), out=options.out, records=options.records)
         return 0
 
     return processes.run_to_end(lambda: run_guarded(options.program, work))

@@ -31,7 +31,7 @@ def read_json(path: str | Path) -> typing.Any:
     """The content of a JSON file; a ValueError that names it where it is none (as OSErrors do by themselves)."""
     try:
         return json.loads(Path(path).read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is not JSON ({error}); restore the file") from error
 
 

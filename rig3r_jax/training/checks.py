@@ -1,6 +1,6 @@
 """What keeps any run from starting, one line per problem: key, value, rule, remedy."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -11,8 +11,8 @@ from rig3r_jax.extras import lack_of
 from rig3r_jax.training.metrics import EVENT_WRITERS
 
 
-def mixture_problems(config: ConfigDict) -> Iterator[str]:
-    """What keeps data.mixture from being built."""
+def mixture_problems(config: ConfigDict, ready: Container[int] = ()) -> Iterator[str]:
+    """What keeps data.mixture from being read; `ready` are its entries whose records are built: these need no root."""
     for index, entry in enumerate(config.data.mixture):
         key = f"data.mixture[{index}]"
         unknown = sorted(set(entry.keys()) - {"name", "root", "weight", "options"})
@@ -29,7 +29,7 @@ def mixture_problems(config: ConfigDict) -> Iterator[str]:
             make_source(entry.name, entry.root, entry.options.to_dict())
         except ValueError as error:
             yield f"{key}: {error}"
-        if entry.weight > 0:
+        if entry.weight > 0 and index not in ready:
             yield from _unready(kind, entry, key)
     if not any(entry.weight > 0 for entry in config.data.mixture):
         yield "data.mixture has no entry with a weight above 0; give at least one"
@@ -42,7 +42,10 @@ def _unready(source: type[Source], entry: ConfigDict, key: str) -> Iterator[str]
     if source.needs_root and not entry.root:
         yield f"{key} ({entry.name}) has no root, the folder of its raw data: --config.{key}.root=FOLDER"
     elif source.needs_root and not Path(entry.root).is_dir():
-        yield f"{key}.root is {entry.root!r}, which is no folder; give the folder that holds {source.root_holds}"
+        yield (
+            f"{key}.root is {entry.root!r}, which is no folder; give the folder that holds {source.root_holds}, or the "
+            "folder of records that were built from it: --config.data.records=FOLDER"
+        )
 
 
 def number_problems(config: ConfigDict) -> Iterator[str]:

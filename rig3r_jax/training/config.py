@@ -1,22 +1,25 @@
 """The config of a run on disk: saved, read again, compared with the one a workdir was trained with."""
 
-import dataclasses
 import json
+import os
 import re
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from rig3r_jax.data.options import PipelineOptions
-from rig3r_jax.data.sources import SOURCES, source_class
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import read_json
+from rig3r_jax.training.config_file import completed
+from rig3r_jax.training.paths import follow_workdir, make_absolute
+
+_PLACE = "workdir"  # key of config.json: the folder that it was written into
 
 
 def save_config(config: ConfigDict, path: Path) -> None:
     """Writes the config as JSON; `load_config` reads it back."""
+    content = {_PLACE: os.path.abspath(Path(path).parent), **_plain(config)}
     # Python's own words for inf and NaN: a config is read back as it was.
-    write_atomically(path, (json.dumps(_plain(config), indent=2) + "\n").encode())
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def workdir_config(workdir: Path) -> ConfigDict:
@@ -25,32 +28,24 @@ def workdir_config(workdir: Path) -> ConfigDict:
 
 
 def load_config(path: Path) -> ConfigDict:
-    """The config of `save_config`; keys that are newer than the file get the values that they had before."""
+    """The config of `save_config`; keys that are newer than the file get the values that they had before.
+
+    Records, features and a backbone that moved together with the file are found where they are now.
+
+    Raises:
+        ValueError: the file is missing or is not the config of a run; names it and the keys.
+    """
     try:
-        loaded = read_json(path)
+        content = read_json(path)
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: not the workdir of a run; give the folder of one") from None
-    for section, key, value in _NEWER_KEYS:
-        (loaded[section] if section else loaded).setdefault(key, value)
-    if "sampling" in loaded:
-        loaded["sampling"] = dataclasses.asdict(PipelineOptions()) | loaded["sampling"]
-    mixture = loaded["data"].pop("mixture")
-    for entry in mixture:
-        if entry["name"] in SOURCES:
-            entry["options"] = source_class(entry["name"])().options() | entry["options"]
-    config = ConfigDict(_tuples(loaded))
+    content = completed(content, Path(path), _FREE.fullmatch)
+    place, mixture = content.pop(_PLACE, None), content["data"].pop("mixture")
+    config = ConfigDict(_tuples(content))
     config.data.mixture = [ConfigDict(_tuples(entry)) for entry in mixture]
+    if isinstance(place, str):
+        follow_workdir(config, place, Path(path).parent)
     return config
-
-
-# (section, key, value that it had before it was a key): a config.json may be older than they are. Keys of sampling and
-# options of sources that it lacks have their defaults.
-_NEWER_KEYS = (
-    ("", "task", "rig3r"),
-    ("mesh", "frames", 1),
-    ("train", "watchdog_seconds", 0.0),
-    ("train", "event_writer", "auto"),
-)
 
 
 def use_copies(config: ConfigDict, count: int, ways: int = 1) -> None:
@@ -67,7 +62,7 @@ def _tuples(value):
 
 # What may change between the parts of a run without a word: where and how fast it runs, what it prints.
 _FREE = re.compile(
-    r"(name|title|notes|evaluation\..*|mesh\..*|data\.(records|threads|prefetch|cache_gigabytes)|"
+    r"(name|title|notes|evaluation\..*|mesh\..*|data\.(records|features|root|threads|prefetch|cache_gigabytes)|"
     r"backbone\.(path|batch_size)|model\.(attention|remat|unroll|dpt_chunk|init_from)|"
     r"train\.(accumulate|log_every|checkpoint_every|keep_checkpoints|evaluate_every|max_bad_steps|"
     r"profile_at|profile_steps|peak_tflops|watchdog_seconds|event_writer))"
@@ -86,7 +81,9 @@ def config_differences(config: ConfigDict, workdir: Path) -> list[str]:
     """
     if not (Path(workdir) / "config.json").exists():
         return []
-    old, new = (_flat(_plain(c)) for c in (workdir_config(workdir), config))
+    before = workdir_config(workdir)
+    make_absolute(before)
+    old, new = (_flat(_plain(c)) for c in (before, config))
     changed = {
         key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
     }

@@ -13,14 +13,17 @@ from ml_collections import ConfigDict
 
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.losses.mean import Mean
-from rig3r_jax.training.checkpoint import Checkpoints, only_writer
+from rig3r_jax.training.checkpoint import Checkpoints
 from rig3r_jax.training.config import config_differences, save_config
 from rig3r_jax.training.host import keep_freed_memory, share_interpreter_quickly
+from rig3r_jax.training.lock import only_writer
 from rig3r_jax.training.metrics import MetricsWriter, merge_window, parameter_table
+from rig3r_jax.training.paths import make_absolute
 from rig3r_jax.training.peak import peak_flops
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.processes import ReportedElsewhere, is_first, on_first
 from rig3r_jax.training.progress import ProgressDisplay
+from rig3r_jax.training.records import ready_entries, records_folder
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.training.stopping import StopRequest
 from rig3r_jax.training.task import Task, TaskKind, validate
@@ -72,7 +75,8 @@ def prepare(config: ConfigDict, workdir: Path, kind: TaskKind) -> Iterator[Prepa
         with user_errors():
             # 1. The config, before any device work.
             stop = stack.enter_context(StopRequest())
-            on_first(lambda: validate(config, kind, devices=jax.device_count()))
+            make_absolute(config)
+            on_first(lambda: _validate(config, workdir, kind))
             keep_freed_memory()
             share_interpreter_quickly()
             on_first(lambda: workdir.mkdir(parents=True, exist_ok=True))
@@ -105,6 +109,16 @@ def prepare(config: ConfigDict, workdir: Path, kind: TaskKind) -> Iterator[Prepa
             yield prepared
         except BadRecord as error:
             raise UserError(f"the run stopped: {error}") from error
+        except OSError as error:
+            if error.errno and not error.filename:  # a write to an open file does not tell which
+                error.filename = str(workdir)
+            raise
+
+
+def _validate(config: ConfigDict, workdir: Path, kind: TaskKind) -> None:
+    """Checks a config, by the devices and the records that there are."""
+    ready = ready_entries(config, records_folder(config, workdir))
+    validate(config, kind, devices=jax.device_count(), ready=ready)
 
 
 def run(prepared: Prepared) -> int:
@@ -164,6 +178,7 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
                 display.show(step, meter.write(step, batches.scalars()), last=last or diverged)
             if step % config.checkpoint_every == 0 or last or diverged:
                 prepared.checkpoints.save(step, state, position.to_json())
+            prepared.checkpoints.check()
             if diverged:
                 logger.error("%d steps in a row were not finite; the state is saved at step %d", meter.bad_steps, step)
                 code = EXIT_DIVERGED

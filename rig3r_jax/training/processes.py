@@ -5,6 +5,7 @@ one process all of this does nothing.
 """
 
 import dataclasses
+import logging
 import os
 import pickle
 import sys
@@ -16,8 +17,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+logger = logging.getLogger(__name__)
+
 HEARTBEAT_SECONDS = 100  # at least, without a word from a process after which jax aborts the others (code 134)
 SHUTDOWN_SECONDS = 3600  # that the others wait at the end for process 0, which draws the report
+
+# What jax reads of a task of a job step; srun sets all of them.
+_OF_A_TASK = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 
 T = typing.TypeVar("T")
 
@@ -68,10 +74,31 @@ def join(
         if processes != Processes():
             # Its own devices were given to each process by whoever started it.
             jax.distributed.initialize(**_arguments(processes), cluster_detection_method="deactivate", **waits)
-        elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        elif slurm_tasks(environment) > 1:
             jax.distributed.initialize(cluster_detection_method="slurm", **waits)
     except RuntimeError as error:
         raise ValueError(f"the processes of this run did not find each other: {error}") from error
+
+
+def slurm_tasks(environment: Mapping[str, str] = os.environ) -> int:
+    """Tasks of the SLURM job step that this process is one of; 1 where it is of none, as under salloc without srun.
+
+    ValueError, naming the variables, where they tell of a step but not all that its tasks must know.
+    """
+    text = environment.get("SLURM_STEP_NUM_TASKS", "").strip() or "1"
+    alone = "to run alone: unset SLURM_STEP_NUM_TASKS"
+    if not text.isdecimal():
+        raise ValueError(f"SLURM_STEP_NUM_TASKS is {text!r}, which is no number; {alone}")
+    missing = [name for name in _OF_A_TASK if not environment.get(name, "").strip()]
+    if int(text) <= 1 or not missing:
+        return int(text)
+    if "SLURM_PROCID" in missing:  # every task of a step has a number: these variables are another process's
+        logger.warning("SLURM_STEP_NUM_TASKS=%s without %s: no step, one process", text, ", ".join(missing))
+        return 1
+    raise ValueError(
+        f"this is task {environment['SLURM_PROCID']} of SLURM_STEP_NUM_TASKS={text}, but {', '.join(missing)} "
+        f"{'is' if len(missing) == 1 else 'are'} not set: pass all SLURM_ variables on, into a container too; {alone}"
+    )
 
 
 def run_to_end(main: Callable[[], int]) -> int:

@@ -1,6 +1,7 @@
 """The records that a run reads: built once by process 0, found built ever after."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import logging
@@ -30,12 +31,26 @@ def records_folder(config: ConfigDict, workdir: Path) -> Path:
     return Path(config.data.records) if config.data.records else Path(workdir) / "records"
 
 
-def build_mixture(config: ConfigDict, folder: Path, *, progress: bool = True) -> Records:
+def ready_entries(config: ConfigDict, folder: Path) -> frozenset[int]:
+    """The entries of data.mixture whose records are built below `folder`; one that is no source's is not."""
+    ready = set()
+    for index, entry in enumerate(config.data.mixture):
+        with contextlib.suppress(ValueError):
+            source = make_source(entry.name, entry.root, entry.options.to_dict())
+            if _folder_of(source, entry.name, folder)[1].is_dir():
+                ready.add(index)
+    return frozenset(ready)
+
+
+def build_mixture(config: ConfigDict, folder: Path, *, progress: bool = True, build: bool = True) -> Records:
     """Builds the records of every entry with weight, or finds them built; one subfolder per source and options.
 
     Of many processes the first builds, and the others find what it built: they share `folder`.
+
+    Raises:
+        ValueError: data that cannot be used; without `build` records that are not there, with the command for them.
     """
-    return on_first(lambda: _build(config, folder, progress), then_all=True)
+    return on_first(lambda: _build(config, folder, progress, build), then_all=True)
 
 
 def build_ahead(config: ConfigDict) -> str:
@@ -43,7 +58,7 @@ def build_ahead(config: ConfigDict) -> str:
 
     ValueError, naming every problem, when that cannot be done.
     """
-    problems = list(mixture_problems(config))
+    problems = list(mixture_problems(config, ready_entries(config, records_folder(config, Path(".")))))
     if not config.data.records:
         problems.append("data.records is empty: --config.data.records=FOLDER, the same for the run")
     if problems:
@@ -51,30 +66,57 @@ def build_ahead(config: ConfigDict) -> str:
     return "\n".join(report.summary() for _, report in build_mixture(config, records_folder(config, Path("."))))
 
 
-def _build(config: ConfigDict, folder: Path, progress: bool) -> Records:
+def _build(config: ConfigDict, folder: Path, progress: bool, build: bool) -> Records:
     built = []
     for entry in config.data.mixture:
         if entry.weight > 0:
             source = make_source(entry.name, entry.root, entry.options.to_dict())
-            out = _folder_of(source, entry.name, folder)
+            source, out = _folder_of(source, entry.name, folder)
             if not is_first() and not out.is_dir():
                 raise ValueError(
                     f"process {jax.process_index()} does not see {out}, which process 0 built; "
                     "--config.data.records must be a folder on a file system that all nodes share"
                 )
             if not out.is_dir():
+                if not build:
+                    raise ValueError(_absent(source, entry.name, out))
                 _name_unread(source, entry.name, out)
             built.append((entry, build_records(entry.name, source, out, progress=progress)))
     return built
 
 
-def _folder_of(source: Source, name: str, folder: Path) -> Path:
-    """Where the records of a source lie below `folder`: what holds them already, else a name for their stamp."""
+def _folder_of(source: Source, name: str, folder: Path) -> tuple[Source, Path]:
+    """Where the records of a source lie below `folder`: what holds them already, else a name for their stamp.
+
+    A source whose raw data are nowhere (no root is given) is that of the records with its options, where they are of
+    one root; it is returned with it.
+    """
+    roots = {}
     for path, asked in _stamps(name, folder):
-        if not stamp_differences(asked, name, source):
-            return path
+        differences = stamp_differences(asked, name, source)
+        if not differences:
+            return source, path
+        if differences.keys() == {"root"}:
+            roots[asked["root"]] = path
+    if source.needs_root and not source.root and len(roots) == 1:
+        ((root, path),) = roots.items()
+        return dataclasses.replace(source, root=root), path
     key = json.dumps(build_stamp(name, source), sort_keys=True)
-    return folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
+    return source, folder / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:10]}"
+
+
+def _absent(source: Source, name: str, out: Path) -> str:
+    """That the records of a source are nowhere, where they may be, and the command that builds them."""
+    defaults = type(source)().options()
+    changed = [f"{key}={value}" for key, value in source.options().items() if value != defaults[key]]
+    root = ["--root", str(source.root)] if source.root else []
+    command = shlex.join(["rig3r", "build-data", name, *root, "--out", str(out), *changed])
+    others = [f"{path} holds {_versions(asked)}" for path, asked in _stamps(name, out.parent)]
+    beside = f" ({'; '.join(others)})" if others else ""
+    return (
+        f"{out.parent}: holds no records of {name} as this run reads them{beside}; if they have moved give their "
+        f"folder: --records FOLDER; to build them: {command}"
+    )
 
 
 def _name_unread(source: Source, name: str, out: Path) -> None:

@@ -1,7 +1,7 @@
 """What a run is about: the one thing that the loop knows of model and data."""
 
 import typing
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import jax
@@ -59,8 +59,8 @@ class Task(typing.Protocol):
         """Scalars for the metrics, while training."""
         ...
 
-    def finish(self, params: PyTree, workdir: Path, *, step: int) -> None:
-        """Evaluates `params` and writes every file about them."""
+    def finish(self, params: PyTree, workdir: Path, *, step: int, out: Path | None = None) -> None:
+        """Evaluates `params` and writes every file about them, into `out` or else the workdir."""
         ...
 
 
@@ -68,12 +68,15 @@ class Task(typing.Protocol):
 class TaskKind(typing.Protocol):
     """The module of a task: whoever starts a run looks it up by `config.task` and hands it down."""
 
-    def problems(self, config: ConfigDict, devices: int | None) -> Iterator[str]:
-        """What keeps a config from running, but for what no task can run with."""
+    def problems(self, config: ConfigDict, devices: int | None, ready: Container[int] = ()) -> Iterator[str]:
+        """What keeps a config from running, but for what no task can run with; `ready`: see `mixture_problems`."""
         ...
 
-    def open_task(self, config: ConfigDict, workdir: Path) -> Task:
-        """Data and model of a run: built, or found built."""
+    def open_task(self, config: ConfigDict, workdir: Path, out: Path | None = None) -> Task:
+        """Data and model of a run: built, or found built.
+
+        `out`: folder of the files of an evaluation, which builds no records, and writes nothing elsewhere.
+        """
         ...
 
     def use_devices(self, config: ConfigDict, count: int) -> None:
@@ -81,16 +84,17 @@ class TaskKind(typing.Protocol):
         ...
 
 
-def validate(config: ConfigDict, kind: TaskKind, *, devices: int | None = None) -> None:
+def validate(config: ConfigDict, kind: TaskKind, *, devices: int | None = None, ready: Container[int] = ()) -> None:
     """Checks all that can be checked before device work.
 
     Args:
         config: a whole config.
         kind: the module of its task.
         devices: how many devices the run finds; None leaves the mesh unchecked.
+        ready: entries of data.mixture whose records are built.
 
     Raises:
         ValueError: one message with every problem: key, value, rule, remedy.
     """
-    if problems := [*kind.problems(config, devices), *number_problems(config)]:
+    if problems := [*kind.problems(config, devices, ready), *number_problems(config)]:
         raise ValueError("this configuration cannot run:\n" + "\n".join(f"  * {problem}" for problem in problems))

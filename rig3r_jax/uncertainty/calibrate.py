@@ -21,7 +21,8 @@ from rig3r_jax.configs import uncertainty_backbone
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import json_line, write_json
 from rig3r_jax.training import loop
-from rig3r_jax.training.checkpoint import Checkpoints, only_writer
+from rig3r_jax.training.checkpoint import Checkpoints
+from rig3r_jax.training.lock import only_writer
 from rig3r_jax.training.rig3r import task as rig3r_task
 from rig3r_jax.training.task import validate
 from rig3r_jax.uncertainty import report

@@ -58,21 +58,27 @@ def open_stream(config: ConfigDict, records: Records, backbone: Backbone, split:
     return WindowStream(sources, backbone.sample_options(options.views), options, config.windows.seed + number)
 
 
-def read_pools(config: ConfigDict, records: Records, backbone: Backbone, folder: Path) -> Pools:
+def read_pools(
+    config: ConfigDict, records: Records, backbone: Backbone, folder: Path, new: Path | None = None
+) -> Pools:
     """The pools, from the cache in `folder` where it is of the same backbone, records and windows.
+
+    Pools that are not there are computed and kept, in `new` if that is given.
 
     Raises:
         ValueError: a split without sequences, or two splits with the same frames.
     """
+    folder, new = Path(folder), Path(new or folder)
     pools, frames = {}, {}
     for split, count in zip(SPLITS, config.windows.counts, strict=True):
-        path, key = Path(folder) / f"{split}.npz", _key(config, records, backbone, split, count)
-        pools[split] = load_cached(path, key)
+        key = _key(config, records, backbone, split, count)
+        cached = (load_cached(place / f"{split}.npz", key) for place in dict.fromkeys((folder, new)))
+        pools[split] = next((windows for windows in cached if windows is not None), None)
         if pools[split] is None:
             stream = open_stream(config, records, backbone, split)
             logger.info("%d windows of %s (%d sequences) pass %s", count, split, len(stream.sequences), backbone.name)
             pools[split] = _computed(config, stream, backbone, count)
-            save(pools[split], path, key)
+            save(pools[split], new / f"{split}.npz", key)
         frames[split] = _frames(pools[split])
     for first, second in itertools.combinations(SPLITS, 2):
         if common := sorted(frames[first] & frames[second]):

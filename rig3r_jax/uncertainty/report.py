@@ -51,20 +51,20 @@ class HeadRun(typing.Protocol):
     windows: WindowBatch  # of the training pool
 
 
-def write_report(task: HeadRun, params: PyTree, workdir: Path, *, step: int) -> None:
-    """Everything above, of these parameters of a head, and a summary on the screen."""
+def write_report(task: HeadRun, params: PyTree, workdir: Path, out: Path, *, step: int) -> None:
+    """Everything above, of these parameters of a head, into `out`, and a summary on the screen."""
     samples, validation = (
         error_samples(params, windows, task.nll) for windows in (task.pools.test, task.pools.validation)
     )
     residual = last_residuals(task.windows)
     report = calibration_report(samples, residual, recalibrate_on=validation)
-    write_calibration(report, workdir, {"step": step, "backbone": task.backbone.name})
-    if (workdir / "metrics.jsonl").exists():
-        write_charts({task.config.name: read_history(workdir)}, workdir / "charts")
     print(f"{workdir}, step {step}, backbone {task.backbone.name}\n")
-    print(summary_markdown({"test": report}))
+    print(summary_markdown({"test": report}), flush=True)
+    write_calibration(report, out, {"step": step, "backbone": task.backbone.name})
+    if (workdir / "metrics.jsonl").exists():
+        write_charts({task.config.name: read_history(workdir)}, out / "charts")
     if task.config.evaluation.trajectories:
-        print(write_trajectories(task, params, workdir))
+        print(write_trajectories(task, params, out))
 
 
 def write_calibration(report: CalibrationReport, workdir: Path, header: dict[str, typing.Any]) -> None:

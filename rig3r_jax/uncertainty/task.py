@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -41,9 +41,9 @@ logger = logging.getLogger(__name__)
 FEATURES = "features"  # folder in the workdir
 
 
-def problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
+def problems(config: ConfigDict, devices: int | None, ready: Container[int] = ()) -> Iterator[str]:
     """What keeps a config from running, but for what no task can run with."""
-    yield from mixture_problems(config)
+    yield from mixture_problems(config, ready)
     yield from least_problems(config, backbone=("batch_size", "image_size"))
     path, flag = config.backbone.path, "--config.backbone.path="
     if not path:
@@ -97,18 +97,21 @@ def head_options(config: ConfigDict) -> HeadOptions:
     )
 
 
-def open_task(config: ConfigDict, workdir: Path) -> "UncertaintyTask":
+def open_task(config: ConfigDict, workdir: Path, out: Path | None = None) -> "UncertaintyTask":
     """Records, then the backbone, then what it says of the windows: each found where it is there already.
+
+    For an evaluation, with `out`, records are only found, and what the backbone says anew goes there.
 
     Raises ValueError where the workdir was trained on another backbone.
     """
-    records = build_mixture(config, records_folder(config, workdir))
+    records = build_mixture(config, records_folder(config, workdir), build=out is None)
     for _, built in records:
         logger.info("%s", built.summary())
     backbone = open_backbone_of(config, workdir)
     folder = Path(config.data.features) if config.data.features else workdir / FEATURES
-    pools = read_pools(config, records, backbone, folder)
-    write_atomically(workdir / DIGEST_FILE, backbone.digest.encode())
+    pools = read_pools(config, records, backbone, folder, out / FEATURES if out else folder)
+    if out is None:
+        write_atomically(workdir / DIGEST_FILE, backbone.digest.encode())
     return UncertaintyTask(config, records, backbone, pools)
 
 
@@ -158,9 +161,9 @@ class UncertaintyTask:
         scores["nll"] = float(negative_log_likelihood(samples).mean())
         return {f"evaluation/validation/{name}": value for name, value in scores.items()}
 
-    def finish(self, params: PyTree, workdir: Path, *, step: int) -> None:
+    def finish(self, params: PyTree, workdir: Path, *, step: int, out: Path | None = None) -> None:
         """The calibration report, charts, and what the uncertainty is worth in a pose graph."""
-        report.write_report(self, params, workdir, step=step)
+        report.write_report(self, params, workdir, out or workdir, step=step)
 
 
 class _Batches:

@@ -24,7 +24,8 @@ from tests.conftest import REPO
         (errno.EACCES, "Permission denied; change its permissions"),
         (errno.ENOSPC, "No space left on device; make room"),
         (errno.EROFS, "Read-only file system; give a path on a file system that can be written to"),
-        (errno.EIO, "Input/output error"),
+        (errno.EIO, "Input/output error; check the disk"),
+        (errno.EFBIG, "File too large; raise the limit"),
     ],
 )
 def test_errors_of_the_system_name_path_reason_and_remedy(capsys, number, words):

@@ -21,13 +21,12 @@ from rig3r_jax.training.config import save_config
     ],
 )
 def test_evaluate_leaves_to_process_0_what_it_has_printed(monkeypatch, tmp_path, capsys, error, printed):
-    def evaluate(*arguments):
+    def evaluate(*arguments, **more):
         raise error
 
     save_config(demo.get_config(), tmp_path / "config.json")
     monkeypatch.setattr(workdir, "evaluate_workdir", evaluate)
     monkeypatch.setattr(xla, "use_flags", lambda: None)
-    monkeypatch.setattr(xla, "use_compilation_cache", lambda folder: None)
     assert cli.main(["evaluate", str(tmp_path)]) == 2
     assert capsys.readouterr().err == printed
 

@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 
 from rig3r_jax.training.metrics import read_metrics
-from rig3r_jax.training.processes import Processes, gather, is_first, join, on_first, run_to_end, stop_agreed
+from rig3r_jax.training.processes import (
+    Processes,
+    gather,
+    is_first,
+    join,
+    on_first,
+    run_to_end,
+    slurm_tasks,
+    stop_agreed,
+)
 from tests import runs
 
 STEPS = 24  # enough that a signal finds the run on its way
@@ -129,3 +138,32 @@ def test_stopped_process_ends_the_run_with_stacks(start, tmp_path):
 def test_a_bug_keeps_its_traceback(capsys):
     assert run_to_end(lambda: 1 // 0) == 1
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+STEP = {
+    "SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "n1", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
+    "SLURM_STEP_NUM_TASKS": "8",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("environment", "tasks"),
+    [
+        ({}, 1),
+        ({"SLURM_NTASKS": "8"}, 1),
+        ({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8", "SLURM_JOB_NODELIST": "n[1-2]"}, 1),  # salloc without srun
+        ({"SLURM_JOB_ID": "1", "SLURM_STEP_NUM_TASKS": "8"}, 1),
+        ({**STEP, "SLURM_STEP_NUM_TASKS": ""}, 1),
+        ({**STEP, "SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_NODELIST": ""}, 1),
+        (STEP, 8),
+    ],
+)
+def test_a_process_is_one_of_many_only_in_a_step(environment, tasks):
+    assert slurm_tasks(environment) == tasks
+
+
+def test_variables_of_a_part_of_a_step_are_named():
+    with pytest.raises(ValueError, match="task 0 of SLURM_STEP_NUM_TASKS=8, but SLURM_STEP_NODELIST is not set"):
+        join(environment={**STEP, "SLURM_STEP_NODELIST": ""})
+    with pytest.raises(ValueError, match="SLURM_STEP_NUM_TASKS is 'x', which is no number"):
+        join(environment={"SLURM_STEP_NUM_TASKS": "x"})

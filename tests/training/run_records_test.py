@@ -1,13 +1,16 @@
 """Where the records of a mixture lie: one folder for equal options, built once."""
 
 import json
+import shlex
 
 import pytest
 
+from rig3r_jax import cli
 from rig3r_jax.configs import base
 from rig3r_jax.data import records as record_fields
 from rig3r_jax.data.sources import make_source
-from rig3r_jax.training.records import _folder_of, build_mixture
+from rig3r_jax.training.checks import mixture_problems
+from rig3r_jax.training.records import _folder_of, build_ahead, build_mixture, ready_entries
 from tests.data.made_source import loaders
 from tests.data.made_source import make_source as make_fake_source
 
@@ -15,13 +18,13 @@ from tests.data.made_source import make_source as make_fake_source
 def test_folder_is_told_by_root_and_options(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {
-        _folder_of(make_source("ddad", root, options), "ddad", tmp_path).name
+        _folder_of(make_source("ddad", root, options), "ddad", tmp_path)[1].name
         for root in ("data", str(tmp_path / "data"), "./data")
         for options in ({}, {"window": 16}, {"front": "CAMERA_01", "cameras": ()})
     }
     assert len(names) == 1 and names.pop().startswith("ddad-")
     others = [("data", {"window": 8}), ("data", {"window": 9}), ("data2", {}), ("data", {"cameras": ["CAMERA_01"]})]
-    assert len({_folder_of(make_source("ddad", *other), "ddad", tmp_path) for other in [("data", {}), *others]}) == 5
+    assert len({_folder_of(make_source("ddad", *other), "ddad", tmp_path)[1] for other in [("data", {}), *others]}) == 5
 
 
 def test_a_new_option_keeps_the_records_and_a_new_default_builds_others(tmp_path, monkeypatch):
@@ -80,3 +83,43 @@ def test_mixture_is_built_once_by_entries_with_weight(tmp_path, monkeypatch):
     assert [entry.options.size for entry, _ in built] == [1, 2] and fake.reads == 2
     assert {report.path for _, report in built} == set(tmp_path.iterdir())
     assert all(report.reused for _, report in build_mixture(config, tmp_path, progress=False)) and fake.reads == 2
+
+
+def test_an_evaluation_finds_records_and_builds_none(tmp_path, monkeypatch):
+    fake = make_fake_source(monkeypatch, {"train": loaders(0)})
+    config = base.get_config()
+    config.data.mixture = [base.dataset("made", size=2)]
+    with pytest.raises(ValueError) as caught:
+        build_mixture(config, tmp_path / "recs", progress=False, build=False)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'recs'}: holds no records of made") and "--records FOLDER" in message
+    assert fake.reads == 0 and not (tmp_path / "recs").exists()
+    command = shlex.split(message.partition("to build them: ")[2])
+    assert command[-1] == "size=2"
+    assert cli.main(command[1:]) == 0  # which makes what was missing
+    ((_, report),) = build_mixture(config, tmp_path / "recs", progress=False, build=False)
+    assert report.reused and fake.reads == 1
+
+
+def test_ready_records_want_no_raw_data(tmp_path, monkeypatch):
+    fake = make_fake_source(monkeypatch, {"train": loaders(0)})
+    fake.needs_root = True
+    raw, config = tmp_path / "raw", base.get_config()
+    raw.mkdir()
+    config.data.mixture, config.data.records = [base.dataset("made", root=str(raw))], str(tmp_path / "recs")
+    assert ready_entries(config, tmp_path / "recs") == frozenset()
+    ((_, built),) = build_mixture(config, tmp_path / "recs", progress=False)
+    raw.rmdir()
+    (problem,) = mixture_problems(config)
+    assert "which is no folder" in problem and "--config.data.records=FOLDER" in problem
+    ready = ready_entries(config, tmp_path / "recs")
+    assert ready == {0} and list(mixture_problems(config, ready)) == []
+    assert "reused" in build_ahead(config)
+    config.data.mixture[0].root = ""  # nowhere at all: the records tell what they were built from
+    assert ready_entries(config, tmp_path / "recs") == {0}
+    ((_, again),) = build_mixture(config, tmp_path / "recs", progress=False)
+    assert again.reused and again.path == built.path and fake.reads == 1
+    config.data.mixture[0].options.size = 5
+    assert ready_entries(config, tmp_path / "recs") == frozenset()
+    config.data.mixture[0].name = "nothing"
+    assert ready_entries(config, tmp_path / "recs") == frozenset()

@@ -1,7 +1,7 @@
 """What keeps a run of Rig3R from starting, one line per problem: key, value, rule, remedy."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import jax
 import numpy as np
@@ -19,9 +19,9 @@ from rig3r_jax.training.rig3r.setup import build_model
 SMALLER = "take fewer images (sampling.num_views), or smaller ones (sampling.image_size)"
 
 
-def problems(config: ConfigDict, devices: int | None) -> Iterator[str]:
+def problems(config: ConfigDict, devices: int | None, ready: Container[int] = ()) -> Iterator[str]:
     """What keeps a config from running, but for what no task can run with."""
-    yield from mixture_problems(config)
+    yield from mixture_problems(config, ready)
     yield from _sampling_problems(config)
     yield from _model_problems(config)
     yield from _loss_and_evaluation_problems(config)

@@ -96,8 +96,8 @@ def protocol(placed: PlacedModel) -> dict[str, object]:
     }
 
 
-def save_evaluation(evaluation: dict[str, object], workdir: Path) -> None:
-    """Writes evaluation.json and evaluation.md and prints the table."""
-    write_json(Path(workdir) / "evaluation.json", evaluation)
-    write_atomically(Path(workdir) / "evaluation.md", format_markdown(evaluation).encode())
-    print(format_table(evaluation))
+def save_evaluation(evaluation: dict[str, object], out: Path) -> None:
+    """Prints the table and writes evaluation.json and evaluation.md, in this order: a full disk does not take it."""
+    print(format_table(evaluation), flush=True)
+    write_json(Path(out) / "evaluation.json", evaluation)
+    write_atomically(Path(out) / "evaluation.md", format_markdown(evaluation).encode())

@@ -28,9 +28,9 @@ from rig3r_jax.viz.report import ExampleView, build_report
 
 
 def write_report(
-    placed: PlacedModel, params: PyTree, records: Records, workdir: Path, evaluation: dict[str, object]
+    placed: PlacedModel, params: PyTree, records: Records, workdir: Path, out: Path, evaluation: dict[str, object]
 ) -> None:
-    """Writes report.html, and points.ply and cameras.json of the first held-out scene with all metadata.
+    """Writes report.html, and points.ply and cameras.json of the first held-out scene with all metadata, into `out`.
 
     All processes predict, the first one draws.
     """
@@ -47,16 +47,17 @@ def write_report(
                 views, targets, sample, with_rig=setting == "all", known_intrinsics=known_intrinsics
             )
             if not examples:
-                _write_scene(workdir, reconstruction)
+                _write_scene(out, reconstruction)
             title = f"{split.replace('_', ' ')}: {inputs}{', intrinsics known' if known_intrinsics else ''}"
             examples.append(_example(title, reconstruction, views, targets))
     if not is_first():
         return
+    metrics = workdir / "metrics.jsonl"
     build_report(
-        workdir / "report.html",
+        out / "report.html",
         title=placed.config.title,
         summary=_summary(placed, params),
-        metrics=read_metrics(workdir / "metrics.jsonl"),
+        metrics=read_metrics(metrics) if metrics.exists() else [],
         evaluation=evaluation,
         examples=examples,
         notes=tuple(placed.config.notes),
@@ -104,15 +105,15 @@ def _example(title: str, reconstruction: Reconstruction, views: Views, targets: 
     )
 
 
-def _write_scene(workdir: Path, reconstruction: Reconstruction) -> None:
+def _write_scene(out: Path, reconstruction: Reconstruction) -> None:
     """points.ply, the confident ones, and cameras.json, in the reference camera's frame.
 
     Points and camera poses are predicted. Rig calibration, camera numbers and times are those that the model was given.
     """
     points = reconstruction.points
     chosen = points.confident()
-    write_ply(workdir / "points.ply", points.points_world[chosen], points.colors[chosen])
-    write_cameras(workdir / "cameras.json", reconstruction)
+    write_ply(out / "points.ply", points.points_world[chosen], points.colors[chosen])
+    write_cameras(out / "cameras.json", reconstruction)
 
 
 def _summary(placed: PlacedModel, params: PyTree) -> dict[str, object]:
@@ -129,9 +130,12 @@ def _summary(placed: PlacedModel, params: PyTree) -> dict[str, object]:
     }
 
 
-def finish(placed: PlacedModel, params: PyTree, records: Records, workdir: Path, *, step: int) -> None:
-    """Evaluates `params` and writes every file about them: evaluation.json, evaluation.md, report and scene."""
+def finish(placed: PlacedModel, params: PyTree, records: Records, workdir: Path, *, step: int, out: Path) -> None:
+    """Evaluates `params` and writes every file about them: evaluation.json, evaluation.md, report and scene.
+
+    They go to `out`; of the workdir the metrics of the training are read.
+    """
     evaluation = {"step": step, **protocol(placed), "sets": full_evaluation(placed, params, records)}
     if is_first():
-        save_evaluation(evaluation, workdir)
-    write_report(placed, params, records, workdir, evaluation)
+        save_evaluation(evaluation, out)
+    write_report(placed, params, records, workdir, out, evaluation)

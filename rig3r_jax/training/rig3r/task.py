@@ -30,12 +30,12 @@ __all__ = ("Rig3RTask", "open_task", "problems", "use_devices")  # a training.ta
 logger = logging.getLogger(__name__)
 
 
-def open_task(config: ConfigDict, workdir: Path) -> "Rig3RTask":
-    """Records are built or found built, then the model.
+def open_task(config: ConfigDict, workdir: Path, out: Path | None = None) -> "Rig3RTask":
+    """Records are built or found built, then the model; for an evaluation, with `out`, they are only found.
 
     Raises ValueError for data that cannot be used and for splits that no source has.
     """
-    records = build_mixture(config, records_folder(config, workdir))
+    records = build_mixture(config, records_folder(config, workdir), build=out is None)
     for _, built in records:
         logger.info("%s", built.summary())
     check_splits(config, records)
@@ -117,9 +117,9 @@ class Rig3RTask:
         """The headline numbers of the settings none and all."""
         return evaluate.short_evaluation(self.placed, params, self.records)
 
-    def finish(self, params: PyTree, workdir: Path, *, step: int) -> None:
+    def finish(self, params: PyTree, workdir: Path, *, step: int, out: Path | None = None) -> None:
         """evaluation.json, evaluation.md, report.html, points.ply and cameras.json."""
-        report.finish(self.placed, params, self.records, workdir, step=step)
+        report.finish(self.placed, params, self.records, workdir, step=step, out=out or workdir)
 
 
 class _Batches:

@@ -1,0 +1,155 @@
+"""Steps of a checkpoint folder that are whole: one whose files are cut or missing is named and passed over."""
+
+import contextlib
+import errno
+import gc
+import json
+import logging
+import os
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orbax.checkpoint as ocp
+
+from rig3r_jax.training.processes import gather
+
+logger = logging.getLogger(__name__)
+
+T = typing.TypeVar("T")
+
+
+class Damaged(ValueError):
+    """Files of a step that are cut or missing."""
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """The steps of a folder of checkpoints, ascending, whole or not."""
+    return sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
+
+
+def newest_whole(folder: Path, read: Callable[[Path], T]) -> tuple[T, int]:
+    """What `read` says of the newest step that it can read, and that step; the log names those before it.
+
+    Of many processes each reads, and a step counts where all can.
+
+    Args:
+        folder: of checkpoints.
+        read: takes the folder of a step; raises Damaged, as `reading` does.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: no step is whole; names the damage of each.
+    """
+    steps = saved_steps(folder)
+    if not steps:
+        raise FileNotFoundError(f"{folder} holds no checkpoint; train first: rig3r train --config=... --workdir=...")
+    damages = []
+    for step in reversed(steps):
+        value, damage = None, ""
+        try:
+            value = read(folder / str(step))
+        except Damaged as error:
+            damage = str(error)
+        if texts := [text for text in gather(damage) if text]:
+            damages.append(f"step {step} is damaged: {texts[0]}")
+            continue
+        if damages:
+            logger.warning("%s; step %d is taken", "; ".join(damages), step)
+        return value, step
+    raise ValueError(f"{folder}: no step is whole: {'; '.join(damages)}; restore one from a copy, or delete {folder}")
+
+
+def set_aside(folder: Path, newer_than: int) -> None:
+    """Gives the steps after `newer_than`, which are damaged, another name: a run that goes on saves them again."""
+    for step in saved_steps(folder):
+        if step > newer_than:
+            aside, number = folder / f"{step}.damaged", 2
+            while aside.exists():
+                aside, number = folder / f"{step}.damaged-{number}", number + 1
+            os.rename(folder / str(step), aside)
+            logger.warning("%s: kept as %s", folder / str(step), aside)
+
+
+@contextlib.contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Raises Damaged, which names the file, for what orbax and tensorstore raise of cut and missing files.
+
+    OSError for what the system says of a file that is there.
+    """
+    usual, problem = sys.unraisablehook, None
+    # Of many arrays that are read at once one fails first: what Python says of the others, when they are thrown away.
+    sys.unraisablehook = lambda entry: None if _is_echo(entry) else usual(entry)
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, ValueError | KeyError | OSError) and type(error) is not Exception:  # tensorstore's own
+            raise
+        problem = _problem(folder, error)
+    finally:
+        if problem:
+            gc.collect()
+        sys.unraisablehook = usual
+    if problem:
+        raise problem
+
+
+def _is_echo(entry: typing.Any) -> bool:
+    """Whether what Python cannot raise is of a read that was given up."""
+    return "_read_array" in repr(entry.object) or "Event loop is closed" in str(entry.exc_value)
+
+
+def _problem(folder: Path, error: Exception) -> Exception:
+    """OSError of a file that is there, else Damaged."""
+    texts = list(_texts(error))
+    file = _file_of(folder, texts)
+    code = error.errno if isinstance(error, OSError) else os_error_code(" ".join(texts))
+    if code not in (None, errno.ENOENT):
+        return OSError(code, os.strerror(code), file)
+    return Damaged(f"{file}: {_reason(texts)}")
+
+
+def os_error_code(text: str) -> int | None:
+    """The number of the system's error that a message of tensorstore tells of."""
+    code = re.search(r"os_error_code='(\d+)'", text)
+    return int(code[1]) if code else None
+
+
+def _texts(error: BaseException | None) -> Iterator[str]:
+    """The messages of an error and its causes, the first cause first."""
+    if error is not None:
+        yield from _texts(error.__cause__)
+        yield str(error)
+
+
+def _file_of(folder: Path, texts: list[str]) -> str:
+    """The file that messages name, or that is no JSON though it should be; else the folder."""
+    for pattern in (r"range \[[^)]*\) of local file \"([^\"]+)\"", r"Error (?:de|re)[a-z]+ local file \"([^\"]+)\""):
+        for text in texts:
+            if match := re.search(pattern, text):
+                return match[1]
+    if match := re.search(r"value of size (\d+)", " ".join(texts)):
+        for file in sorted(folder.rglob("*")):
+            if file.parent.name == "d" and file.stat().st_size == int(match[1]):
+                return str(file)
+    for file in (folder / "state/_METADATA", folder / "position/metadata", folder / "state/manifest.ocdbt"):
+        if not file.exists():
+            return str(file)
+    for file in sorted(folder.rglob("*")):
+        if file.name in ("_METADATA", "_sharding", "metadata") or file.parent.name == "array_metadatas":
+            try:
+                json.loads(file.read_bytes())
+            except ValueError:
+                return str(file)
+    return str(folder)
+
+
+def _reason(texts: list[str]) -> str:
+    """The innermost message, without paths and specifications."""
+    text = re.sub(r" ?\[(tensorstore_spec|source locations)=.*", "", " ".join(texts[0].split()))
+    array = re.search(r"Error reading \"([^\"]+?)/", text)
+    last = text.rsplit(": ", 1)[-1] if "local file" in text else text
+    last = "is missing" if text.startswith("NOT_FOUND") or "not found" in text or "does not exist" in text else last
+    return f"{last} (array {array[1]})" if array else last

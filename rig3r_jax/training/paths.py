@@ -1,0 +1,38 @@
+"""The paths that a config holds: absolute, and found again in or beside a workdir that has moved."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+_MADE = (("data", "records"), ("data", "features"), ("backbone", "path"))  # by the program: may move with a workdir
+_GIVEN = (("data", "root"), ("model", "init_from"))
+
+
+def make_absolute(config: ConfigDict) -> None:
+    """Makes every path of a config absolute, in place: the current folder is that of its owner only now."""
+    for section, key in _places(config, *_MADE, *_GIVEN):
+        section[key] = os.path.abspath(section[key])
+    for entry in config.data.mixture:
+        if entry.root:
+            entry.root = os.path.abspath(entry.root)
+
+
+def follow_workdir(config: ConfigDict, old: str, workdir: Path) -> None:
+    """Replaces, in place, paths that are not there any more by those as far from `workdir` as they were from `old`.
+
+    Only what the program makes: records, features, a backbone. Folders of raw data stay as they are, since records are
+    known by them.
+    """
+    for section, key in _places(config, *_MADE):
+        moved = os.path.normpath(workdir.absolute() / os.path.relpath(section[key], old))
+        if os.path.isabs(section[key]) and not os.path.exists(section[key]) and os.path.exists(moved):
+            section[key] = moved
+
+
+def _places(config: ConfigDict, *keys: tuple[str, str]) -> Iterator[tuple[ConfigDict, str]]:
+    """(section, key) of the paths among `keys` that the config gives."""
+    for section, key in keys:
+        if config.get(section, {}).get(key):
+            yield config[section], key
