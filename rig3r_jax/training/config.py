@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.sources import SOURCES, source_class
+from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import read_json
 
@@ -34,6 +35,8 @@ def load_config(path: Path) -> ConfigDict:
         (loaded[section] if section else loaded).setdefault(key, value)
     if "sampling" in loaded:
         loaded["sampling"] = dataclasses.asdict(PipelineOptions()) | loaded["sampling"]
+    if loaded["task"] == "rig3r" and "evaluation" in loaded:
+        loaded["evaluation"] = dataclasses.asdict(ScoreOptions()) | loaded["evaluation"]
     mixture = loaded["data"].pop("mixture")
     for entry in mixture:
         if entry["name"] in SOURCES:
@@ -43,8 +46,8 @@ def load_config(path: Path) -> ConfigDict:
     return config
 
 
-# (section, key, value that it had before it was a key): a config.json may be older than they are. Keys of sampling and
-# options of sources that it lacks have their defaults.
+# (section, key, value that it had before it was a key): a config.json may be older than they are. Keys of sampling,
+# thresholds of evaluation and options of sources that it lacks have their defaults.
 _NEWER_KEYS = (
     ("", "task", "rig3r"),
     ("mesh", "frames", 1),
