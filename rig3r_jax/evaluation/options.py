@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class ScoreOptions:
-    """Every threshold of the scores that their names do not say; lengths in metres. ValueError naming all bad values."""
+    """Every threshold of the scores that their names do not say; lengths in metres. ValueError names all bad ones."""
 
     min_baseline: float = 0.1  # of a pair of images or cameras; nearer ones have no direction of translation
     near_baseline: float = 3.0  # divides the pairs of images into `near` and `far`

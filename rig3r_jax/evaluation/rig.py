@@ -1,10 +1,10 @@
 """Rig discovery: which images come from one physical camera, and how the cameras sit in the rig; host float64.
 
-Images of one camera repeat one place in the rig, however near the next camera is: of a stereo pair 6 cm apart in a scene
-15 m deep the centres lie 0.004 mean depths apart. So the images are clustered, nearest first, and the tree is cut where
-the distance between what is merged leaps by `GAP` or more for the first time: from the scatter of one camera's images to
-the distance between two cameras. Without such a leap only images beyond the fixed scales are of two cameras. Neither the
-number of cameras, nor which image is of which, nor the size of the noise is told.
+Images of one camera repeat one place in the rig, however near the next camera is: the centres of a stereo pair 6 cm
+apart lie 0.004 mean depths apart in a scene 15 m deep. So the images are clustered, nearest first, and the tree is cut
+where the distance between what is merged leaps by `GAP` or more for the first time: from the scatter of one camera's
+images to the distance between two cameras. Without such a leap only images beyond the fixed scales are of two cameras.
+Neither the number of cameras, nor which image is of which, nor the size of the noise is told.
 """
 
 from typing import NamedTuple
