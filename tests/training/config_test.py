@@ -147,7 +147,7 @@ def test_sections_are_the_fields_of_their_options(config):
     assert WindowOptions(**windows) == WindowOptions() and len(others["splits"]) == len(others["counts"])
     assert NllOptions(**config("uncertainty").nll.to_dict()) == NllOptions()
     assert LossWeights(**config("base").loss.to_dict()) == LossWeights()
-    assert ScoreOptions.of(config("base").evaluation) == ScoreOptions()
+    assert ScoreOptions.of(config("base").evaluation.to_dict()) == ScoreOptions()
 
 
 def test_config_older_than_its_keys_has_their_defaults(config, tmp_path):

@@ -230,9 +230,11 @@ def test_nothing_predicted_is_drawn_on_padding(tmp_path):
 def test_tables_scroll_inside_the_page(tmp_path):
     """Every table, and every picture that does not shrink, lies in a box that scrolls: a phone's page never does."""
     text = _build(tmp_path / "report.html")
-    wide = re.findall(r'<table|<svg[^>]*class="[^"]*fixed[^"]*"|<div class="band"', text)
+    wide = re.findall(r'<table|<svg[^>]*class="(?:fixed|above)"|<div class="band"', text)
     boxes = re.findall(r'class="(?:[^"]* )?scroll(?: [^"]*)?"[^>]*>(?:<table|<svg|<div class="band")', text)
     assert len(boxes) == len(wide) > 3
+    # Hidden words of far cells are placed absolutely: a box that is not positioned does not clip them.
+    assert re.search(r"\.scroll \{[^}]*position: relative[^}]*overflow-x: auto", text)
 
 
 def test_a_page_without_examples_notes_or_truth(tmp_path):

@@ -81,7 +81,7 @@ def _loss_and_evaluation_problems(config: ConfigDict) -> Iterator[str]:
     if unknown:
         yield f"loss has the unknown keys {', '.join(unknown)}"
     try:
-        ScoreOptions.of(evaluation)
+        ScoreOptions.of(evaluation.to_dict())
     except (ValueError, TypeError) as error:
         yield f"evaluation: {error}"
     yield from least_problems(config, evaluation=("samples", "batch_size"))

@@ -34,7 +34,7 @@ def predictor(placed: PlacedModel, params: PyTree):
 def options_of(placed: PlacedModel) -> EvaluationOptions:
     """config.evaluation as the evaluator's options."""
     section = placed.config.evaluation
-    return EvaluationOptions(section.known_intrinsics, scores=ScoreOptions.of(section))
+    return EvaluationOptions(section.known_intrinsics, scores=ScoreOptions.of(section.to_dict()))
 
 
 def full_evaluation(placed: PlacedModel, params: PyTree, records: Records) -> dict[str, dict]:
