@@ -24,7 +24,7 @@ LAYERS = {
     "losses": 3,
     "evaluation": 4,
     "weights": 4,
-    "configs": 4,
+    "configs": 5,
     "viz": 5,
     "training": 6,
     "inference": 7,

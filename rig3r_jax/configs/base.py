@@ -1,6 +1,7 @@
 """Every key of a run with its default. Other configs start from these and override.
 
-The keys of `sampling` stand in data/options.py, the options of a data set in its source's file below data/sources.
+The keys of `sampling` stand in data/options.py, the thresholds of `evaluation` in evaluation/options.py, the options of
+a data set in its source's file below data/sources.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ from ml_collections import ConfigDict, FieldReference
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.source import filled_options, option_fields, takes_several_types
 from rig3r_jax.data.sources import source_class
+from rig3r_jax.evaluation.options import ScoreOptions
 
 
 def dataset(name: str, root: str | FieldReference = "", weight: float = 1.0, **options) -> ConfigDict:
@@ -102,8 +104,7 @@ def get_config() -> ConfigDict:
     evaluation.samples = 128  # per set
     evaluation.batch_size = 32
     evaluation.known_intrinsics = False  # recover cameras with the true intrinsics, else estimate the focal length
-    evaluation.min_baseline = 0.1  # metres; a nearer pair has no direction of translation
-    evaluation.near_baseline = 3.0  # metres of baseline that divide near from far pairs
     evaluation.baselines = True  # add the untrained, blank-image and no-network rows
     evaluation.seed = 1
+    evaluation.update(dataclasses.asdict(ScoreOptions()))  # explained in evaluation/options.py
     return config

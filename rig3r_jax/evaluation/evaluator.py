@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from rig3r_jax.evaluation.baselines import BASELINES
+from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.evaluation.rows import SETTINGS, blank_label, check_settings
-from rig3r_jax.evaluation.scores import ScoreOptions, Scorer
+from rig3r_jax.evaluation.scores import Scorer
 from rig3r_jax.geometry import camera, recover
 from rig3r_jax.schema import Batch, Predictions, Targets, Views
 
@@ -79,6 +80,7 @@ def evaluate(
     for batch in batches:
         targets = jax.tree.map(np.asarray, batch.targets)
         image_mask = np.asarray(batch.views.image_mask)
+        true_poses = (targets.reference_from_camera, targets.time, targets.camera_index)
         true_points = None  # the same for every row, on the grid that the first prediction shows
         for label, (setting, blank_images) in shows.items():
             predictions = jax.tree.map(np.asarray, predict_fn(apply_setting(batch.views, setting, blank_images)))
@@ -89,7 +91,7 @@ def evaluate(
                 chosen = predicted.reshape(-1, 3)[sample.chosen]
                 scorers[label].add_points(chosen, sample.points_reference, sample.mean_depth)
         for label, baseline in BASELINES.items() if with_baselines else ():
-            scorers[label].add_poses(baseline(targets), targets.reference_from_camera, targets.time)
+            scorers[label].add_poses(baseline(targets), *true_poses)
     parts = gather(scorers)
     return {label: Scorer.merged([part[label] for part in parts]).scores() for label in scorers}
 
@@ -106,7 +108,7 @@ def _add_cameras(
     pose_rays = (predictions.pose_directions, predictions.pose_center, image_mask)
     rig_rays = (predictions.rig_directions, predictions.rig_center, image_mask)
     cameras = recover.host_cameras_of(*pose_rays, intrinsics)
-    scorer.add_poses(cameras.a_from_camera, targets.reference_from_camera, targets.time)
+    scorer.add_poses(cameras.a_from_camera, targets.reference_from_camera, targets.time, targets.camera_index)
     focals = _ray_focals(*pose_rays) if known_intrinsics else _focals(cameras)
     scorer.add_focals(focals, _focals(targets))
     rig_from_camera = recover.host_cameras_of(*rig_rays, intrinsics).a_from_camera

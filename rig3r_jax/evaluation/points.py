@@ -29,10 +29,14 @@ def fit_similarity(
 ) -> SimilarityFit:
     """Least-squares similarity of corresponding points (Umeyama 1991, eqs. 38-43); det +1 even for mirrored input.
 
+    The scale is NaN, and with it all that the fit moves, where the target's points coincide up to the rounding of their
+    type: a scale of 0 would make anything fit, such as any trajectory that of a camera that stands still.
+
     Raises ValueError for fewer than 3 points: they leave the rotation open.
     """
     if len(points_source) < 3:
         raise ValueError(f"fit_similarity: {len(points_source)} corresponding points; at least 3 are needed")
+    rounding = 8 * np.finfo(points_target.dtype).eps * np.abs(points_target).max() if with_scale else 0.0
     source, target = points_source.astype(np.float64), points_target.astype(np.float64)
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     covariance = (target - target_mean).T @ (source - source_mean) / len(source)
@@ -40,6 +44,8 @@ def fit_similarity(
     variance = np.mean(np.sum((source - source_mean) ** 2, axis=1))
     # All source points equal: any scale fits; 1 keeps the result finite.
     scale = float(np.sum(rotation * covariance) / variance) if with_scale and variance > 0 else 1.0
+    if with_scale and np.abs(target - target_mean).max() <= rounding:
+        scale = float("nan")
     return SimilarityFit(scale, rotation, target_mean - scale * rotation @ source_mean)
 
 

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-MIN_BASELINE = 0.1  # metres; a true baseline below this has no direction worth measuring
+from rig3r_jax.evaluation.options import ScoreOptions
+
+MIN_BASELINE = ScoreOptions.min_baseline
 NO_DIRECTION_DEG = 90.0  # charged where a prediction has no direction at all: wrong by every threshold used
 
 

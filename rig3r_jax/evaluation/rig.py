@@ -1,18 +1,28 @@
-"""Rig discovery: which images come from one physical camera, and how the cameras sit in the rig; host float64."""
+"""Rig discovery: which images come from one physical camera, and how the cameras sit in the rig; host float64.
+
+Images of one camera repeat one place in the rig, however near the next camera is: the centres of a stereo pair 6 cm
+apart lie 0.004 mean depths apart in a scene 15 m deep. So the images are clustered, nearest first, and the tree is cut
+where the distance between what is merged leaps by `GAP` or more for the first time: from the scatter of one camera's
+images to the distance between two cameras. Without such a leap only images beyond the fixed scales are of two cameras.
+Neither the number of cameras, nor which image is of which, nor the size of the noise is told.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.cluster.hierarchy import cut_tree, fcluster, linkage
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import squareform
 
 from rig3r_jax.evaluation import pose
+from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.geometry import rigid
 
-ANGLE_SCALE_DEG = 20.0  # rotations this far apart are two cameras
-CENTER_SCALE = 0.1  # so are centres this far apart, in the unit of the centres (mean depths for predictions)
+ANGLE_SCALE_DEG = ScoreOptions.rig_angle_scale_deg
+CENTER_SCALE = ScoreOptions.rig_center_scale  # mean depths, for predictions
+GAP = ScoreOptions.rig_gap  # which noise alone seldom has
+ROUNDING = 1e-4  # of both scales: nearer images differ by the rounding of float32
 
 
 class RigScores(NamedTuple):
@@ -41,21 +51,56 @@ def discover_rig(
     angle_scale_deg: float = ANGLE_SCALE_DEG,
     center_scale: float = CENTER_SCALE,
     method: str = "average",
+    *,
+    gap: float = GAP,
+    repeated: bool = True,
+    camera_count: int | None = None,
 ) -> Int[np.ndarray, "v"]:
-    """Camera number of each image, 0.. in order of first appearance; the number of cameras is not given.
+    """Camera number of each image, 0.. in order of first appearance.
 
-    Agglomerative clustering (`method` as in scipy.cluster.hierarchy.linkage) of `camera_distance`, cut at distance 1.
-    An image whose rig camera is not finite is a camera of its own.
+    Args:
+        rig_from_camera: an image that is not finite is a camera of its own.
+        angle_scale_deg, center_scale: images farther apart than this are two cameras in any case.
+        method: of the agglomerative clustering of `camera_distance`, as in scipy.cluster.hierarchy.linkage.
+        gap: least ratio of the distance between two cameras to that between images of one; `math.inf` leaves the
+            fixed scales alone.
+        repeated: cameras took more than one image each, but for single ones that are missing. False: no two images are
+            of one camera, as in a single step of a rig. Without a scatter to compare with, all that differ by more than
+            rounding are then two cameras.
+        camera_count: the number of cameras where it is known; None: it is discovered too.
+
+    Raises ValueError for a camera_count that the images cannot have.
     """
-    if len(rig_from_camera) < 2:
-        return np.zeros(len(rig_from_camera), np.int64)
+    images = len(rig_from_camera)
+    if camera_count is not None and not min(1, images) <= camera_count <= images:
+        raise ValueError(f"camera_count is {camera_count}; {images} images are of 1 to {images} cameras")
+    if images < 2:
+        return np.zeros(images, np.int64)
     distance = camera_distance(rig_from_camera, angle_scale_deg, center_scale)
     distance = np.nan_to_num(distance, nan=1e9, posinf=1e9)
     np.fill_diagonal(distance, 0.0)
     tree = linkage(squareform((distance + distance.T) / 2, checks=False), method=method)
-    labels = fcluster(tree, t=1.0, criterion="distance")
+    if camera_count is not None:
+        labels = cut_tree(tree, n_clusters=camera_count)[:, 0]
+    else:
+        labels = fcluster(tree, t=_cut(tree[:, 2], gap, repeated), criterion="distance")
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
+
+
+def _cut(heights: Float[np.ndarray, "m"], gap: float, repeated: bool) -> float:
+    """Where to cut a tree: inside the lowest gap of its merges' heights below 1, or at 1 where none is `gap` wide.
+
+    The early merges are left out, since the nearest of many images are near by chance.
+    """
+    images = len(heights) + 1
+    most_cameras = (images + 1) // 2 if repeated else images
+    levels = np.clip([ROUNDING, *heights], ROUNDING, 1.0)[images - most_cameras :]
+    wide = np.flatnonzero(levels[1:] >= gap * levels[:-1])
+    if not len(wide):
+        return 1.0
+    # The geometric mean: as many times above the scatter as below the distance of cameras.
+    return float(np.sqrt(levels[wide[0]] * levels[wide[0] + 1]))
 
 
 def match_cameras(
@@ -136,9 +181,14 @@ def score_rig(
     camera_index: Int[np.ndarray, "v"],
     angle_scale_deg: float = ANGLE_SCALE_DEG,
     center_scale: float = CENTER_SCALE,
+    gap: float = GAP,
+    camera_count: int | None = None,
 ) -> RigScores:
-    """Discovers the rig of one sample and compares it with the true one."""
-    labels = discover_rig(rig_from_camera_predicted, angle_scale_deg, center_scale)
+    """Discovers the rig of one sample and compares it with the true one; scales, gap and count as in `discover_rig`."""
+    repeated = len(np.unique(camera_index)) < len(camera_index)
+    labels = discover_rig(
+        rig_from_camera_predicted, angle_scale_deg, center_scale, gap=gap, repeated=repeated, camera_count=camera_count
+    )
     return RigScores(
         matched_images=_matched_images(labels, camera_index, match_cameras(labels, camera_index)[0]),
         images=len(labels),

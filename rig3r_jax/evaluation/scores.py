@@ -11,20 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from rig3r_jax.evaluation import points, pose, rig
+from rig3r_jax.evaluation import points, pose, rig, steps
+from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.evaluation.rows import SUBSETS
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoreOptions:
-    """What is measured and how; lengths in metres."""
-
-    min_baseline: float = pose.MIN_BASELINE  # true baselines below this have no direction
-    near_baseline: float = 3.0  # divides the pairs into `near` and `far`
-    same_time_seconds: float = 0.05  # images closer in time than this were taken together
-    icp: bool = False  # refine the alignment of the points
-    rig_angle_scale_deg: float = rig.ANGLE_SCALE_DEG
-    rig_center_scale: float = rig.CENTER_SCALE  # in the unit of the predicted rig centres
 
 
 @dataclasses.dataclass
@@ -36,7 +25,8 @@ class Scorer:
 
     options: ScoreOptions = ScoreOptions()
     pairs: list[pose.PairErrors] = dataclasses.field(default_factory=list)
-    seconds_apart: list[np.ndarray] = dataclasses.field(default_factory=list)  # of each pair; NaN where not known
+    together: list[np.ndarray] = dataclasses.field(default_factory=list)  # which pairs are of one rig step
+    timed: list[np.ndarray] = dataclasses.field(default_factory=list)  # of which pairs that is known
     rigs: list[rig.RigScores] = dataclasses.field(default_factory=list)
     focal_errors: list[np.ndarray] = dataclasses.field(default_factory=list)
     accuracy: list[tuple[np.ndarray, float]] = dataclasses.field(default_factory=list)  # metres, sample's mean depth
@@ -53,15 +43,19 @@ class Scorer:
         world_from_camera_predicted: Float[np.ndarray, "*b v 4 4"],
         world_from_camera_true: Float[np.ndarray, "*b v 4 4"],
         time: Float[np.ndarray, "*b v"] | None = None,
+        camera_index: Int[np.ndarray, "*b v"] | None = None,
     ) -> None:
-        """Adds the pairs of images of every sample; without `time` (seconds) none is of one time or across times."""
+        """Adds the pairs of images of every sample; without `time` (seconds) none is of one time or across times.
+
+        Of one time are those of one rig step (see `steps.same_step`, also for what `camera_index` says of it).
+        """
         errors = pose.relative_pose_errors(world_from_camera_predicted, world_from_camera_true)
-        apart = np.full(errors.baseline.shape, np.nan)
+        together = np.zeros(errors.baseline.shape, bool)
         if time is not None:
-            seconds = np.asarray(time, np.float64)
-            apart = np.take_along_axis(seconds, errors.j, axis=-1) - np.take_along_axis(seconds, errors.i, axis=-1)
+            together = steps.same_step(time, camera_index, self.options.same_time_seconds)
         self.pairs.append(errors)
-        self.seconds_apart.append(np.ravel(np.abs(apart)))
+        self.together.append(np.ravel(together))
+        self.timed.append(np.full(together.size, time is not None))
 
     def add_rigs(
         self,
@@ -70,10 +64,11 @@ class Scorer:
         camera_index: Int[np.ndarray, "*b v"],
     ) -> None:
         """Discovers the rig of every sample from where its images seem to sit in it, and adds how right that is."""
-        views, scales = camera_index.shape[-1], (self.options.rig_angle_scale_deg, self.options.rig_center_scale)
+        views, options = camera_index.shape[-1], self.options
+        thresholds = (options.rig_angle_scale_deg, options.rig_center_scale, options.rig_gap)
         predicted, true = (x.reshape(-1, views, 4, 4) for x in (rig_from_camera_predicted, rig_from_camera_true))
         for sample in zip(predicted, true, camera_index.reshape(-1, views), strict=True):
-            self.rigs.append(rig.score_rig(*sample, *scales))
+            self.rigs.append(rig.score_rig(*sample, *thresholds))
 
     def add_focals(self, predicted: Float[np.ndarray, "*b 2"], true: Float[np.ndarray, "*b 2"]) -> None:
         """Adds the relative errors of (fx, fy), pixels."""
@@ -95,9 +90,9 @@ class Scorer:
     def scores(self) -> dict:
         """All scores, flat; the pose scores of each subset of pairs nested under its name. Rates are percent."""
         pairs = pose.concatenate(self.pairs)
-        apart = np.concatenate([np.zeros(0), *self.seconds_apart])
-        together, near = apart < self.options.same_time_seconds, pairs.baseline < self.options.near_baseline
-        masks = dict(zip(SUBSETS, (together, apart >= self.options.same_time_seconds, near, ~near), strict=True))
+        together, timed = (np.concatenate([np.zeros(0, bool), *part]) for part in (self.together, self.timed))
+        near = pairs.baseline < self.options.near_baseline
+        masks = dict(zip(SUBSETS, (together, timed & ~together, near, ~near), strict=True))
         subsets = {name: pose.summarize(pairs, self.options.min_baseline, mask) for name, mask in masks.items()}
         everything = pose.summarize(pairs, self.options.min_baseline)
         samples = sum(math.prod(errors.baseline.shape[:-1]) for errors in self.pairs)

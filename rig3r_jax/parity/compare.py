@@ -13,8 +13,9 @@ FLOAT64_TOLERANCE = 1e-9
 class Comparison:
     """One array of ours against theirs.
 
-    `relative` is max|ours - theirs| / max|theirs|, the error against the size of the whole array. It is NaN, which does
-    not pass, where the arrays differ in shape or in where they are finite, and where nothing finite is to be compared.
+    `relative` is max|ours - theirs| / size: max|theirs|, the size of the whole array, or a floor where that is larger.
+    It is NaN, which does not pass, where the arrays differ in shape or in where they are finite, and where nothing
+    finite is to be compared.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Comparison:
     relative: float
     tolerance: float
     note: str = ""  # why the tolerance is another than usual, or what differs
+    size: float = np.nan  # what the error is relative to: max|theirs|, or the floor that is larger
 
     @property
     def passed(self) -> bool:
@@ -74,15 +76,19 @@ def compare(
         return Comparison(**result, absolute=np.nan, relative=np.nan, note="nothing finite to compare")
     absolute = float(np.abs(a[finite] - b[finite]).max())
     size = max(float(np.abs(b[finite]).max()), floor)
-    return Comparison(**result, absolute=absolute, relative=absolute / size if size else absolute, note=note)
+    relative = absolute / size if size else absolute
+    return Comparison(**result, absolute=absolute, relative=relative, note=note, size=size)
 
 
 def report(rows: Iterable[Comparison | Skipped]) -> str:
-    """The rows as aligned text: name, shape, worst absolute and relative error, tolerance, verdict."""
+    """The rows as aligned text: name, shape, worst error, the size that it is relative to, tolerance, verdict."""
     rows = list(rows)
     compared = [row for row in rows if isinstance(row, Comparison)]
     width = max((len(row.name) for row in rows), default=4)
-    lines = [f"{'array':<{width}}  {'type':<8} {'shape':<18} {'max |a-b|':>10} {'relative':>10} {'tolerance':>10}"]
+    lines = [
+        f"{'array':<{width}}  {'type':<8} {'shape':<18} {'max |a-b|':>10} {'of size':>10} "
+        f"{'relative':>10} {'tolerance':>10}"
+    ]
     for row in rows:
         if isinstance(row, Skipped):
             lines.append(f"{row.name:<{width}}  not compared: {row.reason}")
@@ -90,8 +96,8 @@ def report(rows: Iterable[Comparison | Skipped]) -> str:
         shape = "x".join(map(str, row.shape)) or "scalar"
         verdict = "ok" if row.passed else "BEYOND"
         lines.append(
-            f"{row.name:<{width}}  {row.dtype:<8} {shape:<18} {row.absolute:>10.2e} {row.relative:>10.2e} "
-            f"{row.tolerance:>10.0e}  {verdict}{f'  ({row.note})' if row.note else ''}"
+            f"{row.name:<{width}}  {row.dtype:<8} {shape:<18} {row.absolute:>10.2e} {row.size:>10.2e} "
+            f"{row.relative:>10.2e} {row.tolerance:>10.0e}  {verdict}{f'  ({row.note})' if row.note else ''}"
         )
     beyond = sum(not row.passed for row in compared)
     lines.append(f"{len(compared)} compared, {beyond} beyond tolerance, {len(rows) - len(compared)} not compared")

@@ -230,6 +230,9 @@ def _example(example: ExampleView) -> str:
             raise ValueError(f"example {example.title!r}: {name} has {len(values)} entries for {count} images")
     labels = [_label(example, view) for view in range(count)]
     chosen = np.zeros(0, bool) if points is None else points.confident()
+    depth = confidence = None
+    if points is not None:  # what a network says of padding means nothing
+        depth, confidence = (np.where(points.on_image, values, np.nan) for values in (points.depth, points.confidence))
     above = scene_from_above(
         example.world_from_camera_true,
         scene.world_from_camera,
@@ -242,8 +245,8 @@ def _example(example: ExampleView) -> str:
     panels = view_panels(
         example.images,
         example.depth_true,
-        None if points is None else points.depth,
-        None if points is None else points.confidence,
+        depth,
+        confidence,
         example.valid,
         labels,
         example.unit,

@@ -129,6 +129,21 @@ def test_perfect_predictions_score_100_in_every_row(known_intrinsics):
     assert result["none"]["same_time"]["pairs"] == same_time
 
 
+@pytest.mark.parametrize("metres", [0.064, 0.11, 0.54])
+@pytest.mark.parametrize("mean_depth", [2.0, 5.0, 15.0])
+@pytest.mark.parametrize("known_intrinsics", [True, False])
+def test_exact_predictions_of_parallel_stereo_find_both_cameras(metres, mean_depth, known_intrinsics):
+    batch = make_batch(np.random.default_rng(4), cameras=2, times=3)
+    parallel = np.broadcast_to(np.eye(4), (*batch.targets.camera_index.shape, 4, 4)).copy()
+    parallel[..., 0, 3] = metres * batch.targets.camera_index
+    batch = batch.replace(targets=batch.targets.replace(rig_from_camera=parallel))
+    options = evaluator.EvaluationOptions(known_intrinsics, scores=ScoreOptions(min_baseline=0.05))
+    predict = perfect_fn([batch], scale=np.full(2, mean_depth))
+    scores = evaluator.evaluate(predict, [batch], ["none"], with_baselines=False, options=options)["none"]
+    assert scores["rig_id_accuracy"] == scores["rig_mAA30_unfolded"] == 100.0
+    assert scores["rig_ari"] == 1.0 and scores["camera_count_error"] == 0
+
+
 def test_scale_and_frame_of_predictions_do_not_matter():
     rng = np.random.default_rng(1)
     batch = make_batch(rng)

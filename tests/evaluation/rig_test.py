@@ -55,7 +55,86 @@ def test_cameras_that_differ_only_in_place_or_only_in_rotation_are_two():
     turned = np.broadcast_to(np.eye(4), (4, 4, 4)).copy()
     turned[2:, :3, :3] = Rotation.from_euler("y", 30, degrees=True).as_matrix()
     np.testing.assert_array_equal(rig.discover_rig(turned), [0, 0, 1, 1])
-    np.testing.assert_array_equal(rig.discover_rig(turned, angle_scale_deg=40.0), [0, 0, 0, 0])
+    np.testing.assert_array_equal(rig.discover_rig(turned, angle_scale_deg=40.0, gap=math.inf), [0, 0, 0, 0])
+
+
+METRES = {"KITTI": 0.54, "EuRoC": 0.11, "T265": 0.064}  # between the cameras of a stereo pair
+DEPTHS = (2.0, 5.0, 15.0)  # metres
+
+
+def stereo(metres, mean_depth):
+    cameras = np.broadcast_to(np.eye(4), (2, 4, 4)).copy()
+    cameras[1, 0, 3] = metres / mean_depth
+    return cameras
+
+
+@pytest.mark.parametrize("metres", METRES.values(), ids=METRES)
+@pytest.mark.parametrize("mean_depth", DEPTHS)
+@pytest.mark.parametrize("times", [1, 2, 3, 12])
+def test_exact_parallel_stereo_is_two_cameras_however_narrow(metres, mean_depth, times):
+    cameras = stereo(metres, mean_depth)
+    index = np.random.default_rng(times).permutation(np.repeat([0, 1], times))
+    images = cameras[index].astype(np.float32)
+    images[:, :3, 3] *= 1 + 1e-6 * np.random.default_rng(0).normal(size=(len(index), 1)).astype(np.float32)
+    for count in (None, 2):
+        scores = rig.score_rig(images, stereo(metres, 1.0)[index], index, camera_count=count)
+        assert scores.matched_images == scores.images == 2 * times
+        assert scores.ari == 1.0 and scores.camera_count_error == 0
+    missing = np.delete(np.arange(2 * times), 0)  # a dropped frame
+    assert rig.score_rig(images[missing], stereo(metres, 1.0)[index[missing]], index[missing]).camera_count_error == 0
+
+
+def test_a_narrow_pair_in_a_wide_rig_is_found_beside_cameras_far_apart():
+    cameras = np.concatenate([surround_rig(6), surround_rig(6)[:1]])
+    cameras[6, 0, 3] += 0.064 / 15
+    images, index = noisy_images(np.random.default_rng(2), cameras, 4, angle_deg=0.02, offset=1e-4)
+    assert rig.score_rig(images, cameras[index], index).matched_images == 28
+
+
+@pytest.mark.parametrize("count", [1, 2, 6])
+def test_noise_costs_no_more_than_it_hides(count):
+    """Right while images of one camera lie far nearer than cameras; then never worse than one cluster of all."""
+    cameras = stereo(0.54, 5.0)[:count] if count < 3 else surround_rig(count)
+    separation = {1: 0.1, 2: 0.108, 6: 0.06}[count]
+    accuracies = []
+    for share in (0.0, 0.02, 0.1, 0.3, 0.6):
+        scores = []
+        for seed in range(8):
+            offset = share * separation / 3
+            images, index = noisy_images(np.random.default_rng(seed), cameras, 6, angle_deg=10 * share, offset=offset)
+            scores.append(rig.score_rig(images, cameras[index], index))
+        accuracies.append(sum(s.matched_images for s in scores) / sum(s.images for s in scores))
+    assert accuracies[:3] == [1.0] * 3
+    assert all(later <= earlier + 0.02 for earlier, later in zip(accuracies, accuracies[1:], strict=False))
+    assert min(accuracies) >= 1 / count - 0.02
+
+
+@pytest.mark.parametrize("views", [2, 3, 4, 8, 24])
+@pytest.mark.parametrize("noise", [0.0, 1e-6, 1e-3, 1e-2])
+def test_one_camera_stays_one_at_any_size_of_noise(views, noise):
+    counts = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        images, index = noisy_images(rng, surround_rig(1), views, angle_deg=100 * noise, offset=noise)
+        counts.append(len(np.unique(rig.discover_rig(images))))
+    assert np.mean(np.array(counts) == 1) >= 0.9 and max(counts) <= 2
+
+
+def test_equal_predictions_of_two_cameras_are_one_cluster():
+    """What a network that has learnt nothing of the rig gets: half the images, no agreement."""
+    cameras, index = stereo(0.54, 5.0), np.repeat([0, 1], 6)
+    images, _ = noisy_images(np.random.default_rng(0), surround_rig(1), 12, angle_deg=0.2, offset=1e-3)
+    scores = rig.score_rig(images, cameras[index], index)
+    assert (scores.matched_images, scores.ari, scores.camera_count_error) == (6, 0.0, 1)
+
+
+def test_a_known_number_of_cameras_is_kept():
+    images, index = noisy_images(np.random.default_rng(3), stereo(0.11, 15.0), 6, angle_deg=0.05, offset=2e-4)
+    for count in (1, 2, 5, 12):
+        assert len(np.unique(rig.discover_rig(images, camera_count=count))) == count
+    for count in (0, 13):
+        with pytest.raises(ValueError, match=f"camera_count is {count}; 12 images"):
+            rig.discover_rig(images, camera_count=count)
 
 
 def test_scores_ignore_names_of_clusters_and_cameras():

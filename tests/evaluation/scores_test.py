@@ -125,6 +125,47 @@ def test_pairs_without_times_belong_to_no_time_and_unknown_depths_have_no_relati
     assert math.isnan(scores["rig_ari"]) and math.isnan(scores["focal_error_percent"])
 
 
+def test_two_frames_of_one_camera_are_never_of_one_time():
+    """A stereo pair at 50 Hz, its clock rounded: 3 steps make 3 pairs of one time, not all 15."""
+    rng = np.random.default_rng(6)
+    true, index = cameras(rng, 6), np.array([0, 1, 0, 1, 0, 1])
+    for time in ([0.0, 0.001, 0.02, 0.021, 0.04, 0.041], [0.0, 0.0, 0.02, 0.02, 0.04, 0.04]):
+        scorer = Scorer()
+        scorer.add_poses(true, true, np.array(time), index)
+        scores = scorer.scores()
+        assert (scores["same_time"]["pairs"], scores["across_times"]["pairs"]) == (3, 12)
+    alone = Scorer()
+    alone.add_poses(true, true, np.zeros(6), np.zeros(6, int))
+    assert alone.scores()["same_time"]["pairs"] == 0 and math.isnan(alone.scores()["same_time"]["mAA30"])
+    assert alone.scores()["across_times"]["pairs"] == 15
+
+
+def test_a_truth_that_stands_still_has_no_direction_and_no_scale():
+    rng = np.random.default_rng(7)
+    still, moving = cameras(rng, 5), cameras(rng, 5)
+    still[:, :3, 3] = [3.0, -2.0, 7.0]
+    scorer = Scorer(ScoreOptions(min_baseline=0.0))
+    scorer.add_poses(moving, still)
+    scorer.add_points(rng.normal(size=(20, 3)), np.ones((20, 3)), mean_depth=5.0)
+    scores = scorer.scores()
+    assert scores["pairs_without_direction"] == scores["pairs"] == 10
+    directions = [key for key in scores if key.startswith(("RTA", "mAA", "chamfer", "accuracy", "completeness"))]
+    assert len(directions) == 12 and all(math.isnan(scores[key]) for key in directions)
+
+
+def test_thresholds_that_cannot_be_used_are_all_named():
+    with pytest.raises(ValueError, match=r"min_baseline=-1.0 must be at least 0; rig_gap=1.0 must be above 1"):
+        ScoreOptions(min_baseline=-1.0, rig_gap=1.0)
+
+
+def test_nothing_is_not_a_number_never_zero():
+    scores = Scorer().scores()
+    counts = {"pairs", "pairs_without_direction", "samples", "samples_with_points"}
+    for part in (scores, *(scores[subset] for subset in SUBSETS)):
+        for key, value in part.items():
+            assert isinstance(value, dict) or (value == 0 if key in counts else math.isnan(value)), key
+
+
 def test_options_move_what_they_name():
     scene = next(scenes(5))
 

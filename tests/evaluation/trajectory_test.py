@@ -139,3 +139,21 @@ def test_bad_input_is_refused_by_name():
         trajectory.relative_errors(true, true, "angle")
     with pytest.raises(ValueError, match="delta is 0"):
         trajectory.relative_errors(true, true, delta=0)
+
+
+@pytest.mark.parametrize("origin", [0.0, 5e6])
+def test_a_truth_that_stands_still_has_no_scale_and_no_scaled_error(origin):
+    """A scale of 0 would move every estimate onto it; errors without a scale stay what they are."""
+    still, estimated = np.tile(np.eye(4), (2, 6, 1, 1))
+    still[:, :3, 3] = origin
+    estimated[:, 0, 3] = np.arange(6.0)
+    for alignment in ("sim3", "scale_only"):
+        aligned = trajectory.align_trajectory(estimated, still, alignment)
+        assert np.isnan(aligned.fit.scale)
+        assert np.isnan(trajectory.absolute_errors(aligned.world_from_camera, still)).all()
+    moved = trajectory.align_trajectory(estimated, still, "se3").world_from_camera
+    assert trajectory.statistics(trajectory.absolute_errors(moved, still))["max"] == pytest.approx(2.5)
+    creeping = still.copy()
+    creeping[:, 1, 3] += 1e-3 * np.arange(6.0)  # a millimetre a frame is motion, far from the origin too
+    fit = trajectory.align_trajectory(estimated, creeping, "sim3").fit
+    assert fit.scale == pytest.approx(1e-3, rel=1e-5)

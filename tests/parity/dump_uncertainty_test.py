@@ -64,6 +64,25 @@ def test_golden_case_with_one_wrong_number_in_each_file(shared, tmp_path):
     assert len(skipped) == 4 and not unread
 
 
+def test_golden_float32_of_a_still_window_is_held_against_a_metre_and_still_shows_a_wrong_number(shared, tmp_path):
+    """Millimetres are noticed; 4e-5 of 16 mm, which are the reference's own rounding, are not."""
+    errors = {"gt_cam_pos_rel": 4e-7, "residual": 4e-7, "metric.gt_trans_norm_mean": 4e-7, "metric.scale_raw": 1e-5}
+    for size, beyond in ((1.0, set()), (5000.0, set(errors))):
+
+        def change(name, array, size=size):
+            case, _, rest = name.partition("__f32_")
+            if case == "static_window" and rest in errors:
+                array = array.copy()
+                array.flat[array.size // 2] += size * errors[rest]
+            return array
+
+        folder = cut(shared / "golden/uncertainty_loss", tmp_path / str(size), {"static_window"}, change)
+        compared, _, _ = run(folder)
+        rows = {name.split("__f32_")[1]: row for name, row in compared.items() if "__f32_" in name}
+        assert {name for name, row in rows.items() if not row.passed} == beyond
+        assert all(row.size >= 1.0 and "metre" in row.note for name, row in rows.items() if name in errors)
+
+
 def test_golden_options_are_read_from_the_description(shared, tmp_path):
     """A wrong option shows in what depends on it."""
     folder = cut(shared / "golden/uncertainty_loss", tmp_path / "cut", {"one_stage_gamma"})

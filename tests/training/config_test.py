@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rig3r_jax.data.options import PipelineOptions, WindowOptions
-from rig3r_jax.evaluation.scores import ScoreOptions
+from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.training.config import config_differences, load_config, save_config
@@ -149,8 +149,7 @@ def test_sections_are_the_fields_of_their_options(config):
     assert WindowOptions(**windows) == WindowOptions() and len(others["splits"]) == len(others["counts"])
     assert NllOptions(**config("uncertainty").nll.to_dict()) == NllOptions()
     assert LossWeights(**config("base").loss.to_dict()) == LossWeights()
-    evaluation = config("base").evaluation
-    assert ScoreOptions(min_baseline=evaluation.min_baseline, near_baseline=evaluation.near_baseline) == ScoreOptions()
+    assert ScoreOptions.of(config("base").evaluation.to_dict()) == ScoreOptions()
 
 
 def test_config_older_than_its_keys_has_their_defaults(config, tmp_path):
@@ -163,9 +162,12 @@ def test_config_older_than_its_keys_has_their_defaults(config, tmp_path):
         del options[key]
     for key in ("min_stride", "max_pixels", "min_draws", "ordered", "blur_sigma_range"):
         del old["sampling"][key]
+    for key in ("same_time_seconds", "icp", "rig_angle_scale_deg", "rig_center_scale", "rig_gap"):
+        del old["evaluation"][key]
     (tmp_path / "config.json").write_text(json.dumps(old))
     loaded = load_config(tmp_path / "config.json")
     assert loaded.sampling.to_dict() == demo.sampling.to_dict()
+    assert loaded.evaluation.to_dict() == demo.evaluation.to_dict()
     assert loaded.data.mixture[0].to_dict() == demo.data.mixture[0].to_dict() | {
         "options": demo.data.mixture[0].options.to_dict() | {"test_worlds": 128}
     }

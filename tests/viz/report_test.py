@@ -4,11 +4,13 @@ import base64
 import dataclasses
 import hashlib
 import html.parser
+import io
 import math
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rig3r_jax.evaluation.rows import CLOSED_FORM, is_control
 from rig3r_jax.geometry.camera import Pinhole
@@ -204,6 +206,35 @@ def test_views_say_how_far_their_cameras_are_off(tmp_path):
     true[1, 0, 3] += 2.0
     text = _build(tmp_path / "report.html", examples=[dataclasses.replace(example, world_from_camera_true=true)])
     assert "off by 0°, 0 m" in text and "off by 90°, 2 m" in text
+
+
+def test_nothing_predicted_is_drawn_on_padding(tmp_path):
+    """A wide image of a square input: what lies above and below it is transparent, and no colour is scaled by it."""
+    example = _example(1, depth_true=None, valid=None)
+    points = example.reconstruction.points
+    on_image = np.zeros((1, 4, 4), bool)
+    on_image[:, 1:3] = True
+    depth = np.where(on_image, points.depth, 1e6)
+    padded = dataclasses.replace(points, on_image=on_image, depth=depth, confidence=np.where(on_image, 2.0, 1e6))
+    scene = dataclasses.replace(example.reconstruction, points=padded)
+    page = Page(_build(tmp_path / "report.html", examples=[dataclasses.replace(example, reconstruction=scene)]))
+    pictures = [value for tag, name, value in page.attributes if tag == "img" and name == "src"]
+    assert len(pictures) == 3  # input, depth, confidence
+    for picture in pictures[1:]:
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))))
+        opaque = pixels[..., 3] > 0
+        assert np.array_equal(opaque, np.repeat(np.repeat(on_image[0], len(opaque) // 4, 0), len(opaque) // 4, 1))
+    assert "1000000" not in "".join(page.text)
+
+
+def test_tables_scroll_inside_the_page(tmp_path):
+    """Every table, and every picture that does not shrink, lies in a box that scrolls: a phone's page never does."""
+    text = _build(tmp_path / "report.html")
+    wide = re.findall(r'<table|<svg[^>]*class="(?:fixed|above)"|<div class="band"', text)
+    boxes = re.findall(r'class="(?:[^"]* )?scroll(?: [^"]*)?"[^>]*>(?:<table|<svg|<div class="band")', text)
+    assert len(boxes) == len(wide) > 3
+    # Hidden words of far cells are placed absolutely: a box that is not positioned does not clip them.
+    assert re.search(r"\.scroll \{[^}]*position: relative[^}]*overflow-x: auto", text)
 
 
 def test_a_page_without_examples_notes_or_truth(tmp_path):

@@ -1,5 +1,9 @@
 """golden/uncertainty_loss: loss, gradients and metrics of the pose uncertainty head against losses.pose_nll.
 
+Windows of the reference move centimetres in a world of metres: what is left of float32 there is the rounding of the
+coordinates (its own float32 differs from its float64 by up to 4e-5 of such lengths), so that lengths in float32 are
+held against a metre, and scales, which are quotients of lengths, against as many digits less.
+
 `log_var.npz` has the log-variance head in both precisions, `sqrt_info.npz` the older head on residuals of the same
 cases, `pose_grads_euclidean.npz` gradients to the predicted encodings.
 """
@@ -38,6 +42,8 @@ TAGS = {"f64": np.float64, "f32": np.float32}
 QUOTIENT = "Rig3R keeps the quotient alone, which is compared as scale_raw"
 _LENGTH = 5e-2  # m and rad: smaller residuals are the rounding of cameras that agree
 _UNIT = 1.0  # of log-likelihoods, distances in sigmas and their gradients
+_METRE = 1.0  # of the coordinates, or a radian
+_OF_METRE = "against a metre or radian, the size of the coordinates that float32 rounded"
 _FROM_RESIDUALS = {"f64": {}, "f32": {"tolerance": 1e-4, "note": "of residuals, which lose digits in float32"}}
 
 
@@ -54,6 +60,27 @@ class Case:
     @property
     def cameras(self) -> tuple[np.ndarray, Array, float]:
         return self.encoding, self.camera_from_world, self.options.min_translation
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What rows are held against, as arguments of `Ours`: likelihoods, residuals, lengths and scales."""
+
+    likelihoods: dict[str, Any]
+    residuals: dict[str, Any]
+    lengths: dict[str, Any]
+    scales: dict[str, Any]
+
+    @classmethod
+    def of(cls, tag: str, farthest: float = _METRE, moved: float = _METRE) -> "Sizes":
+        """For coordinates up to `farthest` metres, of cameras at most `moved` metres apart."""
+        likelihoods = {"floor": _UNIT, **_FROM_RESIDUALS[tag]}
+        if tag == "f64":
+            return cls(likelihoods, {"floor": _LENGTH}, {}, {})
+        size = max(_METRE, farthest)
+        lengths = {"floor": size, "note": _OF_METRE}
+        note = f"of lengths up to {moved:.2g} m, known to the rounding of a metre"
+        return cls(likelihoods, lengths, lengths, {"floor": size / max(moved, _LENGTH), "note": note})
 
 
 def compare_folder(dump: Dump) -> Iterator[Comparison | Skipped]:
@@ -101,8 +128,9 @@ def _log_variance(case: Case, tag: str) -> Results:
     """Intermediates, loss, gradient to the log-variances and metrics, by the reference's names."""
     residual, motion, true, predicted = _errors(*case.cameras)
     (_, (nll, squared, metrics)), (gradient, _) = _loss(case.log_variance, residual, motion, case.options)
-    loose = {"floor": _UNIT, **_FROM_RESIDUALS[tag]}
     farthest = float(np.abs(case.camera_from_world[..., :3, 3]).max())
+    sizes = Sizes.of(tag, farthest, float(np.max(motion.true_distance)))
+    loose = sizes.likelihoods
 
     def encoded_like(theirs: np.ndarray) -> np.ndarray:
         scaled = np.array(case.true_encoding)
@@ -113,16 +141,16 @@ def _log_variance(case: Case, tag: str) -> Results:
         "gt_pose_enc": Ours(encoded_like, note="our quaternions are unit: times the length of theirs"),
         "gt_T_cam0_cami": sevens(true),
         "pred_T_cam0_cami": sevens(predicted),
-        "gt_cam_pos_rel": Ours(se3.translation(true), floor=farthest),
-        "scale": motion.scale.scale,
-        "residual": Ours(residual, **{**loose, "floor": _LENGTH}),
+        "gt_cam_pos_rel": Ours(se3.translation(true), **({"floor": farthest} | sizes.lengths)),
+        "scale": Ours(motion.scale.scale, **sizes.scales),
+        "residual": Ours(residual, **sizes.residuals),
         "nll_elementwise": Ours(nll, **loose),
         "d2_trans": Ours(squared["trans"], **loose),
         "d2_rot": Ours(squared["rot"], **loose),
         "grad_log_var": Ours(gradient, **loose),
         "metric.scale_numerator": QUOTIENT,
         "metric.scale_denominator": QUOTIENT,
-        **_named_as_theirs(metrics, loose),
+        **_named_as_theirs(metrics, sizes),
     }
 
 
@@ -152,7 +180,7 @@ def _sqrt_information(case: Case, raw: np.ndarray) -> Results:
         "grad_raw": gradient,
         "d2_trans": squared["trans"],
         "d2_rot": squared["rot"],
-        **_named_as_theirs(metrics, {}),
+        **_named_as_theirs(metrics, dataclasses.replace(Sizes.of("f64"), likelihoods={})),
     }
     for part, where in PARTS.items():
         values = spread[-1][..., where]
@@ -162,7 +190,7 @@ def _sqrt_information(case: Case, raw: np.ndarray) -> Results:
     return ours
 
 
-def _named_as_theirs(metrics: Mapping[str, Mean | Array], loose: Mapping[str, Any]) -> Results:
+def _named_as_theirs(metrics: Mapping[str, Mean | Array], sizes: Sizes) -> Results:
     """Our metrics under the reference's flat names."""
     ours = {}
     for name, value in metrics.items():
@@ -170,11 +198,15 @@ def _named_as_theirs(metrics: Mapping[str, Mean | Array], loose: Mapping[str, An
         key = f"metric.{'scale_' if group == 'scale' else ''}{short}"
         value = value.compute() if isinstance(value, Mean) else value
         if group in ("loss", "calibration"):
-            ours[key] = Ours(value, **loose)
+            ours[key] = Ours(value, **sizes.likelihoods)
         elif short.startswith(("residual_trans", "residual_rot")):
-            ours[key] = Ours(value, **{**loose, "floor": _LENGTH})
-        else:  # the spread of scales is a difference of numbers about 1
-            ours[key] = Ours(value, floor=_UNIT) if name == "scale/std" else value
+            ours[key] = Ours(value, **sizes.residuals)
+        elif short.endswith(("norm_mean", "norm_raw_mean", "norm_scaled_mean")):
+            ours[key] = Ours(value, **sizes.lengths)
+        elif name in ("scale/std", "scale/raw", "scale/mean"):  # the spread is a difference of numbers about 1
+            ours[key] = Ours(value, **{**({"floor": _UNIT} if name == "scale/std" else {}), **sizes.scales})
+        else:
+            ours[key] = value
     return ours
 
 

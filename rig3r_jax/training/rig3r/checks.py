@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from rig3r_jax.data.options import PipelineOptions
+from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.models.dpt import views_at_a_time
 from rig3r_jax.training.checks import least_problems, mixture_problems
@@ -79,6 +80,10 @@ def _loss_and_evaluation_problems(config: ConfigDict) -> Iterator[str]:
     unknown = sorted(set(config.loss.keys()) - {field.name for field in dataclasses.fields(LossWeights)})
     if unknown:
         yield f"loss has the unknown keys {', '.join(unknown)}"
+    try:
+        ScoreOptions.of(evaluation.to_dict())
+    except (ValueError, TypeError) as error:
+        yield f"evaluation: {error}"
     yield from least_problems(config, evaluation=("samples", "batch_size"))
     if evaluation.samples % max(evaluation.batch_size, 1):
         yield (

@@ -57,6 +57,24 @@ def evaluation_batches(
         logger.warning("left out of the evaluation on %s: %s: %s", split, record, reason)
 
 
+def overlap_note(records: Records, trained: str, split: str) -> str:
+    """One sentence that names the scenes of `split` that are in the split `trained` too; "" where none is."""
+    names: dict[str, set[str]] = {trained: set(), split: set()}
+    for entry, report in records:
+        for one in names:
+            if report.splits.get(one):
+                source = RecordSource(report.path, one)
+                names[one] |= {f"{entry.name}/{source[number].name}" for number in range(len(source))}
+    shared = sorted(names[trained] & names[split])
+    if not shared:
+        return ""
+    listed = ", ".join(shared[:3]) + (", ..." if len(shared) > 3 else "")
+    return (
+        f"{len(shared)} of {len(names[split])} scenes of {split} are among those of {trained}, which the run was "
+        f"trained on ({listed}): its scores there are no scores of new scenes."
+    )
+
+
 def _stream(
     records: Records, split: str, options: PipelineOptions, seed: int, *, cache_gigabytes: float = 0.0
 ) -> SampleStream:

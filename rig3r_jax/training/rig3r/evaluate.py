@@ -6,8 +6,8 @@ from pathlib import Path
 from jaxtyping import PyTree
 
 from rig3r_jax.evaluation.evaluator import EvaluationOptions, evaluate
+from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.evaluation.rows import SETTINGS, UNTRAINED
-from rig3r_jax.evaluation.scores import ScoreOptions
 from rig3r_jax.evaluation.table import format_markdown, format_table
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import write_json
@@ -34,8 +34,7 @@ def predictor(placed: PlacedModel, params: PyTree):
 def options_of(placed: PlacedModel) -> EvaluationOptions:
     """config.evaluation as the evaluator's options."""
     section = placed.config.evaluation
-    scores = ScoreOptions(section.min_baseline, section.near_baseline)
-    return EvaluationOptions(section.known_intrinsics, scores=scores)
+    return EvaluationOptions(section.known_intrinsics, scores=ScoreOptions.of(section.to_dict()))
 
 
 def full_evaluation(placed: PlacedModel, params: PyTree, records: Records) -> dict[str, dict]:
@@ -93,6 +92,11 @@ def protocol(placed: PlacedModel) -> dict[str, object]:
         "intrinsics": "known" if section.known_intrinsics else "estimated",
         "min_baseline_m": section.min_baseline,
         "near_below_m": section.near_baseline,
+        "one_rig_step_within_s": section.same_time_seconds,
+        "points_refined_by_icp": "yes" if section.icp else "no",
+        "two_cameras_beyond_deg": section.rig_angle_scale_deg,
+        "two_cameras_beyond_mean_depths": section.rig_center_scale,
+        "or_apart_times_the_scatter_of_one": section.rig_gap,
     }
 
 

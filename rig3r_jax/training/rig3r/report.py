@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
+from ml_collections import ConfigDict
 
 from rig3r_jax.evaluation.evaluator import apply_setting
 from rig3r_jax.formats.cameras_json import write_cameras
@@ -20,7 +21,7 @@ from rig3r_jax.schema import PhysicalCamera, Predictions, Reconstruction, Scale,
 from rig3r_jax.training.metrics import read_metrics
 from rig3r_jax.training.processes import is_first
 from rig3r_jax.training.records import Records
-from rig3r_jax.training.rig3r.data import evaluation_batches
+from rig3r_jax.training.rig3r.data import evaluation_batches, overlap_note
 from rig3r_jax.training.rig3r.evaluate import full_evaluation, predictor, protocol, save_evaluation
 from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import row_share
@@ -60,7 +61,7 @@ def write_report(
         metrics=read_metrics(metrics) if metrics.exists() else [],
         evaluation=evaluation,
         examples=examples,
-        notes=tuple(placed.config.notes),
+        notes=(*placed.config.notes, *_overlaps(placed.config, records)),
     )
 
 
@@ -85,6 +86,12 @@ def _reconstruction(
     ]
     scale = rig_scale(predictions, sources, rig) or Scale(_true_mean_depth(targets), "given")
     return reconstruction_of(predictions, views, sources, rig, scale)
+
+
+def _overlaps(config: ConfigDict, records: Records) -> list[str]:
+    """What a reader must know of sets whose scenes the run was trained on."""
+    notes = [overlap_note(records, config.data.split, split) for split in config.evaluation.sets]
+    return [note for note in notes if note]
 
 
 def _true_mean_depth(targets: Targets) -> float:

@@ -1,10 +1,13 @@
 """The data of a run, before it trains."""
 
+from types import SimpleNamespace
+
 import pytest
 from ml_collections import ConfigDict
 
 from rig3r_jax.data.build import BuildReport
 from rig3r_jax.training.position import Position
+from rig3r_jax.training.rig3r import data
 from rig3r_jax.training.rig3r.data import check_splits
 
 
@@ -18,6 +21,25 @@ def test_splits_that_no_source_has_are_named(tmp_path):
     check_splits(_config("train", ("val",), enabled=False), records)
     with pytest.raises(ValueError, match="data.split: 'trian'; evaluation.sets: 'val'; they have train"):
         check_splits(_config("trian", ("val", "train")), records)
+
+
+def test_scenes_that_are_trained_on_and_evaluated_are_named(tmp_path, monkeypatch):
+    scenes = {("train", "a"): "xyz", ("val", "a"): "wxy", ("train", "b"): "w", ("test", "a"): "v", ("val", "b"): "u"}
+
+    def source(path, split):
+        return [SimpleNamespace(name=name) for name in scenes[split, path.name]]
+
+    monkeypatch.setattr(data, "RecordSource", source)
+    records = []
+    for name in "ab":
+        splits = {split: len(names) for (split, of), names in scenes.items() if of == name}
+        records.append((ConfigDict({"name": name}), BuildReport(tmp_path / name, splits, [], False)))
+    note = data.overlap_note(records, "train", "val")
+    assert note.startswith("2 of 4 scenes of val are among those of train, which") and "(a/x, a/y)" in note
+    assert data.overlap_note(records, "train", "test") == ""
+    assert data.overlap_note(records, "train", "train").startswith("4 of 4") and "a/z, ...)" in data.overlap_note(
+        records, "train", "train"
+    )
 
 
 def test_position_counts_samples():
