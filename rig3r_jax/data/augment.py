@@ -17,8 +17,6 @@ from rig3r_jax.data.placement import Placement, place_depth, place_image
 from rig3r_jax.data.scene import BadRecord, Frame, RigCamera
 from rig3r_jax.geometry.camera import Pinhole
 
-MAX_SIDE = 2**15 - 1  # pixels: OpenCV warps no longer images
-
 
 class PreparedView(typing.NamedTuple):
     """One view of a sample."""
@@ -86,13 +84,12 @@ def prepare_view(
     out = blank_views(placement.size) if out is None else out
     try:
         size = encoded_size(frame.image)
-        if size != camera.size or size[0] * size[1] > options.max_pixels or max(size) > MAX_SIDE:
+        if size != camera.size:
             raise BadRecord(
-                f"image is {size[0]}x{size[1]}, the camera states {camera.size[0]}x{camera.size[1]} and the limits are "
-                f"{options.max_pixels} pixels (height x width) and sides of {MAX_SIDE}; build the records again from "
-                "images of the stated size"
+                f"image is {size[0]}x{size[1]}, the camera states {camera.size[0]}x{camera.size[1]} (height x width); "
+                "build the records again from images of the stated size"
             )
-        image = place_image(frame.image, size, placement)
+        image = place_image(frame.image, size, placement, options.max_pixels)
         place_depth(frame.depth, size, placement, out.depth, out.valid)
     except BadRecord as error:
         raise BadRecord(f"camera {camera.name}, step {frame.step}: {error}") from error

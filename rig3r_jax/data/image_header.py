@@ -1,42 +1,72 @@
-"""What the header of an encoded image says, read without a decoder."""
+"""What the header of an encoded image says, read without decoding a pixel."""
 
+import io
 import struct
 
-from rig3r_jax.data.scene import BadRecord
+from PIL import Image, UnidentifiedImageError
 
-JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+from rig3r_jax.data.scene import BadRecord
+from rig3r_jax.formats.foreign import HEAD, describe
+
+JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+_OTHERS = ("WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000")  # what OpenCV decodes beside JPEG and PNG
+_NO_FRAME = (0xC4, 0xC8, 0xCC)  # markers among those of frames that are tables and a reserved one
+
+
+def is_jpeg_or_png(data: bytes) -> bool:
+    """Whether the header alone tells that the image is whole."""
+    return data.startswith((JPEG_START, _PNG_START))
 
 
 def encoded_size(data: bytes) -> tuple[int, int]:
-    """Height and width that the header of a JPEG or PNG states; BadRecord when it is cut short or of another kind."""
-    size = None
+    """Height and width that the header of an image states.
+
+    What follows the end of a JPEG or PNG is of no account: a phone's further pictures, its film, padding.
+
+    Raises:
+        BadRecord: the image is cut short, or of a kind that does not decode; says what it is.
+    """
+    if not is_jpeg_or_png(data):
+        return _other_size(data)
     try:
-        if data[:8] == b"\x89PNG\r\n\x1a\n" and b"IEND" in data[-64:]:
-            width, height = struct.unpack_from(">II", data, 16)
-            size = (height, width)
-        elif data[:2] == JPEG_START:
-            size = _jpeg_size(data)
+        size = _jpeg_size(data) if data.startswith(JPEG_START) else _png_size(data)
     except (struct.error, IndexError):
         size = None
     if not size or 0 in size:
         raise BadRecord(
-            f"image of {len(data)} bytes beginning with {data[:4]!r} is no whole JPEG or PNG; "
-            "fetch the file anew and build the records again"
+            f"image of {len(data)} bytes is cut short or damaged (no size in its header or no end marker); restore the "
+            "file and build the records again"
         )
     return size
 
 
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    """None when the last chunk is missing."""
+    width, height = struct.unpack_from(">II", data, 16)
+    return (height, width) if data.rfind(_PNG_END) > 16 else None
+
+
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Walks the segments to the start of frame; None when there is none or no end of image follows it."""
+    """Walks the segments to the start of frame; None when no end of image follows it."""
     position = 2
-    while data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xFF:  # a fill byte
+    while True:
+        while data[position] != 0xFF or data[position + 1] == 0xFF:  # stray bytes, which decoders skip, or a fill byte
             position += 1
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # these three are tables and a reserved one
+        marker = data[position + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME:
             height, width = struct.unpack_from(">HH", data, position + 5)
             # Decoders fill what is missing of a cut file with grey and only warn: ask for the end marker here.
             return (height, width) if data.rfind(_JPEG_END) > position else None
         position += 2 + struct.unpack_from(">H", data, position + 2)[0]
-    return None
+
+
+def _other_size(data: bytes) -> tuple[int, int]:
+    try:
+        with Image.open(io.BytesIO(data), formats=_OTHERS) as image:
+            width, height = image.size
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise BadRecord(
+            f"image of {len(data)} bytes does not decode: it {describe(data[:HEAD])}, then build the records again"
+        ) from error
+    return height, width

@@ -23,7 +23,7 @@ class ViewOptions:
     hue: float = 0.1  # radians, +- x about the grey axis
     blur_probability: float = 0.1  # per frame
     blur_sigma_range: tuple[float, float] = (0.3, 1.5)  # pixels of the finished view
-    max_pixels: int = 2**25  # larger images are refused before they are decoded
+    max_pixels: int = 2**27  # to which an image may be decoded; a JPEG is decoded smaller first, others are refused
 
     def problems(self) -> list[str]:
         """One line for every value that cannot be used: key, value, rule."""

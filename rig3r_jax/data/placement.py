@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from rig3r_jax.data.image_bytes import decode_image, largest_reduction
+from rig3r_jax.data.image_bytes import MAX_PIXELS, decode_image, decoded_reduction
 from rig3r_jax.data.scene import BadRecord, DenseDepth, SparseDepth, decode_depth
 from rig3r_jax.geometry.camera import Lens
 
@@ -50,10 +50,19 @@ class Placement(typing.NamedTuple):
         return rows, slice(self.pad_left, self.pad_left + self.new_width)
 
 
-def place_image(data: bytes, size: tuple[int, int], placement: Placement) -> UInt8[np.ndarray, "nh nw 3"]:
-    """The crop of a JPEG or PNG of `size` (height, width), resized, not yet padded; BadRecord where it is no such."""
+def place_image(
+    data: bytes, size: tuple[int, int], placement: Placement, max_pixels: int = MAX_PIXELS
+) -> UInt8[np.ndarray, "nh nw 3"]:
+    """The crop of an encoded image, resized, not yet padded.
+
+    Args:
+        data: the encoded image.
+        size: its height and width; BadRecord where it decodes to another.
+        placement: of the view.
+        max_pixels: to which it may be decoded; BadRecord where it would be more.
+    """
     p = placement
-    reduction = largest_reduction(data, p.shrink)
+    reduction = decoded_reduction(data, size, p.shrink, max_pixels)
     image = decode_image(data, reduction)
     if image.shape[:2] != tuple(-(-side // reduction) for side in size):
         raise BadRecord(f"image decodes to {image.shape[:2]} of {size} pixels over {reduction}; fetch the file anew")

@@ -6,14 +6,13 @@ TFDS's Image feature would decode them and needs TensorFlow to write.
 """
 
 import functools
-import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image, UnidentifiedImageError
 
+from rig3r_jax.data.image_bytes import usable_size
 from rig3r_jax.data.scene import BadRecord, DenseDepth, Frame, RigCamera, Scene, decode_depth
 from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import LENSES, make_lens
@@ -21,8 +20,6 @@ from rig3r_jax.geometry.camera import LENSES, make_lens
 FORMAT_VERSION = 3  # of the record's fields; counts among the options under which records are reused
 _TOLERANCE = 1e-4  # of rotations, and metres between the front camera and the rig: sources give better ones
 _MOST_COEFFICIENTS = max(len(lens.coefficients) for lens in LENSES.values())
-_END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # a file cut short still has a good header, but no end
-_END_WINDOW = 1024  # bytes at the end of a file among which the marker must be (writers may pad)
 
 
 class StoredFrame(Frame):
@@ -180,19 +177,13 @@ def _check_order(scene: Scene) -> None:
 
 
 def _check_image(data: bytes, size: tuple[int, int], where: str) -> None:
-    """The header decodes, the size is the camera's and the end is there; pixels are decoded when drawn."""
+    """The image can be used and its size is the camera's; pixels are decoded when drawn."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            marker = _END_MARKERS.get(image.format or "")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise BadRecord(f"{where}: image of {len(data)} bytes does not decode; restore the file") from error
+        height, width = usable_size(data)
+    except BadRecord as error:
+        raise BadRecord(f"{where}: {error}") from error
     if (height, width) != tuple(size):
         raise BadRecord(f"{where}: image is {height} x {width} pixels, calibration is for {size[0]} x {size[1]}")
-    if marker is None:
-        raise BadRecord(f"{where}: image is neither JPEG nor PNG; convert it")
-    if marker not in data[-_END_WINDOW:]:
-        raise BadRecord(f"{where}: image of {len(data)} bytes is cut short (no end marker); restore the file")
 
 
 def _count_valid(frame: Frame, scene: Scene) -> int:

@@ -51,7 +51,7 @@ class Frame:
     time: float  # seconds, the source's own clock
     step: int  # index of the rig's time step (images of one step were taken together)
     world_from_camera: np.ndarray  # (4, 4) float64, metres, re-based near the origin
-    image: bytes  # encoded, the source's own JPEG or PNG
+    image: bytes  # encoded, the source's own JPEG, PNG or what else `image_bytes.decode_image` takes
     depth: bytes  # encode_depth
 
 

@@ -131,3 +131,21 @@ def test_batches_refuse_what_is_no_pinhole():
     with pytest.raises(ValueError, match="camera_0: its lens is fisheye, batches hold pinhole cameras only") as refused:
         prepare_view(scene.frames[0], camera, placement, ViewOptions(), np.random.default_rng(0))
     assert not isinstance(refused.value, BadRecord)  # no draw may be put in its place
+
+
+def test_a_phone_s_48_megapixels_are_decoded_smaller_than_the_limit():
+    """Three quarters of the image are dark; the view shows the bright one in its place, from an eighth of the sides."""
+    image = np.full((6048, 8064), 20, np.uint8)
+    image[3024:, 4032:] = 220
+    data = cv2.imencode(".jpg", image)[1].tobytes()
+    placement = draw_placement(
+        image.shape,
+        dataclasses.replace(OPTIONS, crop_scale_range=(1.0, 1.0), aspect_range=(1.0, 1.0)),
+        np.random.default_rng(0),
+    )
+    view = place_image(data, image.shape, placement, max_pixels=image.size // 64)
+    assert view.shape == (72, 96, 3)
+    assert np.abs(view[37:, 49:].astype(int) - 220).max() <= 2 and np.abs(view[:35, :47].astype(int) - 20).max() <= 2
+    png = encode(image[:600, :800], ".png")
+    with pytest.raises(BadRecord, match="600x800 .* decoded to more than 1000 pixels"):
+        place_image(png, (600, 800), placement, max_pixels=1000)

@@ -1,13 +1,11 @@
 """A scene survives its record to the byte; every broken rule is named."""
 
 import dataclasses
-import io
 import typing
 
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from rig3r_jax.data import records
 from rig3r_jax.data.scene import BadRecord, DenseDepth, RigCamera, SparseDepth, encode_depth
@@ -78,17 +76,11 @@ def test_record_returns_the_scene_exactly(lens):
     assert dataclasses.replace(read_back.frames[0], image=b"").depth == scene.frames[0].depth
 
 
-@pytest.mark.parametrize("kind", [".jpg", ".png"])
+@pytest.mark.parametrize("kind", [".jpg", ".png", ".gif", ".webp", ".bmp", ".tiff"])
 def test_good_scene_passes(kind):
     records.check_scene(change_frame(street(), 0, image=encode(NOISE, kind)))
     records.check_scene(make_scene(sparse=True))
     records.check_scene(change_frame(street(), 2, world_from_camera=ROUNDED))
-
-
-def gif():
-    buffer = io.BytesIO()
-    Image.fromarray(NOISE).save(buffer, "GIF")
-    return buffer.getvalue()
 
 
 MIRROR = np.diag([1.0, 1.0, -1.0, 1.0])
@@ -100,7 +92,7 @@ BAD_FRAMES = {
     "no image": (dict(image=b"certainly not a picture"), "does not decode"),
     "image cut short": (dict(image=encode(NOISE, ".jpg")[:-40]), "cut short"),
     "PNG cut short": (dict(image=encode(NOISE, ".png")[:-12]), "cut short"),
-    "GIF": (dict(image=gif()), "neither JPEG nor PNG"),
+    "GIF cut short": (dict(image=encode(NOISE, ".gif")[:-400]), "does not decode"),
     "mirrored": (dict(world_from_camera=MIRROR), "determinant -1"),
     "stretched": (dict(world_from_camera=STRETCH), "no rotation"),
     "stretched slightly": (dict(world_from_camera=SLIGHT), "must be at most 0.0001"),

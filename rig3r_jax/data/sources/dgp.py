@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from rig3r_jax.data.files import read_bytes, read_json
+from rig3r_jax.data.image_bytes import read_image
 from rig3r_jax.data.lidar import project_points
 from rig3r_jax.data.scene import BadRecord, Frame, RigCamera, Scene, encode_depth
 from rig3r_jax.data.source import Scenes, Source
@@ -142,7 +143,7 @@ def _read_frames(
                 time=_seconds(datum["id"]["timestamp"], path),
                 step=step,
                 world_from_camera=base_from_camera,
-                image=read_bytes(path.parent / image["filename"]),
+                image=read_image(path.parent / image["filename"])[0],
                 depth=encode_depth(depth),
             )
 

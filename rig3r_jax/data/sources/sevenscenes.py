@@ -21,7 +21,7 @@ from rig3r_jax.data.sources.rgbd import SPLITS, DepthCode, RgbdFrame, RgbdSource
 from rig3r_jax.geometry import rigid
 
 _TRAIN, _VALIDATION, _TEST = SPLITS
-_FRAME = re.compile(r"frame-(\d+)\.color\.(?:png|jpg)")
+_FRAME = re.compile(r"frame-(\d+)\.color\.(?i:png|jpe?g)")
 _SEQUENCE = re.compile(r"sequence\s*(\d+)", re.IGNORECASE)
 _LISTS = {_TRAIN: "TrainSplit.txt", _TEST: "TestSplit.txt"}
 _RATE = 30.0  # frames per second
@@ -150,6 +150,12 @@ def _images(folder: Path) -> dict[int, Path]:
     return images
 
 
+def _depth_file(path: Path) -> Path:
+    """The depth image of that name, whose suffix may be in capitals as that of its colour image."""
+    capital = path.with_suffix(".PNG")
+    return capital if capital.is_file() and not path.is_file() else path
+
+
 def _too_short(folder: Path, split: str, count: int, min_frames: int) -> str:
     packed = folder.with_suffix(".zip")
     if not count and packed.is_file():
@@ -168,7 +174,7 @@ def _load(sequence: _Sequence, name: str, images: dict[int, Path]) -> Scene:
             RgbdFrame(
                 time=number / _RATE,
                 image=image,
-                depth=image.with_name(f"{stem}.depth.png"),
+                depth=_depth_file(image.with_name(f"{stem}.depth.png")),
                 world_from_camera=read_world_from_camera(image.with_name(f"{stem}.pose.txt")),
             )
         )

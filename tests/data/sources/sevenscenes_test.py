@@ -144,6 +144,13 @@ def test_flat_folder_of_jpegs_with_intrinsics(tmp_path):
     np.testing.assert_array_equal(scene.cameras[0].lens.intrinsics, [[5, 0, 3], [0, 5, 2], [0, 0, 1]])
 
 
+def test_suffixes_in_capitals(tmp_path):
+    folder = make_sequence(tmp_path / "kitchen", 20, suffix="JPG")
+    for path in folder.glob("*.depth.png"):
+        path.rename(path.with_suffix(".PNG"))
+    assert sum(len(scene.frames) for scene in load_all(folder, "train", **SMALL)) == 14
+
+
 FILES = {
     "no rotation": ("pose.txt", "2 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "is no rigid transform"),
     "mirror": ("pose.txt", "-1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1", "must be +1"),
