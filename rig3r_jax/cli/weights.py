@@ -16,7 +16,8 @@ KINDS = {  # what a file made of them is for
 def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     uses = ", ".join(f"{kind} (for {use})" for kind, use in KINDS.items())
     parser.add_argument("kind", metavar="KIND", choices=tuple(KINDS), help=f"whose weights they are: {uses}")
-    parser.add_argument("file", metavar="FILE", type=path, help=".safetensors, .pth or .pt; no pickle is executed")
+    file = ".safetensors, a PyTorch checkpoint, or the *.index.json of weights in parts; no pickle is executed"
+    parser.add_argument("file", metavar="FILE", type=path, help=file)
     parser.add_argument("out", metavar="OUT", type=path, help="the .safetensors file to write")
     settings = "settings that cannot be inferred from tensor shapes, such as heads=12"
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help=settings)

@@ -4,7 +4,8 @@ A file of ours is a .safetensors whose tensors are named by Flax paths. Its meta
 of KINDS, or "rig3r"), `source` (the file it was made from), and, as JSON, `fields` (of the model whose parameters these
 are) and `requires` (fields of Rig3R's config without which the weights mean nothing); `initialised` names parameters
 that the source lacks and the model's initialisation gave; `dtypes`, JSON, is the source's type where it is not float32:
-one for all tensors, or {PyTorch's name: type} of those that differ. Parameters are float32, float64 where a source is.
+one for all tensors, or {PyTorch's name: type} of those that differ; `names`, JSON, is what `dinov2_names` needs
+to give them back. Parameters are float32, float64 where a source is.
 """
 
 import importlib
@@ -21,13 +22,16 @@ from rig3r_jax.extras import EXTRAS, lack_of
 from rig3r_jax.formats.atomic import whole_file
 from rig3r_jax.weights import rig3r
 from rig3r_jax.weights.engine import ConversionError, export, flatten, nest
-from rig3r_jax.weights.files import read_metadata, read_tensors, write_tensors
+from rig3r_jax.weights.files import read_metadata, read_tensors, read_weights, write_tensors
+from rig3r_jax.weights.names import part_of
+from rig3r_jax.weights.parts import lack_of_parts
 from rig3r_jax.weights.sizes import unlike_public
 
 FORMAT, VERSION = "rig3r-weights", "1"
 
 # kind -> module below rig3r_jax.weights with `convert_tensors`, `export_tensors`, UNTOLD: the fields that no shape
-# tells, arguments of `convert_tensors`, and PUBLIC: the fields of the public model
+# tells, arguments of `convert_tensors`, TYPICAL: a regex of keys that such weights surely have, and PUBLIC: the fields
+# of the public model
 OWN_KINDS = ("rig3r", "pose_uncertainty")  # of what was trained here
 KINDS = {"dust3r": "dust3r", "dinov2": "dinov2", "vggt": "vggt", "open-rig3r": "open_rig3r"}
 
@@ -37,7 +41,7 @@ def convert_file(kind: str, file: str | Path, out: str | Path, settings: Sequenc
 
     Args:
         kind: a key of KINDS.
-        file: .safetensors, .pth or .pt.
+        file: .safetensors, a PyTorch checkpoint of any suffix, or the index of weights in parts.
         out: the .safetensors file to write.
         settings: `key=value` for what cannot be inferred from tensor shapes, where it is not as in the public model,
             such as `heads=12`.
@@ -48,25 +52,31 @@ def convert_file(kind: str, file: str | Path, out: str | Path, settings: Sequenc
     file, out = Path(file), Path(out)
     module = _module(kind)
     _check_place(out, (".safetensors",))
-    tensors = read_tensors(file)
-    dtype = np.float64 if any(tensor.dtype == np.float64 for tensor in tensors.values()) else np.float32
+    weights = read_weights(file)
     try:
+        tensors, prefix, outside = part_of(weights.tensors, module.TYPICAL)
+        dtype = np.float64 if any(tensor.dtype == np.float64 for tensor in tensors.values()) else np.float32
         params, metadata = module.convert_tensors(tensors, dtype=dtype, **_parse(kind, settings))
     except ConversionError as error:
-        raise ConversionError(f"{file}: {error}") from None
+        raise ConversionError(f"{file}: {lack_of_parts(file) or error}") from None
     named = module.export_tensors(params, metadata)
     metadata |= {"kind": kind, "source": file.name, **_dtypes({name: tensors[name] for name in named})}
     save_params(out, params, metadata)
-    return _report(file, out, tensors, params, metadata, [name for name in tensors if name not in named])
+    notes = [*weights.notes, *([f"weights taken below {prefix!r}"] if prefix else [])]
+    others = [*outside, *(name for name in tensors if name not in named)]
+    return _report(file, out, notes, len(weights.tensors), params, metadata, others)
 
 
-def _report(file: Path, out: Path, tensors: Mapping, params: Mapping, metadata: Mapping, others: list[str]) -> str:
-    """What became of the tensors; `others` are left out."""
+def _report(
+    file: Path, out: Path, notes: list[str], count: int, params: Mapping, metadata: Mapping, others: list[str]
+) -> str:
+    """What became of the `count` tensors of a file; `others` are left out."""
     kind, fields = metadata["kind"], json.loads(metadata["fields"])
     ignored, leaves = _families(others), list(flatten(params).values())
     lines = [
         f"{file.name} ({kind}) -> {out}",
-        f"tensors: {len(tensors)} read, {len(tensors) - len(others)} kept, {len(others)} left out by name",
+        f"tensors: {count} read, {count - len(others)} kept, {len(others)} left out by name",
+        *(f"  {note}" for note in notes),
         *(f"  left out: {count:5d}  {family}" for family, count in ignored.items()),
         f"parameters: {len(leaves)} arrays, {sum(leaf.size for leaf in leaves):,} numbers of {leaves[0].dtype}",
         *([f"  initialised, not in the file: {metadata['initialised']}"] if "initialised" in metadata else []),
@@ -79,7 +89,7 @@ def _report(file: Path, out: Path, tensors: Mapping, params: Mapping, metadata: 
 
 def _check_place(out: Path, suffixes: Sequence[str]) -> None:
     """Refuses a file's name before there is work to lose."""
-    if out.suffix not in suffixes:
+    if out.suffix.lower() not in suffixes:
         raise ValueError(f"{out}: such weights are written as {' or '.join(suffixes)}; give such a name")
     if not out.parent.is_dir():
         raise ValueError(f"{out}: there is no folder {out.parent}; make it, or mend the path")
@@ -140,7 +150,7 @@ def write_torch(out: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes a state dict as .safetensors, or as .pth by PyTorch."""
     out = Path(out)
     _check_place(out, (".safetensors", ".pth", ".pt"))
-    if out.suffix == ".safetensors":
+    if out.suffix.lower() == ".safetensors":
         write_tensors(out, tensors, {"format": "pt"})
         return
     if lack := lack_of(EXTRAS["torch"]):

@@ -1,7 +1,8 @@
-"""DINOv2's weights, with the names of its authors or of timm, to and from VGGT's image encoder."""
+"""DINOv2's weights, with the names of its authors, of timm or of Hugging Face, to and from VGGT's image encoder."""
 
 import json
 import math
+import re
 from collections.abc import Mapping
 
 import jax
@@ -12,8 +13,10 @@ from numpy.typing import DTypeLike
 
 from rig3r_jax.models.dinov2 import DINOv2
 from rig3r_jax.models.layers import BlockOptions
+from rig3r_jax.weights.dinov2_names import authors_names, file_names
 from rig3r_jax.weights.engine import (
     PATCH,
+    ConversionError,
     Entry,
     Layout,
     Table,
@@ -28,6 +31,8 @@ from rig3r_jax.weights.engine import (
 from rig3r_jax.weights.sizes import Sizes, head_count
 
 UNTOLD = ("encoder_heads",)
+TYPICAL = r"(blocks|encoder\.layer)\.\d+\..+"
+IGNORED = (r"mask_token", r"((linear_|dino_|ibot_)?head|classifier|fc)\..+")  # heads on top of the encoder
 PUBLIC = {  # the ViT-L with registers, which VGGT's encoder is
     "width": 1024, "encoder_depth": 24, "encoder_heads": 16, "patch": 14, "encoder_registers": 4, "position_grid": 37,
 }  # fmt: skip
@@ -68,7 +73,7 @@ def table(fields: Mapping) -> Table:
     entries = encoder_entries(
         "", _PLACE, fields["encoder_depth"], registers=fields["encoder_registers"] > 0, timm=fields["timm"]
     )
-    return Table(tuple(entries), ignored=("mask_token",))
+    return Table(tuple(entries), IGNORED)
 
 
 def fields_from_shapes(tensors: Mapping[str, np.ndarray], *, encoder_heads: int | None = None) -> dict[str, int | bool]:
@@ -81,9 +86,15 @@ def fields_from_shapes(tensors: Mapping[str, np.ndarray], *, encoder_heads: int 
     Raises:
         ValueError: these are no weights of DINOv2, or the heads do not divide the width.
     """
-    sizes = Sizes(tensors, "DINOv2", r"blocks\.\d+\..+")
+    sizes = Sizes(tensors, "DINOv2", TYPICAL)
     width = sizes.usual({r"(blocks\.\d+\.)?norm\d?\.\w+": 0}, PUBLIC["width"])
     positions = sizes.usual({"pos_embed": 1}, 1 + PUBLIC["position_grid"] ** 2)
+    if all(math.isqrt(patches) ** 2 != patches for patches in (positions, positions - 1)):
+        raise ConversionError(
+            f"pos_embed holds positions of {positions - 1} patches (or {positions}), of which no square can be made, "
+            "and rows and columns of a rectangle are not in the file; resize it to a square grid (timm's "
+            "resample_abs_pos_embed), or fetch the public weights"
+        )
     timm = "reg_token" in tensors or math.isqrt(positions) ** 2 == positions  # no position of the class token
     return {
         "width": width,
@@ -109,11 +120,27 @@ def convert_tensors(
     A file without registers gives no `register_tokens`, and fits a model without them.
 
     Raises:
-        ConversionError: names every key that is unknown, missing or misshapen.
+        ConversionError: names every key that is unknown, missing or misshapen, by the authors' names.
     """
-    fields = fields_from_shapes(tensors, encoder_heads=encoder_heads)
-    params = convert(tensors, table(fields), {"aggregator": {"encoder": typed(parameter_shapes(fields), dtype)}})
-    return params, {"fields": json.dumps(fields)}
+    plain, names = authors_names(tensors)
+    _refuse_gated(plain)
+    fields = fields_from_shapes(plain, encoder_heads=encoder_heads)
+    params = convert(plain, table(fields), {"aggregator": {"encoder": typed(parameter_shapes(fields), dtype)}})
+    return params, {"fields": json.dumps(fields), **({"names": json.dumps(names)} if names else {})}
+
+
+def _refuse_gated(tensors: Mapping[str, np.ndarray]) -> None:
+    """ConversionError for the giant's MLP, by its own names or by timm's, where its shapes tell."""
+    for name, tensor in tensors.items():
+        part = re.fullmatch(r"(blocks\.\d+\.mlp)\.(w12|w1|fc1)\.weight", name)
+        if part is None:
+            continue
+        after = tensors.get(f"{part[1]}.fc2.weight", np.empty(()))
+        if part[2] != "fc1" or (after.ndim == tensor.ndim == 2 and tensor.shape[0] == 2 * after.shape[1]):
+            raise ConversionError(
+                f"{name} is of a gated MLP (SwiGLU), as DINOv2's ViT-g has, and VGGT's encoder has a plain one, "
+                f"{part[1]}.fc1.weight and fc2; give the ViT-S, ViT-B or ViT-L"
+            )
 
 
 def export_tensors(params: Mapping, metadata: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -123,7 +150,8 @@ def export_tensors(params: Mapping, metadata: Mapping[str, str]) -> dict[str, np
     position = np.asarray(encoder["positions"]["table"][:1])
     if fields["timm"] and position.any():  # after training: timm's files have no place for it but the token itself
         encoder["cls_token"] = np.asarray(encoder["cls_token"]) + position
-    return export({"aggregator": {"encoder": encoder}}, table(fields))
+    tensors = export({"aggregator": {"encoder": encoder}}, table(fields))
+    return file_names(tensors, json.loads(metadata.get("names", "{}")))
 
 
 def parameter_shapes(fields: Mapping) -> dict:

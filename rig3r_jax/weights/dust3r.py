@@ -24,6 +24,7 @@ from rig3r_jax.weights.engine import (
 from rig3r_jax.weights.sizes import Sizes, head_count
 
 UNTOLD = ("heads",)
+TYPICAL = r"enc_blocks\.\d+\..+"
 PUBLIC = {"width": 1024, "encoder_depth": 24, "heads": 16, "patch": 16}  # DUSt3R's and CroCo's ViT-L
 
 # What Rig3R has no place for: a decoder of image pairs, its heads, and the pixel prediction of pre-training.
@@ -89,7 +90,7 @@ def convert_tensors(
         ConversionError: names every key that is unknown, missing or misshapen.
         ValueError: the heads do not divide the width.
     """
-    sizes = Sizes(tensors, "DUSt3R or CroCo", r"enc_blocks\.\d+\..+")
+    sizes = Sizes(tensors, "DUSt3R or CroCo", TYPICAL)
     width = sizes.usual({r"enc_(blocks\.\d+\.)?norm\d?\.\w+": 0}, PUBLIC["width"])
     depth = sizes.layers(r"enc_blocks\.", PUBLIC["encoder_depth"])
     patch = sizes.usual({r"patch_embed\.proj\.weight": 2}, PUBLIC["patch"])

@@ -1,7 +1,7 @@
 """Weights between PyTorch's and Flax's names and layouts, by a table: one entry per source tensor, one error report.
 
-A table is total: every source key has exactly one entry or one regex that leaves it out by name, and every leaf of the
-model is filled. Whatever does not fit is told in one message.
+A table is total: every source key of real numbers has exactly one entry or one regex that leaves it out by name, and
+every leaf of the model is filled. Whatever does not fit is told in one message.
 """
 
 import dataclasses
@@ -239,7 +239,12 @@ def _check(tensors: Mapping[str, np.ndarray], table: Table, expected: Mapping) -
     for entry in table.entries:
         by_target[entry.target].append(entry)
     problems = {
-        "unknown keys": [key for key in tensors if key not in sources and not table.ignores(key)],
+        # Whole and complex numbers are buffers, such as a counter of batches or the phases of an embedding.
+        "unknown keys": [
+            key
+            for key, tensor in tensors.items()
+            if key not in sources and not table.ignores(key) and jnp.issubdtype(tensor.dtype, jnp.floating)
+        ],
         "missing keys": [entry.source for entry in table.entries if entry.source not in tensors],
         "parameters that nothing fills": [path for path in expected if path not in by_target],
         "parameters that the model does not have": [path for path in by_target if path not in expected],

@@ -10,7 +10,10 @@ import numpy as np
 import safetensors
 
 from rig3r_jax.formats.atomic import whole_file
-from rig3r_jax.weights.pth import read_checkpoint
+from rig3r_jax.weights.file_kind import INDEX, PYTORCH, SAFETENSORS, weights_kind
+from rig3r_jax.weights.names import unwrapped
+from rig3r_jax.weights.parts import read_parts
+from rig3r_jax.weights.pth import Weights, read_checkpoint
 
 _DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16,
@@ -18,27 +21,32 @@ _DTYPES = {
     "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
     "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
 }  # fmt: skip
-_WRAPPERS = ("module.", "model.", "backbone.")  # what classes that hold a whole network put in front of its names
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 
 
 def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a .safetensors, .pth or .pt file, memory-mapped and read-only, in the types of the file.
+    """The tensors of `read_weights`."""
+    return read_weights(path).tensors
 
-    A `module.`, `model.` or `backbone.` in front of every name is taken away.
+
+def read_weights(path: str | Path) -> Weights:
+    """The tensors of a .safetensors file, a PyTorch checkpoint, or the index of one in parts (`*.index.json`).
+
+    The content tells which, not the suffix. What wrappers put into the names is taken away (`names.unwrapped`).
 
     Raises:
-        ValueError: the file is damaged, of another kind, or wants code to be run.
+        ValueError: the file is damaged, of another kind, or wants code to be run; says what it is.
     """
-    path = _existing(path)
-    return _unwrapped(read_checkpoint(path) if path.suffix in (".pth", ".pt") else _read_safetensors(path))
+    path = Path(path)
+    kind = weights_kind(path)
+    weights = read_parts(path, _read) if kind == INDEX else _read(path)
+    return weights._replace(tensors=unwrapped(weights.tensors))
 
 
-def _unwrapped(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    for prefix in _WRAPPERS:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            return _unwrapped({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
-    return tensors
+def _read(path: Path) -> Weights:
+    if weights_kind(path) == PYTORCH:
+        return read_checkpoint(path)
+    return Weights(_read_safetensors(path))
 
 
 def _read_safetensors(path) -> dict[str, np.ndarray]:
@@ -57,9 +65,9 @@ def _read_safetensors(path) -> dict[str, np.ndarray]:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata of a .safetensors file; {} where it has none, and for .pth files."""
-    path = _existing(path)
-    if path.suffix in (".pth", ".pt"):
+    """The metadata of a .safetensors file; {} where it has none, and for files of PyTorch and indices."""
+    path = Path(path)
+    if weights_kind(path) != SAFETENSORS:
         return {}
     with _opened(path) as file:
         return dict(file.metadata() or {})
@@ -92,17 +100,6 @@ def write_tensors(
         for name in order:
             array = np.ascontiguousarray(np.asarray(tensors[name])).reshape(-1)
             file.write(array.view(np.uint8).data)
-
-
-def _existing(path: str | Path) -> Path:
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; give a weights file: rig3r export makes one of a run")
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing; give the path of a weights file")
-    if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise ValueError(f"{path}: weights come as .safetensors, .pth or .pt; give such a file")
-    return path
 
 
 def _opened(path: Path) -> safetensors.safe_open:

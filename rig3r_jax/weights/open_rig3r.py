@@ -29,6 +29,7 @@ UNTOLD = ("encoder_heads", "decoder_heads")
 
 _LAYER = "encoder.vit.encoder.layers.encoder_layer_"
 _ENCODER, _DECODER = r"encoder\.vit\.encoder\.layers\.encoder_layer_", r"decoder\.layers\."
+TYPICAL = rf"({_ENCODER}|{_DECODER})\d+\..+"
 _TOLD_BY = {  # field of OpenRig3R -> {regex of keys: the axis that tells it}
     "patch": {r"encoder\.vit\.conv_proj\.weight": 2},
     "width": {rf"({_ENCODER}|{_DECODER})\d+\.ln_?\d\.\w+": 0},
@@ -52,7 +53,7 @@ def fields_from_shapes(
     Raises:
         ValueError: these are no weights of Open-Rig3R, or the heads do not divide the width.
     """
-    sizes = Sizes(tensors, "Open-Rig3R", rf"({_ENCODER}|{_DECODER})\d+\..+")
+    sizes = Sizes(tensors, "Open-Rig3R", TYPICAL)
     fields = {field: sizes.usual(axes, PUBLIC[field]) for field, axes in _TOLD_BY.items()}
     public_grid = PUBLIC["image_size"] // PUBLIC["patch"]
     positions = sizes.usual({r"encoder\.vit\.encoder\.pos_embedding": 1}, 1 + public_grid**2)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from rig3r_jax.weights.engine import ConversionError
+from rig3r_jax.weights.names import prefixes
 
 HEAD_WIDTH = 64  # of all public models whose file does not tell it
 _SHOWN = 5  # keys that a message lists
@@ -38,11 +39,10 @@ class Sizes:
             )
 
     def _remedy(self, typical: str) -> str:
-        inner = (re.fullmatch(rf"(?P<prefix>.*\.)(?:{typical})", name) for name in self._shapes)
-        prefixes = Counter(match["prefix"] for match in inner if match)
-        if len(prefixes) != 1:
+        outer = prefixes(self._shapes, typical)
+        if len(outer) != 1:
             return ""
-        return f"; those below {next(iter(prefixes))!r} look like them: save them alone, without that prefix"
+        return f"; those below {outer[0]!r} look like them: save them alone, without that prefix"
 
     def usual(self, axes: Mapping[str, int], otherwise: int) -> int:
         """The most frequent size of some tensors.

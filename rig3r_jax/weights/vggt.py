@@ -38,6 +38,7 @@ from rig3r_jax.weights.overlay import misfits, origins, overlay
 from rig3r_jax.weights.sizes import HEAD_WIDTH, Sizes, head_count, positive_number
 
 KIND = "vggt"
+TYPICAL = r"aggregator\.(frame|global)_blocks\.\d+\..+"
 IGNORED = (r"track_head\..*", r"(.*\.)?mask_token")  # point tracking; a token that only DINOv2's own training uses
 UNTOLD = ("encoder_heads", "camera_heads", "levels", "iterations")
 LOG_VARIANCE_BRANCH = "camera_head.pose_log_var_branch."  # the public file lacks it
@@ -134,7 +135,7 @@ def fields_from_shapes(tensors: Mapping[str, np.ndarray], **stated) -> dict:
         raise ValueError(
             f"told {', '.join(stated)}: only {', '.join(UNTOLD)} are not in the shapes; leave the rest out"
         )
-    sizes = Sizes(tensors, "VGGT", r"aggregator\.(frame|global)_blocks\.\d+\..+")
+    sizes = Sizes(tensors, "VGGT", TYPICAL)
     blocks, dense = r"aggregator\.\w+_blocks\.\d+", "(depth|point)_head"
     width = sizes.usual({rf"{blocks}\.norm\d\.\w+": 0}, PUBLIC["width"])
     heads = max(width // sizes.usual({rf"{blocks}\.attn\.[qk]_norm\.\w+": 0}, HEAD_WIDTH), 1)

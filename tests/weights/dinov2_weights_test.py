@@ -1,6 +1,7 @@
 """DINOv2's weights under both sorts of names, into VGGT's image encoder and back."""
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -140,3 +141,75 @@ def _fails_by_name_only(tensors, name, missing):
 def test_parameters_take_the_type_that_is_asked_for():
     params, _ = convert_tensors(_tensors(False), dtype=np.float64)
     assert {leaf.dtype for leaf in flatten(params).values()} == {np.dtype(np.float64)}
+
+
+def _hugging_face(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What transformers makes of the authors' file, by its conversion script's names."""
+    renamed = {}
+    for name, tensor in tensors.items():
+        if ".attn.qkv." in name:
+            for kind, part in zip(("query", "key", "value"), np.split(tensor, 3), strict=True):
+                renamed[name.replace("attn.qkv", f"attention.attention.{kind}")] = part
+        else:
+            renamed[name] = tensor
+    for ours, theirs in {
+        "blocks.": "encoder.layer.", "attn.proj": "attention.output.dense", "ls1.gamma": "layer_scale1.lambda1",
+        "ls2.gamma": "layer_scale2.lambda1", "pos_embed": "embeddings.position_embeddings",
+        "cls_token": "embeddings.cls_token", "mask_token": "embeddings.mask_token",
+        "register_tokens": "embeddings.register_tokens", "patch_embed.proj": "embeddings.patch_embeddings.projection",
+    }.items():  # fmt: skip
+        renamed = {name.replace(ours, theirs): tensor for name, tensor in renamed.items()}
+    return {name.replace("norm.", "layernorm.") if name.startswith("norm.") else name: t for name, t in renamed.items()}
+
+
+def _chunked(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Blocks in chunks of one, as FSDP leaves them."""
+    return {re.sub(r"^blocks\.(\d+)\.", r"blocks.\1.\1.", name): tensor for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("rename", [_hugging_face, _chunked])
+def test_other_names_are_the_same_parameters_and_come_back(rename):
+    tensors = _tensors(False)
+    expected, _ = convert_tensors(tensors, encoder_heads=2)
+    params, metadata = convert_tensors(rename(tensors), encoder_heads=2)
+    for path, leaf in flatten(expected).items():
+        np.testing.assert_array_equal(flatten(params)[path], leaf, err_msg=path)
+    back = export_tensors(params, metadata)
+    assert len(rename(tensors)) == len(back) + 1  # all but the mask token
+    for name, tensor in back.items():
+        np.testing.assert_array_equal(tensor, rename(tensors)[name], err_msg=name)
+
+
+def test_a_part_of_queries_keys_and_values_that_is_missing_is_named():
+    tensors = _hugging_face(_tensors(False))
+    del tensors["encoder.layer.1.attention.attention.key.bias"]
+    with pytest.raises(ConversionError, match=r"^encoder.layer.1.attention.attention.key.bias is missing"):
+        convert_tensors(tensors)
+
+
+def test_gated_mlps_are_refused_by_name():
+    gated = _tensors(False)
+    for index in range(DEPTH):
+        gated[f"blocks.{index}.mlp.w12.weight"] = gated.pop(f"blocks.{index}.mlp.fc1.weight")
+    packed = _tensors(True)
+    packed["blocks.0.mlp.fc2.weight"] = packed["blocks.0.mlp.fc2.weight"][:, : 2 * WIDTH]
+    for tensors in (gated, packed):
+        with pytest.raises(ConversionError, match=r"^blocks.0.mlp.\w+.weight is of a gated MLP \(SwiGLU\)[^\n]*$"):
+            convert_tensors(tensors)
+
+
+def test_positions_of_other_grids():
+    tensors = _tensors(False)
+    tensors["pos_embed"] = np.zeros((1, 1 + 5**2, WIDTH), np.float32)
+    assert json.loads(convert_tensors(tensors, encoder_heads=2)[1]["fields"])["position_grid"] == 5
+    tensors["pos_embed"] = np.zeros((1, 1 + 3 * 4, WIDTH), np.float32)
+    with pytest.raises(ConversionError, match=r"^pos_embed holds positions of 12 patches .* no square can be made"):
+        convert_tensors(tensors)
+
+
+def test_heads_on_top_are_left_out_by_name():
+    tensors = _tensors(False)
+    more = {name: np.zeros(2, np.float32) for name in ("linear_head.weight", "head.bias", "dino_head.mlp.0.weight")}
+    expected, _ = convert_tensors(tensors, encoder_heads=2)
+    params, _ = convert_tensors(tensors | more, encoder_heads=2)
+    assert flatten(params).keys() == flatten(expected).keys()

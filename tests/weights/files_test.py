@@ -86,17 +86,20 @@ def test_damaged_files_are_refused(tmp_path, damage):
             "empty": b"",
         }[damage]
     )
-    with pytest.raises(ValueError, match="no whole .safetensors file"):
+    with pytest.raises(ValueError, match="is empty" if damage == "empty" else "no whole .safetensors file"):
         read_tensors(path)
 
 
 def test_missing_and_foreign_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="missing"):
         read_tensors(tmp_path / "a.safetensors")
-    (tmp_path / "a.npz").write_bytes(b"")
     with pytest.raises(ValueError, match="is a folder; give a weights file: rig3r export makes one of a run"):
         read_tensors(tmp_path)
-    with pytest.raises(ValueError, match="come as .safetensors, .pth or .pt"):
+    np.savez(tmp_path / "a.npz", x=np.zeros(2))
+    with pytest.raises(ValueError, match="is a folder; give a weights file: one of b.BIN$"):
+        (tmp_path / "b.BIN").write_bytes(b"")
+        read_tensors(tmp_path)
+    with pytest.raises(ValueError, match=r"a.npz: is a NumPy archive \(.npz\), no checkpoint"):
         read_tensors(tmp_path / "a.npz")
 
 

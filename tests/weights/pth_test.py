@@ -1,20 +1,23 @@
 """Checkpoints of PyTorch are read bit for bit without PyTorch, and nothing that they name is ever run."""
 
 import argparse
+import datetime
+import decimal
 import io
 import os
 import pathlib
 import pickle
 import subprocess
 import sys
+import uuid
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict, deque
 
 import numpy as np
 import pytest
 
-from rig3r_jax.weights import pth
-from rig3r_jax.weights.files import read_tensors
+from rig3r_jax.weights import unpickle
+from rig3r_jax.weights.files import read_tensors, read_weights
 
 torch = pytest.importorskip("torch")
 
@@ -177,7 +180,7 @@ def test_a_file_cannot_spoil_the_reader(tmp_path):
         for attribute in (b"N}U\x0c__defaults__)s\x86b.", b"}U\x04evilK\x01sb."):
             with pytest.raises(ValueError):
                 read_tensors(hand_written(tmp_path, b"\x80\x02ctorch._utils\n" + name + b"\n" + attribute))
-    assert not any(hasattr(thing, "evil") for thing in (*vars(pth).values(), *vars(pth._Unpickler).values()))
+    assert not any(hasattr(thing, "evil") for thing in (*vars(unpickle).values(), *vars(unpickle.Unpickler).values()))
     state = model().state_dict()
     same(read_tensors(saved(tmp_path, OrderedDict(state))), state)
 
@@ -223,11 +226,11 @@ def test_damaged_old_and_foreign_files(tmp_path):
         with pytest.raises(ValueError, match="damaged or cut short"):
             read_tensors(path)
     path = saved(tmp_path, model().state_dict(), _use_new_zipfile_serialization=False)
-    with pytest.raises(ValueError, match="re-save it with a recent PyTorch"):
+    with pytest.raises(ValueError, match=r"PyTorch's format before 1.6 \(2020\); re-save it with a recent PyTorch"):
         read_tensors(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x/other", b"")
-    with pytest.raises(ValueError, match="no checkpoint"):
+    with pytest.raises(ValueError, match="is a zip archive of x/other, no checkpoint; unpack it"):
         read_tensors(path)
     with pytest.raises(ValueError, match="cannot be read"):
         read_tensors(hand_written(tmp_path, b"\x80\x02}U"))
@@ -255,16 +258,79 @@ def test_compressed_archives_are_refused(tmp_path):
         read_tensors(path)
 
 
-def test_ambiguous_files_name_their_keys(tmp_path):
-    state = model().state_dict()
-    with pytest.raises(ValueError, match="several(.|\n)*its keys: model, state_dict"):
-        read_tensors(saved(tmp_path, {"model": state, "state_dict": state}))
-    with pytest.raises(ValueError, match="no weights(.|\n)*its keys: weights, epoch"):
-        read_tensors(saved(tmp_path, {"weights": state, "epoch": 1}))
-    with pytest.raises(ValueError, match="holds epoch beside tensors"):
-        read_tensors(saved(tmp_path, {"a": torch.zeros(2), "epoch": 1}))
+def test_files_without_weights_name_their_keys(tmp_path):
+    with pytest.raises(ValueError, match="no weights(.|\n)*its keys: optimizer, epoch.*; save the one that you want"):
+        read_tensors(saved(tmp_path, {"optimizer": {"exp_avg": torch.zeros(2)}, "epoch": 1}))
     with pytest.raises(ValueError, match="no dictionary"):
         read_tensors(saved(tmp_path, [torch.zeros(2)]))
+    with pytest.raises(ValueError, match=r"is a whole pickled torch.nn.modules.container.Sequential; save its"):
+        read_tensors(saved(tmp_path, model()))
+    with pytest.raises(ValueError, match=r"model \(torch.nn.modules.container.Sequential\) may be a whole pickled"):
+        read_tensors(saved(tmp_path, {"model": model(), "epoch": 1}))
+    endless = {"epoch": 1}
+    endless["model"] = endless
+    with pytest.raises(ValueError, match="no weights"):
+        read_tensors(saved(tmp_path, endless))
+
+
+@pytest.mark.parametrize(
+    "path", ["model", "network", "weights", "model_ema", "mine", "checkpoint.model", "checkpoint.state_dict.module"]
+)
+def test_weights_are_found_within_dictionaries(tmp_path, path):
+    content = state = model().state_dict()
+    for name in reversed(path.split(".")):
+        content = {name: content, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}}}
+    weights = read_weights(saved(tmp_path, content))
+    same(weights.tensors, state)
+    assert not weights.notes
+
+
+def test_of_several_dictionaries_the_first_by_rule_is_taken_and_named(tmp_path):
+    state, other = model().state_dict(), {"a": torch.zeros(1)}
+    for taken, left in (("model", "state_dict"), ("model", "teacher"), ("state_dict", "state_dict_ema")):
+        weights = read_weights(saved(tmp_path, {left: other, taken: state}))
+        same(weights.tensors, state)
+        assert f"weights taken under {taken!r}, not {left!r}; for another: torch.save" in weights.notes[0]
+    same(read_tensors(saved(tmp_path, {"student": other, "teacher": state})), state)
+
+
+def test_unknown_dictionaries_are_joined(tmp_path):
+    content = {"encoder": {"a": torch.ones(2)}, "decoder": {"a": torch.zeros(2)}, "optimizer": {"x": torch.ones(1)}}
+    same(read_tensors(saved(tmp_path, content)), {"encoder.a": torch.ones(2), "decoder.a": torch.zeros(2)})
+
+
+def test_what_is_no_tensor_beside_the_tensors_is_left_out_and_named(tmp_path):
+    state = model().state_dict()
+    weights = read_weights(saved(tmp_path, {**state, "epoch": 5, "args": argparse.Namespace(lr=1)}))
+    same(weights.tensors, state)
+    assert weights.notes == ("no tensors, left out: epoch, args",)
+
+
+class Config:
+    """Of a package that is not installed where the weights are read."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+def test_harmless_objects_beside_the_weights_are_read_over(tmp_path):
+    state = model().state_dict()
+    beside = {
+        "counter": Counter({3: 1}), "queue": deque([1]), "default": defaultdict(list, {"a": [1]}),
+        "when": datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC), "took": datetime.timedelta(3),
+        "torch": torch.torch_version.TorchVersion("2.3.1"), "id": uuid.uuid4(), "price": decimal.Decimal("1.5"),
+        "random": np.random.default_rng(0), "state": np.random.RandomState(0), "config": Config({"lr": [1]}),
+        "numbers": np.arange(3.0), "kind": torch.float16, "rng": torch.get_rng_state(), "range": range(3),
+    }  # fmt: skip
+    same(read_tensors(saved(tmp_path, {"model": state, **beside})), state)
+
+
+def test_a_tensor_with_attributes_is_a_tensor(tmp_path):
+    parameter = torch.nn.Parameter(torch.randn(3))
+    parameter.no_decay = True
+    same(read_tensors(saved(tmp_path, {"a": parameter, "c": torch.ones(2, dtype=torch.complex64)})), {
+        "a": parameter, "c": torch.ones(2, dtype=torch.complex64)
+    })  # fmt: skip
 
 
 @pytest.mark.parametrize("stray", ["best_loss", "torch_rng_state"])
