@@ -109,7 +109,7 @@ def test_files_of_other_models_and_foreign_files_are_refused(tmp_path, run):
     assert "encoder/more (3,): the model has no such parameter" in init_problems(path, model)[0]
     write_tensors(path, {"x": np.zeros(3)})
     assert "rig3r convert" in init_problems(path, model)[0]
-    path.with_suffix(".pth").write_bytes(b"PK")
+    path.with_suffix(".pth").write_bytes(b"PK\x03\x04")
     assert f"rig3r convert {{dust3r,dinov2,vggt,open-rig3r}} {path.with_suffix('.pth')}" in str(
         init_problems(path.with_suffix(".pth"), model)
     )
