@@ -53,6 +53,8 @@ class Recording:
 
     def __str__(self) -> str:
         listed = len(self.images) + self.without_depth + self.without_pose
+        if self.images and not self.depths:
+            return f"{self.folder}: no depth; {len(self.images)} of {listed} images have a pose within {_WITHIN} s"
         return (
             f"{self.folder}: {len(self.images)} of {listed} images have depth and pose ({self.without_depth} have no "
             f"depth under {_WITHIN} s away, {self.without_pose} no pose within {_WITHIN} s)"

@@ -48,7 +48,8 @@ def check_views(config: ConfigDict, records: Records) -> None:
             else:
                 logger.info("%s", message)
     if problems:
-        remedy = "lower sampling.num_views or min_stride, widen its camera counts, or build longer scenes (window)"
+        grids = f"sampling.grids={options.grids}" if options.grids else "sampling's camera counts"
+        remedy = f"lower sampling.num_views or min_stride, widen {grids}, or build longer scenes (window)"
         raise ValueError("\n".join([*problems, remedy]))
 
 
