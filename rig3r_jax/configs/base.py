@@ -34,6 +34,7 @@ def get_config() -> ConfigDict:
     data = config.data = ConfigDict()
     data.mixture = [dataset("procedural")]
     data.records = ""  # folder of the built records; "" is <workdir>/records
+    data.max_bad_fraction = 0.1  # of a source's scenes, and of their frames, that a build may leave out as bad
     data.split = "train"
     data.threads = 8  # of the loader
     data.prefetch = 16  # batches

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,37 +16,27 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from rig3r_jax.data import records
-from rig3r_jax.data.record_source import FRAMES, SCENES, TFDS_VERSION, dataset_folder, other_format, read_build
+from rig3r_jax.data.bad_frames import has_depth, without_bad_frames
+from rig3r_jax.data.build_report import MAX_BAD_FRACTION, SHOWN, BuildReport, read_quarantine
+from rig3r_jax.data.record_source import (
+    BUILD_COUNTS,
+    FRAMES,
+    SCENES,
+    TFDS_VERSION,
+    dataset_folder,
+    other_format,
+    read_build,
+)
 from rig3r_jax.data.scene import BadRecord, Scene
-from rig3r_jax.data.source import Scenes, Source
+from rig3r_jax.data.source import Scenes, Source, bad_scene
 from rig3r_jax.extras import lack_of
-from rig3r_jax.formats.json_file import read_json, write_json
+from rig3r_jax.formats.json_file import write_json
 
 _PER_FILE = {SCENES: 64, FRAMES: 4096}  # records
-_BAD_SCENES_SHOWN = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class BuildReport:
-    """What a folder of records holds."""
-
-    path: Path
-    splits: dict[str, int]  # scenes written
-    skipped: list[tuple[str, str]]  # ("split/scene", reason)
-    reused: bool  # true where the folder was complete already
-
-    def summary(self) -> str:
-        """Some lines for the reader of a terminal."""
-        counts = ", ".join(f"{split} {count}" for split, count in self.splits.items())
-        lines = [f"{self.path}: {'reused, ' if self.reused else ''}scenes per split: {counts}"]
-        if self.skipped:
-            lines.append(f"{len(self.skipped)} scenes left out, see {self.path / 'quarantine.json'}:")
-            lines += _listing(self.skipped)
-        return "\n".join(lines)
 
 
 def build_records(
-    name: str, source: Source, out: str | Path, max_bad_fraction: float = 0.1, progress: bool = True
+    name: str, source: Source, out: str | Path, max_bad_fraction: float = MAX_BAD_FRACTION, progress: bool = True
 ) -> BuildReport:
     """Writes all scenes of a source as records into the folder `out`, or takes what is there if it is the same.
 
@@ -54,13 +44,15 @@ def build_records(
         name: of the source, a key of SOURCES.
         source: with its root and options, as `make_source` gives it.
         out: folder to make; an existing one must be empty or hold the records of the same options.
-        max_bad_fraction: scenes that may be left out before the whole build fails.
+        max_bad_fraction: of the scenes, and of the frames, that may be bad before the whole build fails.
         progress: shows a bar on stderr.
 
     Raises:
         ValueError: a package that the source lacks, or an `out` that holds something else.
-        BadRecord: no scenes, or too many bad ones.
+        BadRecord: no scenes, or too many bad ones or bad frames.
     """
+    if not 0 <= max_bad_fraction <= 1:
+        raise ValueError(f"max_bad_fraction={max_bad_fraction} must be in [0, 1]")
     out = Path(out)
     if built := _find_built(out, name, source):
         return built
@@ -82,13 +74,13 @@ def _write_whole(
     partial = out.with_name(f"{_partial_prefix(out)}{os.getpid()}")
     partial.mkdir()
     try:
-        report = _write(partial, name, loaders, max_bad_fraction, progress)
+        report = _write(partial, name, source, loaders, max_bad_fraction, progress)
         files = sorted(path for part in (SCENES, FRAMES) for path in dataset_folder(partial, part).iterdir())
         sizes = {str(path.relative_to(partial)): path.stat().st_size for path in files}
-        skipped = [{"scene": scene, "reason": reason} for scene, reason in report.skipped]
-        asked = build_stamp(name, source)
-        write_json(partial / "quarantine.json", skipped, indent=2)
-        write_json(partial / "build.json", {"asked": asked, "splits": report.splits, "bytes": sizes}, indent=2)
+        report.write_quarantine(partial)
+        build = {"asked": build_stamp(name, source), "splits": report.splits, "bytes": sizes}
+        build |= {key: getattr(report, key) for key in BUILD_COUNTS}
+        write_json(partial / "build.json", build, indent=2)
         try:
             os.rename(partial, out)  # atomic; replaces an empty folder
         except OSError:
@@ -100,47 +92,51 @@ def _write_whole(
     return dataclasses.replace(report, path=out)
 
 
-def _write(folder: Path, name: str, loaders: dict[str, Scenes], max_bad_fraction: float, progress: bool) -> BuildReport:
+def _write(
+    folder: Path, name: str, source: Source, loaders: dict[str, Scenes], max_bad_fraction: float, progress: bool
+) -> BuildReport:
     """Writes records and their metadata into `folder`; raises once too many scenes are bad."""
     writer = _SceneWriter(folder, name)
     total = sum(map(len, loaders.values()))
-    allowed = max_bad_fraction * total
-    counts, skipped, images = {}, [], 0
+    counts, skipped, frames, without_depth = dict.fromkeys(loaders, 0), [], 0, 0
+    left_out = list(source.left_out())
     bar = tqdm(total=total, desc=f"records of {name}", unit="scene", file=sys.stderr, disable=not progress)
     # One scene is compressed and written while the next one is loaded.
     with bar, ThreadPoolExecutor(1) as pool:
         writing = pool.submit(int)
-        for split, split_loaders in loaders.items():
-            counts[split] = 0
-            names: set[str] = set()
-            for scene_name, load in split_loaders:
-                try:
-                    if scene_name in names:
-                        raise BadRecord(f"scene {scene_name}: is in the split {split!r} twice; names must be unique")
-                    names.add(scene_name)
-                    scene = load()
-                    records.check_scene(scene)
-                except BadRecord as error:
-                    skipped.append((f"{split}/{scene_name}", str(error)))
-                    if len(skipped) > max(allowed, _BAD_SCENES_SHOWN):
-                        break
-                else:
-                    writing.result()
-                    writing = pool.submit(writer.add, split, scene)
-                    counts[split] += 1
-                    images += len(scene.frames)
-                bar.set_postfix(images=images, skipped=len(skipped), refresh=False)
-                bar.update()
-            if len(skipped) > max(allowed, _BAD_SCENES_SHOWN):
-                break  # no use in reading the rest
+        for split, scene_name, load in _each_once(loaders):
+            try:
+                scene = without_bad_frames(load())
+            except BadRecord as error:
+                skipped.append((f"{split}/{scene_name}", str(error)))
+                if len(skipped) > max(max_bad_fraction * total, SHOWN):
+                    break  # no use in reading the rest
+            else:
+                writing.result()
+                writing = pool.submit(writer.add, split, scene)
+                counts[split] += 1
+                frames += len(scene.frames)
+                without_depth += not has_depth(scene)
+                left_out += [(f"{split}/{scene_name}", frame) for frame in scene.left_out]
+            bar.set_postfix(images=frames, skipped=len(skipped), left_out=len(left_out), refresh=False)
+            bar.update()
         writing.result()
         writer.close()
-    if len(skipped) > allowed or not images:
-        raise BadRecord(
-            f"source {name!r}: {len(skipped)} of {total} scenes are bad, allowed are {allowed:g} "
-            f"(max_bad_fraction {max_bad_fraction}):\n" + "\n".join(_listing(skipped))
-        )
-    return BuildReport(path=folder, splits=counts, skipped=skipped, reused=False)
+    notes = tuple(source.notes())
+    report = BuildReport(folder, counts, skipped, False, frames, tuple(left_out), without_depth, notes)
+    report.check(name, total, max_bad_fraction)
+    return report
+
+
+def _each_once(loaders: dict[str, Scenes]) -> Iterator[tuple[str, str, Callable[[], Scene]]]:
+    """Split, name and loader of every scene; that of a name that its split has already raises BadRecord."""
+    for split, scenes in loaders.items():
+        names: set[str] = set()
+        for name, load in scenes:
+            if name in names:
+                name, load = bad_scene(name, f"scene {name}: is in the split {split!r} twice; names must be unique")
+            names.add(name)
+            yield split, name, load
 
 
 class _SceneWriter:
@@ -216,8 +212,9 @@ def _find_built(out: Path, name: str, source: Source) -> BuildReport | None:
             f"{out}: holds other records ({differing}); give a new folder, or delete it first: "
             f"{shlex.join(['rm', '-r', str(out)])}"
         )
-    skipped = [(entry["scene"], entry["reason"]) for entry in read_json(out / "quarantine.json")]
-    return BuildReport(path=out, splits=build["splits"], skipped=skipped, reused=True)
+    skipped, left_out = read_quarantine(out)
+    counts = {key: build[key] for key in BUILD_COUNTS if key in build}
+    return BuildReport(out, build["splits"], skipped, True, left_out=left_out, **counts)
 
 
 def _partial_prefix(out: Path) -> str:
@@ -241,8 +238,3 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         pass
     return process != os.getpid()  # our own number, found before we made the folder, is of an earlier process
-
-
-def _listing(skipped: list[tuple[str, str]]) -> list[str]:
-    lines = [f"  {name}: {reason}" for name, reason in skipped[:_BAD_SCENES_SHOWN]]
-    return lines + ([f"  and {len(skipped) - len(lines)} more"] if len(skipped) > len(lines) else [])

@@ -4,7 +4,6 @@ import contextlib
 import threading
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
@@ -16,12 +15,7 @@ MAX_SIDE = 2**15 - 1  # pixels of a stored image: OpenCV warps no longer ones
 MAX_PIXELS = 2**27  # that an image may be decoded to, 400 MB; a JPEG is decoded smaller where it has more
 _LARGE = 2**25  # pixels; what decodes to more is decoded alone, for each thread decodes images of its own
 _one_large = threading.Lock()
-_REDUCED = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
+_REDUCTIONS = (1, 2, 4, 8)  # that a JPEG is decoded by
 
 
 def read_image(path: Path) -> tuple[bytes, tuple[int, int]]:
@@ -62,7 +56,7 @@ def decoded_reduction(data: bytes, size: tuple[int, int], shrink: float, max_pix
         raise BadRecord(f"image is {size[0]}x{size[1]} (height x width), sides may be {MAX_SIDE}; store it smaller")
     reduction = largest_reduction(data, shrink)
     while -(-size[0] // reduction) * -(-size[1] // reduction) > max_pixels:
-        if not data.startswith(JPEG_START) or reduction == max(_REDUCED):
+        if not data.startswith(JPEG_START) or reduction == max(_REDUCTIONS):
             raise BadRecord(
                 f"image is {size[0]}x{size[1]} (height x width) and would be decoded to more than {max_pixels} pixels; "
                 "store it smaller, or as a JPEG, which is decoded at an eighth of its sides where need be"
@@ -75,7 +69,7 @@ def largest_reduction(data: bytes, shrink: float) -> int:
     """By how much (1, 2, 4 or 8) to decode an image smaller that is to be shrunk by `shrink`; by 1 what is no JPEG."""
     if not data.startswith(JPEG_START):
         return 1
-    return max(factor for factor in _REDUCED if factor <= max(1.0, shrink))
+    return max(factor for factor in _REDUCTIONS if factor <= max(1.0, shrink))
 
 
 def decode_image(data: bytes, reduction: int = 1) -> UInt8[np.ndarray, "h w 3"]:
@@ -86,7 +80,10 @@ def decode_image(data: bytes, reduction: int = 1) -> UInt8[np.ndarray, "h w 3"]:
     mean; sides are rounded up.
     BadRecord where the bytes do not decode.
     """
-    flags = _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+    import cv2  # here: sources, which are asked for their options, want no decoder
+
+    color = cv2.IMREAD_COLOR if reduction == 1 else getattr(cv2, f"IMREAD_REDUCED_COLOR_{reduction}")
+    flags = color | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         with _turn(data, reduction):
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None

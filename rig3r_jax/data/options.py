@@ -6,6 +6,7 @@ Nothing heavy is imported here: a config is read, and a model built, without the
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 KINDS = ("varied", "consecutive", "two_cluster")  # of windows
 
@@ -69,6 +70,11 @@ class PipelineOptions(ViewOptions):
         problems += [f"{key}={getattr(self, key)!r} must be {rule}" for key, holds, rule in rules if not holds]
         if problems:
             raise ValueError("pipeline options: " + "; ".join(problems) + "; change these keys")
+
+    def draw(self) -> dict[str, Any]:
+        """What `sampling.draw_frames` and `sampling.can_fill` take of these."""
+        names = ("num_views", "max_cameras", "min_cameras", "max_stride", "min_stride", "grids")
+        return {name: getattr(self, name) for name in names}
 
     def for_evaluation(self) -> "PipelineOptions":
         """The same without augmentation, with all metadata, records in order."""

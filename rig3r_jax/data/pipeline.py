@@ -120,16 +120,7 @@ class SampleStream:
 
 def draw_sample(scene: Scene, options: PipelineOptions, rng: np.random.Generator) -> Batch:
     """`make_sample` of frames that are drawn; BadRecord naming the scene."""
-    chosen = draw_frames(
-        scene,
-        rng,
-        options.num_views,
-        max_cameras=options.max_cameras,
-        min_cameras=options.min_cameras,
-        max_stride=options.max_stride,
-        min_stride=options.min_stride,
-        grids=options.grids,
-    )
+    chosen = draw_frames(scene, rng, **options.draw())
     return make_sample(scene, chosen, options, rng)
 
 

@@ -1,7 +1,7 @@
 """A folder of records: the scenes of one split by random access.
 
 build.json                      what was asked for (source, root, options, versions) and what came out
-quarantine.json                 scenes left out, each with its reason
+quarantine.json                 scenes and frames left out, each with its reason
 rig_scenes/1.0.0/               a TFDS data set: `tfds.data_source("rig_scenes", split=..., data_dir=folder)`
 rig_frames/1.0.0/               another, of images and depths; a scene knows the number of its first frame
 """
@@ -19,6 +19,7 @@ from rig3r_jax.data.scene import BadRecord, Scene
 from rig3r_jax.formats.json_file import read_json
 
 SCENES, FRAMES, TFDS_VERSION = "rig_scenes", "rig_frames", "1.0.0"
+BUILD_COUNTS = ("frames", "without_depth", "notes")  # of the BuildReport; an older build.json has none
 
 
 class RecordSource:
@@ -105,7 +106,8 @@ def read_build(folder: Path) -> dict[str, Any] | None:
     file = folder / "build.json"
     try:
         build = read_json(file)
-        return {key: build[key] for key in ("asked", "splits", "bytes")}
+        counts = {key: build[key] for key in BUILD_COUNTS if key in build}
+        return {key: build[key] for key in ("asked", "splits", "bytes")} | counts
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

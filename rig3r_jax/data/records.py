@@ -125,22 +125,25 @@ def example_to_scene(example: Mapping[str, Any], read_frame: Callable[[int], Map
 
 
 def check_scene(scene: Scene) -> None:
-    """BadRecord, naming the scene and the first rule that it breaks, unless the scene can be trained on."""
-    _check_cameras(scene)
-    _check_order(scene)
+    """BadRecord, naming the scene and the first rule that it breaks, unless the scene can be trained on.
+
+    A scene may be without any depth: its poses and rays are trained on.
+    """
+    check_cameras(scene)
+    check_order(scene)
+    _check_times(scene)
     for frame in scene.frames:
-        where = _name(scene, frame)
-        rigid.check(frame.world_from_camera, f"{where}: world_from_camera", BadRecord, _TOLERANCE)
-        _check_image(frame.image, scene.cameras[frame.camera].size, where)
-    if not sum(_count_valid(frame, scene) for frame in scene.frames):
-        raise BadRecord(f"scene {scene.name}: no frame has a pixel of known depth; it needs depth or LiDAR points")
+        for check in FRAME_CHECKS.values():
+            check(scene, frame)
 
 
-def _name(scene: Scene, frame: Frame) -> str:
+def frame_name(scene: Scene, frame: Frame) -> str:
+    """Where a frame is, for messages."""
     return f"scene {scene.name}, camera {scene.cameras[frame.camera].name}, step {frame.step}"
 
 
-def _check_cameras(scene: Scene) -> None:
+def check_cameras(scene: Scene) -> None:
+    """BadRecord unless the rig's calibration can be used and its front camera is its frame."""
     names = [camera.name for camera in scene.cameras]
     if not names or len(set(names)) < len(names):
         raise BadRecord(f"scene {scene.name}: cameras are {names}; there must be some, each name once")
@@ -157,27 +160,38 @@ def _check_cameras(scene: Scene) -> None:
         raise BadRecord(f"scene {scene.name}: rig_from_camera of front camera {front.name} must be the identity")
 
 
-def _check_order(scene: Scene) -> None:
-    """Frames ascend by (step, camera) without repeats, and each camera's times ascend with the steps."""
+def check_order(scene: Scene) -> None:
+    """Frames ascend by (step, camera) without repeats."""
     if not scene.frames:
         raise BadRecord(f"scene {scene.name}: has no frames")
-    last_time: dict[int, float] = {}
     last_key = (-1, -1)
     for frame in scene.frames:
         if not 0 <= frame.camera < len(scene.cameras):
             raise BadRecord(f"scene {scene.name}: a frame is of camera number {frame.camera} of {len(scene.cameras)}")
-        where = _name(scene, frame)
         if (frame.step, frame.camera) <= last_key or frame.step < 0:
+            where = frame_name(scene, frame)
             raise BadRecord(f"{where}: comes after (step, camera) {last_key}; frames must ascend, each once")
         last_key = (frame.step, frame.camera)
+
+
+def _check_times(scene: Scene) -> None:
+    """Each camera's times ascend with the steps."""
+    last_time: dict[int, float] = {}
+    for frame in scene.frames:
         before = last_time.get(frame.camera, -np.inf)
         if not (np.isfinite(frame.time) and frame.time > before):
+            where = frame_name(scene, frame)
             raise BadRecord(f"{where}: time {frame.time} s comes after {before} s of the same camera; must ascend")
         last_time[frame.camera] = frame.time
 
 
-def _check_image(data: bytes, size: tuple[int, int], where: str) -> None:
+def _check_pose(scene: Scene, frame: Frame) -> None:
+    rigid.check(frame.world_from_camera, f"{frame_name(scene, frame)}: world_from_camera", BadRecord, _TOLERANCE)
+
+
+def _check_image(scene: Scene, frame: Frame) -> None:
     """The image can be used and its size is the camera's; pixels are decoded when drawn."""
+    data, size, where = frame.image, scene.cameras[frame.camera].size, frame_name(scene, frame)
     try:
         height, width = usable_size(data)
     except BadRecord as error:
@@ -186,16 +200,18 @@ def _check_image(data: bytes, size: tuple[int, int], where: str) -> None:
         raise BadRecord(f"{where}: image is {height} x {width} pixels, calibration is for {size[0]} x {size[1]}")
 
 
-def _count_valid(frame: Frame, scene: Scene) -> int:
+def _check_depth(scene: Scene, frame: Frame) -> None:
     try:
         depth = decode_depth(frame.depth)
     except BadRecord as error:
-        raise BadRecord(f"{_name(scene, frame)}: {error}") from error
+        raise BadRecord(f"{frame_name(scene, frame)}: {error}") from error
     height, width = scene.cameras[frame.camera].size
     if isinstance(depth, DenseDepth):
         if depth.values.shape != (height, width):
-            raise BadRecord(f"{_name(scene, frame)}: depth is {depth.values.shape}, image is {(height, width)}")
-        return int(np.count_nonzero(np.isfinite(depth.values) & (depth.values > 0)))
-    if not ((depth.pixels >= 0) & (depth.pixels <= [width, height])).all():
-        raise BadRecord(f"{_name(scene, frame)}: depth points lie outside the image of {height} x {width}")
-    return int(np.count_nonzero(np.isfinite(depth.depths) & (depth.depths > 0)))
+            raise BadRecord(f"{frame_name(scene, frame)}: depth is {depth.values.shape}, image is {(height, width)}")
+    elif not ((depth.pixels >= 0) & (depth.pixels <= [width, height])).all():
+        raise BadRecord(f"{frame_name(scene, frame)}: depth points lie outside the image of {height} x {width}")
+
+
+# By kind of what they look at: each takes a scene and one of its frames, and raises BadRecord naming both.
+FRAME_CHECKS = {"pose": _check_pose, "image": _check_image, "depth": _check_depth}

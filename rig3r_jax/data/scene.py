@@ -1,8 +1,10 @@
 """Scene: the one noun that every data source yields, the records keep and the sampler draws from."""
 
+import contextlib
 import dataclasses
 import struct
 import typing
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,6 +16,8 @@ if typing.TYPE_CHECKING:
 
 class BadRecord(ValueError):
     """Input data that cannot be used. The message names the file or record, the value, the rule and the remedy."""
+
+    kind: str = ""  # what of a frame it is about, where it is about one: see LeftOut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +59,42 @@ class Frame:
     depth: bytes  # encode_depth
 
 
+UNMATCHED = "unmatched"  # the kind of what was left out though nothing is wrong with it
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """An image that a source lists and no scene holds, and why."""
+
+    frame: str  # its file, or its camera and step
+    kind: str  # what about it: image, depth, pose, time or row; UNMATCHED where no depth or pose is near in time
+    reason: str  # names file, value, rule and remedy
+
+
+@contextlib.contextmanager
+def about(kind: str) -> Iterator[None]:
+    """A BadRecord of the block is about this kind, unless it says another."""
+    try:
+        yield
+    except BadRecord as error:
+        error.kind = error.kind or kind
+        raise
+
+
+@contextlib.contextmanager
+def leaving_out(left_out: list[LeftOut], frame: str) -> Iterator[None]:
+    """Ends the block at a BadRecord, which becomes an entry of `left_out`: a bad frame costs that frame."""
+    try:
+        yield
+    except BadRecord as error:
+        left_out.append(LeftOut(frame, error.kind, str(error)))
+
+
+def no_frame_left(scene: str, left_out: Sequence[LeftOut]) -> BadRecord:
+    """What to raise for a scene that all its frames were left out of."""
+    return BadRecord(f"scene {scene}: none of its {len(left_out)} frames can be used; the first: {left_out[0].reason}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Scene:
     """A rig moving through one place."""
@@ -63,6 +103,7 @@ class Scene:
     cameras: tuple[RigCamera, ...]
     front_camera: int  # index into cameras
     frames: tuple[Frame, ...]  # ordered by (step, camera)
+    left_out: tuple[LeftOut, ...] = ()  # frames that its source could not use; for the build, records keep none
 
 
 @typing.runtime_checkable
@@ -75,6 +116,7 @@ class SceneSource(typing.Protocol):
 
 
 _DENSE, _SPARSE = b"D", b"S"
+NO_POINTS = SparseDepth(np.zeros((0, 2), np.float32), np.zeros(0, np.float32))  # the depth of a frame that has none
 
 
 def encode_depth(depth: DenseDepth | SparseDepth) -> bytes:

@@ -8,13 +8,14 @@ import ast
 import dataclasses
 import difflib
 import functools
+import itertools
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rig3r_jax.data.scene import BadRecord, Scene
+from rig3r_jax.data.scene import BadRecord, LeftOut, Scene
 
 Scenes = list[tuple[str, Callable[[], Scene]]]  # name, and the loader
 
@@ -49,10 +50,19 @@ class Source:
     def scenes(self, split: str) -> Scenes:
         """A loader for every scene of a split, by a name that is unique in it; nothing that is large is read yet.
 
-        A loader raises BadRecord for a scene that cannot be used, so that a bad scene ends nothing but itself. So does
-        `scenes` for a split that there is not, and for a root that holds no data set.
+        A loader raises BadRecord for a scene that cannot be used, so that a bad scene ends nothing but itself; a frame
+        that cannot be used is not among the scene's frames but in its `left_out`. `scenes` raises BadRecord for a split
+        that there is not, and for a root that holds no data set.
         """
         raise NotImplementedError
+
+    def left_out(self) -> list[tuple[str, LeftOut]]:
+        """Images that the files list and that are given to no scene of any split: (recording, image and why)."""
+        return []
+
+    def notes(self) -> list[str]:
+        """Sentences about the files as a whole, for whoever builds their records."""
+        return []
 
     def options(self) -> dict[str, Any]:
         """All options but the root."""
@@ -75,6 +85,13 @@ def check_root(kind: type[Source], root: str) -> None:
     """ValueError, in the words of a command with --root, where a source needs a root and has none."""
     if kind.needs_root and not root:
         raise ValueError(f"--root is missing: the folder that holds {kind.root_holds}")
+
+
+def even_pieces(steps: range, longest: int) -> list[range]:
+    """The fewest pieces of at most `longest` steps; their lengths differ by one at most, so that none is a rest."""
+    count = -(-len(steps) // longest)
+    edges = [len(steps) * i // max(count, 1) for i in range(count + 1)]
+    return [steps[start:stop] for start, stop in itertools.pairwise(edges)]
 
 
 def bad_scene(name: str, reason: str) -> tuple[str, Callable[[], Scene]]:

@@ -37,28 +37,47 @@ class FileList:
     files: tuple[str, ...]  # as the list names them
 
 
-def read_trajectory(path: str | Path) -> Trajectory:
+def read_trajectory(path: str | Path, bad_rows: dict[int, str] | None = None) -> Trajectory:
     """The rows of a trajectory; quaternions are normalised, gaps in time and repeated times stay as they are.
 
     ValueError naming file, line, value and rule for rows that are no pose, times that descend, or no rows at all.
+    Where `bad_rows` is given, it takes that message of every row that is no pose, by its place in the trajectory, which
+    has a transform of NaN there and is sorted by time; a row without a time costs the whole file still.
     """
     rows = []
     for line, words in _rows(path):
-        where = f"{path}, line {line}"
-        if len(words) != 8:
-            raise ValueError(
-                f"{where}: has {len(words)} values, must be 8 (time tx ty tz qx qy qz qw); correct the row"
-            )
-        numbers = [_number(word, where) for word in words]
-        rigid.check_quat_xyzw(numbers[4:], where, tolerance=_QUATERNION_TOLERANCE)
-        if rows and numbers[0] < rows[-1][0]:
-            raise ValueError(f"{where}: time {numbers[0]!r} comes after {rows[-1][0]!r} s; sort the rows by time")
-        rows.append(numbers)
+        where, reason = f"{path}, line {line}", ""
+        try:
+            numbers = _pose_row(words, where)
+        except ValueError as error:
+            if bad_rows is None:
+                raise
+            numbers, reason = [_number(words[0], where), *[np.nan] * 7], str(error)
+        if bad_rows is None and rows and numbers[0] < rows[-1][0][0]:
+            raise ValueError(f"{where}: time {numbers[0]!r} comes after {rows[-1][0][0]!r} s; sort the rows by time")
+        rows.append((numbers, reason))
     if not rows:
         raise ValueError(f"{path}: holds no pose; it must have rows of time tx ty tz qx qy qz qw")
-    table = np.array(rows, np.float64)
-    rotations = rigid.rotation_from_quat_xyzw(table[:, 4:])
-    return Trajectory(table[:, 0], rigid.from_rotation_translation(rotations, table[:, 1:4]))
+    rows.sort(key=lambda row: row[0][0])
+    good = np.array([not reason for _, reason in rows])
+    if not good.any():
+        raise ValueError(rows[0][1])
+    table = np.array([numbers for numbers, _ in rows], np.float64)
+    world_from_camera = np.full((len(rows), 4, 4), np.nan)
+    rotations = rigid.rotation_from_quat_xyzw(table[good, 4:])
+    world_from_camera[good] = rigid.from_rotation_translation(rotations, table[good, 1:4])
+    if bad_rows is not None:
+        bad_rows.update((i, reason) for i, (_, reason) in enumerate(rows) if reason)
+    return Trajectory(table[:, 0], world_from_camera)
+
+
+def _pose_row(words: list[str], where: str) -> list[float]:
+    """Time, position and quaternion of a row; ValueError naming `where`."""
+    if len(words) != 8:
+        raise ValueError(f"{where}: has {len(words)} values, must be 8 (time tx ty tz qx qy qz qw); correct the row")
+    numbers = [_number(word, where) for word in words]
+    rigid.check_quat_xyzw(numbers[4:], where, tolerance=_QUATERNION_TOLERANCE)
+    return numbers
 
 
 def write_trajectory(
@@ -85,16 +104,24 @@ def write_trajectory(
     write_atomically(path, ("\n".join([_HEADER, *lines]) + "\n").encode())
 
 
-def read_file_list(path: str | Path) -> FileList:
-    """The rows of rgb.txt or depth.txt; ValueError naming file, line, value and rule."""
+def read_file_list(path: str | Path, bad_rows: list[str] | None = None) -> FileList:
+    """The rows of rgb.txt or depth.txt; ValueError naming file, line, value and rule.
+
+    Where `bad_rows` is given, it takes that message of every row that does not read; ValueError where none does.
+    """
     times, files = [], []
     for line, words in _rows(path, columns=2):
-        if len(words) != 2:
-            raise ValueError(f"{path}, line {line}: {' '.join(words)!r} must be a time and a file; correct the row")
-        times.append(_number(words[0], f"{path}, line {line}"))
-        files.append(words[1])
+        try:
+            if len(words) != 2:
+                raise ValueError(f"{path}, line {line}: {' '.join(words)!r} must be a time and a file; correct the row")
+            times.append(_number(words[0], f"{path}, line {line}"))
+            files.append(words[1])
+        except ValueError as error:
+            if bad_rows is None:
+                raise
+            bad_rows.append(str(error))
     if not files:
-        raise ValueError(f"{path}: lists no file; it must have rows of time and file")
+        raise ValueError(bad_rows[0] if bad_rows else f"{path}: lists no file; it must have rows of time and file")
     return FileList(np.array(times, np.float64), tuple(files))
 
 

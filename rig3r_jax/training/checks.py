@@ -31,6 +31,8 @@ def mixture_problems(config: ConfigDict, ready: Container[int] = ()) -> Iterator
             yield f"{key}: {error}"
         if entry.weight > 0 and index not in ready:
             yield from _unready(kind, entry, key)
+    if not 0 <= config.data.max_bad_fraction <= 1:
+        yield f"data.max_bad_fraction is {config.data.max_bad_fraction}; it must be in [0, 1]"
     if not any(entry.weight > 0 for entry in config.data.mixture):
         yield "data.mixture has no entry with a weight above 0; give at least one"
 

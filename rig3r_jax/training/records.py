@@ -81,7 +81,8 @@ def _build(config: ConfigDict, folder: Path, progress: bool, build: bool) -> Rec
                 if not build:
                     raise ValueError(_absent(source, entry.name, out))
                 _name_unread(source, entry.name, out)
-            built.append((entry, build_records(entry.name, source, out, progress=progress)))
+            report = build_records(entry.name, source, out, config.data.max_bad_fraction, progress)
+            built.append((entry, report))
     return built
 
 

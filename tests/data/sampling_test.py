@@ -4,7 +4,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rig3r_jax.data.sampling import draw_frames
+from rig3r_jax.data.sampling import can_fill, draw_frames
 from rig3r_jax.data.scene import BadRecord
 from tests.data.scenes import make_scene
 
@@ -81,6 +81,20 @@ def test_missing_frames_are_drawn_around():
         assert len(set(frames)) == 6
         assert 5 not in steps
         assert 0 not in cameras or not any(step % 2 for step in steps)
+
+
+def test_the_one_window_that_is_whole_is_found():
+    """Of a long drive with hardly any images of its second camera, every draw takes the two steps that have them."""
+    scene = make_scene(steps=200, cameras=2, size=(4, 4))
+    kept = tuple(frame for frame in scene.frames if frame.camera == 0 or frame.step in (150, 151))
+    scene = dataclasses.replace(scene, frames=kept)
+    rule = {"num_views": 4, "max_cameras": 2, "min_cameras": 2}
+    assert can_fill(scene, **rule)
+    for seed in range(20):
+        frames = sorted(draw_frames(scene, np.random.default_rng(seed), **rule))
+        assert [scene.frames[i].step for i in frames] == [150, 150, 151, 151]
+    alone = dataclasses.replace(scene, frames=tuple(f for f in kept if f.camera == 0 or f.step == 150))
+    assert not can_fill(alone, **rule)
 
 
 def test_scene_too_small_is_named():

@@ -144,6 +144,16 @@ def test_exact_predictions_of_parallel_stereo_find_both_cameras(metres, mean_dep
     assert scores["rig_ari"] == 1.0 and scores["camera_count_error"] == 0
 
 
+def test_samples_without_depth_score_poses_and_no_points():
+    batch = make_batch(np.random.default_rng(0))
+    targets = batch.targets.replace(valid=np.zeros_like(batch.targets.valid))
+    batch = batch.replace(targets=targets)
+    result = evaluator.evaluate(perfect_fn([batch], scale=np.ones(2)), [batch], ["all"])["all"]
+    assert result["mAA30"] == result["rig_id_accuracy"] == 100.0 and result["samples_with_points"] == 0
+    points = ("accuracy_m", "completeness_m", "chamfer_m", "accuracy_relative", "completeness_relative")
+    assert all(math.isnan(result[key]) for key in (*points, "chamfer_relative"))
+
+
 def test_scale_and_frame_of_predictions_do_not_matter():
     rng = np.random.default_rng(1)
     batch = make_batch(rng)

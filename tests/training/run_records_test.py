@@ -8,6 +8,8 @@ import pytest
 from rig3r_jax import cli
 from rig3r_jax.configs import base
 from rig3r_jax.data import records as record_fields
+from rig3r_jax.data.scene import BadRecord
+from rig3r_jax.data.source import bad_scene
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.training.checks import mixture_problems
 from rig3r_jax.training.records import _folder_of, build_ahead, build_mixture, ready_entries
@@ -123,3 +125,16 @@ def test_ready_records_want_no_raw_data(tmp_path, monkeypatch):
     assert ready_entries(config, tmp_path / "recs") == frozenset()
     config.data.mixture[0].name = "nothing"
     assert ready_entries(config, tmp_path / "recs") == frozenset()
+
+
+def test_share_of_bad_scenes_is_an_option_of_the_run(tmp_path, monkeypatch):
+    make_fake_source(monkeypatch, {"train": [*loaders(0), bad_scene("scene_1", "no good")]})
+    config = base.get_config()
+    config.data.mixture = [base.dataset("made")]
+    with pytest.raises(BadRecord, match="1 of 2 scenes are bad"):
+        build_mixture(config, tmp_path, progress=False)
+    config.data.max_bad_fraction = 0.5
+    ((_, report),) = build_mixture(config, tmp_path, progress=False)
+    assert report.splits == {"train": 1}
+    config.data.max_bad_fraction = 1.5
+    assert "data.max_bad_fraction is 1.5; it must be in [0, 1]" in list(mixture_problems(config))

@@ -5,6 +5,7 @@ The root holds a `scene_dataset*.json` (DDAD: `ddad.json`) that lists scene file
 "extrinsics" is vehicle_from_sensor, camera axes are OpenCV's.
 """
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -19,24 +20,34 @@ import numpy as np
 from rig3r_jax.data.files import read_bytes, read_json
 from rig3r_jax.data.image_bytes import read_image
 from rig3r_jax.data.lidar import project_points
-from rig3r_jax.data.scene import BadRecord, Frame, RigCamera, Scene, encode_depth
+from rig3r_jax.data.scene import (
+    BadRecord,
+    Frame,
+    LeftOut,
+    RigCamera,
+    Scene,
+    about,
+    encode_depth,
+    leaving_out,
+    no_frame_left,
+)
 from rig3r_jax.data.source import Scenes, Source
+from rig3r_jax.data.sources.dgp_listing import LISTINGS_WANTED, listing_notes, scene_files, windows_of
 from rig3r_jax.geometry import rigid
 
-_LISTINGS = ("scene_dataset*.json", "ddad*.json")
-_SPLIT_NAMES = {"0": "train", "1": "val", "2": "test", "3": "train_overfit"}  # DGP's DatasetSplit
 _PINHOLE_FIELDS = {"fx", "fy", "cx", "cy"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Dgp(Source):
-    """Options of a data set in the DGP format. Long drives are cut into scenes of at most `window` time steps."""
+    """Options of a data set in the DGP format. Drives are cut evenly into scenes of at most `window` time steps."""
 
     cameras: tuple[str, ...] = ()  # names of the cameras to keep; () keeps all
     front: str = "CAMERA_01"  # name of the camera whose frame is the rig frame
     window: int = 16  # time steps per scene; a record is read as a whole, so it should not grow with the drive
 
-    root_holds = " or ".join(_LISTINGS)
+    VERSION = 2  # 1: windows of a drive were of `window` steps, but for the rest at its end
+    root_holds = LISTINGS_WANTED
 
     def problems(self) -> Iterator[str]:
         """See `Source`."""
@@ -47,61 +58,47 @@ class Dgp(Source):
 
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that list at least one scene."""
-        return tuple(_scene_files(self.folder()))
+        return tuple(scene_files(self.folder()))
 
     def scenes(self, split: str) -> Scenes:
         """See `Source`."""
         self.check_split(split)
         loaders = []
-        for path in _scene_files(self.folder())[split]:
-            for first in _window_starts(path, self.window):
-                name = path.parent.name + (f"_{first:05d}" if first else "")
-                loaders.append((name, functools.partial(_load, path, name, self, first)))
+        for path in scene_files(self.folder())[split]:
+            for steps in windows_of(path, self.window):
+                name = path.parent.name + (f"_{steps.start:05d}" if steps.start else "")
+                loaders.append((name, functools.partial(_load, path, name, self, steps)))
         return loaders
 
-
-def _scene_files(folder: Path) -> dict[str, list[Path]]:
-    """The scene files by split, as the data set's listing of the last version names them."""
-    listings = [path for pattern in _LISTINGS for path in sorted(folder.glob(pattern))]
-    if not listings:
-        raise BadRecord(f"{folder}: holds no {' or '.join(_LISTINGS)}; give the folder of a DGP data set")
-    listing = listings[-1]
-    try:
-        table = read_json(listing)["scene_splits"]
-        files = {_SPLIT_NAMES.get(key, f"split_{key}"): entry["filenames"] for key, entry in table.items()}
-        files = {split: [folder / name for name in names] for split, names in files.items() if names}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadRecord(f"{listing}: is no DGP data set listing ({error!r}); restore the file") from error
-    if not files:
-        raise BadRecord(f"{listing}: lists no scenes; give the folder of a data set with scenes")
-    return files
+    def notes(self) -> list[str]:
+        """Which of several listings is read, and which scenes are in more than one split."""
+        return list(listing_notes(self.folder()))
 
 
-def _window_starts(path: Path, window: int) -> list[int]:
-    """First steps of the windows of a scene; [0] where the scene does not read, so that its loader tells why."""
-    try:
-        count = len(read_json(path)["samples"])
-    except (BadRecord, KeyError, TypeError):
-        return [0]
-    return list(range(0, max(count, 1), window))
+@contextlib.contextmanager
+def _reading(path: Path, kind: str = "") -> Iterator[None]:
+    """What a scene file lacks is a BadRecord, about this kind."""
+    with about(kind):
+        try:
+            yield
+        except BadRecord:
+            raise
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+            raise BadRecord(f"{path}: lacks what a DGP scene holds ({error!r}); restore the file") from error
 
 
-def _load(path: Path, name: str, source: Dgp, first: int) -> Scene:
-    try:
-        return _read_scene(path, name, source, first)
-    except BadRecord:
-        raise
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise BadRecord(f"{path}: lacks what a DGP scene holds ({error!r}); restore the file") from error
+def _load(path: Path, name: str, source: Dgp, steps: range) -> Scene:
+    with _reading(path):
+        return _read_scene(path, name, source, steps)
 
 
-def _read_scene(path: Path, name: str, source: Dgp, first: int) -> Scene:
+def _read_scene(path: Path, name: str, source: Dgp, chosen: range) -> Scene:
     from rig3r_jax.geometry.camera import Pinhole  # imports JAX: not where options are read
 
     document, front = read_json(path), source.front
-    datums = {datum["key"]: datum for datum in document["data"]}
-    samples = document["samples"][first : first + source.window]
-    steps = [{datums[key]["id"]["name"]: datums[key] for key in sample["datum_keys"]} for sample in samples]
+    left_out: list[LeftOut] = []
+    samples = document["samples"][chosen.start : chosen.stop]
+    steps = _sensors_of(path, document["data"], samples, left_out)
     calibration = _read_calibration(path, [sample["calibration_key"] for sample in samples])
     first_image = {}  # of each camera
     for step in reversed(steps):
@@ -118,34 +115,76 @@ def _read_scene(path: Path, name: str, source: Dgp, first: int) -> Scene:
         front_from_camera = np.eye(4) if sensor == front else front_from_vehicle @ vehicle_from_camera
         size = (int(first_image[sensor]["height"]), int(first_image[sensor]["width"]))
         cameras.append(RigCamera(sensor, Pinhole(intrinsics), size, front_from_camera))
-    # World coordinates may be kilometres from the origin: all is float64, and the first frame of the front camera
-    # becomes the world, so that float32 holds millimetres later.
-    base_from_world = rigid.invert(_world_from_sensor(first_image[front], path, front))
-    frames = _read_frames(path, steps, cameras, base_from_world)
-    return Scene(name=name, cameras=tuple(cameras), front_camera=kept.index(front), frames=tuple(frames))
+    base_from_world = _base_from_world(path, steps, front)
+    frames = _read_frames(path, steps, cameras, base_from_world, left_out)
+    if not frames:
+        raise no_frame_left(name, left_out)
+    return Scene(name, tuple(cameras), kept.index(front), tuple(frames), tuple(left_out))
+
+
+def _sensors_of(
+    path: Path, data: Sequence[dict[str, Any]], samples: Sequence[dict[str, Any]], left_out: list[LeftOut]
+) -> list[dict[str, Any]]:
+    """{sensor: datum} of every sample; a datum that the file lacks, and the second of one sensor, are left out."""
+    datums = {datum["key"]: datum for datum in data}
+    steps: list[dict[str, Any]] = []
+    for sample in samples:
+        sensors: dict[str, Any] = {}
+        for key in sample["datum_keys"]:
+            with leaving_out(left_out, f"datum {key}"), _reading(path, "row"):
+                sensor = datums[key]["id"]["name"]
+                if sensor in sensors:
+                    raise BadRecord(f"{path}: datum {key} is the second of {sensor} in its sample; remove it")
+                sensors[sensor] = datums[key]
+        steps.append(sensors)
+    return steps
+
+
+def _base_from_world(path: Path, steps: Sequence[dict[str, Any]], front: str) -> np.ndarray:
+    """World coordinates may be kilometres from the origin: all is float64, and the first frame of the front camera that
+    has a pose becomes the world, so that float32 holds millimetres later."""
+    reasons = []
+    for sensors in steps:
+        if front in sensors:
+            try:
+                with _reading(path):
+                    return rigid.invert(_world_from_sensor(sensors[front]["datum"]["image"], path, front))
+            except BadRecord as error:
+                reasons.append(str(error))
+    raise BadRecord(f"{path}: {front} has no pose in {len(steps)} samples: {reasons[0]}")
 
 
 def _read_frames(
-    path: Path, steps: Sequence[dict[str, Any]], cameras: Sequence[RigCamera], base_from_world: np.ndarray
-) -> Iterator[Frame]:
-    """Images, poses and projected LiDAR of every step (sensor -> datum); an image that a camera dropped is left out."""
+    path: Path,
+    steps: Sequence[dict[str, Any]],
+    cameras: Sequence[RigCamera],
+    base_from_world: np.ndarray,
+    left_out: list[LeftOut],
+) -> list[Frame]:
+    """Images, poses and projected LiDAR of every step (sensor -> datum), but for what its camera dropped.
+
+    A sweep that does not read costs the images of its step: none is taken with part of its points.
+    """
+    frames: list[Frame] = []
     for step, sensors in enumerate(steps):
-        points_base = _lidar_points(path, sensors, base_from_world)
+        points_base = functools.cache(functools.partial(_lidar_points, path, sensors, base_from_world))
         for index, camera in enumerate(cameras):
             if camera.name not in sensors:
                 continue
             datum = sensors[camera.name]
-            image = datum["datum"]["image"]
-            base_from_camera = base_from_world @ _world_from_sensor(image, path, camera.name)
-            depth = project_points(points_base, base_from_camera, camera)
-            yield Frame(
-                camera=index,
-                time=_seconds(datum["id"]["timestamp"], path),
-                step=step,
-                world_from_camera=base_from_camera,
-                image=read_image(path.parent / image["filename"])[0],
-                depth=encode_depth(depth),
-            )
+            with leaving_out(left_out, f"{camera.name}, step {step}"):
+                with _reading(path, "row"):
+                    image = datum["datum"]["image"]
+                with _reading(path, "pose"):
+                    base_from_camera = base_from_world @ _world_from_sensor(image, path, camera.name)
+                with _reading(path, "time"):
+                    time = _seconds(datum["id"]["timestamp"], path)
+                with _reading(path, "image"):
+                    content = read_image(path.parent / image["filename"])[0]
+                with _reading(path, "depth"):
+                    depth = project_points(points_base(), base_from_camera, camera)
+                frames.append(Frame(index, time, step, base_from_camera, content, encode_depth(depth)))
+    return frames
 
 
 def _lidar_points(path: Path, sensors: dict[str, Any], base_from_world: np.ndarray) -> np.ndarray:

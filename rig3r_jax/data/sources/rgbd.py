@@ -1,5 +1,6 @@
 """What recordings of one RGB-D camera share: splits by blocks of frames, scenes of a camera that is its own rig."""
 
+import collections
 import dataclasses
 import io
 from collections.abc import Iterator, Sequence
@@ -10,9 +11,22 @@ from jaxtyping import Float, Float16
 from PIL import Image
 
 from rig3r_jax.data.files import read_bytes
+from rig3r_jax.data.image_bytes import read_image
 from rig3r_jax.data.image_header import encoded_size
-from rig3r_jax.data.scene import BadRecord, DenseDepth, Frame, RigCamera, Scene, encode_depth
-from rig3r_jax.data.source import Source
+from rig3r_jax.data.scene import (
+    NO_POINTS,
+    BadRecord,
+    DenseDepth,
+    Frame,
+    LeftOut,
+    RigCamera,
+    Scene,
+    about,
+    encode_depth,
+    leaving_out,
+    no_frame_left,
+)
+from rig3r_jax.data.source import Source, even_pieces
 
 SPLITS = ("train", "validation", "test")
 CAMERA = "camera"
@@ -32,7 +46,7 @@ class RgbdFrame:
 
     time: float  # seconds
     image: Path
-    depth: Path
+    depth: Path | None  # of a recording without depth None
     world_from_camera: np.ndarray  # (4, 4) float64, metres
 
 
@@ -73,41 +87,53 @@ class RgbdSource(Source):
 
     def pieces(self, block: range) -> list[range]:
         """The block in pieces of nearly equal length, none longer than `window`."""
-        count = -(-len(block) // self.window)
-        edges = [len(block) * i // max(count, 1) for i in range(count + 1)]
-        return [block[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
+        return even_pieces(block, self.window)
 
 
 def single_camera_scene(
-    name: str, frames: Sequence[RgbdFrame], intrinsics: Float[np.ndarray, "3 3"], code: DepthCode
+    name: str,
+    frames: Sequence[RgbdFrame],
+    intrinsics: Float[np.ndarray, "3 3"],
+    code: DepthCode,
+    left_out: Sequence[LeftOut] = (),
 ) -> Scene:
-    """The scene of a camera that is a rig of its own. BadRecord, naming the file, where one does not read."""
+    """The scene of a camera that is a rig of its own.
+
+    A frame whose image or depth does not read is left out and added to those of `left_out`, which the caller could not
+    use. BadRecord, naming the file, where none is left.
+    """
     from rig3r_jax.geometry.camera import Pinhole  # imports JAX: not where options are read
 
-    loaded: list[Frame] = []
-    size = None
+    left_out, images = list(left_out), {}
     for step, frame in enumerate(frames):
-        image = read_bytes(frame.image)
-        try:
-            image_size = encoded_size(image)
-        except BadRecord as error:
-            raise BadRecord(f"{frame.image}: {error}") from error
-        size = size or image_size
-        if image_size != size:
-            raise BadRecord(f"{frame.image}: is {image_size}, the first image of the scene is {size} (height, width)")
-        depth = read_depth(frame.depth, size, code)
-        loaded.append(
-            Frame(
-                camera=0,
-                time=frame.time,
-                step=step,
-                world_from_camera=frame.world_from_camera,
-                image=image,
-                depth=encode_depth(DenseDepth(depth)),
+        with leaving_out(left_out, frame.image.name), about("image"):
+            images[step] = read_image(frame.image)
+    if not images:
+        raise no_frame_left(name, left_out)
+    ((size, _),) = collections.Counter(size for _, size in images.values()).most_common(1)
+    loaded: list[Frame] = []
+    for step, (image, image_size) in images.items():
+        frame = frames[step]
+        with leaving_out(left_out, frame.image.name):
+            with about("image"):
+                if image_size != size:
+                    raise BadRecord(f"{frame.image}: is {image_size}, most images of the scene {size} (height, width)")
+            with about("depth"):
+                depth = NO_POINTS if frame.depth is None else DenseDepth(read_depth(frame.depth, size, code))
+            loaded.append(
+                Frame(
+                    camera=0,
+                    time=frame.time,
+                    step=step,
+                    world_from_camera=frame.world_from_camera,
+                    image=image,
+                    depth=encode_depth(depth),
+                )
             )
-        )
+    if not loaded:
+        raise no_frame_left(name, left_out)
     camera = RigCamera(CAMERA, Pinhole(intrinsics), size, np.eye(4))
-    return Scene(name=name, cameras=(camera,), front_camera=0, frames=tuple(loaded))
+    return Scene(name, cameras=(camera,), front_camera=0, frames=tuple(loaded), left_out=tuple(left_out))
 
 
 def read_depth(path: Path, size: tuple[int, int], code: DepthCode) -> Float16[np.ndarray, "h w"]:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.data.files import read_numbers, read_text
-from rig3r_jax.data.scene import BadRecord, Scene
+from rig3r_jax.data.scene import BadRecord, LeftOut, Scene, about, leaving_out
 from rig3r_jax.data.source import Scenes, bad_scene
 from rig3r_jax.data.sources.rgbd import SPLITS, DepthCode, RgbdFrame, RgbdSource, single_camera_scene
 from rig3r_jax.geometry import rigid
@@ -167,18 +167,21 @@ def _too_short(folder: Path, split: str, count: int, min_frames: int) -> str:
 
 
 def _load(sequence: _Sequence, name: str, images: dict[int, Path]) -> Scene:
-    frames = []
+    frames: list[RgbdFrame] = []
+    left_out: list[LeftOut] = []
+    with_depth = any(path.suffix.lower() == ".png" for path in sequence.folder.glob("frame-*.depth.*"))
     for number, image in images.items():
         stem = image.name.split(".")[0]
-        frames.append(
-            RgbdFrame(
-                time=number / _RATE,
-                image=image,
-                depth=_depth_file(image.with_name(f"{stem}.depth.png")),
-                world_from_camera=read_world_from_camera(image.with_name(f"{stem}.pose.txt")),
+        with leaving_out(left_out, image.name), about("pose"):
+            frames.append(
+                RgbdFrame(
+                    time=number / _RATE,
+                    image=image,
+                    depth=_depth_file(image.with_name(f"{stem}.depth.png")) if with_depth else None,
+                    world_from_camera=read_world_from_camera(image.with_name(f"{stem}.pose.txt")),
+                )
             )
-        )
-    return single_camera_scene(name, frames, _read_intrinsics(sequence), _DEPTH)
+    return single_camera_scene(name, frames, _read_intrinsics(sequence), _DEPTH, left_out)
 
 
 def read_world_from_camera(path: Path) -> Float[np.ndarray, "4 4"]:

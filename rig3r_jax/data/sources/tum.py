@@ -6,6 +6,7 @@ freiburg1 and freiburg2 are taken as they are, as pinhole images, though their l
 coefficients 5 pixels in the median, 33 and 27 in the farthest corner); those of freiburg3 are undistorted.
 """
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from rig3r_jax.data.scene import BadRecord, Scene
+from rig3r_jax.data.scene import UNMATCHED, BadRecord, LeftOut, Scene
 from rig3r_jax.data.source import Scenes, bad_scene
 from rig3r_jax.data.sources.rgbd import DepthCode, RgbdFrame, RgbdSource, single_camera_scene
 from rig3r_jax.formats import tum
@@ -38,18 +39,22 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """The images of a recording that have a depth image and a pose, by time, and how many have not."""
+    """The images of a recording that have a depth image and a pose, by time, and those that have not."""
 
     folder: Path
     times: Float[np.ndarray, " n"]  # seconds, of the colour images
     images: tuple[str, ...]  # below `folder`
-    depths: tuple[str, ...]
+    depths: tuple[str, ...]  # () where the recording has no depth
     world_from_camera: Float[np.ndarray, "n 4 4"]
     without_depth: int
     without_pose: int  # of those that have depth
+    left_out: tuple[LeftOut, ...] = ()  # these, and what else the lists name that cannot be used
+    unused_poses: tuple[str, ...] = ()  # why rows of groundtruth.txt are no pose
 
     def __str__(self) -> str:
         listed = len(self.images) + self.without_depth + self.without_pose
+        if self.images and not self.depths:
+            return f"{self.folder}: no depth; {len(self.images)} of {listed} images have a pose within {_WITHIN} s"
         return (
             f"{self.folder}: {len(self.images)} of {listed} images have depth and pose ({self.without_depth} have no "
             f"depth under {_WITHIN} s away, {self.without_pose} no pose within {_WITHIN} s)"
@@ -57,24 +62,59 @@ class Recording:
 
 
 def read_recording(folder: str | Path) -> Recording:
-    """Reads the three lists, no image. ValueError naming file, line and rule where one does not read."""
+    """Reads the lists, no image; without depth.txt the recording has no depth.
+
+    A row that cannot be used costs that row. ValueError naming file, line and rule where a list has no other rows.
+    """
     folder = Path(folder)
-    images = tum.read_file_list(folder / "rgb.txt")
-    depths = tum.read_file_list(folder / "depth.txt")
-    trajectory = tum.read_trajectory(folder / "groundtruth.txt")
-    depth_of = tum.nearest(images.times, depths.times, _WITHIN, strict=True)
-    row_of = tum.nearest(images.times, trajectory.times, _WITHIN)
-    kept = np.flatnonzero((depth_of >= 0) & (row_of >= 0))
-    kept = kept[np.argsort(images.times[kept], kind="stable")]
+    bad_rows: list[str] = []
+    bad_poses: dict[int, str] = {}
+    images = tum.read_file_list(folder / "rgb.txt", bad_rows)
+    depths = _depth_list(folder, bad_rows)
+    trajectory = tum.read_trajectory(folder / "groundtruth.txt", bad_poses)
+    left_out = [LeftOut("a row", "row", reason) for reason in bad_rows]
+
+    order = np.argsort(images.times, kind="stable")
+    repeats = np.zeros(len(order), bool)
+    repeats[order[1:]] = np.diff(images.times[order]) == 0
+    depth_of = np.zeros(len(order), int)
+    if depths is not None:
+        depth_of = tum.nearest(images.times, depths.times, _WITHIN, strict=True)
+    good = np.array([i for i in range(len(trajectory.times)) if i not in bad_poses])
+    row_of = tum.nearest(images.times, trajectory.times[good], _WITHIN)
+    nearest_row = tum.nearest(images.times, trajectory.times, _WITHIN)  # may be one that is no pose
+    without_depth, without_pose = depth_of < 0, (depth_of >= 0) & (row_of < 0)
+    for i in order:
+        if without_depth[i]:
+            reason = f"{folder}: {images.files[i]} has no depth image under {_WITHIN} s away"
+            left_out.append(LeftOut(images.files[i], UNMATCHED, reason))
+        elif without_pose[i] and nearest_row[i] >= 0:
+            left_out.append(LeftOut(images.files[i], "pose", bad_poses[nearest_row[i]]))
+        elif without_pose[i]:
+            reason = f"{folder}: {images.files[i]} has no pose within {_WITHIN} s"
+            left_out.append(LeftOut(images.files[i], UNMATCHED, reason))
+        elif repeats[i]:
+            reason = f"{folder / 'rgb.txt'}: {images.files[i]} repeats the time {float(images.times[i])!r}; remove it"
+            left_out.append(LeftOut(images.files[i], "time", reason))
+    kept = order[~(without_depth | without_pose | repeats)[order]]
     return Recording(
         folder=folder,
         times=images.times[kept],
         images=tuple(images.files[i] for i in kept),
-        depths=tuple(depths.files[i] for i in depth_of[kept]),
-        world_from_camera=trajectory.world_from_camera[row_of[kept]],
-        without_depth=int(np.sum(depth_of < 0)),
-        without_pose=int(np.sum((depth_of >= 0) & (row_of < 0))),
+        depths=() if depths is None else tuple(depths.files[i] for i in depth_of[kept]),
+        world_from_camera=trajectory.world_from_camera[good[row_of[kept]]],
+        without_depth=int(np.sum(without_depth)),
+        without_pose=int(np.sum(without_pose)),
+        left_out=tuple(left_out),
+        unused_poses=tuple(bad_poses.values()),
     )
+
+
+def _depth_list(folder: Path, bad_rows: list[str]) -> tum.FileList | None:
+    """The list of depth images; None of a recording that has neither list nor depth images."""
+    if (folder / "depth.txt").exists() or (folder / "depth").exists():
+        return tum.read_file_list(folder / "depth.txt", bad_rows)
+    return None
 
 
 def stated_intrinsics(folder: str | Path, intrinsics: str | Sequence[float] = _BY_NAME) -> tuple[float, ...]:
@@ -139,6 +179,31 @@ class Tum(RgbdSource):
                 loaders.append(bad_scene(folder.resolve().name, str(error)))
         return loaders
 
+    def left_out(self) -> list[tuple[str, LeftOut]]:
+        """See `Source`."""
+        left_out = []
+        for recording in self._recordings():
+            name, reason = recording.folder.resolve().name, "has the depth image of the last one of the split before"
+            shared = [i for split in self.splits() for i in _block(recording, split, self)[1]]
+            left_out += [(name, entry) for entry in recording.left_out]
+            for image in (recording.images[i] for i in shared):
+                left_out.append((name, LeftOut(image, UNMATCHED, f"{recording.folder}: {image} {reason}")))
+        return left_out
+
+    def notes(self) -> list[str]:
+        """Rows that are no pose."""
+        return [
+            f"{recording.folder}: rows of groundtruth.txt that are no pose: {len(poses)}, such as {poses[0]}"
+            for recording in self._recordings()
+            if (poses := recording.unused_poses)
+        ]
+
+    def _recordings(self) -> Iterator[Recording]:
+        """Those that read; the others are bad scenes."""
+        for folder in _folders(self):
+            with contextlib.suppress(ValueError):
+                yield read_recording(folder)
+
 
 def _folders(source: Tum) -> list[Path]:
     folder = source.folder()
@@ -155,10 +220,7 @@ def _loaders_of(folder: Path, split: str, source: Tum) -> Scenes:
     matrix = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1]])  # pixel centres at 0.5 from here on
     size = _SIZE if isinstance(source.intrinsics, str) else None
     recording = read_recording(folder)
-    chosen = range(0, len(recording.images), source.stride)
-    block = source.block(len(chosen), split)
-    while block and block[0] and recording.depths[chosen[block[0]]] == recording.depths[chosen[block[0] - 1]]:
-        block = block[1:]  # two images may have the same depth image: it stays with the split before
+    block, _ = _block(recording, split, source)
     logger.info("%s: %d frames for %s", recording, len(block), split)
     name = folder.resolve().name
     if len(block) < source.min_frames:
@@ -167,10 +229,20 @@ def _loaders_of(folder: Path, split: str, source: Tum) -> Scenes:
             "min_frames, gap or stride, change fractions, or leave this recording out"
         )
     return [
-        (scene, functools.partial(_load, recording, scene, [chosen[i] for i in piece], matrix, size))
+        (scene, functools.partial(_load, recording, scene, piece, matrix, size))
         for piece in source.pieces(block)
-        if (scene := f"{name}_{piece[0]:05d}")
+        if (scene := f"{name}_{piece[0] // source.stride:05d}")
     ]
+
+
+def _block(recording: Recording, split: str, source: Tum) -> tuple[range, range]:
+    """The images of a split, by number, without those that share a depth image with the split before; and these."""
+    chosen = range(0, len(recording.images), source.stride)
+    block = source.block(len(chosen), split)
+    start, depths = block.start, recording.depths
+    while depths and start and start < block.stop and depths[chosen[start]] == depths[chosen[start - 1]]:
+        start += 1
+    return chosen[start : block.stop], chosen[block.start : start]
 
 
 def _load(
@@ -180,7 +252,7 @@ def _load(
         RgbdFrame(
             time=float(recording.times[i]),
             image=recording.folder / recording.images[i],
-            depth=recording.folder / recording.depths[i],
+            depth=recording.folder / recording.depths[i] if recording.depths else None,
             world_from_camera=recording.world_from_camera[i],
         )
         for i in frames

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from rig3r_jax.data.cache import CachedSource
+from rig3r_jax.data.fitting import FittingScenes
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.pipeline import SampleStream, make_loader
 from rig3r_jax.data.record_source import RecordSource
@@ -26,6 +27,30 @@ def check_splits(config: ConfigDict, records: Records) -> None:
         raise ValueError(
             f"no source of data.mixture has the split of {'; '.join(problems)}; they have {', '.join(available)}"
         )
+
+
+def check_views(config: ConfigDict, records: Records) -> None:
+    """Says of every source which scenes of the training and the evaluation cannot fill sampling.num_views.
+
+    ValueError where a source has no others in one of the splits.
+    """
+    options = PipelineOptions(**config.sampling.to_dict())
+    splits = dict.fromkeys([config.data.split, *(config.evaluation.sets if config.evaluation.enabled else ())])
+    problems = []
+    for entry, report in records:
+        for split in (split for split in splits if report.splits.get(split)):
+            fitting = FittingScenes(RecordSource(report.path, split), options)
+            message = f"{entry.name}, {split}: {fitting}"
+            if not len(fitting):
+                problems.append(message)
+            elif fitting.too_small:
+                logger.warning("%s", message)
+            else:
+                logger.info("%s", message)
+    if problems:
+        grids = f"sampling.grids={options.grids}" if options.grids else "sampling's camera counts"
+        remedy = f"lower sampling.num_views or min_stride, widen {grids}, or build longer scenes (window)"
+        raise ValueError("\n".join([*problems, remedy]))
 
 
 def training_stream(config: ConfigDict, records: Records) -> SampleStream:
@@ -81,7 +106,7 @@ def _stream(
     sources = []
     for entry, report in records:
         if split in report.splits:
-            source = RecordSource(report.path, split)
+            source = FittingScenes(RecordSource(report.path, split), options)
             source = CachedSource(source, cache_gigabytes) if cache_gigabytes else source
             sources.append((entry.name, source, entry.weight))
     return SampleStream(sources, options, seed)

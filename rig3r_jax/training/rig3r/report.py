@@ -71,7 +71,7 @@ def _reconstruction(
     """A sample as its predictions show it, in metres, in the reference camera's frame.
 
     `with_rig`: the rig, which the model was given too, tells the scale by its baselines; else, or where it has none,
-    since images alone do not tell it, the scale is that of the true mean depth.
+    since images alone do not tell it, the scale is that of the true mean depth, and none where no depth is known.
     """
     height, width = targets.depth.shape[-2:]
     numbers = targets.camera_index.tolist()
@@ -84,7 +84,7 @@ def _reconstruction(
         PhysicalCamera(number, f"camera {number}", lenses[view], targets.rig_from_camera[view])
         for number, view in {number: numbers.index(number) for number in numbers if with_rig}.items()
     ]
-    scale = rig_scale(predictions, sources, rig) or Scale(_true_mean_depth(targets), "given")
+    scale = rig_scale(predictions, sources, rig) or _true_scale(targets)
     return reconstruction_of(predictions, views, sources, rig, scale)
 
 
@@ -94,20 +94,23 @@ def _overlaps(config: ConfigDict, records: Records) -> list[str]:
     return [note for note in notes if note]
 
 
-def _true_mean_depth(targets: Targets) -> float:
-    return float(mean_depth(jnp.asarray(targets.depth)[None], jnp.asarray(targets.valid)[None])[0][0])
+def _true_scale(targets: Targets) -> Scale:
+    depths, known = mean_depth(jnp.asarray(targets.depth)[None], jnp.asarray(targets.valid)[None])
+    return Scale(float(depths[0]), "given") if known[0] else Scale(1.0, "none")
 
 
 def _example(title: str, reconstruction: Reconstruction, views: Views, targets: Targets) -> ExampleView:
     """A sample's reconstruction beside the truth, as the report shows it."""
-    source = "of the truth" if reconstruction.scale.source == "given" else f"from the {reconstruction.scale.source}"
+    source = reconstruction.scale.source
+    words = {"given": "scale of the truth", "none": "no depth is known, nor a scale"}
+    has_depth = bool(targets.valid.any())
     return ExampleView(
-        title=f"{title}; scale {source}",
+        title=f"{title}; {words.get(source, f'scale from the {source}')}",
         images=np.asarray(to_unit_range(jnp.asarray(views.images)) * 255).round().astype(np.uint8),
         reconstruction=reconstruction,
         world_from_camera_true=targets.reference_from_camera,
-        depth_true=targets.depth,
-        valid=targets.valid,
+        depth_true=targets.depth if has_depth else None,
+        valid=targets.valid if has_depth else None,
         camera_labels=tuple(f"camera {index}" for index in targets.camera_index),
     )
 

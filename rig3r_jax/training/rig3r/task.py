@@ -15,7 +15,7 @@ from rig3r_jax.training.processes import gather, on_first
 from rig3r_jax.training.records import Records, build_mixture, records_folder
 from rig3r_jax.training.rig3r import evaluate, report
 from rig3r_jax.training.rig3r.checks import problems
-from rig3r_jax.training.rig3r.data import check_splits, training_stream
+from rig3r_jax.training.rig3r.data import check_splits, check_views, training_stream
 from rig3r_jax.training.rig3r.flops import train_flops
 from rig3r_jax.training.rig3r.initial import initialise
 from rig3r_jax.training.rig3r.layout import Layout, divisors, evaluation_batch_sizes
@@ -39,6 +39,7 @@ def open_task(config: ConfigDict, workdir: Path, out: Path | None = None) -> "Ri
     for _, built in records:
         logger.info("%s", built.summary())
     check_splits(config, records)
+    check_views(config, records)
     return Rig3RTask(PlacedModel(config), records)
 
 

@@ -1,6 +1,7 @@
 """The DGP reader on real photographs and LiDAR, and on copies of them with one thing broken."""
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from rig3r_jax.data import records
+from rig3r_jax.data.bad_frames import has_depth
 from rig3r_jax.data.build import build_records
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, decode_depth
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.data.sources.dgp import Dgp
+from rig3r_jax.data.sources.dgp_listing import windows_of
 from tests.data.recordings import RIG, copy_rig
 
 
@@ -144,10 +147,10 @@ def test_options_choose_cameras_and_cut_drives(shared):
     assert [camera.name for camera in scene.cameras] == ["CAMERA_09", "CAMERA_01"] and scene.front_camera == 1
     records.check_scene(scene)
     loaders = Dgp(str(root), window=2).scenes("val")
-    assert [name for name, _ in loaders] == ["scene_01", "scene_01_00002", "scene_02", "scene_02_00002"]
+    assert [name for name, _ in loaders] == ["scene_01", "scene_01_00001", "scene_02", "scene_02_00001"]
     last = loaders[-1][1]()
     records.check_scene(last)
-    assert [frame.step for frame in last.frames] == [0] * 6
+    assert [frame.step for frame in last.frames] == [0] * 6 + [1] * 6
     np.testing.assert_allclose(last.frames[0].world_from_camera, np.eye(4), atol=1e-12)
     with pytest.raises(ValueError, match="must hold the front camera 'CAMERA_01'"):
         Dgp(str(root), cameras=("CAMERA_05",))
@@ -170,15 +173,23 @@ def test_records_of_real_data(shared, tmp_path):
         np.testing.assert_array_equal(ours.world_from_camera, theirs.world_from_camera)
 
 
-def test_missing_image_is_a_counted_skip(root, tmp_path):
+def test_missing_image_is_counted_and_costs_itself(root, tmp_path):
     image = next((root / "scene_02/rgb/CAMERA_07").glob("*.jpg"))
     image.unlink()
-    out = tmp_path / "records"
-    with pytest.raises(BadRecord, match=f"2 of 4 scenes are bad(.|\n)*train/scene_02.*{image.name}: cannot be read"):
-        build_records("ddad", make_source("ddad", str(root)), out, progress=False)
-    report = build_records("ddad", make_source("ddad", str(root)), out, max_bad_fraction=0.5, progress=False)
-    assert report.splits == {"train": 1, "val": 1}
-    assert [name for name, _ in report.skipped] == ["train/scene_02", "val/scene_02"]
+    out, source = tmp_path / "records", make_source("ddad", str(root))
+    with pytest.raises(BadRecord, match=f"2 of 54 frames are bad(.|\n)*image 2(.|\n)*{image.name}: cannot be read"):
+        build_records("ddad", source, out, max_bad_fraction=0.01, progress=False)
+    report = build_records("ddad", source, out, progress=False)
+    assert report.splits == {"train": 2, "val": 2} and not report.skipped and report.frames == 52
+    assert [(scene, frame.kind) for scene, frame in report.left_out] == [
+        ("train/scene_02", "image"),
+        ("val/scene_02", "image"),
+    ]
+    assert "2 of 54 frames left out (image 2)" in report.summary()
+    assert "train and val name the same scenes, 2 of them (scene_01, scene_02)" in report.summary()
+    assert build_records("ddad", source, out, progress=False).summary() == report.summary().replace(
+        "records: scenes", "records: reused, scenes"
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 then nothing"])
@@ -220,11 +231,9 @@ def repeat_times(document):
 SCENES = {
     "times out of order": (swap_times, "CAMERA_06, step 1: time .* must ascend"),
     "times repeated": (repeat_times, "CAMERA_06, step 1: time .* must ascend"),
-    "no time": (lambda s: s["data"][1]["id"].update(timestamp="yesterday"), "'yesterday'"),
     "no number": (lambda s: s["data"][1]["datum"]["image"].update(height="tall"), "lacks.*tall"),
     "no data": (lambda s: s.pop("data"), "lacks.*data"),
     "no samples": (lambda s: s.update(samples=[]), "no samples"),
-    "no lidar": (lambda s: [x["datum_keys"].pop(0) for x in s["samples"]], "known depth"),
     "two calibrations": (lambda s: s["samples"][1].update(calibration_key="0"), "2 calibrations"),
 }
 
@@ -241,13 +250,103 @@ def test_bad_calibration_or_scene_file_is_named(root, file_of, change, message):
         records.check_scene(load(root))
 
 
-def test_bad_lidar_file_is_named(root):
-    sweep = next((root / "scene_02/point_cloud/LIDAR").glob("*.npz"))
+def camera_datum(document, name="CAMERA_06"):
+    return next(datum for datum in document["data"] if datum["id"]["name"] == name)
+
+
+FRAMES = {
+    "no time": (lambda s: camera_datum(s)["id"].update(timestamp="yesterday"), "time", "'yesterday'"),
+    "no pose": (lambda s: camera_datum(s)["datum"]["image"].pop("pose"), "pose", "lacks.*pose"),
+    "infinite pose": (
+        lambda s: camera_datum(s)["datum"]["image"]["pose"]["translation"].update(x=-np.inf),
+        "pose",
+        "-inf.*not finite",
+    ),
+    "no rotation": (
+        lambda s: camera_datum(s)["datum"]["image"]["pose"]["rotation"].update(qw=3.0),
+        "pose",
+        "no rotation",
+    ),
+    "no datum": (lambda s: s["data"].remove(camera_datum(s)), "row", "lacks"),
+    "datum twice": (
+        lambda s: s["samples"][0]["datum_keys"].append(camera_datum(s)["key"]),
+        "row",
+        "second of CAMERA_06",
+    ),
+    "datum without image": (lambda s: camera_datum(s).update(datum={}), "row", "lacks.*image"),
+}
+
+
+@pytest.mark.parametrize("case", FRAMES)
+def test_bad_frame_is_named_and_costs_itself(root, case):
+    change, kind, message = FRAMES[case]
+    edit(scene_file(root), change)
+    scene = load(root)
+    records.check_scene(scene)
+    (frame,) = scene.left_out
+    assert frame.kind == kind and re.search(message, frame.reason)
+    assert len(scene.frames) == (18 if case == "datum twice" else 17)
+
+
+def test_bad_pose_of_the_front_camera_moves_the_world_to_its_next(root):
+    edit(scene_file(root), lambda s: camera_datum(s, "CAMERA_01")["datum"]["image"]["pose"]["rotation"].update(qw=3.0))
+    scene = load(root)
+    assert [frame.frame for frame in scene.left_out] == ["CAMERA_01, step 0"]
+    second = next(frame for frame in scene.frames if frame.camera == 0)
+    np.testing.assert_allclose(second.world_from_camera, np.eye(4), atol=1e-9)
+
+
+def test_recording_without_lidar_has_no_depth(root):
+    edit(scene_file(root), lambda s: [x["datum_keys"].pop(0) for x in s["samples"]])
+    scene = load(root)
+    records.check_scene(scene)
+    assert len(scene.frames) == 18 and not scene.left_out and not has_depth(scene)
+
+
+def test_bad_lidar_file_costs_the_images_of_its_step(root):
+    sweep = sorted((root / "scene_02/point_cloud/LIDAR").glob("*.npz"))[1]
     for content in (b"", b"PK no sweep"):
         sweep.unlink()
         sweep.write_bytes(content)
-        with pytest.raises(BadRecord, match=f"{sweep.name}: is no LiDAR sweep"):
-            load(root)
+        scene = load(root)
+        assert {frame.step for frame in scene.frames} == {0, 2} and len(scene.left_out) == 6
+        assert all(frame.kind == "depth" and f"{sweep.name}: is no LiDAR" in frame.reason for frame in scene.left_out)
+
+
+@pytest.mark.parametrize(
+    "steps, window, lengths", [(50, 16, [12, 13, 12, 13]), (100, 16, [14, 14, 14, 15, 14, 14, 15])]
+)
+def test_drives_are_cut_evenly(tmp_path, steps, window, lengths):
+    (tmp_path / "000001").mkdir()
+    scene = tmp_path / "000001/scene_a.json"
+    scene.write_text(json.dumps({"samples": [{}] * steps}))
+    windows = windows_of(scene, window)
+    assert [len(window) for window in windows] == lengths
+    assert [step for window in windows for step in window] == list(range(steps))
+
+
+@pytest.mark.parametrize(
+    "names, chosen",
+    [
+        (
+            ["scene_dataset_v1.2.json", "scene_dataset_v1.10.json", "scene_dataset_v1.9.json"],
+            "scene_dataset_v1.10.json",
+        ),
+        (["ddad.json", "ddad_overfit.json"], "ddad.json"),
+        (["ddad_overfit.json", "scene_dataset_v2.json"], "scene_dataset_v2.json"),
+        (["scene_dataset.json", "scene_dataset_v1.0.json"], "scene_dataset_v1.0.json"),
+        (["ddad_overfit.json"], "ddad_overfit.json"),
+    ],
+)
+def test_newest_listing_is_read_and_the_choice_is_told(tmp_path, names, chosen):
+    for name in names:
+        table = {"0": {"filenames": [f"{name}/scene_x.json"]}}
+        (tmp_path / name).write_text(json.dumps({"scene_splits": table}))
+    source = Dgp(str(tmp_path))
+    assert [name for name, _ in source.scenes("train")] == [chosen]
+    notes = " ".join(source.notes())
+    assert f"{chosen} is read, not" in notes if len(names) > 1 else not notes
+    assert all(name in notes for name in names if len(names) > 1)
 
 
 def test_dropped_image_of_one_camera_is_left_out(root):

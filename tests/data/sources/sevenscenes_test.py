@@ -166,7 +166,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_bad_file_is_a_counted_skip(scene_folder, tmp_path, case):
+def test_bad_file_is_counted_and_costs_its_frame(scene_folder, tmp_path, case):
     suffix, content, message = FILES[case]
     path = scene_folder / f"seq-03/frame-000002.{suffix}"
     path.unlink()
@@ -174,10 +174,21 @@ def test_bad_file_is_a_counted_skip(scene_folder, tmp_path, case):
         path.write_text(content)
     options = {**SMALL, "fractions": [0.7, 0.0, 0.3]}
     source = make_source("sevenscenes", str(scene_folder), options)
-    report = build_records("sevenscenes", source, tmp_path / "out", max_bad_fraction=0.2, progress=False)
-    assert report.splits == {"train": 5, "test": 3}
-    ((name, reason),) = report.skipped
-    assert name == "train/chess_seq-03_000000" and "frame-000002" in reason and message in reason
+    report = build_records("sevenscenes", source, tmp_path / "out", progress=False)
+    assert report.splits == {"train": 6, "test": 3} and not report.skipped and report.frames == 59
+    ((name, frame),) = report.left_out
+    assert name == "train/chess_seq-03_000000" and frame.frame == path.name.split(".")[0] + ".color.png"
+    assert frame.kind == {"pose.txt": "pose", "depth.png": "depth", "color.png": "image"}[suffix]
+    assert "frame-000002" in frame.reason and message in frame.reason
+
+
+def test_sequence_without_depth_is_read(scene_folder, tmp_path):
+    for path in scene_folder.glob("seq-*/*.depth.png"):
+        path.unlink()
+    source = make_source("sevenscenes", str(scene_folder), {**SMALL, "fractions": [0.7, 0.0, 0.3]})
+    report = build_records("sevenscenes", source, tmp_path / "out", progress=False)
+    assert report.frames == 60 and report.without_depth == 9 and not report.left_out
+    assert "9 scenes have no depth: their poses and rays are trained on, no points" in report.summary()
 
 
 def test_sequence_too_short_or_still_packed_is_a_bad_scene(scene_folder):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 from itertools import pairwise
 
 import cv2
@@ -11,6 +12,7 @@ import pytest
 
 from rig3r_jax import cli
 from rig3r_jax.data import records, sampling
+from rig3r_jax.data.bad_frames import has_depth
 from rig3r_jax.data.build import build_records
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, decode_depth
@@ -121,6 +123,82 @@ def test_pose_gap_and_missing_depth_are_counted(root, caplog):
     assert f"{counts}: 24 frames for train" in caplog.text
 
 
+def test_images_without_depth_or_pose_are_in_the_report_and_the_quarantine(root, tmp_path):
+    drop_rows(root / "groundtruth.txt", *range(10, 15))
+    drop_rows(root / "depth.txt", 3)
+    options = {"window": 16, "min_frames": 4}
+    report = build_records("tum", make_source("tum", str(root), options), tmp_path / "out", 0.0, progress=False)
+    assert report.frames == 34 and "6 of 40 frames left out (unmatched 6)" in report.summary()
+    entries = json.loads((tmp_path / "out/quarantine.json").read_text())
+    assert {entry["frame"] for entry in entries} == {f"rgb/{i}.png" for i in (3, 10, 11, 12, 13, 14)}
+    assert "rgb/3.png has no depth image under 0.02 s away" in entries[0]["reason"]
+
+
+def edit_row(path, row, text):
+    """Replaces a row of a list; its first line is a comment."""
+    rows = path.read_text().splitlines()
+    rows[row + 1] = text
+    path.write_text("\n".join(rows) + "\n")
+
+
+def repeat_row(root, row):
+    rows = (root / "rgb.txt").read_text().splitlines()
+    (root / "rgb.txt").write_text("\n".join([*rows[: row + 2], *rows[row + 1 :]]) + "\n")
+
+
+ROWS = {
+    "repeated": (lambda root: repeat_row(root, 5), "time", "rgb/5.png repeats the time", 40),
+    "repeated time": (
+        lambda root: edit_row(root / "rgb.txt", 5, f"{(root / 'rgb.txt').read_text().split()[11]} rgb/5.png"),
+        "time",
+        "rgb/5.png repeats the time",
+        39,
+    ),
+    "torn": (
+        lambda root: edit_row(root / "rgb.txt", 5, "13118"),
+        "row",
+        "line 7: '13118' must be a time and a file",
+        39,
+    ),
+    "no time": (lambda root: edit_row(root / "rgb.txt", 5, "soon rgb/5.png"), "row", "'soon' must be a finite", 39),
+    "no pose": (
+        lambda root: edit_row(root / "groundtruth.txt", 5, f"{1311868164 + 5 / 30 + 0.003} nan 0 0 0 0 0 1"),
+        "pose",
+        "line 7: 'nan' must be a finite number",
+        39,
+    ),
+    "no rotation": (
+        lambda root: edit_row(root / "groundtruth.txt", 5, f"{1311868164 + 5 / 30 + 0.003} 0 0 0 0 0 0 9"),
+        "pose",
+        "quaternion.*is no rotation",
+        39,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_bad_row_is_named_and_costs_its_frame(tmp_path, case):
+    root = make_recording(tmp_path / "fr2", 40, size=(4, 6))
+    change, kind, message, images = ROWS[case]
+    change(root)
+    recording = tum.read_recording(root)
+    (frame,) = recording.left_out
+    assert len(recording.images) == images and frame.kind == kind and re.search(message, frame.reason)
+    source = make_source("tum", str(root))
+    assert source.left_out() == [("fr2", frame)] and len(source.notes()) == (kind == "pose")
+
+
+def test_recording_without_depth_is_read(tmp_path):
+    root = make_recording(tmp_path / "fr2", 12, size=(480, 640))
+    (root / "depth.txt").unlink()
+    with pytest.raises(BadRecord, match="depth.txt: cannot be read"):
+        load_all(root, "train", fractions=(1.0, 0.0, 0.0))
+    (root / "depth").rename(tmp_path / "elsewhere")
+    (scene,) = load_all(root, "train", fractions=(1.0, 0.0, 0.0))
+    records.check_scene(scene)
+    assert len(scene.frames) == 12 and not has_depth(scene)
+
+
 def test_depth_image_at_a_border_is_in_one_split(root):
     drop_rows(root / "depth.txt", 20)
     rows = (root / "rgb.txt").read_text().splitlines()
@@ -133,6 +211,8 @@ def test_depth_image_at_a_border_is_in_one_split(root):
     (train,), (validation,) = (load_all(root, split, **options) for split in ("train", "validation"))
     assert frame_numbers(train)[-1] == 19 and frame_numbers(validation)[0] == 21
     assert tum.Tum(str(root), **options).splits() == ("train", "validation")
+    ((_, frame),) = tum.Tum(str(root), **options).left_out()
+    assert frame.frame == "rgb/20.png" and "has the depth image of the last one of the split before" in frame.reason
 
 
 def test_several_recordings_and_one_bad_among_them(root, tmp_path):
@@ -179,19 +259,18 @@ def test_camera_is_told_by_the_name(tmp_path, name, camera):
 
 
 @pytest.mark.parametrize("damage", [0, 30, 500, -20, "middle"])
-def test_corrupt_depth_image_is_a_counted_skip(root, tmp_path, damage):
+def test_corrupt_depth_image_is_counted_and_costs_its_frame(root, tmp_path, damage):
     path = root / "depth/9.png"
     whole = path.read_bytes()
     middle = len(whole) // 2
     cut = whole[:middle] + b"12345678" + whole[middle + 8 :] if damage == "middle" else whole[:damage]
     path.write_bytes(cut)
     options = {"window": 8, "min_frames": 4}
-    report = build_records(
-        "tum", make_source("tum", str(root), options), tmp_path / "out", max_bad_fraction=0.2, progress=False
-    )
-    assert report.splits == {"train": 3, "validation": 1, "test": 1}
-    ((name, reason),) = report.skipped
-    assert name.startswith("train/") and "depth/9.png: depth image of" in reason and "does not decode" in reason
+    report = build_records("tum", make_source("tum", str(root), options), tmp_path / "out", progress=False)
+    assert report.splits == {"train": 4, "validation": 1, "test": 1} and not report.skipped and report.frames == 39
+    ((name, frame),) = report.left_out
+    assert name.startswith("train/") and (frame.frame, frame.kind) == ("9.png", "depth")
+    assert "depth/9.png: depth image of" in frame.reason and "does not decode" in frame.reason
 
 
 FILES = {
@@ -202,7 +281,7 @@ FILES = {
         np.ones((240, 320), np.uint16),
         r"is \(240, 320\), its image is \(480, 640\)",
     ),
-    "image of another size": ("rgb/9.png", np.zeros((240, 320, 3), np.uint8), "the first image of the scene is"),
+    "image of another size": ("rgb/9.png", np.zeros((240, 320, 3), np.uint8), "most images of the scene"),
     "no image": ("rgb/9.png", None, "rgb/9.png: cannot be read"),
     "no depth": ("depth/9.png", None, "depth/9.png: cannot be read"),
 }
@@ -214,8 +293,10 @@ def test_bad_file_is_named(root, case):
     (root / file).unlink()
     if content is not None:
         cv2.imwrite(str(root / file), content)
-    with pytest.raises(BadRecord, match=message):
-        load_all(root, "train")
+    (scene,) = load_all(root, "train")
+    ((left_out),) = scene.left_out
+    assert left_out.frame == "9.png" and left_out.kind == file.split("/")[0].replace("rgb", "image")
+    assert re.search(message, left_out.reason) and [f.step for f in scene.frames] == [*range(9), *range(10, 28)]
 
 
 def test_named_intrinsics_are_for_the_benchmarks_size(tmp_path):

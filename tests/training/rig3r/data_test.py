@@ -5,10 +5,12 @@ from types import SimpleNamespace
 import pytest
 from ml_collections import ConfigDict
 
+from rig3r_jax.configs import base
 from rig3r_jax.data.build import BuildReport
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.rig3r import data
 from rig3r_jax.training.rig3r.data import check_splits
+from tests.data.scenes import make_scene
 
 
 def _config(split, sets, enabled=True):
@@ -40,6 +42,23 @@ def test_scenes_that_are_trained_on_and_evaluated_are_named(tmp_path, monkeypatc
     assert data.overlap_note(records, "train", "train").startswith("4 of 4") and "a/z, ...)" in data.overlap_note(
         records, "train", "train"
     )
+
+
+def test_scenes_that_cannot_fill_a_sample_are_told_before_training(monkeypatch, tmp_path, caplog):
+    scenes = {"train": [make_scene(0, steps=4), make_scene(1, steps=1)], "val": [make_scene(2, steps=1)]}
+    monkeypatch.setattr(data, "RecordSource", lambda path, split: scenes[split])
+    records = [(ConfigDict({"name": "a", "weight": 1.0}), BuildReport(tmp_path, {"train": 2, "val": 1}, [], False))]
+    config = base.get_config()
+    config.sampling.num_views, config.data.cache_gigabytes = 6, 0.0
+    config.evaluation.sets = ("train",)
+    data.check_views(config, records)
+    assert caplog.messages == [
+        "a, train: 1 of 2 scenes cannot fill 6 views and are left out: 1 of 1 steps x 3 cameras, such as scene_1"
+    ]
+    assert data.training_stream(config, records).num_records == 1
+    config.evaluation.sets = ("val",)
+    with pytest.raises(ValueError, match="^a, val: 1 of 1 scenes cannot fill 6 views.*\\n.*lower sampling.num_views"):
+        data.check_views(config, records)
 
 
 def test_position_counts_samples():

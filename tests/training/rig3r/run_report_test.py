@@ -9,6 +9,7 @@ from rig3r_jax.formats.ply import read_ply
 from rig3r_jax.losses.ground_truth import ground_truth
 from rig3r_jax.schema import CONFIDENT, Predictions
 from rig3r_jax.training.rig3r import report
+from rig3r_jax.viz.panels import view_panels
 from tests.batches import random_batch
 
 
@@ -70,3 +71,16 @@ def test_files_and_picture_are_of_the_same_scene(sample, tmp_path):
     assert (file.length_unit, file.scale) == ("metre", scene.scale)
     np.testing.assert_array_equal(file.world_from_camera, scene.world_from_camera)
     np.testing.assert_allclose([camera.rig_from_camera for camera in file.cameras], targets.rig_from_camera, atol=1e-6)
+
+
+@pytest.mark.parametrize(("with_rig", "words"), [(True, "scale from the rig baselines"), (False, "no depth is known")])
+def test_scene_without_depth_is_shown_without_truth(sample, with_rig, words):
+    views, targets, predictions, _ = sample
+    targets = targets.replace(valid=np.zeros_like(targets.valid), depth=np.zeros_like(targets.depth))
+    scene = report._reconstruction(views, targets, predictions, with_rig=with_rig, known_intrinsics=True)
+    assert scene.scale.source == ("rig baselines" if with_rig else "none")
+    example = report._example("title", scene, views, targets)
+    assert example.title.startswith(f"title; {words}") and example.unit == ("m" if with_rig else "scene units")
+    labels = ["view"] * len(example.images)
+    text = view_panels(example.images, example.depth_true, scene.points.depth, None, example.valid, labels)
+    assert "Depth, predicted" in text and "Depth, true" not in text
