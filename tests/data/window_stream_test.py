@@ -249,17 +249,17 @@ def test_recording_with_gaps_and_a_corrupt_depth_image(tmp_path, caplog):
     drop_rows(root / "groundtruth.txt", *range(24, 28))  # frames without a pose
     (root / "depth/13.png").write_bytes(b"no image")
     with caplog.at_level("INFO"):
-        report = build_records(
-            "tum", make_source("tum", str(root), SMALL_TUM), tmp_path / "out", max_bad_fraction=0.2, progress=False
-        )
+        report = build_records("tum", make_source("tum", str(root), SMALL_TUM), tmp_path / "out", progress=False)
     assert "76 of 80 images have depth and pose (0 have no depth under 0.02 s away, 4 no pose" in caplog.text
-    ((scene, reason),) = report.skipped
-    assert scene == "train/fr2_made_00009" and "fr2_made/depth/13.png: depth image of 8 bytes does not decode" in reason
+    *unmatched, (scene, frame) = report.left_out
+    assert [frame.frame for _, frame in unmatched] == [f"rgb/{i}.png" for i in range(24, 28)]
+    assert scene == "train/fr2_made_00009" and not report.skipped
+    assert "fr2_made/depth/13.png: depth image of 8 bytes does not decode" in frame.reason
 
     streams, places = streams_and_places(tmp_path / "out", SPLITS)
     numbers = {split: sorted(np.frombuffer(p).reshape(4, 4)[0, 3] for p in poses) for split, poses in places.items()}
     assert numbers == {
-        "train": [*range(9), *range(19, 24), *range(28, 42)],
+        "train": [*range(13), *range(14, 24), *range(28, 42)],
         "validation": [*range(42, 61)],
         "test": [*range(61, 80)],
     }
