@@ -5,8 +5,6 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from rig3r_jax.geometry import rigid
-
 
 @dataclasses.dataclass(frozen=True)
 class Registration:
@@ -42,13 +40,12 @@ class Registration:
     def _splat(self, pixels: np.ndarray, metres: np.ndarray, registered: np.ndarray) -> None:
         """Writes the nearest of the points at these positions of the depth image into the colour camera's pixels."""
         height, width = registered.shape
-        rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(self.depth_intrinsics).T
-        points_color = rigid.apply(self.color_from_depth, rays * metres[:, None])
-        points_color = points_color[points_color[:, 2] > 0]
-        projected = points_color @ self.color_intrinsics.T
+        rotation, translation = self.color_from_depth[:3, :3], self.color_from_depth[:3, 3]
+        ray_of_pixel = self.color_intrinsics @ rotation @ np.linalg.inv(self.depth_intrinsics)
+        rays = np.column_stack([pixels, np.ones(len(pixels))]) @ ray_of_pixel.T
+        projected = rays * metres[:, None] + self.color_intrinsics @ translation  # u z, v z, z
+        projected = projected[projected[:, 2] > 0]
         columns, rows = np.floor(projected[:, :2] / projected[:, 2:]).T
         inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
         index = rows[inside].astype(np.int64) * width + columns[inside].astype(np.int64)
-        np.minimum.at(
-            registered.reshape(-1), index, points_color[inside, 2]
-        )  # of one axis: 20 times faster than of two
+        np.minimum.at(registered.reshape(-1), index, projected[inside, 2])  # 20 times faster than by rows and columns
