@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.data.scene import BadRecord
+from rig3r_jax.formats.text import decode_text, numbered_lines, split_words
 
 
 def read_bytes(path: Path) -> bytes:
@@ -19,16 +20,17 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """A text file's content; BadRecord where it cannot be read."""
+    """A text file's content, whatever its encoding and line ends; BadRecord where it cannot be read."""
+    data = read_bytes(path)
     try:
-        return read_bytes(path).decode()
-    except UnicodeDecodeError as error:
-        raise BadRecord(f"{path}: is no text ({error}); restore the file") from error
+        return decode_text(data, path)
+    except ValueError as error:
+        raise BadRecord(str(error)) from error
 
 
 def read_json(path: Path) -> Any:
     """The value of a JSON file; BadRecord where it cannot be read."""
-    content = read_bytes(path)
+    content = read_text(path)
     try:
         return json.loads(content)
     except ValueError as error:
@@ -36,13 +38,17 @@ def read_json(path: Path) -> Any:
 
 
 def read_numbers(path: Path, shape: tuple[int, int]) -> Float[np.ndarray, "rows columns"]:
-    """The matrix that a text file holds, its numbers parted by white space; BadRecord where it is no such."""
-    try:
-        values = np.array([float(word) for word in read_text(path).split()])
-    except ValueError as error:
-        if isinstance(error, BadRecord):
-            raise
-        raise BadRecord(f"{path}: does not read ({error}); restore the file") from error
-    if values.size != shape[0] * shape[1] or not np.isfinite(values).all():
-        raise BadRecord(f"{path}: {values.tolist()} must be {shape[0]} x {shape[1]} finite numbers; restore the file")
-    return values.reshape(shape)
+    """The matrix that a text file holds, its numbers parted by white space or commas, without lines that begin with #.
+
+    BadRecord, naming file and line, where it is no such.
+    """
+    values = []
+    for number, line in numbered_lines(read_text(path)):
+        if not line.startswith("#"):
+            try:
+                values += [float(word) for word in split_words(line)]
+            except ValueError as error:
+                raise BadRecord(f"{path}, line {number}: does not read ({error}); restore the file") from error
+    if len(values) != shape[0] * shape[1] or not np.isfinite(values).all():
+        raise BadRecord(f"{path}: {values} must be {shape[0]} x {shape[1]} finite numbers; restore the file")
+    return np.array(values).reshape(shape)

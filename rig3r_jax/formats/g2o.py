@@ -15,21 +15,28 @@ do not agree on the error that it weighs; one matrix is right for one of them on
 
 Files of "gtsam" and "g2o" name their convention in a first line of comment, which these readers pass over; that of
 Ceres stops at a comment, so its file has none.
+
+Files of other tools have more: `FIX` is read, and lines of other kinds (priors, landmarks) are kept as text.
 """
 
+import collections
 import dataclasses
+import logging
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.formats.text import numbered_lines, read_text
 from rig3r_jax.geometry import rigid
 
 CONVENTIONS = ("gtsam", "g2o", "ceres")
 _COMMENT = "# information convention: "
-_VERTEX, _EDGE = "VERTEX_SE3:QUAT", "EDGE_SE3:QUAT"
+_VERTEX, _EDGE, _FIX = "VERTEX_SE3:QUAT", "EDGE_SE3:QUAT", "FIX"
 _UPPER = np.triu_indices(6)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +48,8 @@ class G2oGraph:
     pairs: Int[np.ndarray, "m 2"]  # first, second
     first_from_second: Float[np.ndarray, "m 4 4"]
     information: Float[np.ndarray, "m 6 6"]  # of the tangent (v, w) in first_from_second exp(v, w)
+    fixed: Int[np.ndarray, "k"]  # vertices that are held, in the file's order
+    others: tuple[str, ...]  # lines of other kinds, as they are
 
 
 def write_g2o(
@@ -81,16 +90,17 @@ def write_g2o(
 def read_g2o(path: str | Path, convention: str = "gtsam") -> G2oGraph:
     """Reads a pose graph whose information was written for the readers of `convention`.
 
-    Comments and FIX lines are passed over. Raises ValueError that names file and line for other tags, missing or wrong
-    numbers, a vertex given twice or not at all, and a comment by `write_g2o` of another convention.
+    Comments are passed over; lines of other kinds are kept as text, and a warning tells how many there are of which.
+    Raises ValueError that names file and line for missing or wrong numbers, a vertex given twice or not at all, and a
+    comment by `write_g2o` of another convention.
     """
     _check_convention(convention)
-    vertices, edges = {}, []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    vertices, edges, fixes, others = {}, [], [], []
+    for number, line in numbered_lines(read_text(path)):
         where, words = f"{path}: line {number}", line.split()
         if line.startswith(_COMMENT) and line.removeprefix(_COMMENT).strip() != convention:
             raise ValueError(f"{where} is {line!r}, not {convention!r}; read it with the convention of the file")
-        if not words or words[0].startswith("#") or words[0] == "FIX":
+        if line.startswith("#"):
             continue
         if words[0] == _VERTEX:
             (index,), values = _parse(where, words[1:], 1, 7)
@@ -99,10 +109,19 @@ def read_g2o(path: str | Path, convention: str = "gtsam") -> G2oGraph:
             vertices[index] = values
         elif words[0] == _EDGE:
             edges.append((where, *_parse(where, words[1:], 2, 28)))
+        elif words[0] == _FIX:
+            fixes.append((line, _parse_ids(where, words[1:])))
         else:
-            raise ValueError(f"{where}: tag {words[0]} is unknown; only {_VERTEX}, {_EDGE} and FIX are read")
+            others.append(line)
+    others += [line for line, named in fixes if not vertices.keys() >= set(named)]  # those hold landmarks
+    fixed = [index for _, named in fixes if vertices.keys() >= set(named) for index in named]
+    counts = collections.Counter(line.split()[0] for line in others)
+    kept = ", ".join(f"{count} {tag}" for tag, count in counts.items())
     if not vertices:
-        raise ValueError(f"{path}: no {_VERTEX} line; a pose graph needs at least one")
+        rest = f"; its lines are {kept}" if kept else ""
+        raise ValueError(f"{path}: no {_VERTEX} line; a pose graph of 3-D poses needs at least one{rest}")
+    if kept:
+        logger.warning("%s: lines that are no part of a graph of poses are kept as text: %s", path, kept)
     place = {index: position for position, index in enumerate(vertices)}
     for where, pair, _ in edges:
         for index in pair:
@@ -120,6 +139,8 @@ def read_g2o(path: str | Path, convention: str = "gtsam") -> G2oGraph:
         pairs=np.array([[place[index] for index in pair] for _, pair, _ in edges], np.int64).reshape(-1, 2),
         first_from_second=_matrices(measurements),
         information=np.swapaxes(error_of_tangent, -1, -2) @ weights @ error_of_tangent,
+        fixed=np.array([place[index] for index in fixed], np.int64),
+        others=tuple(others),
     )
 
 
@@ -147,12 +168,20 @@ def _matrices(numbers: np.ndarray) -> np.ndarray:
     return rigid.from_rotation_translation(rigid.rotation_from_quat_xyzw(numbers[:, 3:]), numbers[:, :3])
 
 
+def _parse_ids(where: str, words: list[str]) -> list[int]:
+    try:
+        return [int(word) for word in words]
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}; write ids as whole numbers") from error
+
+
 def _parse(where: str, words: list[str], ids: int, count: int) -> tuple[list[int], list[float]]:
     """The ids and the numbers of a line; the first seven of the latter are a transform."""
+    indices = _parse_ids(where, words[:ids])
     try:
-        indices, values = [int(word) for word in words[:ids]], [float(word) for word in words[ids:]]
+        values = [float(word) for word in words[ids:]]
     except ValueError as error:
-        raise ValueError(f"{where}: {error}; write ids as whole numbers, then plain numbers") from error
+        raise ValueError(f"{where}: {error}; write plain numbers") from error
     if len(indices) != ids or len(values) != count or not np.isfinite(values).all():
         raise ValueError(f"{where}: {len(words)} words; must be {ids} ids and {count} finite numbers")
     rigid.check_quat_xyzw(values[3:7], where)

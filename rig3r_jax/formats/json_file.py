@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.formats.text import numbered_lines, read_text
 
 
 def plain(value: typing.Any) -> typing.Any:
@@ -29,8 +30,9 @@ def write_json(path: str | Path, content: typing.Any, *, indent: int = 1) -> Non
 
 def read_json(path: str | Path) -> typing.Any:
     """The content of a JSON file; a ValueError that names it where it is none (as OSErrors do by themselves)."""
+    text = read_text(path)
     try:
-        return json.loads(Path(path).read_bytes())
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: is not JSON ({error}); restore the file") from error
 
@@ -45,14 +47,13 @@ def read_json_lines(path: str | Path) -> Iterator[tuple[int, typing.Any]]:
 
     ValueError with file and line where another line is no JSON.
     """
-    lines = Path(path).read_text().splitlines()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    text = Path(path).read_text(encoding="utf-8-sig", errors="replace")  # a kill may leave anything in the last line
+    lines = list(numbered_lines(text))
+    for number, line in lines:
         try:
             value = json.loads(line)
         except ValueError as error:
-            if number == len(lines):
+            if number == lines[-1][0]:
                 return
             raise ValueError(f"{path}:{number}: is not JSON ({error}); delete the line") from error
         yield number, value

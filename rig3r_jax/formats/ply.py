@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.formats.text import decode_text
 
 _MAX_HEADER_BYTES = 64 * 1024
 _SCALARS = {
@@ -15,6 +16,16 @@ _SCALARS = {
     "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
     "float": "f4", "double": "f8", "float32": "f4", "float64": "f8",
 }  # fmt: skip
+_COLORS = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))
+
+
+class _Header(typing.NamedTuple):
+    byte_order: str  # of numpy, or "ascii"
+    count: int  # vertices
+    fields: list[tuple[str, str]]  # property, numpy kind
+    other_elements: dict[str, int]
+    comments: tuple[str, ...]
+    length: int  # bytes
 
 
 @typing.no_type_check
@@ -25,6 +36,9 @@ class PointCloud:
     points_world: Float[np.ndarray, "n 3"]
     colors: UInt8[np.ndarray, "n 3"] | None
     confidence: Float[np.ndarray, "n"] | None
+    properties: dict[str, np.ndarray]  # all others of the vertices by name, each (n,) of the file's type
+    other_elements: dict[str, int]  # how many faces, edges and others follow, which are not read
+    comments: tuple[str, ...]  # of the header
 
 
 def write_ply(
@@ -62,13 +76,16 @@ def write_ply(
 
 
 def read_ply(path: str | Path) -> PointCloud:
-    """Reads points, colours and confidence of a PLY file, binary (either byte order) or ascii; the rest is left out.
+    """Reads the vertices of a PLY file, binary (either byte order) or ascii; faces and the like are counted.
+
+    Colours are bytes, or floats from 0 to 1; others, and alpha, stay among the properties.
 
     Raises:
       ValueError: the file is no PLY, is cut short, or its first element is not a vertex with scalar x, y and z.
     """
     data = Path(path).read_bytes()
-    byte_order, count, fields, start = _parse_header(path, data)
+    header = _parse_header(path, data)
+    byte_order, count, fields, start = header.byte_order, header.count, header.fields, header.length
     if byte_order == "ascii":
         vertices = _parse_ascii(path, data[start:], count, fields)
     else:
@@ -79,13 +96,32 @@ def read_ply(path: str | Path) -> PointCloud:
                 "the file is cut short, export it again"
             )
         vertices = np.frombuffer(data, dtype=dtype, count=count, offset=start)
-    names = [name for name, _ in fields]
-    points_world = np.stack([vertices[axis] for axis in "xyz"], axis=-1)
-    colors = None
-    if all(name in names and vertices.dtype[name] == np.uint8 for name in ("red", "green", "blue")):
-        colors = np.stack([vertices[name] for name in ("red", "green", "blue")], axis=-1)
-    confidence = vertices["confidence"] if "confidence" in names else None
-    return PointCloud(_native_float(points_world), colors, None if confidence is None else _native_float(confidence))
+    columns = {name: vertices[name] for name, _ in fields}
+    points_world = np.stack([columns.pop(axis) for axis in "xyz"], axis=-1)
+    confidence = columns.pop("confidence", None)
+    return PointCloud(
+        points_world=_native_float(points_world),
+        colors=_take_colors(columns),
+        confidence=None if confidence is None else _native_float(confidence),
+        properties={name: values.astype(values.dtype.newbyteorder("=")) for name, values in columns.items()},
+        other_elements=header.other_elements,
+        comments=header.comments,
+    )
+
+
+def _take_colors(columns: dict[str, np.ndarray]) -> UInt8[np.ndarray, "n 3"] | None:
+    """Takes the colours out of the columns; None, and nothing taken, where they are none that bytes can hold."""
+    names = next((names for names in _COLORS if all(name in columns for name in names)), None)
+    if names is None:
+        return None
+    colors = np.stack([columns[name] for name in names], axis=-1)
+    if colors.dtype.kind == "f" and ((colors >= 0) & (colors <= 1)).all():
+        colors = np.round(255 * colors.astype(np.float64)).astype(np.uint8)
+    if colors.dtype != np.uint8:
+        return None
+    for name in names:
+        del columns[name]
+    return colors
 
 
 def _native_float(values: np.ndarray) -> np.ndarray:
@@ -115,28 +151,27 @@ def _check_points(
             )
 
 
-def _parse_header(path: str | Path, data: bytes) -> tuple[str, int, list[tuple[str, str]], int]:
-    """(byte order or "ascii", vertex count, [(property, numpy kind)], offset of the body)."""
+def _parse_header(path: str | Path, data: bytes) -> _Header:
     end = data.find(b"end_header", 0, _MAX_HEADER_BYTES)
     newline = data.find(b"\n", end)
     if not data.startswith((b"ply\n", b"ply\r\n")) or end < 0 or newline < 0:
         raise ValueError(f"{path}: begins with {data[:12]!r}, not with a PLY header; give a .ply file")
-    order, count, fields, elements = None, None, [], 0
-    for line in data[:end].decode("latin-1").splitlines()[1:]:
+    order, counts, fields, comments = None, {}, [], []
+    for line in decode_text(data[:end], path).split("\n")[1:]:
         words = line.split()
         if not words or words[0] in ("comment", "obj_info"):
+            comments += [" ".join(words[1:])] if words else []
             continue
         follows = False
         if words[0] == "format" and len(words) == 3:
             order = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "ascii"}.get(words[1])
             follows = order is not None
         elif words[0] == "element" and len(words) == 3 and words[2].isdigit():
-            elements += 1
-            follows = elements > 1 or words[1] == "vertex"
-            count = int(words[2]) if elements == 1 else count
-        elif words[0] == "property" and elements > 1:
+            follows = words[1] not in counts and (bool(counts) or words[1] == "vertex")
+            counts[words[1]] = int(words[2])
+        elif words[0] == "property" and len(counts) > 1:
             follows = True
-        elif words[0] == "property" and len(words) == 3 and words[1] in _SCALARS and elements == 1:
+        elif words[0] == "property" and len(words) == 3 and words[1] in _SCALARS and counts:
             follows = words[2] not in [name for name, _ in fields]
             fields.append((words[2], _SCALARS[words[1]]))
         if not follows:  # the rules of PLY, of which this reads a part
@@ -144,9 +179,9 @@ def _parse_header(path: str | Path, data: bytes) -> tuple[str, int, list[tuple[s
                 f"{path}: header line {line!r} is not understood; vertices come first, with distinct scalar properties"
             )
     missing = {"x", "y", "z"} - {name for name, _ in fields}
-    if order is None or count is None or missing:
+    if order is None or not counts or missing:
         raise ValueError(f"{path}: the header lacks its format, its vertices or x, y, z; export the file again")
-    return order, count, fields, newline + 1
+    return _Header(order, counts.pop("vertex"), fields, counts, tuple(comments), newline + 1)
 
 
 def _parse_ascii(path: str | Path, body: bytes, count: int, fields: list[tuple[str, str]]) -> np.ndarray:

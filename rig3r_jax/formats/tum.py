@@ -5,9 +5,12 @@
     associations.txt     time_rgb rgb time_depth depth
 
 Times are seconds (of the Unix epoch in TUM's own files, where float64 resolves 0.2 microseconds); `#` begins a comment.
+Files of other tools may have times in ms, us or ns (see `formats.times`), commas between the columns, and a first line
+of column names; one that names the quaternion w x y z is refused.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +18,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.formats.text import numbered_lines, read_text, split_words
+from rig3r_jax.formats.times import AUTO, PER_SECOND, unit_of_times
 from rig3r_jax.geometry import rigid
 
 _HEADER = "# timestamp tx ty tz qx qy qz qw"
 _QUATERNION_TOLERANCE = 0.05  # four printed decimals of a unit quaternion are off by 1e-4 at most
+_NAME_OF_TIME = re.compile(r"(time|stamp|t$)", re.IGNORECASE)
+_NAME_OF_QUATERNION = re.compile(r"q\w*?([wxyz])", re.IGNORECASE)  # qx, q_x, q_RS_x
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +34,7 @@ class Trajectory:
 
     times: Float[np.ndarray, " n"]  # seconds, never descending
     world_from_camera: Float[np.ndarray, "n 4 4"]  # float64, metres
+    time_unit: str = "s"  # of the file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +43,14 @@ class FileList:
 
     times: Float[np.ndarray, " n"]  # seconds
     files: tuple[str, ...]  # as the list names them
+    time_unit: str = "s"  # of the list
 
 
-def read_trajectory(path: str | Path, bad_rows: dict[int, str] | None = None) -> Trajectory:
+def read_trajectory(path: str | Path, bad_rows: dict[int, str] | None = None, *, time_unit: str = AUTO) -> Trajectory:
     """The rows of a trajectory; quaternions are normalised, gaps in time and repeated times stay as they are.
 
-    ValueError naming file, line, value and rule for rows that are no pose, times that descend, or no rows at all.
+    Times are taken to be of `time_unit`: auto, s, ms, us or ns. ValueError naming file, line, value and rule for rows
+    that are no pose, times that descend or whose unit is not told, or no rows at all.
     Where `bad_rows` is given, it takes that message of every row that is no pose, by its place in the trajectory, which
     has a transform of NaN there and is sorted by time; a row without a time costs the whole file still.
     """
@@ -54,7 +64,7 @@ def read_trajectory(path: str | Path, bad_rows: dict[int, str] | None = None) ->
                 raise
             numbers, reason = [_number(words[0], where), *[np.nan] * 7], str(error)
         if bad_rows is None and rows and numbers[0] < rows[-1][0][0]:
-            raise ValueError(f"{where}: time {numbers[0]!r} comes after {rows[-1][0][0]!r} s; sort the rows by time")
+            raise ValueError(f"{where}: time {numbers[0]!r} comes after {rows[-1][0][0]!r}; sort the rows by time")
         rows.append((numbers, reason))
     if not rows:
         raise ValueError(f"{path}: holds no pose; it must have rows of time tx ty tz qx qy qz qw")
@@ -68,7 +78,8 @@ def read_trajectory(path: str | Path, bad_rows: dict[int, str] | None = None) ->
     world_from_camera[good] = rigid.from_rotation_translation(rotations, table[good, 1:4])
     if bad_rows is not None:
         bad_rows.update((i, reason) for i, (_, reason) in enumerate(rows) if reason)
-    return Trajectory(table[:, 0], world_from_camera)
+    times, unit = _in_seconds(table[:, 0], time_unit, path)
+    return Trajectory(times, world_from_camera, unit)
 
 
 def _pose_row(words: list[str], where: str) -> list[float]:
@@ -104,8 +115,8 @@ def write_trajectory(
     write_atomically(path, ("\n".join([_HEADER, *lines]) + "\n").encode())
 
 
-def read_file_list(path: str | Path, bad_rows: list[str] | None = None) -> FileList:
-    """The rows of rgb.txt or depth.txt; ValueError naming file, line, value and rule.
+def read_file_list(path: str | Path, bad_rows: list[str] | None = None, *, time_unit: str = AUTO) -> FileList:
+    """The rows of rgb.txt or depth.txt, times in `time_unit`; ValueError naming file, line, value and rule.
 
     Where `bad_rows` is given, it takes that message of every row that does not read; ValueError where none does.
     """
@@ -122,11 +133,15 @@ def read_file_list(path: str | Path, bad_rows: list[str] | None = None) -> FileL
             bad_rows.append(str(error))
     if not files:
         raise ValueError(bad_rows[0] if bad_rows else f"{path}: lists no file; it must have rows of time and file")
-    return FileList(np.array(times, np.float64), tuple(files))
+    seconds, unit = _in_seconds(np.array(times, np.float64), time_unit, path)
+    return FileList(seconds, tuple(files), unit)
 
 
-def read_associations(path: str | Path) -> tuple[FileList, FileList]:
-    """(colour images, depth images) of equal length, row by row; ValueError naming file, line, value and rule."""
+def read_associations(path: str | Path, time_unit: str = AUTO) -> tuple[FileList, FileList]:
+    """(colour images, depth images) of equal length, row by row, times in `time_unit`.
+
+    ValueError naming file, line, value and rule.
+    """
     rows = []
     for line, words in _rows(path):
         where = f"{path}, line {line}"
@@ -136,7 +151,9 @@ def read_associations(path: str | Path) -> tuple[FileList, FileList]:
     if not rows:
         raise ValueError(f"{path}: associates nothing; it must have rows of time rgb time depth")
     image_times, images, depth_times, depths = zip(*rows, strict=True)
-    return FileList(np.array(image_times), images), FileList(np.array(depth_times), depths)
+    seconds_of_images, unit_of_images = _in_seconds(np.array(image_times), time_unit, path)
+    seconds_of_depths, unit_of_depths = _in_seconds(np.array(depth_times), time_unit, path)
+    return FileList(seconds_of_images, images, unit_of_images), FileList(seconds_of_depths, depths, unit_of_depths)
 
 
 def write_associations(path: str | Path, images: FileList, depths: FileList) -> None:
@@ -172,17 +189,36 @@ def nearest(
     return np.where(distance < within if strict else distance <= within, order[first_of_equal], -1)
 
 
-def _rows(path: str | Path, columns: int | None = None) -> Iterator[tuple[int, list[str]]]:
-    """(line number, words) of the lines that are not empty or comments; the last of `columns` may have spaces."""
+def _in_seconds(times: np.ndarray, time_unit: str, path: str | Path) -> tuple[np.ndarray, str]:
+    """The times in seconds, and the unit that they have in the file."""
+    unit = unit_of_times(times, time_unit, str(path))
+    return times / PER_SECOND[unit], unit
+
+
+def _rows(path: str | Path, columns: int = 0) -> Iterator[tuple[int, list[str]]]:
+    """(line number, words) of the lines that hold values; the last of `columns` may have spaces."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_text(path)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); restore the file") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: is no text ({error.reason} at byte {error.start}); restore the file") from error
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield number, line.strip().split(maxsplit=-1 if columns is None else columns - 1)
+    first = True
+    for number, line in numbered_lines(text):
+        if line.startswith("#"):
+            _check_names(line, f"{path}, line {number}")
+        elif first and _NAME_OF_TIME.match(line.split(",")[0].split()[0].strip('"')):
+            _check_names(line, f"{path}, line {number}")
+            first = False
+        else:
+            yield number, split_words(line, columns)
+            first = False
+
+
+def _check_names(names: str, where: str) -> None:
+    """ValueError for column names that give the quaternion in another order."""
+    matches = [_NAME_OF_QUATERNION.fullmatch(name) for name in re.findall(r"\w+", names)]
+    order = "".join(match[1].lower() for match in matches if match)
+    if sorted(order) == sorted("wxyz") and order != "xyzw":
+        raise ValueError(f"{where}: names the quaternion in the order {order}, must be xyzw; reorder the columns")
 
 
 def _number(word: str, where: str) -> float:

@@ -1,8 +1,11 @@
-"""Metric histories of runs: metrics.jsonl, TensorBoard event files, or a CSV exported from Weights & Biases."""
+"""Metric histories of runs: metrics.jsonl, TensorBoard event files, or a CSV that W&B or TensorBoard wrote."""
 
 import csv
 import dataclasses
+import io
+import logging
 import math
+import re
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,11 +14,17 @@ import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.formats.json_file import read_json_lines
+from rig3r_jax.formats.text import read_text
 from rig3r_jax.viz.tfevents import read_scalars
 
-_STEP_COLUMNS = ("_step", "step", "Step", "trainer/global_step")
+_STEP_COLUMNS = ("_step", "step", "trainer/global_step", "train/global_step", "global_step")  # in any case
 _BESIDES = ("__MIN", "__MAX", "__STEP", "_step")  # columns that W&B adds to each of a chart
-_REMEDY = "give a metrics.jsonl, a folder with one or with TensorBoard event files, or a W&B history as .csv"
+_WALL_TIME, _VALUE = "Wall time", "Value"  # columns of TensorBoard, beside Step
+_TAG_IN_NAME = re.compile(r"(?:^|-)tag-(.+)$")  # of the files that TensorBoard exports
+_SEPARATORS = ",;\t"
+_REMEDY = "give a metrics.jsonl, a folder with one or with TensorBoard event files, or a history as .csv"
+
+logger = logging.getLogger(__name__)
 
 
 @typing.no_type_check
@@ -102,38 +111,64 @@ def _events(folder: Path) -> Iterator[tuple[float, str, float]]:
 
 
 def _csv(path: Path) -> Iterator[tuple[float, str, float]]:
-    """A history (a row per step, `_step` beside the metrics) or one W&B chart (`Step` and `<run> - <metric>`)."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.reader(file))
-    header = rows[0] if rows else []
-    step_column = next((name for name in _STEP_COLUMNS if name in header), None)
-    if step_column is None:
+    """A history (a row per step, `_step` or the like beside the metrics), one W&B chart (`Step` and `<run> - <metric>`)
+    or one of TensorBoard (`Wall time`, `Step` and `Value`). What is no number is named in a warning."""
+    rows = _csv_rows(path)
+    header = rows[0][1] if rows else []
+    at = next((at for step in _STEP_COLUMNS for at, name in enumerate(header) if name.casefold() == step), None)
+    if at is None:
         raise ValueError(
             f"{path} has the columns {', '.join(header) or 'none'}; one of {', '.join(_STEP_COLUMNS)} is needed"
         )
-    at = header.index(step_column)
-    names = {column: _metric_name(name) for column, name in enumerate(header) if column != at and _is_metric(name)}
+    names = {
+        column: _metric_name(name, path) for column, name in enumerate(header) if column != at and _is_metric(name)
+    }
     twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
     if twice:
         raise ValueError(f"{path} has several columns of {', '.join(twice)}: of several runs? give one CSV per run")
-    for number, row in enumerate(rows[1:], 2):
-        if not row or not row[at].strip():
+    words: dict[str, list[str]] = {}  # cells that are no numbers, by metric
+    for number, row in rows[1:]:
+        if len(row) <= at or not row[at].strip():
             continue
         step = _number(row[at])
         if step is None or not math.isfinite(step):
-            raise ValueError(f"{path}:{number} has {step_column} {row[at]!r}, must be a number; delete the row")
+            raise ValueError(f"{path}:{number} has {header[at]} {row[at]!r}, must be a number; delete the row")
         for column, name in names.items():
             value = _number(row[column]) if column < len(row) else None
             if value is not None:
                 yield step, name, value
+            elif column < len(row) and row[column].strip():
+                words.setdefault(name, []).append(row[column])
+    if words:
+        told = ", ".join(f"{len(cells)} of {name} such as {cells[0][:40]!r}" for name, cells in words.items())
+        logger.warning("%s: cells that are no numbers are left out: %s", path, told)
+
+
+def _csv_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """(line number, cells) of the rows that are not empty, cells parted by what parts most words of the first one."""
+    text = read_text(path)
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    reader = csv.reader(io.StringIO(text), delimiter=max(_SEPARATORS, key=first.count))
+    try:
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise ValueError(f"{path}:{reader.line_num} is no CSV ({error}); export the file again") from error
+    return [(number, cells) for number, cells in rows if any(cells)]
 
 
 def _is_metric(column: str) -> bool:
-    return not (column == "" or column.startswith("_") or column.endswith(_BESIDES) or column in _STEP_COLUMNS)
+    return not (
+        column in ("", _WALL_TIME)
+        or column.startswith("_")
+        or column.endswith(_BESIDES)
+        or column.casefold() in _STEP_COLUMNS
+    )
 
 
-def _metric_name(column: str) -> str:
-    """Without the run's name that a W&B chart puts before it."""
+def _metric_name(column: str, path: Path) -> str:
+    """Without the run's name that a W&B chart puts before it; of TensorBoard's values the tag in the file's name."""
+    if column == _VALUE and (tag := _TAG_IN_NAME.search(path.stem)):
+        return tag[1]
     return column.rsplit(" - ", 1)[-1]
 
 

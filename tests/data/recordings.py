@@ -47,14 +47,14 @@ def drop_rows(path, *dropped):
     path.write_text("\n".join(row for i, row in enumerate(rows) if i - 1 not in dropped) + "\n")
 
 
-def make_sequence(folder, count, sequence=0, suffix="png"):
-    """Frames of 4 x 6 pixels: images tell the sequence and the frame, the camera is at (frame, sequence, 0)."""
+def make_sequence(folder, count, sequence=0, suffix="png", size=(6, 8)):
+    """Small frames: images tell the sequence and the frame, the camera is at (frame, sequence, 0)."""
     folder.mkdir(parents=True)
     for i in range(count):
         stem = folder / f"frame-{i:06d}"
-        image = np.full((4, 6, 3), (i, sequence, 0), np.uint8)
+        image = np.full((*size, 3), (i, sequence, 0), np.uint8)
         assert cv2.imwrite(f"{stem}.color.{suffix}", image)
-        depth = np.full((4, 6), 1000 + i, np.uint16)
+        depth = np.full(size, 1000 + i, np.uint16)
         depth[0, :2] = (0, 65535)
         assert cv2.imwrite(f"{stem}.depth.png", depth)
         world_from_camera = np.eye(4)

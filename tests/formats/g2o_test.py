@@ -116,6 +116,32 @@ def test_vertices_alone_and_float32(tmp_path):
         assert read.information.shape == (0, 6, 6) and read.pairs.shape == (0, 2)
 
 
+@pytest.mark.parametrize("mark, end", [(b"", b"\n"), (b"\xef\xbb\xbf", b"\r\n")])
+def test_lines_of_other_tools_are_kept(tmp_path, caplog, mark, end):
+    lines = [
+        b"# K\xf6ln",
+        b"PARAMS_SE3OFFSET 0 0 0 0 0 0 0 1",
+        b"VERTEX_SE3:QUAT 4 0 0 0 0 0 0 1",
+        b"VERTEX_TRACKXYZ 9 1 2 3",
+        b"FIX 9",
+        b"FIX 4 7",
+        b"VERTEX_SE3:QUAT 7 1 0 0 0 0 0 1",
+        b"EDGE_SE3_PRIOR 4 0 1",
+        b"EDGE_SE3_PRIOR 7 0 1",
+    ]
+    path = tmp_path / "graph.g2o"
+    path.write_bytes(mark + end.join(lines) + end)
+    read = read_g2o(path)
+    assert read.ids.tolist() == [4, 7] and read.fixed.tolist() == [0, 1]
+    kept = [lines[1], lines[3], lines[7], lines[8], lines[4]]
+    assert [line.encode() for line in read.others] == kept
+    counts = "1 PARAMS_SE3OFFSET, 1 VERTEX_TRACKXYZ, 2 EDGE_SE3_PRIOR, 1 FIX"
+    assert f"{path}: lines that are no part of a graph of poses are kept as text: {counts}" in caplog.text
+    caplog.clear()
+    path.write_bytes(b"VERTEX_SE3:QUAT 0 0 0 0 0 0 0 1\n")
+    assert read_g2o(path).others == () and not caplog.text
+
+
 VERTICES = "VERTEX_SE3:QUAT 0 0 0 0 0 0 0 1\nVERTEX_SE3:QUAT 1 0 0 0 0 0 0 1\n"
 
 
@@ -123,7 +149,7 @@ VERTICES = "VERTEX_SE3:QUAT 0 0 0 0 0 0 0 1\nVERTEX_SE3:QUAT 1 0 0 0 0 0 0 1\n"
     "text, match",
     [
         ("", "no VERTEX_SE3:QUAT line"),
-        ("VERTEX_SE2 0 0 0 0\n", "line 1: tag VERTEX_SE2 is unknown"),
+        ("VERTEX_SE2 0 0 0 0\nEDGE_SE2 0 0\n", "no VERTEX_SE3:QUAT .*; its lines are 1 VERTEX_SE2, 1 EDGE_SE2"),
         ("VERTEX_SE3:QUAT 0 0 0 0 0 0 0\n", "line 1: 7 words; must be 1 ids and 7"),
         ("VERTEX_SE3:QUAT 0 0 0 0 0 0 0 one\n", "line 1: .*one"),
         ("VERTEX_SE3:QUAT 0 0 0 nan 0 0 0 1\n", "finite"),

@@ -45,7 +45,7 @@ def test_what_is_no_json_leaves_the_file_as_it_was(tmp_path):
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe{"])
 def test_a_broken_file_is_named(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(ValueError, match="a.json: is not JSON .*; restore the file"):
+    with pytest.raises(ValueError, match="a.json: is (not JSON|no text) .*; restore the file"):
         read_json(tmp_path / "a.json")
     with pytest.raises(FileNotFoundError, match="b.json"):
         read_json(tmp_path / "b.json")

@@ -63,6 +63,36 @@ def test_read_understands_files_of_others(tmp_path, order, word):
     cloud = read_ply(tmp_path / "other.ply")
     np.testing.assert_array_equal(cloud.points_world, [[1.5, -2.0, 3.0], [0.25, 0.0, -8.0]])
     assert cloud.colors is None and cloud.confidence is None
+    assert {name: values.tolist() for name, values in cloud.properties.items()} == {"label": [7, 9]}
+    assert cloud.other_elements == {"face": 0} and cloud.comments == ("other",)
+
+
+COLORS_OF_OTHERS = {
+    "floats": ("float", "red green blue", (0.0, 0.5, 1.0), [0, 128, 255]),
+    "of MeshLab": ("uchar", "diffuse_red diffuse_green diffuse_blue", (1, 2, 3), [1, 2, 3]),
+    "short names": ("uchar", "r g b", (1, 2, 3), [1, 2, 3]),
+    "16 bits": ("ushort", "red green blue", (1, 2, 65535), None),
+    "floats beyond 1": ("float", "red green blue", (1.0, 128.0, 255.0), None),
+}
+
+
+@pytest.mark.parametrize("case", COLORS_OF_OTHERS)
+def test_colors_of_others_are_read_or_kept(tmp_path, case):
+    kind, names, values, expected = COLORS_OF_OTHERS[case]
+    properties = "".join(f"property {kind} {name}\n" for name in names.split())
+    axes = "".join(f"property float {axis}\n" for axis in "xyz")
+    header = f"ply\r\nformat ascii 1.0\r\ncomment K\xf6ln\nelement vertex 1\n{axes}{properties}"
+    faces = "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    text = f"{header}property uchar alpha\n{faces}1 2 3 {' '.join(map(str, values))} 255\n3 0 0 0\n"
+    (tmp_path / "other.ply").write_bytes(text.encode("latin-1"))
+    cloud = read_ply(tmp_path / "other.ply")
+    assert cloud.other_elements == {"face": 1} and cloud.comments == ("K\xf6ln",)
+    if expected:
+        assert cloud.colors.dtype == np.uint8 and cloud.colors.tolist() == [expected]
+        assert list(cloud.properties) == ["alpha"]
+    else:
+        assert cloud.colors is None
+        assert [cloud.properties[name].tolist() for name in names.split()] == [[value] for value in values]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])

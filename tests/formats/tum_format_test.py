@@ -65,7 +65,7 @@ ROWS = {
     "1.0 nan 0 0 0 0 0 1": "line 2: 'nan' must be a finite number",
     "soon 0 0 0 0 0 0 1": "'soon' must be a finite number",
     "1e999 0 0 0 0 0 0 1": "'1e999' must be a finite",
-    "5.0 0 0 0 0 0 0 1\n4.0 0 0 0 0 0 0 1": r"line 3: time 4.0 comes after 5.0 s; sort the rows",
+    "5.0 0 0 0 0 0 0 1\n4.0 0 0 0 0 0 0 1": "line 3: time 4.0 comes after 5.0; sort the rows",
     "": "holds no pose",
 }
 
@@ -82,7 +82,7 @@ def test_files_that_do_not_read_are_named(tmp_path):
     for read in (tum.read_trajectory, tum.read_file_list, tum.read_associations):
         with pytest.raises(ValueError, match="nowhere.txt: cannot be read .No such file"):
             read(tmp_path / "nowhere.txt")
-        (tmp_path / "image.txt").write_bytes(b"\x89PNG\xff\xfe")
+        (tmp_path / "image.txt").write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
         with pytest.raises(ValueError, match="image.txt: is no text"):
             read(tmp_path / "image.txt")
 
@@ -119,6 +119,56 @@ def test_file_list(tmp_path):
         path.write_text(content)
         with pytest.raises(ValueError, match=message):
             tum.read_file_list(path)
+
+
+POSES = [[1.5, 1, 2, 3, 0, 0, 0, 1], [1.75, 4, 5, 6, 0, 0, 0, -1]]
+AS_TOOLS_WRITE = {
+    "commas under names": ("timestamp,tx,ty,tz,qx,qy,qz,qw\n", ",", "\n"),
+    "commas and spaces": ("# time, x, y, z, q_x, q_y, q_z, q_w\n", ", ", "\n"),
+    "a last comma": ("", ",", ",\r\n"),
+    "names without commas": ("\ufefftime tx ty tz qx qy qz qw\n", " ", "\n\n"),
+    "tabs": ("# Größe\n", "\t", "\n"),
+}
+
+
+@pytest.mark.parametrize("case", AS_TOOLS_WRITE)
+def test_trajectories_of_other_tools(tmp_path, case):
+    names, between, end = AS_TOOLS_WRITE[case]
+    path = tmp_path / "poses.csv"
+    text = names + "".join(between.join(map(str, row)) + end for row in POSES)
+    path.write_text(text, encoding="utf-8", newline="")
+    read = tum.read_trajectory(path)
+    np.testing.assert_array_equal(read.times, [1.5, 1.75])
+    np.testing.assert_array_equal(read.world_from_camera[:, :3, 3], [[1, 2, 3], [4, 5, 6]])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "timestamp,tx,ty,tz,qw,qx,qy,qz",
+        "#timestamp [ns], p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z []",
+    ],
+)
+def test_other_order_of_the_quaternion_is_refused(tmp_path, names):
+    path = tmp_path / "poses.csv"
+    path.write_text(f"{names}\n1,0,0,0,1,0,0,0\n")
+    with pytest.raises(ValueError, match="poses.csv, line 1: names the quaternion in the order wxyz, must be xyzw"):
+        tum.read_trajectory(path)
+
+
+def test_times_come_in_seconds(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("#timestamp [ns],filename\n1403636579763555584,1.png\n1403636579796888917,2.png\n")
+    read = tum.read_file_list(path)
+    assert read.time_unit == "ns" and read.files == ("1.png", "2.png")
+    np.testing.assert_allclose(np.diff(read.times), [1 / 30], atol=1e-6)
+    path.write_text("0 a.png 0 b.png\n33.3 c.png 33.4 d.png\n")
+    with pytest.raises(ValueError, match=r"data.csv: its times are 33.3 apart .* set time_unit=ms \(0.0333 s apart\)"):
+        tum.read_associations(path)
+    images, depths = tum.read_associations(path, "ms")
+    np.testing.assert_allclose([images.times[1], depths.times[1]], [0.0333, 0.0334])
+    path.write_text("1403636579763.5 0 0 0 0 0 0 1\n")
+    assert tum.read_trajectory(path).times.tolist() == [1403636579.7635]
 
 
 @pytest.mark.parametrize("name, count", [("fr1_desk", 573), ("fr2_desk", 2893), ("fr3_office", 2488)])

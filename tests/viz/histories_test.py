@@ -116,6 +116,29 @@ def test_all_formats_give_the_same_numbers(tmp_path):
         check(read_history(folder / "events.out.tfevents.17.host.1.0.v2"))
 
 
+def test_csv_of_tensorboard_has_the_tag_in_its_name(tmp_path):
+    path = tmp_path / "run-train-tag-loss_pose.csv"
+    path.write_text("Wall time,Step,Value\n1700000000.1,1,0.5\n1700000001.2,20,0.25\n")
+    curves = read_history(path).curves
+    assert list(curves) == ["loss_pose"]
+    np.testing.assert_array_equal([curves["loss_pose"].steps, curves["loss_pose"].values], [[1, 20], [0.5, 0.25]])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_csv_of_other_tools(tmp_path, caplog, encoding, between):
+    path = tmp_path / "metrics.csv"
+    rows = [["Global_Step", "loss", "note", "\xf6"], ["1", "0.5", "", "2"], ["2", "inf", "saved", "0x"]]
+    path.write_text("\r\n" + "\r\n\r\n".join(map(between.join, rows)), encoding=encoding, newline="")
+    curves = read_history(path).curves
+    assert set(curves) == {"loss", "\xf6"}
+    np.testing.assert_array_equal(curves["loss"].values, [0.5, np.inf])
+    assert (
+        f"{path}: cells that are no numbers are left out: 1 of note such as 'saved', 1 of \xf6 such as '0x'"
+        in caplog.text
+    )
+
+
 def test_later_values_and_later_files_count(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "a": 1}\n{"step": 2, "a": 2, "b": null}\n{"step": 2, "a": 3}\n{"step": 3, "a"')

@@ -1,9 +1,11 @@
-"""What recordings of one RGB-D camera share: splits by blocks of frames, scenes of a camera that is its own rig."""
+"""What recordings of one RGB-D camera share: splits by blocks of frames, scenes of a camera that is its own rig, and
+a check that depth images are read in the right unit."""
 
 import collections
 import dataclasses
 import io
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +29,15 @@ from rig3r_jax.data.scene import (
     no_frame_left,
 )
 from rig3r_jax.data.source import Source, even_pieces
+from rig3r_jax.data.sources.registration import Registration
 
 SPLITS = ("train", "validation", "test")
 CAMERA = "camera"
+
+Cameras = Callable[[tuple[int, int]], tuple[Float[np.ndarray, "3 3"], Registration | None]]
+
+_CHECKED_IMAGES = 5  # depth images of a recording whose median is looked at
+_COMMON_SCALES = {1000.0: "millimetres", 5000.0: "as in TUM's own files", 10000.0: "tenths of millimetres"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +67,8 @@ class RgbdSource(Source):
     stride: int = 1  # every n-th frame is taken
     window: int = 64  # frames per scene at most; a record is read as a whole
     min_frames: int = 8  # a recording's part of a split with fewer frames is a bad scene
+    depth_scale: float = 1000.0  # what depth images hold for 1 metre
+    plausible_depth: tuple[float, float] = (0.5, 20.0)  # metres; a recording with another median depth is bad
 
     def problems(self) -> Iterator[str]:
         """See `Source`."""
@@ -69,6 +79,11 @@ class RgbdSource(Source):
         for key, low in lowest.items():
             if getattr(self, key) < low:
                 yield f"{key}={getattr(self, key)} must be a whole number of frames, at least {low}"
+        if not 0 < self.depth_scale < math.inf:
+            yield f"depth_scale={self.depth_scale} must be a positive number of units per metre"
+        nearest, farthest = self.plausible_depth
+        if not 0 <= nearest < farthest:
+            yield f"plausible_depth={self.plausible_depth!r} must be two ascending numbers of metres, not negative"
         if 2 * self.min_frames > self.window + 1:  # a block of window + 1 frames becomes two scenes
             yield (
                 f"min_frames={self.min_frames} with window={self.window}: scenes may get half of the window; set "
@@ -78,6 +93,30 @@ class RgbdSource(Source):
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that have a share."""
         return tuple(split for split, share in zip(SPLITS, self.fractions, strict=True) if share > 0)
+
+    def check_depth(self, depths: Sequence[Path], code: DepthCode) -> None:
+        """BadRecord where the median depth of a recording's images is of another unit than `depth_scale` says.
+
+        A few images that are spread over the recording are read; one that does not decode is left to its scene.
+        """
+        chosen = np.linspace(0, len(depths) - 1, min(len(depths), _CHECKED_IMAGES)).astype(int)
+        medians = {path: _median_depth(path, code) for path in (depths[index] for index in chosen)}
+        medians = {path: median for path, median in medians.items() if median}
+        nearest, farthest = self.plausible_depth
+        median = float(np.median(list(medians.values()))) if medians else nearest
+        if nearest <= median <= farthest:
+            return
+        metres_of = {scale: median * self.depth_scale / scale for scale in _COMMON_SCALES}
+        fitting = [
+            f"{scale:g} ({_COMMON_SCALES[scale]}: {metres:.3g} m)"
+            for scale, metres in metres_of.items()
+            if nearest <= metres <= farthest
+        ]
+        raise BadRecord(
+            f"{next(iter(medians))}: median depth of {len(medians)} images from here on is {median:.3g} m with "
+            f"depth_scale={self.depth_scale:g}, must be {nearest:g} to {farthest:g} m; set depth_scale="
+            f"{' or '.join(fitting) or 'what the images hold for 1 metre'}, or widen plausible_depth if it is right"
+        )
 
     def block(self, count: int, split: str) -> range:
         """The frames, of `count`, that belong to a split: one contiguous block."""
@@ -93,7 +132,7 @@ class RgbdSource(Source):
 def single_camera_scene(
     name: str,
     frames: Sequence[RgbdFrame],
-    intrinsics: Float[np.ndarray, "3 3"],
+    cameras: Cameras,
     code: DepthCode,
     left_out: Sequence[LeftOut] = (),
 ) -> Scene:
@@ -101,6 +140,14 @@ def single_camera_scene(
 
     A frame whose image or depth does not read is left out and added to those of `left_out`, which the caller could not
     use. BadRecord, naming the file, where none is left.
+
+    Args:
+        name: of the scene.
+        frames: in the order of time.
+        cameras: of the (height, width) of the images: intrinsics of colour, and how depth comes into its camera where
+            that has one of its own.
+        code: of the depth images.
+        left_out: frames that the caller could not use.
     """
     from rig3r_jax.geometry.camera import Pinhole  # imports JAX: not where options are read
 
@@ -111,6 +158,7 @@ def single_camera_scene(
     if not images:
         raise no_frame_left(name, left_out)
     ((size, _),) = collections.Counter(size for _, size in images.values()).most_common(1)
+    intrinsics, registration = cameras(size)
     loaded: list[Frame] = []
     for step, (image, image_size) in images.items():
         frame = frames[step]
@@ -119,7 +167,9 @@ def single_camera_scene(
                 if image_size != size:
                     raise BadRecord(f"{frame.image}: is {image_size}, most images of the scene {size} (height, width)")
             with about("depth"):
-                depth = NO_POINTS if frame.depth is None else DenseDepth(read_depth(frame.depth, size, code))
+                depth = NO_POINTS
+                if frame.depth is not None:
+                    depth = DenseDepth(read_depth(frame.depth, size, code, registration))
             loaded.append(
                 Frame(
                     camera=0,
@@ -136,23 +186,39 @@ def single_camera_scene(
     return Scene(name, cameras=(camera,), front_camera=0, frames=tuple(loaded), left_out=tuple(left_out))
 
 
-def read_depth(path: Path, size: tuple[int, int], code: DepthCode) -> Float16[np.ndarray, "h w"]:
-    """Depth of a 16-bit PNG of `size` (height, width) in metres, 0 where unknown.
+def read_depth(
+    path: Path, size: tuple[int, int], code: DepthCode, registration: Registration | None = None
+) -> Float16[np.ndarray, "h w"]:
+    """Depth of a 16-bit PNG of `size` (height, width) in metres, 0 where unknown, registered where that is given.
 
     float16 rounds by 1 part in 2000 at most, a tenth of the noise of such cameras, and halves the records. BadRecord,
     naming the file, for what is no such image.
     """
+    metres = _decode_depth(path, code)
+    if metres.shape != size:
+        raise BadRecord(f"{path}: is {metres.shape}, its image is {size} (height, width); restore the file")
+    return (metres if registration is None else registration.register(metres)).astype(np.float16)
+
+
+def _median_depth(path: Path, code: DepthCode) -> float:
+    """In metres, of the pixels where it is known; 0 where none is, or the image does not decode."""
+    try:
+        metres = _decode_depth(path, code)
+    except BadRecord:
+        return 0.0
+    return float(np.median(metres[metres > 0])) if (metres > 0).any() else 0.0
+
+
+def _decode_depth(path: Path, code: DepthCode) -> Float[np.ndarray, "h w"]:
     data = read_bytes(path)
     try:
-        depth_size = encoded_size(data)
+        encoded_size(data)
         with Image.open(io.BytesIO(data)) as image:
             values = np.asarray(image)
     except (OSError, SyntaxError, ValueError) as error:
         raise BadRecord(f"{path}: depth image of {len(data)} bytes does not decode; restore the file") from error
-    if depth_size != size:
-        raise BadRecord(f"{path}: is {depth_size}, its image is {size} (height, width); restore the file")
     if values.ndim != 2 or values.dtype.kind not in "iu" or values.dtype.itemsize < 2:
         raise BadRecord(f"{path}: is {values.dtype} of shape {values.shape}; a depth image has one 16-bit channel")
     metres = values / code.units_per_metre
     metres[np.isin(values, code.unknown)] = 0
-    return metres.astype(np.float16)
+    return metres

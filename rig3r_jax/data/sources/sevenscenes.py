@@ -2,8 +2,9 @@
 
 A sequence is a folder of `frame-XXXXXX.color.png` (or .jpg), `.depth.png` and `.pose.txt` (world_from_camera). The root
 is a sequence, or a scene (`seq-01/`, ..., `TrainSplit.txt`, `TestSplit.txt`), or a folder of scenes. The data set has
-no clock: times are frame numbers at 30 Hz. It does not align depth with colour either; its poses are those of the depth
-camera, so that both are a few pixels apart in the official files.
+no clock: times are frame numbers at 30 Hz.
+
+Colour and depth are two cameras (see `sevenscenes_cameras`); depth is brought into the colour camera here.
 """
 
 import dataclasses
@@ -18,6 +19,8 @@ from rig3r_jax.data.files import read_numbers, read_text
 from rig3r_jax.data.scene import BadRecord, LeftOut, Scene, about, leaving_out
 from rig3r_jax.data.source import Scenes, bad_scene
 from rig3r_jax.data.sources.rgbd import SPLITS, DepthCode, RgbdFrame, RgbdSource, single_camera_scene
+from rig3r_jax.data.sources.sevenscenes_cameras import KinectCameras
+from rig3r_jax.formats.text import numbered_lines
 from rig3r_jax.geometry import rigid
 
 _TRAIN, _VALIDATION, _TEST = SPLITS
@@ -25,8 +28,7 @@ _FRAME = re.compile(r"frame-(\d+)\.color\.(?i:png|jpe?g)")
 _SEQUENCE = re.compile(r"sequence\s*(\d+)", re.IGNORECASE)
 _LISTS = {_TRAIN: "TrainSplit.txt", _TEST: "TestSplit.txt"}
 _RATE = 30.0  # frames per second
-_DEPTH = DepthCode(units_per_metre=1000.0, unknown=(0, 65535))
-_INTRINSICS_FILE = "camera-intrinsics.txt"
+_UNKNOWN = (0, 65535)  # depths
 _ROTATION_TOLERANCE = 1e-2  # the files' rotations are orthonormal to 4e-4
 _LAST_ROW_TOLERANCE = 1e-6  # of its entries
 
@@ -42,7 +44,7 @@ class _Sequence:
 
 
 @dataclasses.dataclass(frozen=True)
-class SevenScenes(RgbdSource):
+class SevenScenes(KinectCameras, RgbdSource):
     """Options of 7-Scenes: a sequence, a scene or several.
 
     Where a scene has official lists, its test sequences are the test split, and the end of each training sequence is
@@ -50,6 +52,7 @@ class SevenScenes(RgbdSource):
     """
 
     root_holds = "7-Scenes, a scene or a sequence of it"
+    VERSION = 2
 
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that have a share of the frames of any sequence."""
@@ -116,10 +119,10 @@ def _sequences_of_scene(scene: Path, fractions: tuple[float, ...]) -> list[_Sequ
 
 def _listed(file: Path) -> list[Path]:
     folders = []
-    for line in filter(None, map(str.strip, read_text(file).splitlines())):
+    for number, line in numbered_lines(read_text(file)):
         match = _SEQUENCE.fullmatch(line)
         if not match:
-            raise BadRecord(f"{file}: line {line!r} must be of the form sequence1; restore the file")
+            raise BadRecord(f"{file}: line {number} {line!r} must be of the form sequence1; restore the file")
         folders.append(file.parent / f"seq-{int(match[1]):02d}")
     if not folders:
         raise BadRecord(f"{file}: lists no sequence; restore the file")
@@ -133,12 +136,25 @@ def _loaders_of(sequence: _Sequence, split: str, source: SevenScenes) -> Scenes:
     block = source.block(len(numbers), split)
     if len(block) < source.min_frames:
         return [bad_scene(sequence.name, _too_short(sequence.folder, split, len(block), source.min_frames))]
+    try:
+        source.check_depth([_depth_file(images[numbers[i]]) for i in block], _code(source))
+    except BadRecord as error:
+        return [bad_scene(sequence.name, str(error))]
     loaders = []
     for piece in source.pieces(block):
         chosen = {numbers[i]: images[numbers[i]] for i in piece}
         name = f"{sequence.name}_{numbers[piece[0]]:06d}"
-        loaders.append((name, functools.partial(_load, sequence, name, chosen)))
+        loaders.append((name, functools.partial(_load, source, sequence, name, chosen)))
     return loaders
+
+
+def _code(source: SevenScenes) -> DepthCode:
+    return DepthCode(source.depth_scale, _UNKNOWN)
+
+
+def _beside(image: Path, suffix: str) -> Path:
+    """The depth image or the pose of a colour image."""
+    return image.with_name(f"{image.name.split('.')[0]}.{suffix}")
 
 
 def _images(folder: Path) -> dict[int, Path]:
@@ -150,8 +166,9 @@ def _images(folder: Path) -> dict[int, Path]:
     return images
 
 
-def _depth_file(path: Path) -> Path:
-    """The depth image of that name, whose suffix may be in capitals as that of its colour image."""
+def _depth_file(image: Path) -> Path:
+    """The depth image of a colour image; its suffix may be in capitals too."""
+    path = _beside(image, "depth.png")
     capital = path.with_suffix(".PNG")
     return capital if capital.is_file() and not path.is_file() else path
 
@@ -166,22 +183,22 @@ def _too_short(folder: Path, split: str, count: int, min_frames: int) -> str:
     )
 
 
-def _load(sequence: _Sequence, name: str, images: dict[int, Path]) -> Scene:
+def _load(source: SevenScenes, sequence: _Sequence, name: str, images: dict[int, Path]) -> Scene:
     frames: list[RgbdFrame] = []
     left_out: list[LeftOut] = []
     with_depth = any(path.suffix.lower() == ".png" for path in sequence.folder.glob("frame-*.depth.*"))
     for number, image in images.items():
-        stem = image.name.split(".")[0]
         with leaving_out(left_out, image.name), about("pose"):
             frames.append(
                 RgbdFrame(
                     time=number / _RATE,
                     image=image,
-                    depth=_depth_file(image.with_name(f"{stem}.depth.png")) if with_depth else None,
-                    world_from_camera=read_world_from_camera(image.with_name(f"{stem}.pose.txt")),
+                    depth=_depth_file(image) if with_depth else None,
+                    world_from_camera=read_world_from_camera(_beside(image, "pose.txt")),
                 )
             )
-    return single_camera_scene(name, frames, _read_intrinsics(sequence), _DEPTH, left_out)
+    cameras = functools.partial(source.cameras, (sequence.folder, sequence.scene))
+    return single_camera_scene(name, frames, cameras, _code(source), left_out)
 
 
 def read_world_from_camera(path: Path) -> Float[np.ndarray, "4 4"]:
@@ -193,14 +210,3 @@ def read_world_from_camera(path: Path) -> Float[np.ndarray, "4 4"]:
     if np.abs(matrix[3] - [0, 0, 0, 1]).max() <= _LAST_ROW_TOLERANCE:
         matrix[3] = [0, 0, 0, 1]
     return rigid.nearest_rigid(rigid.check(matrix, str(path), BadRecord, _ROTATION_TOLERANCE))
-
-
-def _read_intrinsics(sequence: _Sequence) -> np.ndarray:
-    """Of the sequence's or the scene's file, else the data set's: 585, 585, 320, 240.
-
-    320, 240 is the middle of the image where the centre of the first pixel is at 0.5, as it is in this package.
-    """
-    for folder in (sequence.folder, sequence.scene):
-        if (folder / _INTRINSICS_FILE).is_file():
-            return read_numbers(folder / _INTRINSICS_FILE, (3, 3))
-    return np.array([[585.0, 0, 320], [0, 585, 240], [0, 0, 1]])

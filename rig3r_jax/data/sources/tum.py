@@ -1,9 +1,10 @@
 """Recordings of the TUM RGB-D benchmark: one hand-held camera, dense depth, poses of a motion-capture system.
 
 The root is one recording or a folder of them; a recording holds `rgb.txt`, `depth.txt` and `groundtruth.txt`. Times
-of colour, depth and poses differ and are matched by nearness. Depth images are registered to colour. The images of
-freiburg1 and freiburg2 are taken as they are, as pinhole images, though their lenses bend them (by the benchmark's
-coefficients 5 pixels in the median, 33 and 27 in the farthest corner); those of freiburg3 are undistorted.
+of colour, depth and poses differ and are matched by nearness; recordings of other tools may have them in ms, us or ns.
+Depth images are registered to colour. The images of freiburg1 and freiburg2 are taken as they are, as pinhole images,
+though their lenses bend them (by the benchmark's coefficients 5 pixels in the median, 33 and 27 in the farthest
+corner); those of freiburg3 are undistorted.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from rig3r_jax.data.scene import UNMATCHED, BadRecord, LeftOut, Scene
 from rig3r_jax.data.source import Scenes, bad_scene
 from rig3r_jax.data.sources.rgbd import DepthCode, RgbdFrame, RgbdSource, single_camera_scene
 from rig3r_jax.formats import tum
+from rig3r_jax.formats.times import AUTO, check_time_unit
 
 # fx, fy, cx, cy as the benchmark's site gives them: pixels of 640x480 images, the centre of the first pixel at 0.
 INTRINSICS = {
@@ -30,7 +32,6 @@ INTRINSICS = {
 }
 _NAME = re.compile(r"(?:^|[^a-z0-9])(?:freiburg|fr)([123])(?:$|[^a-z0-9])", re.IGNORECASE)
 _BY_NAME = "by_name"
-_DEPTH = DepthCode(units_per_metre=5000.0, unknown=(0,))
 _SIZE = (480, 640)  # height, width for which INTRINSICS hold
 _WITHIN = 0.02  # seconds between an image and its depth (less than) or its pose (at most)
 
@@ -50,6 +51,7 @@ class Recording:
     without_pose: int  # of those that have depth
     left_out: tuple[LeftOut, ...] = ()  # these, and what else the lists name that cannot be used
     unused_poses: tuple[str, ...] = ()  # why rows of groundtruth.txt are no pose
+    time_units: dict[str, str] = dataclasses.field(default_factory=dict)  # of the lists, by file
 
     def __str__(self) -> str:
         listed = len(self.images) + self.without_depth + self.without_pose
@@ -61,17 +63,19 @@ class Recording:
         )
 
 
-def read_recording(folder: str | Path) -> Recording:
-    """Reads the lists, no image; without depth.txt the recording has no depth.
+def read_recording(folder: str | Path, time_unit: str = AUTO) -> Recording:
+    """Reads the lists, whose times are in `time_unit` (see `formats.times`), and no image; without depth.txt the
+    recording has no depth.
 
     A row that cannot be used costs that row. ValueError naming file, line and rule where a list has no other rows.
     """
     folder = Path(folder)
     bad_rows: list[str] = []
     bad_poses: dict[int, str] = {}
-    images = tum.read_file_list(folder / "rgb.txt", bad_rows)
-    depths = _depth_list(folder, bad_rows)
-    trajectory = tum.read_trajectory(folder / "groundtruth.txt", bad_poses)
+    images = tum.read_file_list(folder / "rgb.txt", bad_rows, time_unit=time_unit)
+    depths = _depth_list(folder, bad_rows, time_unit)
+    trajectory = tum.read_trajectory(folder / "groundtruth.txt", bad_poses, time_unit=time_unit)
+    lists = {"rgb.txt": images, "depth.txt": depths, "groundtruth.txt": trajectory}
     left_out = [LeftOut("a row", "row", reason) for reason in bad_rows]
 
     order = np.argsort(images.times, kind="stable")
@@ -107,13 +111,14 @@ def read_recording(folder: str | Path) -> Recording:
         without_pose=int(np.sum(without_pose)),
         left_out=tuple(left_out),
         unused_poses=tuple(bad_poses.values()),
+        time_units={name: content.time_unit for name, content in lists.items() if content is not None},
     )
 
 
-def _depth_list(folder: Path, bad_rows: list[str]) -> tum.FileList | None:
+def _depth_list(folder: Path, bad_rows: list[str], time_unit: str) -> tum.FileList | None:
     """The list of depth images; None of a recording that has neither list nor depth images."""
     if (folder / "depth.txt").exists() or (folder / "depth").exists():
-        return tum.read_file_list(folder / "depth.txt", bad_rows)
+        return tum.read_file_list(folder / "depth.txt", bad_rows, time_unit=time_unit)
     return None
 
 
@@ -150,7 +155,9 @@ def stated_intrinsics(folder: str | Path, intrinsics: str | Sequence[float] = _B
 class Tum(RgbdSource):
     """Options of TUM recordings; every one is cut by time into train, validation and test."""
 
+    depth_scale: float = 5000.0  # of the benchmark's own files; those of other tools mostly hold millimetres: 1000
     intrinsics: str | tuple[float, ...] = _BY_NAME  # see `stated_intrinsics`; one that is given holds for all
+    time_unit: str = AUTO  # of the lists: s, ms, us or ns, or what the times tell by their size
 
     root_holds = "a TUM recording or several"
 
@@ -162,6 +169,10 @@ class Tum(RgbdSource):
                 stated_intrinsics(self.root, self.intrinsics)
             except ValueError as error:
                 yield str(error)
+        try:
+            check_time_unit(self.time_unit)
+        except ValueError as error:
+            yield str(error)
 
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that have a share of the frames."""
@@ -202,7 +213,7 @@ class Tum(RgbdSource):
         """Those that read; the others are bad scenes."""
         for folder in _folders(self):
             with contextlib.suppress(ValueError):
-                yield read_recording(folder)
+                yield read_recording(folder, self.time_unit)
 
 
 def _folders(source: Tum) -> list[Path]:
@@ -219,7 +230,11 @@ def _loaders_of(folder: Path, split: str, source: Tum) -> Scenes:
     fx, fy, cx, cy = stated_intrinsics(folder, source.intrinsics)
     matrix = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1]])  # pixel centres at 0.5 from here on
     size = _SIZE if isinstance(source.intrinsics, str) else None
-    recording = read_recording(folder)
+    recording = read_recording(folder, source.time_unit)
+    code = DepthCode(source.depth_scale, unknown=(0,))
+    source.check_depth([folder / name for name in recording.depths], code)
+    if split == RgbdSource.splits(source)[0]:
+        _tell_time_units(recording)
     block, _ = _block(recording, split, source)
     logger.info("%s: %d frames for %s", recording, len(block), split)
     name = folder.resolve().name
@@ -229,7 +244,7 @@ def _loaders_of(folder: Path, split: str, source: Tum) -> Scenes:
             "min_frames, gap or stride, change fractions, or leave this recording out"
         )
     return [
-        (scene, functools.partial(_load, recording, scene, piece, matrix, size))
+        (scene, functools.partial(_load, recording, scene, piece, matrix, code, size))
         for piece in source.pieces(block)
         if (scene := f"{name}_{piece[0] // source.stride:05d}")
     ]
@@ -245,8 +260,23 @@ def _block(recording: Recording, split: str, source: Tum) -> tuple[range, range]
     return chosen[start : block.stop], chosen[block.start : start]
 
 
+def _tell_time_units(recording: Recording) -> None:
+    """One line where times were converted."""
+    if converted := [f"{file} in {unit}" for file, unit in recording.time_units.items() if unit != "s"]:
+        logger.warning(
+            "%s: times of %s are converted to seconds; set time_unit if they are of another unit",
+            recording.folder,
+            ", ".join(converted),
+        )
+
+
 def _load(
-    recording: Recording, name: str, frames: Sequence[int], intrinsics: np.ndarray, size: tuple[int, int] | None
+    recording: Recording,
+    name: str,
+    frames: Sequence[int],
+    intrinsics: np.ndarray,
+    code: DepthCode,
+    size: tuple[int, int] | None,
 ) -> Scene:
     rgbd_frames = [
         RgbdFrame(
@@ -257,7 +287,7 @@ def _load(
         )
         for i in frames
     ]
-    scene = single_camera_scene(name, rgbd_frames, intrinsics, _DEPTH)
+    scene = single_camera_scene(name, rgbd_frames, lambda _: (intrinsics, None), code)
     if size is not None and scene.cameras[0].size != size:
         raise BadRecord(
             f"{rgbd_frames[0].image}: is {scene.cameras[0].size}, the benchmark's intrinsics are for {size} "

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import typing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +85,7 @@ def sources(shared, tmp_path_factory):
 def test_options_are_read_without_anything_heavy():
     code = f"""
 import sys
+import typing
 from rig3r_jax.data.sources import make_source
 for name in {NAMES}:
     make_source(name)
@@ -203,14 +205,17 @@ def other_values(field):
     """Values that differ from the default, one for each type that the option takes."""
     default = field.default
     if takes_several_types(field):
-        return ["other", (500.0, 501.5, 320.0, 240.0)]
+        others = {str: "other", bool: False, tuple: (500.0, 501.5, 320.0, 240.0)}
+        return [others[typing.get_origin(kind) or kind] for kind in typing.get_args(field.type)]
     if isinstance(default, bool):
         return [not default]
     if isinstance(default, int | float):
         return [default + 1]
     if isinstance(default, str):
         return ["other"]
-    return [("a", "b"), ("CAMERA_01",)] if field.type == tuple[str, ...] else [(0.5, 0.25, 0.25)]
+    if field.type == tuple[str, ...]:
+        return [("a", "b"), ("CAMERA_01",)]
+    return [tuple(value + 0.25 for value in default)]
 
 
 def _word(value):
