@@ -63,7 +63,7 @@ def test_the_same_source_keeps_the_options_of_its_config_and_the_last_name_holds
     "words, message",
     [
         ([f"{ENTRY}.options.windw=8", f"{ENTRY}.name=tum"], "has no 'windw'; did you mean window"),
-        ([f"{ENTRY}.options.front=x", f"{ENTRY}.name=tum"], "has no 'front'; it has fractions, gap"),
+        ([f"{ENTRY}.options.front=x", f"{ENTRY}.name=tum"], "has no 'front'; it has depth_scale, fractions, gap"),
         ([f"{ENTRY}.name=tun"], r"--config.data.mixture\[0\].name: unknown source 'tun'; .*did you mean 'tum'"),
         (["--config.data.mixture[7].name=tum"], "has no '7'"),
     ],
