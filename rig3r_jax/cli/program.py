@@ -76,7 +76,7 @@ def parse(command: Command, arguments: Sequence[str], program: str) -> argparse.
     for word in rest:
         (options.flags if command.config and re.match(CONFIG_FLAG, word) else unknown).append(word)
     if unknown:
-        names = [name for action in parser._actions for name in action.option_strings]
+        names = [name for action in parser._actions for name in action.option_strings or [str(action.metavar)]]
         raise ValueError("\n".join(_unknown(word, names, program) for word in unknown))
     if command.config and options.config:
         options.flags.insert(0, f"--config={options.config}")
@@ -115,10 +115,13 @@ def _normal_words(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _unknown(word: str, names: Sequence[str], program: str) -> str:
-    """What a word is that a command does not take, with the nearest that it takes."""
+    """What a word is that a command does not take, with the nearest of the options and arguments that it takes."""
     if not word.startswith("-"):
         return f"{word!r} is an unexpected argument; see {program} --help"
-    near = difflib.get_close_matches(word.split("=")[0], names, n=1)
+    name = word.split("=")[0]
+    if (argument := name.lstrip("-").upper()) in names:
+        return f"{name} is not an option of this command; give {argument} by itself: {program} {argument}"
+    near = difflib.get_close_matches(name, [option for option in names if option.startswith("-")], n=1)
     hint = f"did you mean {near[0]}?" if near else f"see {program} --help"
     return f"{word} is not an option of this command; {hint}"
 

@@ -4,7 +4,8 @@ Images of one camera repeat one place in the rig, however near the next camera i
 apart lie 0.004 mean depths apart in a scene 15 m deep. So the images are clustered, nearest first, and the tree is cut
 where the distance between what is merged leaps by `GAP` or more for the first time: from the scatter of one camera's
 images to the distance between two cameras. Without such a leap only images beyond the fixed scales are of two cameras.
-Neither the number of cameras, nor which image is of which, nor the size of the noise is told.
+Neither the number of cameras, nor which image is of which, nor the size of the noise is told; one bit is, whether
+cameras took more than one image each (`repeated`), which times or file names tell a user.
 """
 
 from typing import NamedTuple
@@ -184,7 +185,10 @@ def score_rig(
     gap: float = GAP,
     camera_count: int | None = None,
 ) -> RigScores:
-    """Discovers the rig of one sample and compares it with the true one; scales, gap and count as in `discover_rig`."""
+    """Discovers the rig of one sample and compares it with the true one; scales, gap and count as in `discover_rig`.
+
+    Of the truth the discovery is told one bit: whether any camera took two of the images (`repeated`).
+    """
     repeated = len(np.unique(camera_index)) < len(camera_index)
     labels = discover_rig(
         rig_from_camera_predicted, angle_scale_deg, center_scale, gap=gap, repeated=repeated, camera_count=camera_count

@@ -62,7 +62,8 @@ def _tuples(value):
 
 # What may change between the parts of a run without a word: where and how fast it runs, what it prints.
 _FREE = re.compile(
-    r"(name|title|notes|evaluation\..*|mesh\..*|data\.(records|max_bad_fraction|features|root|threads|prefetch|cache_gigabytes)|"
+    r"(name|title|notes|evaluation\..*|mesh\..*|"
+    r"data\.(records|max_bad_fraction|features|root|threads|prefetch|cache_gigabytes)|"
     r"backbone\.(path|batch_size)|model\.(attention|remat|unroll|dpt_chunk|init_from)|"
     r"train\.(accumulate|log_every|checkpoint_every|keep_checkpoints|evaluate_every|max_bad_steps|"
     r"profile_at|profile_steps|peak_tflops|watchdog_seconds|event_writer))"

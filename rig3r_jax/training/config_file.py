@@ -21,11 +21,7 @@ _LISTED = 5  # problems that a message lists
 _REMEDY = "restore the file, or give the folder of a run of this program"
 
 # Keys that are newer than a config.json may be, and what held before each was one. Others have their defaults.
-_NEWER: dict[tuple[str, str], Any] = {
-    ("mesh", "frames"): 1,
-    ("train", "watchdog_seconds"): 0.0,
-    ("train", "event_writer"): "auto",
-}
+_NEWER: dict[tuple[str, str], Any] = {("mesh", "frames"): 1, ("train", "watchdog_seconds"): 0.0}
 
 
 def completed(content: Any, path: Path, may_lack: Callable[[str], Any]) -> dict[str, Any]:
@@ -67,9 +63,9 @@ def _problems(config: dict[str, Any], defaults: dict[str, Any]) -> Iterator[str]
         elif value is not _MISSING and not _fits(value, default):
             yield f"{_name(section, key)} is {value!r}; it must be {_KINDS[type(default)]}"
     for section in _STRICT:
-        known = [*defaults.get(section, {}), *(_model_fields() if section == "model" else ())]
-        for key in sorted(set(config.get(section, {})) - set(known) if section in defaults else ()):
-            near = difflib.get_close_matches(key, known, n=1)
+        keys = [*defaults.get(section, {}), *(_model_fields() if section == "model" else ())]
+        for key in sorted(set(config.get(section, {})) - set(keys) if section in defaults else ()):
+            near = difflib.get_close_matches(key, keys, n=1)
             yield f"{section}.{key} is no key of this program" + (f"; did you mean {near[0]}?" if near else "")
 
 

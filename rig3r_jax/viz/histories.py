@@ -140,8 +140,8 @@ def _csv(path: Path) -> Iterator[tuple[float, str, float]]:
             elif column < len(row) and row[column].strip():
                 words.setdefault(name, []).append(row[column])
     if words:
-        told = ", ".join(f"{len(cells)} of {name} such as {cells[0][:40]!r}" for name, cells in words.items())
-        logger.warning("%s: cells that are no numbers are left out: %s", path, told)
+        counts = ", ".join(f"{len(cells)} of {name} such as {cells[0][:40]!r}" for name, cells in words.items())
+        logger.warning("%s: cells that are no numbers are left out: %s", path, counts)
 
 
 def _csv_rows(path: Path) -> list[tuple[int, list[str]]]:

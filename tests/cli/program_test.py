@@ -99,6 +99,8 @@ WRONG = [
     (["bench", "data", "--frob"], "--frob is not an option of this command"),
     (["evaluate", "x", "seed=1"], "'seed=1' is an unexpected argument; see rig3r evaluate --help"),
     (["evaluate"], "WORKDIR"),
+    (["evaluate", "--workdir", "x"], "--workdir is not an option of this command; give WORKDIR by itself: rig3r eval"),
+    (["evaluate", "x", "--recods=y"], "did you mean --records?"),
     (["evaluate", "/nowhere"], "/nowhere/config.json is missing: not the workdir of a run"),
     (["train", "--wokdir=x", "--config=demo"], "did you mean --workdir?"),
     (["train"], "--config is missing"),
