@@ -121,6 +121,8 @@ say "Installing rig3r_jax[$extras] in .venv with Python $(version .venv/bin/pyth
 [ -t 1 ] && quiet= || quiet=--quiet
 # Python compiles the modules that it imports; pip would compile them all.
 .venv/bin/python -m pip install --disable-pip-version-check --no-compile $quiet --constraint constraints.txt --editable ".[$extras]"
+# Where bytecode is turned off, as in many container images, every start would compile jax and its kin again: 5 s.
+[ -z "${PYTHONDONTWRITEBYTECODE:-}" ] || env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -c 'import rig3r_jax.cli.tasks'
 [ -z "${PYTHON:-}" ] || echo "$PYTHON" > .venv/.interpreter
 for extra in $(echo "$extras" | tr , ' '); do
     touch ".venv/.have-$extra"

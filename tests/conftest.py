@@ -5,12 +5,17 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import sys
 
 import hypothesis
 import pytest
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 NO_SKIPS = os.environ.get("RIG3R_NO_SKIPS") == "1"
+
+# Container images often turn bytecode off, and every process that a test starts compiles jax and its kin again: 5 s.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
