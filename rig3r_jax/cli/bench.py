@@ -3,7 +3,6 @@
 import argparse
 import functools
 import importlib
-import os
 
 from rig3r_jax.benchmarks.arguments import KINDS, Kind
 from rig3r_jax.cli.command import Command
@@ -13,9 +12,9 @@ from rig3r_jax.training.flags import read_config
 def _bench(kind: Kind, options: argparse.Namespace) -> int:
     if options.flags:
         read_config(options.flags)  # what is wrong with it is told before anything heavy is imported
-    from rig3r_jax.training import xla
+    from rig3r_jax.training import processes, xla
 
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+    if processes.slurm_tasks() > 1:
         raise ValueError("a benchmark is one process; start it with srun --ntasks=1")
     xla.use_flags()
     xla.keep_host_devices()

@@ -7,7 +7,6 @@ named in the quarantine; it is never filtered, which would shift all later sampl
 
 import collections
 import dataclasses
-import sys
 import threading
 import typing
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from rig3r_jax.data.scene import BadRecord, Frame, Scene, SceneSource
 from rig3r_jax.schema import Batch, RigMetadata, Targets, Views
 
 _ATTEMPTS = 100  # draws for one sample before the run stops, whatever the budget
+_ENDLESS = 2**62  # samples; grain counts batches by a float, which rounds sys.maxsize beyond what fits
 
 
 class Quarantine:
@@ -240,7 +240,7 @@ def make_loader(
         raise ValueError(f"process_index={process_index} of {process_count}, start_sample={start_sample}: out of range")
     cv2.setNumThreads(1)  # the loader's own threads are the parallelism; OpenCV's would fight with them
     rows = global_batch // process_count
-    length = sys.maxsize // global_batch * rows if num_batches is None else num_batches * rows
+    length = _ENDLESS // global_batch * rows if num_batches is None else num_batches * rows
     positions = _Positions(start_sample, global_batch, process_index, process_count, length)
     dataset = grain.MapDataset.source(positions).map(stream.__getitem__).batch(rows, batch_fn=_stack)
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch if num_threads else 0)

@@ -21,10 +21,10 @@ def unit_of_times(times: Float[np.ndarray, " n"], time_unit: str, where: str) ->
     check_time_unit(time_unit)
     if time_unit != AUTO:
         return time_unit
-    middle, gap = float(np.median(times)), _median_gap(times)
-    for unit, per_second in PER_SECOND.items():
-        if _EPOCH[0] <= middle / per_second < _EPOCH[1] and gap / per_second <= _LONGEST_GAP_OF_EPOCH:
-            return unit
+    gap = _median_gap(times)
+    unit = unit_since_1970(float(np.median(times)))
+    if unit and gap / PER_SECOND[unit] <= _LONGEST_GAP_OF_EPOCH:
+        return unit
     if gap <= _LONGEST_GAP:
         return "s"
     likely = next((unit for unit, per_second in PER_SECOND.items() if gap / per_second <= _LONGEST_GAP), "ns")
@@ -32,6 +32,12 @@ def unit_of_times(times: Float[np.ndarray, " n"], time_unit: str, where: str) ->
         f"{where}: its times are {gap:g} apart in the median, too far for seconds; set time_unit={likely} "
         f"({gap / PER_SECOND[likely]:.4g} s apart), or time_unit=s if they are seconds"
     )
+
+
+def unit_since_1970(time: float) -> str | None:
+    """The unit in which this number is a time since 1970, a key of PER_SECOND; None where it is none in any."""
+    units = (unit for unit, per_second in PER_SECOND.items() if _EPOCH[0] <= time / per_second < _EPOCH[1])
+    return next(units, None)
 
 
 def check_time_unit(time_unit: str) -> None:

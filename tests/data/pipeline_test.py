@@ -80,10 +80,11 @@ def test_any_number_of_processes_gives_the_same_global_batches(processes):
         assert_same(batch, jax.tree.map(lambda *rows: np.concatenate(rows), *parts))
 
 
-def test_endless_loader_can_be_closed():
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_endless_loader_of_any_batch_size_can_be_closed(size):
     before = threading.active_count()
-    loader = make_loader(make_stream(), global_batch=2, start_sample=10**7)
-    assert_same(jax.tree.map(lambda x: x[1], next(loader)), make_stream()[10**7 + 1])
+    loader = make_loader(make_stream(), global_batch=size, start_sample=10**7)
+    assert_same(jax.tree.map(lambda x: x[-1], next(loader)), make_stream()[10**7 + size - 1])
     loader.close()
     assert threading.active_count() <= before + 2
 

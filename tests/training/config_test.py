@@ -79,6 +79,17 @@ def test_all_problems_come_in_one_message(config):
         assert part in message
 
 
+def test_ray_maps_too_coarse_for_the_evaluation_are_told_before_training(config):
+    coarse = config("demo")
+    coarse.sampling.image_size, coarse.model.patch, coarse.model.rays_per_patch = 32, 16, 1
+    validate(coarse, rig3r_task, devices=1)
+    coarse.evaluation.known_intrinsics = False
+    with pytest.raises(ValueError, match=r"2x2 rays per image .* too few: --config.model.rays_per_patch=16, or"):
+        validate(coarse, rig3r_task, devices=1)
+    coarse.model.rays_per_patch = 2
+    validate(coarse, rig3r_task, devices=1)
+
+
 def test_missing_folder_is_named(config):
     wrong = config("ddad")
     wrong.data.root = "/nowhere/at/all"

@@ -33,6 +33,7 @@ from rig3r_jax.data.scene import (
 )
 from rig3r_jax.data.source import Scenes, Source
 from rig3r_jax.data.sources.dgp_listing import LISTINGS_WANTED, listing_notes, scene_files, windows_of
+from rig3r_jax.formats.times import PER_SECOND, unit_since_1970
 from rig3r_jax.geometry import rigid
 
 _PINHOLE_FIELDS = {"fx", "fy", "cx", "cy"}
@@ -246,8 +247,14 @@ def _transform(fields: dict[str, Any], where: str) -> np.ndarray:
     return rigid.from_rotation_translation(rigid.rotation_from_quat_xyzw(quat_xyzw), b_origin_a)
 
 
-def _seconds(timestamp: str, path: Path) -> float:
-    try:
+def _seconds(timestamp: Any, path: Path) -> float:
+    """Seconds since 1970 of a datum's time: DGP's text, or a number since 1970 in seconds, ms, us or ns."""
+    with contextlib.suppress(ValueError, TypeError):
         return datetime.fromisoformat(timestamp).timestamp()
-    except ValueError as error:
-        raise BadRecord(f"{path}: timestamp {timestamp!r} is not of the form 2020-01-31T12:00:00.000000Z") from error
+    with contextlib.suppress(ValueError, TypeError):
+        if unit := unit_since_1970(float(timestamp)):
+            return float(timestamp) / PER_SECOND[unit]
+    raise BadRecord(
+        f"{path}: timestamp {timestamp!r} is neither of the form 2020-01-31T12:00:00.000000Z nor a number of seconds, "
+        "ms, us or ns since 1970; write it as one of these"
+    )

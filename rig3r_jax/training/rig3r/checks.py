@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.evaluation.options import ScoreOptions
+from rig3r_jax.geometry.recover import tells_focal
 from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.models.dpt import views_at_a_time
 from rig3r_jax.training.checks import least_problems, mixture_problems
@@ -89,6 +90,19 @@ def _loss_and_evaluation_problems(config: ConfigDict) -> Iterator[str]:
         yield (
             f"evaluation.samples={evaluation.samples} must be a multiple of "
             f"evaluation.batch_size={evaluation.batch_size}"
+        )
+    yield from _focal_problems(config)
+
+
+def _focal_problems(config: ConfigDict) -> Iterator[str]:
+    """Ray maps too coarse for the focal lengths that the evaluation estimates from them."""
+    model, evaluation = config.model, config.evaluation
+    side = config.sampling.image_size // max(model.patch, 1) * model.rays_per_patch
+    if evaluation.enabled and not evaluation.known_intrinsics and side > 0 and not tells_focal(side, side):
+        yield (
+            f"evaluation.known_intrinsics=False estimates focal lengths, for which {side}x{side} rays per image "
+            f"(model.rays_per_patch={model.rays_per_patch}) are too few: --config.model.rays_per_patch={model.patch}, "
+            "or --config.evaluation.known_intrinsics=True"
         )
 
 

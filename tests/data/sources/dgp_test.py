@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rig3r_jax.data.scene import BadRecord, decode_depth
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.data.sources.dgp import Dgp
 from rig3r_jax.data.sources.dgp_listing import windows_of
+from rig3r_jax.formats.times import PER_SECOND
 from tests.data.recordings import RIG, copy_rig
 
 
@@ -286,6 +288,27 @@ def test_bad_frame_is_named_and_costs_itself(root, case):
     (frame,) = scene.left_out
     assert frame.kind == kind and re.search(message, frame.reason)
     assert len(scene.frames) == (18 if case == "datum twice" else 17)
+
+
+@pytest.mark.parametrize("unit", [*PER_SECOND, "text"])
+def test_times_may_be_numbers_since_1970(root, unit):
+    later = load(root).frames[0].time - 1_556_658_180.0  # of the files, which are of the year 2464
+
+    def change(document):
+        for datum in document["data"]:
+            seconds = datetime.fromisoformat(datum["id"]["timestamp"]).timestamp() - later
+            datum["id"]["timestamp"] = str(seconds) if unit == "text" else round(seconds * PER_SECOND[unit], 3)
+
+    before = np.array([frame.time for frame in load(root).frames])
+    edit(scene_file(root), change)
+    np.testing.assert_allclose([frame.time for frame in load(root).frames], before - later, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("time", [1.5, "1.5", None, True, {"seconds": 1556658180}, float("nan")])
+def test_a_time_of_no_known_form_is_named_with_the_forms(root, time):
+    edit(scene_file(root), lambda s: camera_datum(s)["id"].update(timestamp=time))
+    (frame,) = load(root).left_out
+    assert frame.kind == "time" and f"timestamp {time!r} is neither of the form 2020-01-31T12" in frame.reason
 
 
 def test_bad_pose_of_the_front_camera_moves_the_world_to_its_next(root):
