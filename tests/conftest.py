@@ -2,10 +2,12 @@
 
 import hashlib
 import importlib.metadata
+import logging
 import os
 import pathlib
 import platform
 import sys
+from collections.abc import Callable
 
 import hypothesis
 import pytest
@@ -88,6 +90,18 @@ def shared() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip(f"no golden vectors and recordings at {folder} (RIG3R_SHARED names another folder)")
     return folder
+
+
+@pytest.fixture
+def own_warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """The package's warnings since the test began or `caplog.clear()`. What other packages log, some of it once per
+    process, and messages of levels that an earlier test asked for depend on what ran before."""
+
+    def messages() -> list[str]:
+        ours = (record for record in caplog.records if record.name.startswith("rig3r_jax."))
+        return [record.getMessage() for record in ours if record.levelno >= logging.WARNING]
+
+    return messages
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

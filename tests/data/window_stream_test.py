@@ -172,12 +172,12 @@ class Unreadable:
         return SCENES[index]
 
 
-def test_a_scene_that_does_not_read_is_left_out_counted_and_named(caplog):
+def test_a_scene_that_does_not_read_is_left_out_counted_and_named(own_warnings):
     stream = make_stream(Unreadable())
     assert {name.split("/")[1] for name in stream.sequences} == {"scene_0", "scene_2"}
     assert stream.quarantine.draws == 3
     assert stream.quarantine.reasons == {"worlds[1]": "part-0.array_record: record 1 does not read"}
-    (line,) = caplog.messages
+    (line,) = own_warnings()
     assert "1 scenes do not read: worlds[1] (part-0.array_record: record 1" in line
     for n in range(20):
         stream[n]
@@ -198,12 +198,12 @@ def test_scenes_are_read_again_unless_they_are_cached():
     assert plain.readings == 13 and kept.readings == 3
 
 
-def test_sequence_shorter_than_a_window_is_left_out_and_counted(caplog):
+def test_sequence_shorter_than_a_window_is_left_out_and_counted(own_warnings):
     scenes = [make_scene(10 + i, steps=6, cameras=2, size=(16, 16)) for i in range(3)] + [SCENES[0]]
     stream = make_stream(scenes)  # consecutive windows of 4 views, every second frame, need 7
     assert list(stream.sequences) == ["worlds/scene_0/camera_0"]
     assert stream.too_short == {f"worlds/scene_1{i}/camera_{c}": 6 for i in range(3) for c in range(2)}
-    (line,) = caplog.messages
+    (line,) = own_warnings()
     assert "6 sequences with less than the 7 frames that a window needs (views=4): worlds/scene_10/camera_0 (6" in line
     assert line.endswith("and 1 more")
     only_varied = make_stream(scenes, windows=WindowOptions(views=4))

@@ -140,7 +140,7 @@ def _cut(path):
 
 @pytest.mark.parametrize("damage", [_cut, Path.unlink], ids=["cut", "missing"])
 @pytest.mark.parametrize("name", ["data", "state/_METADATA", "state/manifest.ocdbt"])
-def test_a_damaged_newest_step_is_named_and_the_one_before_it_is_taken(two_steps, tmp_path, caplog, name, damage):
+def test_a_damaged_newest_step_is_named_and_the_one_before_it_is_taken(two_steps, tmp_path, own_warnings, name, damage):
     workdir = tmp_path / "copy"
     shutil.copytree(two_steps, workdir)
     newest = workdir / "checkpoints" / "6"
@@ -150,7 +150,7 @@ def test_a_damaged_newest_step_is_named_and_the_one_before_it_is_taken(two_steps
     state = _state(1000)
     params, step = restore_params(workdir, _abstract(state).params)
     jax.tree.map(np.testing.assert_array_equal, params, state.params)
-    (message,) = caplog.messages
+    (message,) = own_warnings()
     assert step == 5 and message.startswith(f"step 6 is damaged: {named}") and message.endswith("; step 5 is taken")
     assert "\n" not in message and len(message) < len(str(workdir)) + 300
     assert newest.is_dir()  # who only reads moves nothing
@@ -158,7 +158,7 @@ def test_a_damaged_newest_step_is_named_and_the_one_before_it_is_taken(two_steps
     loader = Checkpoints(workdir, keep=3)
     restored, position = loader.restore(_abstract(state))
     assert int(restored.step) == loader.latest_step == position["next_sample"] == 5
-    assert (newest.parent / "6.damaged").is_dir() and str(newest.parent / "6.damaged") in caplog.messages[-1]
+    assert (newest.parent / "6.damaged").is_dir() and str(newest.parent / "6.damaged") in own_warnings()[-1]
     loader.save(6, state, {"seed": 1, "next_sample": 6})  # the run goes on, and saves that step again
     loader.close()
     assert restore_params(workdir, _abstract(state).params)[1] == 6

@@ -143,6 +143,10 @@ def test_config_survives_its_file(config, tmp_path):
     assert config_differences(demo, tmp_path) == []
     demo.train.log_every = 7
     assert config_differences(demo, tmp_path) == []
+    demo.sampling.max_pixels += 1  # another default by now: told, not refused
+    (line,) = config_differences(demo, tmp_path)
+    assert "sampling.max_pixels was" in line
+    demo.sampling.max_pixels -= 1
     demo.loss.alpha = 0.5
     (line,) = config_differences(demo, tmp_path)
     assert line.endswith("loss.alpha was 0.2 and is now 0.5")
@@ -252,7 +256,7 @@ def test_a_changed_config_json_names_file_and_key(config, tmp_path, changes, sai
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_keys_that_a_config_json_lacks_have_their_defaults_and_are_named(config, tmp_path, caplog):
+def test_keys_that_a_config_json_lacks_have_their_defaults_and_are_named(config, tmp_path, own_warnings):
     demo = config("demo")
     demo.model.decoder_width = 64  # a size of the model that no config has by itself
     lacking = {"train.batch_size": None, "train.log_every": None, "sampling.hue": None, "seed": None}
@@ -260,7 +264,7 @@ def test_keys_that_a_config_json_lacks_have_their_defaults_and_are_named(config,
     loaded = load_config(path)
     assert (loaded.train.batch_size, loaded.train.log_every, loaded.seed) == (128, 50, 0)
     assert (loaded.model.decoder_width, loaded.data.mine) == (64, 3)
-    (message,) = caplog.messages
+    (message,) = own_warnings()
     assert message == f"{path}: lacks keys, which have their defaults: seed=0, train.batch_size=128"
 
 

@@ -50,13 +50,13 @@ def no_locks(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_without_locks_a_file_is_the_lock(tmp_path, monkeypatch, caplog, number):
+def test_without_locks_a_file_is_the_lock(tmp_path, monkeypatch, own_warnings, number):
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with only_writer(tmp_path):
-        (message,) = caplog.messages
+        (message,) = own_warnings()
         assert os.strerror(number) in message and "lock.owner" in message
         assert json.loads((tmp_path / "lock.owner").read_text())["process"] == os.getpid()
         with pytest.raises(ValueError, match=rf"another process is training in {tmp_path}: {os.getpid()} on "):
@@ -76,7 +76,7 @@ def _left(workdir, host, process, seconds=0.0):
     return path
 
 
-def test_the_lock_of_a_process_that_is_gone_is_taken_over(tmp_path, no_locks, caplog):
+def test_the_lock_of_a_process_that_is_gone_is_taken_over(tmp_path, no_locks, own_warnings):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     for host, process, seconds in (
@@ -87,7 +87,7 @@ def test_the_lock_of_a_process_that_is_gone_is_taken_over(tmp_path, no_locks, ca
         path = _left(tmp_path, host, process, seconds)
         with only_writer(tmp_path):
             assert json.loads(path.read_text())["process"] == os.getpid()
-        assert f"process {process} on {host} is gone" in caplog.messages[-1]
+        assert f"process {process} on {host} is gone" in own_warnings()[-1]
     assert {path.name for path in tmp_path.iterdir()} == {"lock"}
 
 

@@ -63,14 +63,16 @@ def test_files_go_to_the_workdir_or_to_out(run, tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
-def test_a_read_only_workdir_is_evaluated_and_the_log_says_where_files_go(run, tmp_path, monkeypatch, caplog, number):
+def test_a_read_only_workdir_is_evaluated_and_the_log_says_where_files_go(
+    run, tmp_path, monkeypatch, own_warnings, number
+):
     folder, kind = run
     read_only(monkeypatch, folder, number)
     monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
     evaluate_workdir(folder, kind)
     (_, (_, workdir, out)) = kind.asked
     assert workdir == folder and out.parent == tmp_path and out.name.startswith("run-evaluation-")
-    assert caplog.messages == [f"{folder}: {os.strerror(number)}; files go to {out}, --out FOLDER chooses where"]
+    assert own_warnings() == [f"{folder}: {os.strerror(number)}; files go to {out}, --out FOLDER chooses where"]
 
 
 def test_an_out_that_cannot_be_written_to_ends_it_before_it_begins(run, tmp_path, monkeypatch):

@@ -44,7 +44,7 @@ def test_scenes_that_are_trained_on_and_evaluated_are_named(tmp_path, monkeypatc
     )
 
 
-def test_scenes_that_cannot_fill_a_sample_are_told_before_training(monkeypatch, tmp_path, caplog):
+def test_scenes_that_cannot_fill_a_sample_are_told_before_training(monkeypatch, tmp_path, own_warnings):
     scenes = {"train": [make_scene(0, steps=4), make_scene(1, steps=1)], "val": [make_scene(2, steps=1)]}
     monkeypatch.setattr(data, "RecordSource", lambda path, split: scenes[split])
     records = [(ConfigDict({"name": "a", "weight": 1.0}), BuildReport(tmp_path, {"train": 2, "val": 1}, [], False))]
@@ -52,7 +52,7 @@ def test_scenes_that_cannot_fill_a_sample_are_told_before_training(monkeypatch, 
     config.sampling.num_views, config.data.cache_gigabytes = 6, 0.0
     config.evaluation.sets = ("train",)
     data.check_views(config, records)
-    assert caplog.messages == [
+    assert own_warnings() == [
         "a, train: 1 of 2 scenes cannot fill 6 views and are left out: 1 of 1 steps x 3 cameras, such as scene_1"
     ]
     assert data.training_stream(config, records).num_records == 1
