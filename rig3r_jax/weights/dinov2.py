@@ -36,6 +36,7 @@ IGNORED = (r"mask_token", r"((linear_|dino_|ibot_)?head|classifier|fc)\..+")  # 
 PUBLIC = {  # the ViT-L with registers, which VGGT's encoder is
     "width": 1024, "encoder_depth": 24, "encoder_heads": 16, "patch": 14, "encoder_registers": 4, "position_grid": 37,
 }  # fmt: skip
+_AUTHORS_ONLY = {"register_tokens", "mask_token"}  # names that timm's files do not have
 _PLACE = "aggregator/encoder"  # of the encoder in VGGT's parameters
 
 
@@ -89,13 +90,15 @@ def fields_from_shapes(tensors: Mapping[str, np.ndarray], *, encoder_heads: int 
     sizes = Sizes(tensors, "DINOv2", TYPICAL)
     width = sizes.usual({r"(blocks\.\d+\.)?norm\d?\.\w+": 0}, PUBLIC["width"])
     positions = sizes.usual({"pos_embed": 1}, 1 + PUBLIC["position_grid"] ** 2)
-    if all(math.isqrt(patches) ** 2 != patches for patches in (positions, positions - 1)):
+    patches_only = math.isqrt(positions) ** 2 == positions and not _AUTHORS_ONLY & tensors.keys()
+    timm = "reg_token" in tensors or patches_only  # in whose files the class token has no position
+    patches = positions - (not timm)
+    if "pos_embed" in tensors and math.isqrt(patches) ** 2 != patches:
         raise ConversionError(
-            f"pos_embed holds positions of {positions - 1} patches (or {positions}), of which no square can be made, "
-            "and rows and columns of a rectangle are not in the file; resize it to a square grid (timm's "
-            "resample_abs_pos_embed), or fetch the public weights"
+            f"pos_embed holds positions of {patches} patches, of which no square can be made, and rows and columns of "
+            "a rectangle are not in the file; resize it to a square grid (timm's resample_abs_pos_embed), or fetch the "
+            "public weights"
         )
-    timm = "reg_token" in tensors or math.isqrt(positions) ** 2 == positions  # no position of the class token
     return {
         "width": width,
         "encoder_depth": sizes.layers(r"blocks\.", PUBLIC["encoder_depth"]),
@@ -104,7 +107,7 @@ def fields_from_shapes(tensors: Mapping[str, np.ndarray], *, encoder_heads: int 
         "encoder_registers": sizes.usual(
             {"reg_token" if timm else "register_tokens": 1}, PUBLIC["encoder_registers"] if timm else 0
         ),
-        "position_grid": max(math.isqrt(positions - (not timm)), 1),
+        "position_grid": max(math.isqrt(patches), 1),
         "timm": timm,
     }
 

@@ -152,6 +152,12 @@ def test_help_declares_every_option(capsys, name):
         assert action.help and not any("_" in option for option in action.option_strings), action
 
 
+def test_a_benchmark_reads_slurms_variables_as_a_run_does(capsys, monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "x")
+    assert cli.main(["bench", "attention"]) == 2
+    assert "SLURM_STEP_NUM_TASKS is 'x', which is no number" in capsys.readouterr().err
+
+
 def test_sources_are_listed_where_one_is_asked_for(capsys):
     from rig3r_jax.data.sources import SOURCES
 

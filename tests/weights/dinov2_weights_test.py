@@ -202,8 +202,20 @@ def test_positions_of_other_grids():
     tensors = _tensors(False)
     tensors["pos_embed"] = np.zeros((1, 1 + 5**2, WIDTH), np.float32)
     assert json.loads(convert_tensors(tensors, encoder_heads=2)[1]["fields"])["position_grid"] == 5
-    tensors["pos_embed"] = np.zeros((1, 1 + 3 * 4, WIDTH), np.float32)
-    with pytest.raises(ConversionError, match=r"^pos_embed holds positions of 12 patches .* no square can be made"):
+
+
+# 24 patches and the class token are a square number; a file of timm without registers then has no tell.
+RECTANGLES = [(timm, registers, 12) for timm in (False, True) for registers in (REGISTERS, 0)]
+RECTANGLES += [(False, REGISTERS, 24), (False, 0, 24), (True, REGISTERS, 24)]
+
+
+@pytest.mark.parametrize("timm, registers, patches", RECTANGLES)
+def test_positions_of_a_rectangle_are_refused_in_one_line(timm: bool, registers: int, patches: int):
+    tensors = _tensors(timm, registers)
+    tensors["pos_embed"] = np.zeros((1, patches + (not (timm and registers)), WIDTH), np.float32)
+    with pytest.raises(
+        ConversionError, match=rf"^pos_embed holds positions of {patches} patches, .*a rectangle[^\n]*$"
+    ):
         convert_tensors(tensors)
 
 
