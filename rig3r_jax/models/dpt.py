@@ -10,17 +10,7 @@ from jaxtyping import Array, Float
 from rig3r_jax.geometry.numerics import at_least_float32
 from rig3r_jax.models.layers import layer_norm
 from rig3r_jax.models.positions import sincos
-
-
-def upsample_aligned(x: Float[Array, "b h w c"], height: int, width: int) -> Float[Array, "b {height} {width} c"]:
-    """Bilinear interpolation with aligned corners (torch `align_corners=True`), one axis after the other."""
-    for axis, size in ((1, height), (2, width)):
-        position = np.linspace(0.0, x.shape[axis] - 1.0, size)
-        low = np.clip(position.astype(np.int32), 0, max(x.shape[axis] - 2, 0))
-        high = np.minimum(low + 1, x.shape[axis] - 1)
-        weight = jnp.asarray((position - low).reshape([-1 if a == axis else 1 for a in range(4)]), x.dtype)
-        x = jnp.take(x, low, axis=axis) * (1 - weight) + jnp.take(x, high, axis=axis) * weight
-    return x
+from rig3r_jax.models.upsample import upsample_aligned
 
 
 def uv_grid(

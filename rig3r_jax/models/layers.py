@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rig3r_jax.models.attention import Attention, dense_attention
+from rig3r_jax.models.gelu import gelu
 from rig3r_jax.models.positions import rotate_by_position
 from rig3r_jax.models.remat import rematerialised
 
@@ -86,7 +87,7 @@ class Mlp(nn.Module):
         x = nn.Dense(self.hidden, kernel_init=_INIT, dtype=self.dtype, name="fc1")(x)
         if self.axes:
             x = nn.with_logical_constraint(x, self.axes)
-        x = nn.gelu(x, approximate=False)
+        x = gelu(x)
         return nn.Dense(self.out, kernel_init=_INIT, dtype=self.out_dtype or self.dtype, name="fc2")(x)
 
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from rig3r_jax.geometry.numerics import matmul, safe_normalize
-from rig3r_jax.models.dpt import upsample_aligned
 from rig3r_jax.models.layers import Block, BlockOptions, Mlp, layer_norm
+from rig3r_jax.models.upsample import upsample_aligned
 from rig3r_jax.models.vit import patchify
 
 _DECODER_EPSILON = 1e-5  # of the decoder's norms and of the encoder's second one; the ViT has 1e-6

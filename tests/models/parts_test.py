@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from rig3r_jax.models.attention import chunked_attention, dense_attention
-from rig3r_jax.models.dpt import upsample_aligned
 from rig3r_jax.models.heads import points_and_confidence
 from rig3r_jax.models.positions import grid_positions, grid_sincos, rotate_by_position, sincos
+from rig3r_jax.models.upsample import upsample_aligned
 from rig3r_jax.models.vit import patchify, unpatchify
 
 

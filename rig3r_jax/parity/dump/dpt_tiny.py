@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rig3r_jax.models.dpt import DPTHead, upsample_aligned
+from rig3r_jax.models.dpt import DPTHead
 from rig3r_jax.models.heads import LinearPointHead, points_and_confidence
+from rig3r_jax.models.upsample import upsample_aligned
 from rig3r_jax.parity.compare import Comparison, Skipped
 from rig3r_jax.parity.dump.by_file import called, cast, channels_first, channels_last, compare_files, parameter_shapes
 from rig3r_jax.parity.dump.folder import Archive, Dump

@@ -10,8 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from rig3r_jax.models import camera_head, dpt, heads, vggt
+from rig3r_jax.models.gelu import gelu
 from rig3r_jax.models.positions import rotate_by_position
 from rig3r_jax.models.resize import resize_bicubic
+from rig3r_jax.models.upsample import upsample_aligned
 from rig3r_jax.parity.compare import Comparison, Skipped
 from rig3r_jax.parity.dump.by_file import channels_first, channels_last
 from rig3r_jax.parity.dump.folder import Dump
@@ -60,7 +62,7 @@ def _bicubic(shape: Shape, x: np.ndarray) -> Result:
 
 
 def _bilinear(shape: Shape, x: np.ndarray) -> Result:
-    return channels_first(dpt.upsample_aligned(channels_last(x, x.dtype), *shape[2:]))
+    return channels_first(upsample_aligned(channels_last(x, x.dtype), *shape[2:]))
 
 
 def _transposed_conv(shape: Shape, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> Result:
@@ -109,5 +111,5 @@ _OPERATIONS = (  # names of results, whose group 1 is the prefix of the inputs; 
     (r"(uvembed\d+_w\d+_h\d+)", "", _uv_embedding),
     (r"(act)_(exp|inv_log|norm_exp|linear)_(pts|conf)", "in", _activation),
     (r"(pose_act\w*)_out", "in", lambda shape, x: camera_head.activate(jnp.asarray(x))),
-    (r"(gelu\w*)_out", "in", lambda shape, x: nn.gelu(jnp.asarray(x), approximate=False)),
+    (r"(gelu\w*)_out", "in", lambda shape, x: gelu(jnp.asarray(x))),
 )
