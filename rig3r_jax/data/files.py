@@ -1,6 +1,5 @@
 """Files of raw data: their content, or a BadRecord that names the file."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.data.scene import BadRecord
+from rig3r_jax.formats.json_file import parse_json
 from rig3r_jax.formats.text import decode_text, numbered_lines, split_words
 
 
@@ -32,9 +32,9 @@ def read_json(path: Path) -> Any:
     """The value of a JSON file; BadRecord where it cannot be read."""
     content = read_text(path)
     try:
-        return json.loads(content)
+        return parse_json(content, path)
     except ValueError as error:
-        raise BadRecord(f"{path}: is no JSON ({error}); restore the file") from error
+        raise BadRecord(str(error)) from error
 
 
 def read_numbers(path: Path, shape: tuple[int, int]) -> Float[np.ndarray, "rows columns"]:

@@ -186,7 +186,7 @@ def _crop_from_json(entry: Json) -> Crop:
 
 def _camera_from_json(entry: Json) -> PhysicalCamera:
     return PhysicalCamera(
-        id=entry["id"],
+        id=_camera_id(entry["id"]),
         name=entry["name"],
         lens=_optional(entry, "lens", lens_from_numbers),
         rig_from_camera=_matrix(entry, "rig_from_camera", 4),
@@ -195,9 +195,15 @@ def _camera_from_json(entry: Json) -> PhysicalCamera:
     )
 
 
+def _camera_id(value: typing.Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"id of a camera {value!r} must be a whole number")
+    return value
+
+
 def _image_from_json(entry: Json, lenses: dict[typing.Any, Lens | None]) -> PosedImage:
     """`lenses` are those of the table of cameras, by id."""
-    camera, lens = entry.get("camera"), _optional(entry, "lens", lens_from_numbers)
+    camera, lens = _optional(entry, "camera", _camera_id), _optional(entry, "lens", lens_from_numbers)
     if camera is not None and camera not in lenses:
         raise ValueError(f"camera {camera!r} is not in the table of cameras")
     lens = lens or lenses.get(camera)

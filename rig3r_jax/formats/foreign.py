@@ -5,6 +5,7 @@ import re
 HEAD = 4096  # bytes of a file that tell its kind
 
 _LFS = b"version https://git-lfs"
+_WEB_PAGE = re.compile(rb"[\xef\xbb\xbf\s]*<(!doctype html|html|head|body)\b", re.IGNORECASE)
 _PACKED = {
     b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7-Zip", b"Rar!": "RAR",
     b"\x28\xb5\x2f\xfd": "Zstandard",
@@ -16,6 +17,11 @@ _KINDS = {
     b"\xff\xd8\xff": "a JPEG image", b"\xff\x0a": "a JPEG XL image",
 }  # fmt: skip
 _HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypmif1", b"ftypmsf1")
+
+
+def is_in_place_of_text(head: bytes) -> bool:
+    """Whether a file is text only in that it stands in the place of another: a Git LFS pointer or a web page."""
+    return head.startswith(_LFS) or bool(_WEB_PAGE.match(head))
 
 
 def describe(head: bytes) -> str:
@@ -31,7 +37,7 @@ def describe(head: bytes) -> str:
         of = f" of {int(size[1]):,} bytes" if size else ""
         return f"is a Git LFS pointer to a file{of}, not that file; run `git lfs pull` in its repository"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if re.match(rb"<(!doctype html|html|head|body)", text, re.IGNORECASE):
+    if _WEB_PAGE.match(head):
         title = re.search(rb"<title[^>]*>\s*(.*?)\s*</title", head, re.IGNORECASE | re.DOTALL)
         named = f" {title[1].decode(errors='replace')[:80]!r}" if title else ""
         return f"is a web page{named}, saved in place of the file; fetch the file by its download link, logged in"

@@ -97,7 +97,7 @@ def read_g2o(path: str | Path, convention: str = "gtsam") -> G2oGraph:
     _check_convention(convention)
     vertices, edges, fixes, others = {}, [], [], []
     for number, line in numbered_lines(read_text(path)):
-        where, words = f"{path}: line {number}", line.split()
+        where, words = f"{path}: line {number}", line.partition(" #")[0].split()
         if line.startswith(_COMMENT) and line.removeprefix(_COMMENT).strip() != convention:
             raise ValueError(f"{where} is {line!r}, not {convention!r}; read it with the convention of the file")
         if line.startswith("#"):
@@ -170,9 +170,9 @@ def _matrices(numbers: np.ndarray) -> np.ndarray:
 
 def _parse_ids(where: str, words: list[str]) -> list[int]:
     try:
-        return [int(word) for word in words]
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}; write ids as whole numbers") from error
+        return np.array([int(word) for word in words], np.int64).tolist()
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{where}: {error}; write ids as whole numbers, of 64 bits at most") from error
 
 
 def _parse(where: str, words: list[str], ids: int, count: int) -> tuple[list[int], list[float]]:

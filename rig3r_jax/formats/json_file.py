@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rig3r_jax.formats.atomic import write_atomically
-from rig3r_jax.formats.text import numbered_lines, read_text
+from rig3r_jax.formats.text import decode_torn_text, numbered_lines, read_text
 
 
 def plain(value: typing.Any) -> typing.Any:
@@ -29,12 +29,26 @@ def write_json(path: str | Path, content: typing.Any, *, indent: int = 1) -> Non
 
 
 def read_json(path: str | Path) -> typing.Any:
-    """The content of a JSON file; a ValueError that names it where it is none (as OSErrors do by themselves)."""
-    text = read_text(path)
+    """The content of a JSON file; a ValueError that names it where it is none (as OSErrors do by themselves), or where
+    an object has a key twice."""
+    return parse_json(read_text(path), path)
+
+
+def parse_json(text: str, where: str | Path) -> typing.Any:
+    """The value of a JSON text; ValueError naming `where`."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_each_key_once)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: is not JSON ({error}); restore the file") from error
+        raise ValueError(f"{where}: is not JSON ({error}); restore the file") from error
+
+
+def _each_key_once(pairs: list[tuple[str, typing.Any]]) -> dict[str, typing.Any]:
+    """ValueError where a key comes twice: json would drop the first value without a word."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"an object has the key {next(key for key in keys if keys.count(key) > 1)!r} twice")
+    return values
 
 
 def json_line(row: Mapping[str, typing.Any]) -> str:
@@ -47,7 +61,7 @@ def read_json_lines(path: str | Path) -> Iterator[tuple[int, typing.Any]]:
 
     ValueError with file and line where another line is no JSON.
     """
-    text = Path(path).read_text(encoding="utf-8-sig", errors="replace")  # a kill may leave anything in the last line
+    text = decode_torn_text(Path(path).read_bytes(), path)  # a kill may leave anything in the last line
     lines = list(numbered_lines(text))
     for number, line in lines:
         try:

@@ -1,6 +1,7 @@
 """Coloured point clouds as PLY files, for CloudCompare, MeshLab, Open3D and Blender."""
 
 import dataclasses
+import re
 import typing
 from pathlib import Path
 
@@ -8,22 +9,18 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.formats.foreign import HEAD, describe
+from rig3r_jax.formats.ply_rows import SCALARS, AsciiRows, BinaryRows, Element
 from rig3r_jax.formats.text import decode_text
 
 _MAX_HEADER_BYTES = 64 * 1024
-_SCALARS = {
-    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4",
-    "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
-    "float": "f4", "double": "f8", "float32": "f4", "float64": "f8",
-}  # fmt: skip
+_HEADER_END = re.compile(rb"(?<=[\r\n])end_header[ \t]*(\r\n|\r|\n)")
 _COLORS = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))
 
 
 class _Header(typing.NamedTuple):
     byte_order: str  # of numpy, or "ascii"
-    count: int  # vertices
-    fields: list[tuple[str, str]]  # property, numpy kind
-    other_elements: dict[str, int]
+    elements: dict[str, Element]  # in the order of the file
     comments: tuple[str, ...]
     length: int  # bytes
 
@@ -36,8 +33,9 @@ class PointCloud:
     points_world: Float[np.ndarray, "n 3"]
     colors: UInt8[np.ndarray, "n 3"] | None
     confidence: Float[np.ndarray, "n"] | None
-    properties: dict[str, np.ndarray]  # all others of the vertices by name, each (n,) of the file's type
-    other_elements: dict[str, int]  # how many faces, edges and others follow, which are not read
+    # All others of the vertices by name, each (n,) of the file's type; of lists (n,) of object, an array each.
+    properties: dict[str, np.ndarray]
+    other_elements: dict[str, int]  # how many faces, edges and others the file has, which are not kept
     comments: tuple[str, ...]  # of the header
 
 
@@ -81,30 +79,27 @@ def read_ply(path: str | Path) -> PointCloud:
     Colours are bytes, or floats from 0 to 1; others, and alpha, stay among the properties.
 
     Raises:
-      ValueError: the file is no PLY, is cut short, or its first element is not a vertex with scalar x, y and z.
+      ValueError: the file is no PLY, is cut short, or has no vertices with x, y and z.
     """
     data = Path(path).read_bytes()
     header = _parse_header(path, data)
-    byte_order, count, fields, start = header.byte_order, header.count, header.fields, header.length
-    if byte_order == "ascii":
-        vertices = _parse_ascii(path, data[start:], count, fields)
+    if header.byte_order == "ascii":
+        rows: AsciiRows | BinaryRows = AsciiRows(path, data[header.length :])
     else:
-        dtype = np.dtype([(name, byte_order + kind) for name, kind in fields])
-        if len(data) - start < count * dtype.itemsize:
-            raise ValueError(
-                f"{path}: holds {len(data) - start} bytes of vertices, the header promises {count * dtype.itemsize}; "
-                "the file is cut short, export it again"
-            )
-        vertices = np.frombuffer(data, dtype=dtype, count=count, offset=start)
-    columns = {name: vertices[name] for name, _ in fields}
+        rows = BinaryRows(path, data[header.length :], header.byte_order)
+    columns: dict[str, np.ndarray] = {}
+    for name, element in header.elements.items():
+        columns = rows.read(name, element)
+        if name == "vertex":
+            break
     points_world = np.stack([columns.pop(axis) for axis in "xyz"], axis=-1)
     confidence = columns.pop("confidence", None)
     return PointCloud(
         points_world=_native_float(points_world),
         colors=_take_colors(columns),
         confidence=None if confidence is None else _native_float(confidence),
-        properties={name: values.astype(values.dtype.newbyteorder("=")) for name, values in columns.items()},
-        other_elements=header.other_elements,
+        properties=columns,
+        other_elements={name: element.count for name, element in header.elements.items() if name != "vertex"},
         comments=header.comments,
     )
 
@@ -152,12 +147,11 @@ def _check_points(
 
 
 def _parse_header(path: str | Path, data: bytes) -> _Header:
-    end = data.find(b"end_header", 0, _MAX_HEADER_BYTES)
-    newline = data.find(b"\n", end)
-    if not data.startswith((b"ply\n", b"ply\r\n")) or end < 0 or newline < 0:
-        raise ValueError(f"{path}: begins with {data[:12]!r}, not with a PLY header; give a .ply file")
-    order, counts, fields, comments = None, {}, [], []
-    for line in decode_text(data[:end], path).split("\n")[1:]:
+    end = _HEADER_END.search(data, 0, _MAX_HEADER_BYTES)
+    if not re.match(rb"ply\s*[\r\n]", data) or not end:
+        raise ValueError(f"{path}: {describe(data[:HEAD])}; a PLY file begins with ply and ends its header")
+    order, elements, comments = None, {}, []
+    for line in decode_text(data[: end.start()], path).split("\n")[1:]:
         words = line.split()
         if not words or words[0] in ("comment", "obj_info"):
             comments += [" ".join(words[1:])] if words else []
@@ -166,33 +160,25 @@ def _parse_header(path: str | Path, data: bytes) -> _Header:
         if words[0] == "format" and len(words) == 3:
             order = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "ascii"}.get(words[1])
             follows = order is not None
-        elif words[0] == "element" and len(words) == 3 and words[2].isdigit():
-            follows = words[1] not in counts and (bool(counts) or words[1] == "vertex")
-            counts[words[1]] = int(words[2])
-        elif words[0] == "property" and len(counts) > 1:
-            follows = True
-        elif words[0] == "property" and len(words) == 3 and words[1] in _SCALARS and counts:
-            follows = words[2] not in [name for name, _ in fields]
-            fields.append((words[2], _SCALARS[words[1]]))
-        if not follows:  # the rules of PLY, of which this reads a part
+        elif words[0] == "element" and len(words) == 3 and re.fullmatch("[0-9]{1,18}", words[2]):
+            follows = words[1] not in elements
+            elements[words[1]] = Element(int(words[2]), {})
+        elif words[0] == "property" and elements:
+            fields = list(elements.values())[-1].fields
+            is_list = words[1:2] == ["list"]
+            *kinds, name = words[2 if is_list else 1 :] or [""]
+            follows = len(kinds) == 1 + is_list and all(kind in SCALARS for kind in kinds) and name not in fields
+            fields[name] = tuple(SCALARS.get(kind, "") for kind in kinds)
+        if not follows:
             raise ValueError(
-                f"{path}: header line {line!r} is not understood; vertices come first, with distinct scalar properties"
+                f"{path}: header line {line!r} is not understood; elements and properties have distinct names and "
+                f"types of PLY: {', '.join(SCALARS)}, list"
             )
-    missing = {"x", "y", "z"} - {name for name, _ in fields}
-    if order is None or not counts or missing:
+    missing = {"x", "y", "z"} - {name for name, kinds in _vertices(elements).fields.items() if len(kinds) == 1}
+    if order is None or missing:
         raise ValueError(f"{path}: the header lacks its format, its vertices or x, y, z; export the file again")
-    return _Header(order, counts.pop("vertex"), fields, counts, tuple(comments), newline + 1)
+    return _Header(order, elements, tuple(comments), end.end())
 
 
-def _parse_ascii(path: str | Path, body: bytes, count: int, fields: list[tuple[str, str]]) -> np.ndarray:
-    """Structured array of the first `count` lines of an ascii body."""
-    vertices = np.empty(count, dtype=fields)
-    lines = body.decode("latin-1").splitlines()
-    if len(lines) < count:
-        raise ValueError(f"{path}: holds {len(lines)} vertices, the header promises {count}; export the file again")
-    for row, line in enumerate(lines[:count]):
-        try:
-            vertices[row] = tuple(float(word) for word in line.split())
-        except (ValueError, OverflowError) as error:
-            raise ValueError(f"{path}: vertex {row} reads {line[:80]!r} ({error}); export the file again") from error
-    return vertices
+def _vertices(elements: dict[str, Element]) -> Element:
+    return elements.get("vertex", Element(0, {}))

@@ -5,8 +5,8 @@
     associations.txt     time_rgb rgb time_depth depth
 
 Times are seconds (of the Unix epoch in TUM's own files, where float64 resolves 0.2 microseconds); `#` begins a comment.
-Files of other tools may have times in ms, us or ns (see `formats.times`), commas between the columns, and a first line
-of column names; one that names the quaternion w x y z is refused.
+Files of other tools may have times in ms, us or ns (see `formats.times`), commas between the columns, quotes, paths of
+Windows, and a first line of column names; one that names the quaternion w x y z is refused.
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ from rig3r_jax.geometry import rigid
 
 _HEADER = "# timestamp tx ty tz qx qy qz qw"
 _QUATERNION_TOLERANCE = 0.05  # four printed decimals of a unit quaternion are off by 1e-4 at most
+_AFTER_DECIMAL_COMMA = re.compile(r"\d+\s+\S")  # "033 rgb/a.png", of 1305031102,033 rgb/a.png
 _NAME_OF_TIME = re.compile(r"(time|stamp|t$)", re.IGNORECASE)
 _NAME_OF_QUATERNION = re.compile(r"q\w*?([wxyz])", re.IGNORECASE)  # qx, q_x, q_RS_x
 
@@ -125,8 +126,11 @@ def read_file_list(path: str | Path, bad_rows: list[str] | None = None, *, time_
         try:
             if len(words) != 2:
                 raise ValueError(f"{path}, line {line}: {' '.join(words)!r} must be a time and a file; correct the row")
+            if _AFTER_DECIMAL_COMMA.match(words[1]):
+                row = ",".join(words)
+                raise ValueError(f"{path}, line {line}: {row!r} has a comma in the time's fraction; write a point")
             times.append(_number(words[0], f"{path}, line {line}"))
-            files.append(words[1])
+            files.append(_with_slashes(words[1]))
         except ValueError as error:
             if bad_rows is None:
                 raise
@@ -147,7 +151,8 @@ def read_associations(path: str | Path, time_unit: str = AUTO) -> tuple[FileList
         where = f"{path}, line {line}"
         if len(words) != 4:
             raise ValueError(f"{where}: has {len(words)} values, must be 4 (time rgb time depth); correct the row")
-        rows.append((_number(words[0], where), words[1], _number(words[2], where), words[3]))
+        files = _with_slashes(words[1]), _with_slashes(words[3])
+        rows.append((_number(words[0], where), files[0], _number(words[2], where), files[1]))
     if not rows:
         raise ValueError(f"{path}: associates nothing; it must have rows of time rgb time depth")
     image_times, images, depth_times, depths = zip(*rows, strict=True)
@@ -187,6 +192,11 @@ def nearest(
     distance = np.abs(ascending[chosen] - times)
     first_of_equal = np.searchsorted(ascending, ascending[chosen])
     return np.where(distance < within if strict else distance <= within, order[first_of_equal], -1)
+
+
+def _with_slashes(file: str) -> str:
+    """A path below the list's folder as it is here, where Windows parted it by backslashes."""
+    return file.replace("\\", "/")
 
 
 def _in_seconds(times: np.ndarray, time_unit: str, path: str | Path) -> tuple[np.ndarray, str]:

@@ -1,5 +1,6 @@
 """What a file of weights is, by its content: names and suffixes are what people and browsers made of them."""
 
+import re
 from pathlib import Path
 
 from rig3r_jax.formats.foreign import HEAD, describe
@@ -7,6 +8,7 @@ from rig3r_jax.weights.unpickle import RESAVE
 
 SAFETENSORS, PYTORCH, INDEX = "safetensors", "pytorch", "index"
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".index.json")
+_JSON_OBJECT = rb"(\xef\xbb\xbf)?\s*\{|\xff\xfe(\s\0)*\{\0|\xfe\xff(\0\s)*\0\{"  # in UTF-8 or UTF-16 with its mark
 _LEGACY = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the magic number with which torch.save began before 1.6
 _LEGACY_TAR = (b"sys_info", b"pickle", b"storages", b"tensors", b"./sys_info", b"./pickle", b"./storages", b"./tensors")
 
@@ -30,7 +32,7 @@ def weights_kind(path: Path) -> str:
         return PYTORCH
     if head[8:9] == b"{":
         return SAFETENSORS
-    if head.lstrip().startswith(b"{"):
+    if re.match(_JSON_OBJECT, head):
         return INDEX
     if head.startswith(_LEGACY):
         raise ValueError(f"{path}: is of PyTorch's format before 1.6 (2020); {RESAVE}")

@@ -44,7 +44,10 @@ def read_weights(path: str | Path) -> Weights:
 
 
 def _read(path: Path) -> Weights:
-    if weights_kind(path) == PYTORCH:
+    kind = weights_kind(path)
+    if kind == INDEX:
+        raise ValueError(f"{path}: is an index where a part is wanted; fetch index and parts of one version")
+    if kind == PYTORCH:
         return read_checkpoint(path)
     return Weights(_read_safetensors(path))
 

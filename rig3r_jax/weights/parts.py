@@ -1,10 +1,10 @@
 """Weights in parts: an index file (`model.safetensors.index.json`) names the part that holds each tensor."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+from rig3r_jax.formats.json_file import read_json
 from rig3r_jax.weights.pth import Weights
 
 _SHOWN = 5
@@ -44,11 +44,10 @@ def lack_of_parts(path: Path) -> str:
 
 def _parts(path: Path) -> dict[str, str]:
     """Names of tensors to names of files."""
-    try:
-        files = json.loads(path.read_bytes())["weight_map"]
-        plain = all(isinstance(file, str) and Path(file).name == file for file in files.values())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        files, plain = {}, False
+    content = read_json(path)
+    files = content.get("weight_map") if isinstance(content, dict) else None
+    plain = isinstance(files, dict)
+    plain = plain and all(isinstance(file, str) and Path(file).name == file for file in files.values())
     if not files or not plain:
         raise ValueError(
             f"{path}: is JSON but no index of weights (weight_map: names of tensors to names of files beside it); give "

@@ -369,6 +369,9 @@ def _changed(content, where, **changes):
         (lambda content: _changed(content, "images", crop={"left": 1.0}), "image 0 does not follow"),
         (lambda content: _changed(content, "cameras", lens={"kind": "mirror"}), "lens 'mirror' is unknown"),
         (lambda content: _changed(content, "cameras", id="0"), "camera 0"),
+        (lambda content: _changed(content, "cameras", id=[0]), r"camera 0 .*id of a camera \[0\] must be"),
+        (lambda content: _changed(content, "images", camera=False), "image 0 .*id of a camera False must be a whole"),
+        (lambda content: json.dumps(content)[:-1] + ', "images": []}', "has the key 'images' twice"),
     ],
 )
 def test_damaged_files_are_named(tmp_path, damage, match):

@@ -142,6 +142,13 @@ def test_lines_of_other_tools_are_kept(tmp_path, caplog, mark, end):
     assert read_g2o(path).others == () and not caplog.text
 
 
+def test_comments_after_numbers_are_passed_over(tmp_path):
+    path = tmp_path / "graph.g2o"
+    path.write_text("VERTEX_SE3:QUAT 8646911284551352320 1 2 3 0 0 0 1 # x0, as GTSAM numbers its keys\n")
+    read = read_g2o(path)
+    assert read.ids.tolist() == [8646911284551352320] and read.world_from_camera[0, :3, 3].tolist() == [1, 2, 3]
+
+
 VERTICES = "VERTEX_SE3:QUAT 0 0 0 0 0 0 0 1\nVERTEX_SE3:QUAT 1 0 0 0 0 0 0 1\n"
 
 
@@ -156,6 +163,7 @@ VERTICES = "VERTEX_SE3:QUAT 0 0 0 0 0 0 0 1\nVERTEX_SE3:QUAT 1 0 0 0 0 0 0 1\n"
         ("VERTEX_SE3:QUAT 0.5 0 0 0 0 0 0 1\n", "line 1: .*whole numbers"),
         ("VERTEX_SE3:QUAT 0 0 0 0 0 0 0 0\n", "length 0, must be 1"),
         ("VERTEX_SE3:QUAT 0 0 0 0 1 0 0 1\n", "length 1.41421, must be 1"),
+        ("VERTEX_SE3:QUAT 9223372036854775808 0 0 0 0 0 0 1\n", "line 1: .*too large.*; write ids .* 64 bits at most"),
         (VERTICES + VERTICES, "line 3: vertex 0 was given before"),
         (VERTICES + "EDGE_SE3:QUAT 0 1 0 0 0 0 0 0 1\n", "line 3: 9 words; must be 2 ids and 28"),
         (VERTICES + f"EDGE_SE3:QUAT 0 9 0 0 0 0 0 0 1{' 1' * 21}\n", "line 3: vertex 9 has no"),

@@ -120,13 +120,13 @@ def test_cut_and_foreign_files_are_named(tmp_path):
     with pytest.raises(ValueError, match="cut short"):
         read_ply(path)
     path.write_bytes(b"\x89PNG not a cloud")
-    with pytest.raises(ValueError, match="not with a PLY header"):
+    with pytest.raises(ValueError, match="is a PNG image; give a file of the right kind; a PLY file begins"):
         read_ply(path)
     path.write_bytes(b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n")
     with pytest.raises(ValueError, match="lacks"):
         read_ply(path)
     path.write_bytes(b"ply\nformat ascii 1.0\nelement face 1\nproperty float x\nend_header\n1\n")
-    with pytest.raises(ValueError, match="element face"):
+    with pytest.raises(ValueError, match="lacks its format, its vertices"):
         read_ply(path)
 
 
@@ -142,3 +142,62 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write_ply(path, POINTS * 2, COLORS)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+AXES = "property float x\nproperty float y\nproperty float z\n"
+ROWS = b"0 0 1\n0 0 2\n"
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+@pytest.mark.parametrize("order", ["ascii", "binary_little_endian"])
+def test_headers_end_their_lines_as_tools_do(tmp_path, order, end):
+    header = f"ply \nformat {order} 1.0\ncomment no end_header yet\nelement vertex 2\n{AXES}end_header\n"
+    body = ROWS if order == "ascii" else np.array([[0, 0, 1], [0, 0, 2]], "<f4").tobytes()
+    (tmp_path / "a.ply").write_bytes(header.replace("\n", end).encode() + body)
+    cloud = read_ply(tmp_path / "a.ply")
+    assert cloud.points_world.tolist() == [[0, 0, 1], [0, 0, 2]] and cloud.comments == ("no end_header yet",)
+
+
+@pytest.mark.parametrize("order", ["ascii", "binary_little_endian", "binary_big_endian"])
+def test_lists_of_vertices_are_kept_and_elements_before_them_passed_over(tmp_path, order):
+    header = f"ply\nformat {order} 1.0\nelement camera 1\nproperty list uchar float size\nelement vertex 2\n{AXES}"
+    header += "property list uchar uint view_indices\nproperty uchar label\nend_header\n"  # as OpenMVS writes
+    if order == "ascii":
+        body = b"2 640 480\n\n0 0 1 2 5 7 255\n0 0 2 0 9\n"
+    else:
+        at = "<" if "little" in order else ">"
+        body = struct.pack(f"{at}Bff", 2, 640, 480)
+        body += struct.pack(f"{at}fffBIIB", 0, 0, 1, 2, 5, 7, 255) + struct.pack(f"{at}fffBB", 0, 0, 2, 0, 9)
+    (tmp_path / "a.ply").write_bytes(header.encode() + body)
+    cloud = read_ply(tmp_path / "a.ply")
+    assert cloud.points_world.tolist() == [[0, 0, 1], [0, 0, 2]] and cloud.other_elements == {"camera": 1}
+    assert [views.tolist() for views in cloud.properties["view_indices"]] == [[5, 7], []]
+    assert cloud.properties["label"].tolist() == [255, 9]
+
+
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        (("vertex 2", "vertex 99999999999999"), "holds 2 rows of vertex, the header promises 99999999999999"),
+        (("vertex 2", "vertex \xb2"), "header line 'element vertex .' is not understood"),
+        (("float z", "uchar z\nproperty uchar w"), "vertex 0 reads '0 0 1' .3 numbers are not x, y, z, w"),
+        (("0 0 2", "0 0 two"), "vertex 1 reads '0 0 two'"),
+        (("float z", "list uchar int z"), "the header lacks its format, its vertices or x, y, z"),
+        (("float z", "list int z"), "header line 'property list int z' is not understood"),
+        (("0 0 1", "0 0 1 7"), "vertex 0 reads '0 0 1 7' .4 numbers are not x, y, z"),
+    ],
+)
+def test_rows_that_do_not_fit_their_header_are_named(tmp_path, change, match):
+    text = f"ply\nformat ascii 1.0\nelement vertex 2\n{AXES}end_header\n{ROWS.decode()}"
+    (tmp_path / "a.ply").write_bytes(text.replace(*change).encode("latin-1"))
+    with pytest.raises(ValueError, match=f"a.ply: {match}"):
+        read_ply(tmp_path / "a.ply")
+
+
+@pytest.mark.parametrize("color", ["300 0 0", "12.5 0 0", "-1 0 0", "nan 0 0"])
+def test_numbers_that_their_type_does_not_hold_are_named(tmp_path, color):
+    colors = "property uchar red\nproperty uchar green\nproperty uchar blue\n"
+    text = f"ply\nformat ascii 1.0\nelement vertex 1\n{AXES}{colors}end_header\n0 0 1 {color}\n"
+    (tmp_path / "a.ply").write_text(text)
+    with pytest.raises(ValueError, match="vertex 0 reads .* is no whole number of 8 bits"):
+        read_ply(tmp_path / "a.ply")

@@ -34,6 +34,24 @@ def test_characters_of_windows_do_not_end_a_comment():
     assert [number for number, _ in numbered_lines(text)] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 2345\n", "is a Git LFS pointer"),
+        (codecs.BOM_UTF8 + b"\n<!DOCTYPE html>\n<title>Sign in</title>", "is a web page 'Sign in'"),
+    ],
+)
+def test_text_in_the_place_of_a_file_is_named(tmp_path, data, message):
+    (tmp_path / "rows.txt").write_bytes(data)
+    for read in (read_text, read_json, lambda path: list(read_json_lines(path))):
+        with pytest.raises(ValueError, match=f"rows.txt: {message}"):
+            read(tmp_path / "rows.txt")
+
+
+def test_the_end_of_a_file_of_dos_is_no_text():
+    assert decode_text(b"1 2\r\n\x1a", "rows.txt") == "1 2\n"
+
+
 @pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n\x00\x00", b"a\x00b", codecs.BOM_UTF16_LE + b"a"])
 def test_what_is_no_text_is_named(data):
     with pytest.raises(ValueError, match=r"^rows.txt: is no text .*; restore the file$"):
@@ -46,6 +64,8 @@ def test_what_is_no_text_is_named(data):
         ("1 2\t3", 0, ["1", "2", "3"]),
         ("1,2 , 3", 0, ["1", "2", "3"]),
         ("1,2,3,", 0, ["1", "2", "3"]),
+        ('"1", "2",3', 0, ["1", "2", "3"]),
+        ('1.5,"a b,c.png"', 2, ["1.5", "a b,c.png"]),
         ("1,,3", 0, ["1", "", "3"]),
         ("1.5 a b,c.png", 2, ["1.5", "a b,c.png"]),
         ("1.5, a b.png", 2, ["1.5", "a b.png"]),
@@ -87,3 +107,14 @@ def test_slow_and_single_times_are_seconds():
     assert unit_of_times(np.array([1403636579763555584.0]), "auto", "a") == "ns"
     with pytest.raises(ValueError, match="time_unit='min' must be one of auto, s, ms, us, ns"):
         unit_of_times(AT_30_HZ, "min", "a")
+
+
+def test_a_key_that_comes_twice_is_named(tmp_path):
+    (tmp_path / "a.json").write_text('{"b": [{"a": 1, "c": 0, "a": 2}]}')
+    with pytest.raises(ValueError, match=r"a.json: is not JSON \(an object has the key 'a' twice\); restore the file"):
+        read_json(tmp_path / "a.json")
+
+
+def test_lines_of_json_may_be_utf_16(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(codecs.BOM_UTF16_LE + '{"ä": 1}\r\n{"ä": 2}\r\n{"'.encode("utf-16-le") + b"\x00")
+    assert list(read_json_lines(tmp_path / "a.jsonl")) == [(1, {"ä": 1}), (2, {"ä": 2})]

@@ -109,6 +109,25 @@ def test_what_is_no_trajectory_is_not_written(tmp_path, case):
     assert not any(tmp_path.iterdir())
 
 
+def test_lists_of_windows_and_of_tables(tmp_path):
+    path = tmp_path / "rgb.txt"
+    for row in ("1.5 rgb\\a b.png", '"1.5","rgb/a b.png"', '1.5,"rgb\\a b.png"'):
+        path.write_text(row + "\n")
+        assert tum.read_file_list(path).files == ("rgb/a b.png",)
+    path.write_text("1.5 rgb\\a.png 1.6 depth\\a.png\n")
+    images, depths = tum.read_associations(path)
+    assert images.files + depths.files == ("rgb/a.png", "depth/a.png")
+
+
+def test_a_comma_in_the_fraction_of_a_time_is_named(tmp_path):
+    path, bad_rows = tmp_path / "rgb.txt", []
+    path.write_text("1305031102,175 rgb/a.png\n1.5 rgb/b.png\n")
+    message = "rgb.txt, line 1: '1305031102,175 rgb/a.png' has a comma in the time's fraction; write a point"
+    with pytest.raises(ValueError, match=message):
+        tum.read_file_list(path)
+    assert tum.read_file_list(path, bad_rows).files == ("rgb/b.png",) and len(bad_rows) == 1
+
+
 def test_file_list(tmp_path):
     path = tmp_path / "rgb.txt"
     path.write_text("# color images\n1305031100.033300 rgb/a b.png\r\n1305031099.5\trgb/c.png\n")

@@ -99,10 +99,24 @@ def test_weights_in_parts(tmp_path):
     first.unlink()
     with pytest.raises(ValueError, match=f"its parts {first.name} are missing beside it"):
         read_tensors(index)
+    index.write_text(json.dumps({"weight_map": {"a": index.name}}))
+    with pytest.raises(ValueError, match="is an index where a part is wanted"):
+        read_tensors(index)
+    index.write_text("{")
+    with pytest.raises(ValueError, match="index.json: is not JSON"):
+        read_tensors(index)
     for content in ({"hidden_size": 384}, {"weight_map": {"a": "../other.safetensors"}}, {"weight_map": {}}):
         index.write_text(json.dumps(content))
         with pytest.raises(ValueError, match="is JSON but no index of weights"):
             read_tensors(index)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_an_index_is_read_in_the_encodings_of_windows(tmp_path, encoding):
+    write_tensors(tmp_path / "a.safetensors", numbered("x"))
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": "a.safetensors"}}, indent=1), encoding=encoding)
+    assert read_tensors(index) == numbered("x")
 
 
 FOREIGN = {
