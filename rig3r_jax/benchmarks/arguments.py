@@ -32,15 +32,32 @@ class Kind:
         parser.add_argument("--name", help="name of the JSON file; by default made from kind, config and device")
 
 
+def at_least(lowest: int) -> Callable[[str], int]:
+    """The type of an argument that is a whole number, not below `lowest`."""
+
+    def whole_number(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number") from None
+        if number < lowest:
+            raise argparse.ArgumentTypeError(f"{text} must be at least {lowest}")
+        return number
+
+    return whole_number
+
+
 def _shape(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--batch", type=int, help="samples; by default the config's, or one per device")
-    parser.add_argument("--views", type=int, help="images per sample; by default the config's")
-    parser.add_argument("--size", type=int, help="pixels of an image's side; by default the config's")
+    parser.add_argument("--batch", type=at_least(1), help="samples; by default the config's, or one per device")
+    parser.add_argument("--views", type=at_least(1), help="images per sample; by default the config's")
+    parser.add_argument("--size", type=at_least(1), help="pixels of an image's side; by default the config's")
 
 
 def _repeats(parser: argparse.ArgumentParser, default: int) -> None:
-    parser.add_argument("--repeats", type=int, default=default, help="timed calls, of which the median is shown")
-    parser.add_argument("--warmup", type=int, default=3, help="calls before those")
+    parser.add_argument(
+        "--repeats", type=at_least(1), default=default, help="timed calls, of which the median is shown"
+    )
+    parser.add_argument("--warmup", type=at_least(0), default=3, help="calls before those")
 
 
 def _peer(parser: argparse.ArgumentParser) -> None:
@@ -61,8 +78,10 @@ def _train(parser: argparse.ArgumentParser) -> None:
 
 
 def _inference(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--images", type=int, nargs="+", default=(1, 8, 24, 50, 100, 200), help="images per call")
-    parser.add_argument("--size", type=int, help="pixels of an image's side; by default the config's")
+    parser.add_argument(
+        "--images", type=at_least(1), nargs="+", default=(1, 8, 24, 50, 100, 200), help="images per call"
+    )
+    parser.add_argument("--size", type=at_least(1), help="pixels of an image's side; by default the config's")
     _repeats(parser, 5)
     _peer(parser)
 
@@ -82,19 +101,25 @@ def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=path, default="", help="folder of the raw data")
     parser.add_argument("--records", type=path, default="", help="folder of built records; by default a temporary one")
     parser.add_argument("--split", default="train", help="of the records")
-    parser.add_argument("--views", type=int, help="images per sample; by default the config's, or 24")
-    parser.add_argument("--size", type=int, help="pixels of an image's side; by default the config's, or 512")
-    parser.add_argument("--batch", type=int, help="samples per batch; by default 8 of a config, or 1")
-    parser.add_argument("--samples", type=int, default=16, help="samples that are timed, after as many before")
-    parser.add_argument("--threads", type=int, nargs="+", help="loader threads to compare; by default 1 and the cores")
+    parser.add_argument("--views", type=at_least(1), help="images per sample; by default the config's, or 24")
+    parser.add_argument("--size", type=at_least(1), help="pixels of an image's side; by default the config's, or 512")
+    parser.add_argument("--batch", type=at_least(1), help="samples per batch; by default 8 of a config, or 1")
+    parser.add_argument("--samples", type=at_least(1), default=16, help="samples that are timed, after as many before")
+    parser.add_argument(
+        "--threads", type=at_least(1), nargs="+", help="loader threads to compare; by default 1 and the cores"
+    )
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="options of the source")
 
 
 def _scaling(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--devices", type=int, nargs="+", default=(8, 32, 128, 1024), help="device counts to compile")
-    parser.add_argument("--fsdp", type=int, default=1, help="devices that one copy of the state is cut over")
-    parser.add_argument("--frames", type=int, default=1, help="devices that the images of a sample are cut over")
-    parser.add_argument("--per-node", type=int, default=8, help="devices of a node")
+    parser.add_argument(
+        "--devices", type=at_least(1), nargs="+", default=(8, 32, 128, 1024), help="device counts to compile"
+    )
+    parser.add_argument("--fsdp", type=at_least(1), default=1, help="devices that one copy of the state is cut over")
+    parser.add_argument(
+        "--frames", type=at_least(1), default=1, help="devices that the images of a sample are cut over"
+    )
+    parser.add_argument("--per-node", type=at_least(1), default=8, help="devices of a node")
     parser.add_argument("--matmul-tflops", type=float, default=650.0, help="of linear layers, per device")
     parser.add_argument("--attention-tflops", type=float, default=430.0, help="of the attention kernel, per device")
     parser.add_argument("--memory-gb-s", type=float, default=3350.0, help="bandwidth of a device's memory")

@@ -6,12 +6,13 @@ import importlib
 
 from rig3r_jax.benchmarks.arguments import KINDS, Kind
 from rig3r_jax.cli.command import Command
+from rig3r_jax.training.config_file import check_whole
 from rig3r_jax.training.flags import read_config
 
 
 def _bench(kind: Kind, options: argparse.Namespace) -> int:
     if options.flags:
-        read_config(options.flags)  # what is wrong with it is told before anything heavy is imported
+        check_whole(read_config(options.flags))  # what is wrong with it is told before anything heavy is imported
     from rig3r_jax.training import processes, xla
 
     if processes.slurm_tasks() > 1:

@@ -49,7 +49,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def path(text: str) -> Path:
-    """A path argument, ~ expanded."""
+    """A path argument, ~ expanded; an empty one, of a variable of the shell that is not set, is no current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; give a path, . for the current folder")
     return Path(path_text(text))
 
 

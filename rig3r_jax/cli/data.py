@@ -5,6 +5,7 @@ import argparse
 from rig3r_jax.cli.command import Command, path_text
 from rig3r_jax.data.source import Source, check_root, options_from_words
 from rig3r_jax.data.sources import SOURCES, make_source, source_class
+from rig3r_jax.training.config_file import check_whole
 from rig3r_jax.training.flags import read_config
 
 _MAX_BAD_FRACTION = "max_bad_fraction="  # an option of builds, not of sources
@@ -26,6 +27,7 @@ def _build_data_arguments(parser: argparse.ArgumentParser) -> None:
 def _build_data(options: argparse.Namespace) -> int:
     if options.flags:
         config = read_config(options.flags)
+        check_whole(config)
         if options.source:
             raise ValueError(f"SOURCE is {options.source!r} beside --config; give one of the two")
         from rig3r_jax.training.records import build_ahead

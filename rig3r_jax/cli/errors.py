@@ -3,11 +3,14 @@
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
 from rig3r_jax.extras import lack_of, packages_beside
 
 EXIT_USER, EXIT_INTERRUPT, EXIT_PIPE = 2, 130, 141  # the last two as a shell gives them for SIGINT and SIGPIPE
+
+_BACKENDS = os.path.join("jax", "_src", "xla_bridge.py")
 
 REMEDIES = {
     errno.ENOENT: "check the path",
@@ -54,6 +57,21 @@ def run_guarded(
     except mendable as error:
         _say(program, explain(error))
         return EXIT_USER
+    except (RuntimeError, AssertionError) as error:
+        if not (reason := lack_of_devices(error)):
+            raise
+        _say(program, reason)
+        return EXIT_USER
+
+
+def lack_of_devices(error: Exception) -> str:
+    """Why JAX starts no backend, where that is the error; "" for any other."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not any(frame.filename.endswith(_BACKENDS) and frame.name == "backends" for frame in frames):
+        return ""
+    reason = str(error).partition(" (set JAX_PLATFORMS")[0].rstrip(".") or "it has no plugin for this platform"
+    platforms = os.environ.get("JAX_PLATFORMS", "")
+    return f"JAX does not start on JAX_PLATFORMS={platforms!r}: {reason}; unset it, or set JAX_PLATFORMS=cpu"
 
 
 def explain(error: Exception) -> str:

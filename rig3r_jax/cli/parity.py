@@ -2,7 +2,9 @@
 
 import argparse
 
+from rig3r_jax.benchmarks.arguments import at_least
 from rig3r_jax.cli.command import Command, no_arguments, path
+from rig3r_jax.training.config_file import check_whole
 from rig3r_jax.training.flags import read_config
 
 PRECISIONS = ("float64", "float32", "tf32", "bfloat16")
@@ -16,11 +18,11 @@ def _twin_arguments(parser: argparse.ArgumentParser) -> None:
         default=("float64", "float32"),
         help="float64 and float32 by default",
     )
-    parser.add_argument("--steps", type=int, default=20, help="AdamW steps")
-    parser.add_argument("--batch", type=int, default=2, help="samples of the random batch")
-    parser.add_argument("--views", type=int, help="images per sample; by default the config's")
-    parser.add_argument("--size", type=int, help="pixels of an image's side; by default the config's")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and batch")
+    parser.add_argument("--steps", type=at_least(0), default=20, help="AdamW steps; 0 leaves training out")
+    parser.add_argument("--batch", type=at_least(1), default=2, help="samples of the random batch")
+    parser.add_argument("--views", type=at_least(1), help="images per sample; by default the config's")
+    parser.add_argument("--size", type=at_least(1), help="pixels of an image's side; by default the config's")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of weights and batch")
     parser.add_argument(
         "--corrupt", metavar="NAME", help="change this parameter of the twin by 1%%: the check must fail"
     )
@@ -29,6 +31,7 @@ def _twin_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _twin(options: argparse.Namespace) -> int:
     config = read_config(options.flags)
+    check_whole(config)
     from rig3r_jax.parity.twin import twin_command
 
     return twin_command(config, options)

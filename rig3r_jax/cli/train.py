@@ -6,6 +6,7 @@ import logging
 from rig3r_jax.cli.command import Command, add_processes, path
 from rig3r_jax.cli.errors import run_guarded
 from rig3r_jax.training.config import load_config
+from rig3r_jax.training.config_file import check_whole
 from rig3r_jax.training.flags import read_config
 
 
@@ -17,6 +18,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> int:
     """Runs one config to its report: 0; 1 after divergence; 75 interrupted, 76 stalled: to be started again."""
     config = read_config(options.flags)
+    check_whole(config)
     workdir = options.workdir or path(f"runs/{config.name}")
     from absl import flags
     from absl import logging as absl_logging
@@ -87,6 +89,7 @@ def _calibrate_study_arguments(parser: argparse.ArgumentParser) -> None:
 def _calibrate_study(options: argparse.Namespace) -> int:
     flags = options.flags if options.config else ["--config=calibrate_study", *options.flags]
     config = read_config(flags)
+    check_whole(config)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in ("jax", "orbax", "absl"):
         logging.getLogger(name).setLevel(logging.WARNING)

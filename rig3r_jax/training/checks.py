@@ -1,5 +1,6 @@
 """What keeps any run from starting, one line per problem: key, value, rule, remedy."""
 
+import math
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
@@ -18,8 +19,8 @@ def mixture_problems(config: ConfigDict, ready: Container[int] = ()) -> Iterator
         unknown = sorted(set(entry.keys()) - {"name", "root", "weight", "options"})
         if unknown:
             yield f"{key} has the unknown keys {', '.join(unknown)}; it takes name, root, weight, options"
-        if not entry.weight >= 0:
-            yield f"{key}.weight is {entry.weight}; it must not be negative"
+        if not 0 <= entry.weight < math.inf:
+            yield f"{key}.weight is {entry.weight}; it must be finite and not negative"
         try:
             kind = source_class(entry.name)
         except ValueError as error:
@@ -53,18 +54,26 @@ def _unready(source: type[Source], entry: ConfigDict, key: str) -> Iterator[str]
 def number_problems(config: ConfigDict) -> Iterator[str]:
     """Numbers of seed, training, optimizer and mesh that no task can run with."""
     train, optimizer = config.train, config.optimizer
-    if config.seed < 0:
-        yield f"seed is {config.seed}; it must not be negative"
+    if not 0 <= config.seed < 2**32:
+        yield f"seed is {config.seed}; it must be in 0..{2**32 - 1}"
     counts = ("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep_checkpoints", "max_bad_steps")
     yield from least_problems(config, train=counts, mesh=("data", "fsdp", "frames"))
     if not 0 <= optimizer.warmup_steps < max(train.steps, 1):
         yield f"optimizer.warmup_steps is {optimizer.warmup_steps}; it must be less than train.steps={train.steps}"
-    if not optimizer.learning_rate > 0:
-        yield f"optimizer.learning_rate is {optimizer.learning_rate}; it must be positive"
-    if not 0 <= optimizer.ema_decay < 1:
-        yield f"optimizer.ema_decay is {optimizer.ema_decay}; it must be in [0, 1)"
-    if not train.watchdog_seconds >= 0:
-        yield f"train.watchdog_seconds is {train.watchdog_seconds}; it must not be negative"
+    if train.steps >= 2**31:
+        yield f"train.steps is {train.steps}; it must be less than {2**31}"
+    for key in ("learning_rate", "eps"):
+        if not 0 < optimizer[key] < math.inf:
+            yield f"optimizer.{key} is {optimizer[key]}; it must be positive and finite"
+    for key in ("b1", "b2", "ema_decay"):
+        if not 0 <= optimizer[key] < 1:
+            yield f"optimizer.{key} is {optimizer[key]}; it must be in [0, 1)"
+    yield from negative_problems(
+        config,
+        optimizer=("end_learning_rate", "weight_decay", "clip_norm"),
+        train=("watchdog_seconds", "evaluate_every", "profile_at", "profile_steps", "peak_tflops"),
+        data=("threads", "prefetch", "cache_gigabytes"),
+    )
     if train.event_writer not in EVENT_WRITERS:
         yield f"train.event_writer is {train.event_writer!r}; it must be one of {', '.join(EVENT_WRITERS)}"
     elif train.event_writer == "clu" and (lack := lack_of(["tensorflow"])):
@@ -83,3 +92,11 @@ def least_problems(config: ConfigDict, **sections: Sequence[str]) -> Iterator[st
         for key in keys:
             if config[section][key] < 1:
                 yield f"{section}.{key} is {config[section][key]}; it must be at least 1"
+
+
+def negative_problems(config: ConfigDict, **sections: Sequence[str]) -> Iterator[str]:
+    """Keys of sections that are below 0, infinite or NaN."""
+    for section, keys in sections.items():
+        for key in keys:
+            if not 0 <= config[section][key] < math.inf:
+                yield f"{section}.{key} is {config[section][key]}; it must be finite and not negative"

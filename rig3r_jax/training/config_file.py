@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from rig3r_jax.configs import base, uncertainty
 from rig3r_jax.data.source import filled_options
 from rig3r_jax.data.sources import SOURCES, source_class
@@ -53,6 +55,26 @@ def completed(content: Any, path: Path, may_lack: Callable[[str], Any]) -> dict[
         raise ValueError(f"{path}: {'; '.join(problems[:_LISTED] + more)}; {_REMEDY}")
     _fill(config, defaults, path, may_lack)
     return config
+
+
+def check_whole(config: ConfigDict) -> None:
+    """ValueError, naming the keys, for a config that lacks some that every run of its task reads."""
+    task = config.get("task")
+    if task not in tuple(_CONFIGS):
+        raise ValueError(f"config.task is {task!r}; it must be one of {', '.join(_CONFIGS)}; {_begin_with('base')}")
+    given = config.to_dict()
+    defaults = _CONFIGS[task].get_config().to_dict()
+    lacking = [key for key, value in defaults.items() if key not in given or type(given[key]) is not type(value)]
+    defaults = {key: value for key, value in defaults.items() if key not in lacking}
+    lacking += [_name(section, key) for section, key, value, _ in _pairs(given, defaults) if value is _MISSING]
+    if lacking:
+        more = f" and {len(lacking) - _LISTED} more" if len(lacking) > _LISTED else ""
+        source = _CONFIGS[task].__name__.rpartition(".")[2]
+        raise ValueError(f"the config lacks {', '.join(lacking[:_LISTED])}{more}; {_begin_with(source)}")
+
+
+def _begin_with(name: str) -> str:
+    return f"begin with config = rig3r_jax.configs.{name}.get_config() and change its keys"
 
 
 def _problems(config: dict[str, Any], defaults: dict[str, Any]) -> Iterator[str]:

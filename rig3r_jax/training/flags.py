@@ -5,6 +5,7 @@ import os
 import pkgutil
 import re
 import runpy
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -115,12 +116,29 @@ def _load(name: str) -> ConfigDict:
         raise ValueError(f"--config is {name!r}, which is not a Python file (.py); give {_takes()}")
     try:
         module = runpy.run_path(str(path))
+        config = module["get_config"]() if callable(module.get("get_config")) else None
     except SyntaxError as error:  # in the file, or in one that it imports
-        place = f"{error.filename}, line {error.lineno}: {error.msg}"
+        place = f"{error.filename}, line {error.lineno}: {error.msg}" if error.filename else error.msg
         raise ValueError(f"--config is {name!r}, which cannot be read as Python ({place}); correct that line") from None
-    if "get_config" not in module:
+    except Exception as error:
+        if isinstance(error, ValueError) or name in config_names():
+            raise
+        raise ValueError(f"--config is {name!r}, which fails ({_failure(error)}); correct it") from error
+    if not callable(module.get("get_config")):
         raise ValueError(f"--config is {name!r}, which defines no get_config(); give {_takes()}")
-    return module["get_config"]()
+    if not isinstance(config, ConfigDict):
+        raise ValueError(
+            f"--config is {name!r}, whose get_config() returns a {type(config).__name__}, not a ConfigDict; begin with "
+            "config = rig3r_jax.configs.base.get_config(), change its keys and return it"
+        )
+    return config
+
+
+def _failure(error: Exception) -> str:
+    """Where and how a config's code failed."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = "at its call" if last.filename == __file__ else f"{last.filename}, line {last.lineno}"
+    return f"{place}: {type(error).__name__}: {error}"
 
 
 def _change_sources(config: ConfigDict, overrides: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ _STEP_COLUMNS = ("_step", "step", "trainer/global_step", "train/global_step", "g
 _BESIDES = ("__MIN", "__MAX", "__STEP", "_step")  # columns that W&B adds to each of a chart
 _WALL_TIME, _VALUE = "Wall time", "Value"  # columns of TensorBoard, beside Step
 _TAG_IN_NAME = re.compile(r"(?:^|-)tag-(.+)$")  # of the files that TensorBoard exports
+_DECIMAL_COMMA = re.compile(r"^([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)$")
 _SEPARATORS = ",;\t"
 _REMEDY = "give a metrics.jsonl, a folder with one or with TensorBoard event files, or a history as .csv"
 
@@ -62,9 +63,9 @@ def read_history(source: str | Path) -> History:
         rows = _jsonl(source / "metrics.jsonl") if (source / "metrics.jsonl").is_file() else _events(source)
     elif not source.is_file():
         raise ValueError(f"{source} does not exist; {_REMEDY}")
-    elif source.suffix == ".jsonl":
+    elif source.suffix.lower() == ".jsonl":
         rows = _jsonl(source)
-    elif source.suffix == ".csv":
+    elif source.suffix.lower() in (".csv", ".tsv"):
         rows = _csv(source)
     elif "tfevents" in source.name:
         rows = read_scalars(source)
@@ -83,13 +84,21 @@ def read_history(source: str | Path) -> History:
 
 
 def _jsonl(path: Path) -> Iterator[tuple[float, str, float]]:
-    """null is a value that was not finite; a last line cut short by a kill is left out."""
+    """null is a value that was not finite; a last line cut short by a kill is left out. What is no number is named in a
+    warning."""
+    others: dict[str, list[str]] = {}  # values that are no numbers, by metric
     for number, row in read_json_lines(path):
-        if not isinstance(row, dict) or not _is_number(row.get("step")):
+        step = row.get("step") if isinstance(row, dict) else None
+        if not _is_number(step) or not math.isfinite(step):
             raise ValueError(f'{path}:{number} has no "step"; every line is {{"step": n, "name": value, ...}}')
         for name, value in row.items():
-            if name != "step" and (value is None or _is_number(value)):
-                yield row["step"], name, math.nan if value is None else float(value)
+            if name == "step":
+                continue
+            if value is None or _is_number(value):
+                yield step, name, math.nan if value is None else float(value)
+            else:
+                others.setdefault(name, []).append(str(value))
+    _tell_left_out(path, others)
 
 
 def _events(folder: Path) -> Iterator[tuple[float, str, float]]:
@@ -139,21 +148,33 @@ def _csv(path: Path) -> Iterator[tuple[float, str, float]]:
                 yield step, name, value
             elif column < len(row) and row[column].strip():
                 words.setdefault(name, []).append(row[column])
-    if words:
-        counts = ", ".join(f"{len(cells)} of {name} such as {cells[0][:40]!r}" for name, cells in words.items())
-        logger.warning("%s: cells that are no numbers are left out: %s", path, counts)
+    _tell_left_out(path, words)
+
+
+def _tell_left_out(path: Path, values: dict[str, list[str]]) -> None:
+    """One line for what is no number, by metric."""
+    if values:
+        counts = ", ".join(f"{len(texts)} of {name} such as {texts[0][:40]!r}" for name, texts in values.items())
+        logger.warning("%s: values that are no numbers are left out: %s", path, counts)
 
 
 def _csv_rows(path: Path) -> list[tuple[int, list[str]]]:
-    """(line number, cells) of the rows that are not empty, cells parted by what parts most words of the first one."""
+    """(line number, cells) of the rows that are not empty, cells parted by what parts most words of the first one.
+
+    Where that is a semicolon the comma is the point of numbers, as spreadsheets of many countries write.
+    """
     text = read_text(path)
     first = next((line for line in text.split("\n") if line.strip()), "")
-    reader = csv.reader(io.StringIO(text), delimiter=max(_SEPARATORS, key=first.count))
+    separator = max(_SEPARATORS, key=first.count)
+    reader = csv.reader(io.StringIO(text), delimiter=separator)
     try:
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except csv.Error as error:
         raise ValueError(f"{path}:{reader.line_num} is no CSV ({error}); export the file again") from error
-    return [(number, cells) for number, cells in rows if any(cells)]
+    rows = [(number, cells) for number, cells in rows if any(cells)]
+    if separator == ";":
+        rows[1:] = [(number, [_DECIMAL_COMMA.sub(r"\1.\2", cell) for cell in cells]) for number, cells in rows[1:]]
+    return rows
 
 
 def _is_metric(column: str) -> bool:
@@ -181,7 +202,8 @@ def _number(text: str) -> float | None:
 
 
 def _is_number(value: typing.Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether JSON's value is a number that a float can be."""
+    return isinstance(value, float) or (type(value) is int and abs(value) < 2**1023)
 
 
 def label_runs(sources: Sequence[str | Path]) -> list[str]:

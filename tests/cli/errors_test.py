@@ -160,3 +160,52 @@ def test_extras_are_those_of_the_project():
 def normal(name):
     """A package's name as registries compare it."""
     return re.sub("[-_.]+", "-", name).lower()
+
+
+def test_devices_that_jax_does_not_find_are_a_line(monkeypatch, capsys):
+    def backends():
+        raise RuntimeError("Unable to initialize backend 'cuda': none. (set JAX_PLATFORMS='' to choose)")
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    code = compile("def backends(work):\n    work()\n", "/site-packages/jax/_src/xla_bridge.py", "exec")
+    names = {}
+    exec(code, names)
+    assert run_guarded("rig3r train", lambda: names["backends"](backends)) == 2
+    assert capsys.readouterr().err == (
+        "rig3r train: JAX does not start on JAX_PLATFORMS='cuda': Unable to initialize backend 'cuda': none; unset it, "
+        "or set JAX_PLATFORMS=cpu\n"
+    )
+    with pytest.raises(RuntimeError, match="Unable"):
+        run_guarded("rig3r train", backends)  # of anything else it is a bug
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--config=demo", "--workdir="],
+        ["evaluate", ""],
+        ["charts", "a", "--output-dir", ""],
+        ["export", "a", " "],
+        ["convert", "dinov2", "", "b"],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_no_current_folder(capsys, arguments):
+    assert cli.main(arguments) == 2
+    assert "is empty; give a path, . for the current folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["bench", "train", "--config=demo", "--batch", "0"], "argument --batch: 0 must be at least 1"),
+        (["bench", "attention", "--warmup=-1"], "argument --warmup: -1 must be at least 0"),
+        (["bench", "scaling", "--config=demo", "--devices", "8", "0"], "argument --devices: 0 must be at least 1"),
+        (["parity", "twin", "--config=demo", "--batch", "0"], "argument --batch: 0 must be at least 1"),
+        (["parity", "twin", "--config=demo", "--steps=-1"], "argument --steps: -1 must be at least 0"),
+        (["bench", "data", "--views", "1e3"], "argument --views: '1e3' must be a whole number"),
+    ],
+)
+def test_counts_that_cannot_be_are_named(capsys, arguments, message):
+    assert cli.main(arguments) == 2
+    assert f": {message}; see" in capsys.readouterr().err

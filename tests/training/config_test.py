@@ -2,15 +2,18 @@
 
 import importlib
 import json
+import math
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
 from rig3r_jax.data.options import PipelineOptions, WindowOptions
 from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.training.config import config_differences, load_config, save_config
+from rig3r_jax.training.config_file import check_whole
 from rig3r_jax.training.flags import wrong_overrides
 from rig3r_jax.training.paths import make_absolute
 from rig3r_jax.training.rig3r import task as rig3r_task
@@ -88,6 +91,48 @@ def test_ray_maps_too_coarse_for_the_evaluation_are_told_before_training(config)
         validate(coarse, rig3r_task, devices=1)
     coarse.model.rays_per_patch = 2
     validate(coarse, rig3r_task, devices=1)
+
+
+@pytest.mark.parametrize(
+    "key, values, rule",
+    [
+        ("seed", (-1, 2**32), "it must be in 0..4294967295"),
+        ("train.steps", (2**31,), "it must be less than 2147483648"),
+        ("optimizer.learning_rate", (math.nan, math.inf, 0.0), "it must be positive and finite"),
+        ("optimizer.eps", (0.0,), "it must be positive and finite"),
+        ("optimizer.b1", (math.nan, 1.0, -0.1), r"it must be in \[0, 1\)"),
+        ("optimizer.b2", (math.nan, 1.0), r"it must be in \[0, 1\)"),
+        ("optimizer.weight_decay", (math.nan, math.inf, -1.0), "it must be finite and not negative"),
+        ("optimizer.clip_norm", (math.nan, -1.0), "it must be finite and not negative"),
+        ("loss.alpha", (math.nan, math.inf, -1.0), "it must be finite and not negative"),
+        ("train.watchdog_seconds", (math.inf,), "it must be finite and not negative"),
+        ("train.evaluate_every", (-1,), "it must be finite and not negative"),
+        ("data.cache_gigabytes", (math.nan, -1.0), "it must be finite and not negative"),
+        ("data.threads", (-1,), "it must be finite and not negative"),
+        ("model.patch", (0, -16), "it must be at least 1"),
+        ("model.time_unit", (0.0, math.nan), "it must be a positive number of seconds"),
+    ],
+)
+def test_numbers_that_no_run_can_have_are_named(config, key, values, rule):
+    for value in values:
+        wrong = config("demo")
+        *sections, name = key.split(".")
+        (wrong[sections[0]] if sections else wrong)[name] = value
+        with pytest.raises(ValueError, match=rf"\* {key} is {value}; {rule}"):
+            validate(wrong, rig3r_task, devices=1)
+
+
+def test_a_config_that_lacks_keys_is_told_where_to_begin(config):
+    for name in ("demo", "full", "ddad", "uncertainty", "uncertainty_backbone", "calibrate_study"):
+        check_whole(config(name))
+    remedy = r"begin with config = rig3r_jax.configs.base.get_config\(\) and change its keys"
+    with pytest.raises(ValueError, match=f"config.task is None; it must be one of rig3r, uncertainty; {remedy}"):
+        check_whole(ConfigDict({"learning_rate": 0.1}))
+    partial = config("demo")
+    del partial.train.log_every
+    del partial.mesh
+    with pytest.raises(ValueError, match=f"the config lacks mesh, train.log_every; {remedy}"):
+        check_whole(partial)
 
 
 def test_missing_folder_is_named(config):

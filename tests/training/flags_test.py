@@ -116,13 +116,36 @@ def test_problems_beyond_those_named_are_counted(wrong, last):
         ("empty.py", "", r"/empty.py', which defines no get_config\(\); give "),
         ("README.md", "# Title\n", r"/README.md', which is not a Python file \(.py\); give "),
         ("broken.py", "a = 1\ndef (\n", r"/broken.py', .* \(.*/broken.py, line 2: .*\); correct that line$"),
+        (
+            "utf16.py",
+            "a = 1".encode("utf-16-le"),
+            r"/utf16.py', which cannot be read as Python \(source .* null bytes\)",
+        ),
+        ("three.py", "get_config = 3\n", r"/three.py', which defines no get_config\(\); give "),
+        (
+            "failing.py",
+            "a = {}['b']\n",
+            r"/failing.py', which fails \(.*/failing.py, line 1: KeyError: 'b'\); correct it$",
+        ),
+        (
+            "module.py",
+            "import no_such_module\n",
+            r"/module.py, line 1: ModuleNotFoundError: No module named 'no_such_mo",
+        ),
+        ("asking.py", "def get_config(x): pass\n", r"which fails \(at its call: TypeError: .*missing 1 required"),
+        (
+            "none.py",
+            "def get_config(): pass\n",
+            r"whose get_config\(\) returns a NoneType, not a ConfigDict; begin with",
+        ),
+        ("dict.py", "def get_config(): return {}\n", r"whose get_config\(\) returns a dict, not a ConfigDict"),
         ("importing.py", "import module_that_is_broken\n", r"\(.*/module_that_is_broken.py, line 1: "),
     ],
 )
 def test_a_file_that_is_no_config_is_named(tmp_path, monkeypatch, file, text, message):
     (tmp_path / "module_that_is_broken.py").write_text("1 +\n")
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / file).write_text(text)
+    (tmp_path / file).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=message) as caught:
         read_config([f"--config={tmp_path}/{file}"])
     assert len(str(caught.value).splitlines()) == 1

@@ -134,9 +134,28 @@ def test_csv_of_other_tools(tmp_path, caplog, encoding, between):
     assert set(curves) == {"loss", "\xf6"}
     np.testing.assert_array_equal(curves["loss"].values, [0.5, np.inf])
     assert (
-        f"{path}: cells that are no numbers are left out: 1 of note such as 'saved', 1 of \xf6 such as '0x'"
+        f"{path}: values that are no numbers are left out: 1 of note such as 'saved', 1 of \xf6 such as '0x'"
         in caplog.text
     )
+
+
+def test_a_spreadsheet_may_write_a_comma_for_the_point(tmp_path):
+    path = tmp_path / "METRICS.CSV"
+    path.write_text("step;loss;note\n1;0,5;a, b\n2;-1,25E-3;\n")
+    np.testing.assert_array_equal(read_history(path).curves["loss"].values, [0.5, -1.25e-3])
+
+
+def test_tables_parted_by_tabs_and_capital_suffixes(tmp_path):
+    for name, content in {"a.TSV": "step\tloss\n1\t2\n", "a.JSONL": '{"step": 1, "loss": 2}\n'}.items():
+        (tmp_path / name).write_text(content)
+        assert read_history(tmp_path / name).curves["loss"].values.tolist() == [2]
+
+
+def test_values_of_json_that_are_no_numbers_are_named(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "a": 1, "note": "saved", "b": {"c": 2}}\n{"step": 2, "d": 1' + "0" * 400 + "}\n")
+    assert list(read_history(path).curves) == ["a"]
+    assert "left out: 1 of note such as 'saved', 1 of b such as \"{'c': 2}\", 1 of d such as '1000" in caplog.text
 
 
 def test_later_values_and_later_files_count(tmp_path):
@@ -181,6 +200,8 @@ def test_names_are_found_below_a_prefix(tmp_path):
         ("a.csv", "_step,loss\nx,2\n", "must be a number"),
         ("a.jsonl", '{"step": 1}\n', "holds no metric"),
         ("a.jsonl", '{"loss": 1}\n', 'has no "step"'),
+        ("a.jsonl", '{"step": NaN, "loss": 1}\n', 'has no "step"'),
+        ("a.csv", "version https://git-lfs.github.com/spec/v1\nsize 12\n", "is a Git LFS pointer"),
         ("a.jsonl", '{"step": 1,\n{"step": 2}\n', "delete the line"),
         ("a.txt", "x", "no known kind"),
     ],

@@ -1,6 +1,7 @@
 """What keeps a run of Rig3R from starting, one line per problem: key, value, rule, remedy."""
 
 import dataclasses
+import math
 from collections.abc import Container, Iterator
 
 import jax
@@ -12,7 +13,7 @@ from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.geometry.recover import tells_focal
 from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.models.dpt import views_at_a_time
-from rig3r_jax.training.checks import least_problems, mixture_problems
+from rig3r_jax.training.checks import least_problems, mixture_problems, negative_problems
 from rig3r_jax.training.rig3r.initial import init_problems
 from rig3r_jax.training.rig3r.layout import Layout, evaluation_flags, nearest_layout
 from rig3r_jax.training.rig3r.memory import DeviceMemory
@@ -24,6 +25,10 @@ SMALLER = "take fewer images (sampling.num_views), or smaller ones (sampling.ima
 def problems(config: ConfigDict, devices: int | None, ready: Container[int] = ()) -> Iterator[str]:
     """What keeps a config from running, but for what no task can run with."""
     yield from mixture_problems(config, ready)
+    sides = ("patch", "points_per_patch", "rays_per_patch", "dpt_features", "dpt_last", "dpt_chunk")
+    if below := list(least_problems(config, model=sides)):
+        yield from below
+        return  # the others divide by these
     yield from _sampling_problems(config)
     yield from _model_problems(config)
     yield from _loss_and_evaluation_problems(config)
@@ -55,6 +60,8 @@ def _sampling_problems(config: ConfigDict) -> Iterator[str]:
 
 def _model_problems(config: ConfigDict) -> Iterator[str]:
     model = config.model
+    if not 0 < model.time_unit < math.inf:
+        yield f"model.time_unit is {model.time_unit}; it must be a positive number of seconds"
     if model.attention == "cudnn" and model.dtype != "bfloat16":
         yield f"model.attention=cudnn works in bfloat16 only, model.dtype is {model.dtype}; take auto"
     try:
@@ -81,6 +88,7 @@ def _loss_and_evaluation_problems(config: ConfigDict) -> Iterator[str]:
     unknown = sorted(set(config.loss.keys()) - {field.name for field in dataclasses.fields(LossWeights)})
     if unknown:
         yield f"loss has the unknown keys {', '.join(unknown)}"
+    yield from negative_problems(config, loss=[key for key in config.loss if key not in ("reduction", *unknown)])
     try:
         ScoreOptions.of(evaluation.to_dict())
     except (ValueError, TypeError) as error:
