@@ -1,6 +1,7 @@
 """What the header of an encoded image says, read without decoding a pixel."""
 
 import io
+import re
 import struct
 
 from PIL import Image, UnidentifiedImageError
@@ -10,7 +11,16 @@ from rig3r_jax.formats.foreign import HEAD, describe
 
 JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
-_OTHERS = ("WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000")  # what OpenCV decodes beside JPEG and PNG
+_OTHERS = {  # what OpenCV decodes beside JPEG and PNG: Pillow's names, and how such files begin
+    "WEBP": (b"RIFF",),
+    "BMP": (b"BM",),
+    "TIFF": (b"II*\0", b"MM\0*"),
+    "GIF": (b"GIF8",),
+    "AVIF": (),
+    "JPEG2000": (b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51"),
+    "PPM": tuple(b"P%d" % kind for kind in range(1, 7)),
+}
+_NUMBERS_OF_PPM = re.compile(rb"P[2356](?:\s+(?:#.*\s+)*(\d+)){3}")  # width, height, largest value
 _NO_FRAME = (0xC4, 0xC8, 0xCC)  # markers among those of frames that are tables and a reserved one
 
 
@@ -63,10 +73,18 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 def _other_size(data: bytes) -> tuple[int, int]:
     try:
-        with Image.open(io.BytesIO(data), formats=_OTHERS) as image:
+        with Image.open(io.BytesIO(data), formats=tuple(_OTHERS)) as image:
             width, height = image.size
+            kind, mode = image.format, image.mode
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise BadRecord(
-            f"image of {len(data)} bytes does not decode: it {describe(data[:HEAD])}, then build the records again"
-        ) from error
+        reason = f"it {describe(data[:HEAD])}, then build the records again"
+        for kind, starts in _OTHERS.items():
+            if data.startswith(starts):
+                reason = f"it is a {kind} image, cut short or damaged; restore the file and build the records again"
+        raise BadRecord(f"image of {len(data)} bytes does not decode: {reason}") from error
+    largest = _NUMBERS_OF_PPM.match(data)
+    if mode == "F" or (kind == "TIFF" and mode == "I"):
+        raise BadRecord(f"{kind} image holds numbers of 32 bits each; store whole numbers of 8 or 16 bits")
+    if largest and int(largest[1]) not in (255, 65535):  # OpenCV takes any largest value for one of these
+        raise BadRecord(f"{kind} image has values up to {int(largest[1])}, must be 255 or 65535; store it as PNG")
     return height, width

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import functools
 import itertools
+import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -72,6 +73,8 @@ class Source:
         """The root. BadRecord where it is no folder."""
         if not self.root or not Path(self.root).is_dir():
             state = f"{self.root}: data folder does not exist" if self.root else "root is empty"
+            if os.path.isfile(self.root):
+                state = f"{self.root}: is a file, no folder; unpack it where it is an archive"
             raise BadRecord(f"{state}; give the folder that holds {self.root_holds}")
         return Path(self.root)
 
@@ -153,6 +156,8 @@ def options_from_words(kind: type[Source], words: Iterable[str]) -> dict[str, An
         if not (equals and name.isidentifier()):
             raise ValueError(f"source option {name + equals + value!r} must be key=value, such as window=16")
     check_names(kind, [name for name, *_ in pairs])
+    if twice := sorted({name for name, *_ in pairs if [other for other, *_ in pairs].count(name) > 1}):
+        raise ValueError(f"{', '.join(twice)} is given twice; give each option once")
     return {name: _read_word(value, option_fields(kind)[name].type) for name, _, value in pairs}
 
 

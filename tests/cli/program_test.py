@@ -89,6 +89,7 @@ WRONG = [
     (["build-data", "procedurl", "--out", "x"], "did you mean 'procedural'?"),
     (["build-data", "procedural", "--out", "x", "step=3"], "did you mean steps?"),
     (["build-data", "procedural", "--out", "x", "steps"], "'steps' must be key=value"),
+    (["build-data", "procedural", "--out", "x", "steps=4", "steps=8"], "steps is given twice; give each option once"),
     (["build-data", "procedural"], "--out is missing"),
     (["build-data", "procedurl"], "unknown source 'procedurl'"),
     (["build-data", "procedural", "step=3"], "did you mean steps?"),

@@ -106,6 +106,11 @@ def test_pixels_of_every_sort_are_rgb_bytes_as_stored():
         (saved(colour, "WEBP", lossless=True), colour),
         (saved(colour, "BMP"), colour),
         (saved(colour, "TIFF"), colour),
+        (cv2.imencode(".tiff", colour[..., ::-1].astype(np.uint16) * 257)[1].tobytes(), colour),
+        (saved(colour, "PPM"), colour),
+        (saved(grey, "PPM"), np.dstack([grey] * 3)),
+        (b"P6 # by hand\n56 40 65535\n" + (colour.astype(">u2") * 257).tobytes(), colour),
+        (saved(Image.fromarray(colour).quantize(256), "PNG", transparency=0), None),
     ):
         assert usable_size(data) == (40, 56)
         decoded = decode_image(data)
@@ -125,7 +130,8 @@ def test_pixels_of_every_sort_are_rgb_bytes_as_stored():
         (b"\x1f\x8b\x08" + bytes(40), "packed by gzip"),
         (encode(smooth(32, 32), ".jpg")[:-40], "cut short"),
         (encode(smooth(32, 32), ".png")[:-12], "cut short"),
-        (encode(smooth(32, 32), ".webp")[:-40], "does not decode"),
+        (encode(smooth(32, 32), ".webp")[:-40], "does not decode: it is a WEBP image, cut short or damaged"),
+        (encode(smooth(32, 32), ".ppm")[:-40], "does not decode"),
     ],
 )
 def test_what_does_not_decode_is_named_with_the_reason(tmp_path, data, reason):
@@ -175,3 +181,16 @@ def test_large_images_are_decoded_one_at_a_time(monkeypatch):
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert most == 1
+
+
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (b"Pf\n4 2\n-1.0\n" + bytes(32), "PPM image holds numbers of 32 bits each"),
+        (encode(np.ones((4, 4), np.float32), ".tiff"), "TIFF image holds numbers of 32 bits each"),
+        (b"P5\n# of a camera of 10 bits\n4 2\n1023\n" + bytes(16), "values up to 1023, must be 255 or 65535"),
+    ],
+)
+def test_values_that_would_be_misread_are_named(data, reason):
+    with pytest.raises(BadRecord, match=reason):
+        usable_size(data)

@@ -33,9 +33,11 @@ from rig3r_jax.data.scene import (
 )
 from rig3r_jax.data.source import Scenes, Source
 from rig3r_jax.data.sources.dgp_listing import LISTINGS_WANTED, listing_notes, scene_files, windows_of
+from rig3r_jax.formats.foreign import HEAD, describe
 from rig3r_jax.formats.times import PER_SECOND, unit_since_1970
 from rig3r_jax.geometry import rigid
 
+_ZIP = b"PK\x03\x04"  # how a .npz begins
 _PINHOLE_FIELDS = {"fx", "fy", "cx", "cy"}
 
 
@@ -196,13 +198,15 @@ def _lidar_points(path: Path, sensors: dict[str, Any], base_from_world: np.ndarr
             continue
         cloud = datum["datum"]["point_cloud"]
         file = path.parent / cloud["filename"]
+        data = read_bytes(file)
         try:
-            with np.load(io.BytesIO(read_bytes(file)), allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 points_lidar = np.asarray(arrays["data"][:, :3], np.float64)
         except (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile) as error:
-            if isinstance(error, BadRecord):
-                raise
-            raise BadRecord(f"{file}: is no LiDAR sweep ({error}); restore the file") from error
+            reason = f"({error}); restore the file"
+            if not data.startswith(_ZIP):
+                reason = f"but {describe(data[:HEAD])}"
+            raise BadRecord(f"{file}: is no LiDAR sweep {reason}") from error
         points_lidar = points_lidar[np.isfinite(points_lidar).all(axis=1)]
         base_from_lidar = base_from_world @ _world_from_sensor(cloud, path, sensor)
         clouds.append(rigid.apply(base_from_lidar, points_lidar))

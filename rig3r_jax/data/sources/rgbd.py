@@ -197,7 +197,15 @@ def read_depth(
     metres = _decode_depth(path, code)
     if metres.shape != size:
         raise BadRecord(f"{path}: is {metres.shape}, its image is {size} (height, width); restore the file")
-    return (metres if registration is None else registration.register(metres)).astype(np.float16)
+    if registration is None:
+        return metres.astype(np.float16)
+    registered = registration.register(metres)
+    if metres.any() and not registered.any():
+        raise BadRecord(
+            f"{path}: none of its {np.count_nonzero(metres)} depths falls into the colour image; correct intrinsics, "
+            "depth_intrinsics (pixels) or depth_origin (metres), or set register_depth=False"
+        )
+    return registered.astype(np.float16)
 
 
 def _median_depth(path: Path, code: DepthCode) -> float:
@@ -215,8 +223,11 @@ def _decode_depth(path: Path, code: DepthCode) -> Float[np.ndarray, "h w"]:
         encoded_size(data)
         with Image.open(io.BytesIO(data)) as image:
             values = np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BadRecord(f"{path}: depth image of {len(data)} bytes does not decode; restore the file") from error
+    except BadRecord as error:
+        raise BadRecord(f"{path}: depth {error}") from error
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        reason = f"does not decode ({error}); restore the file"
+        raise BadRecord(f"{path}: depth image of {len(data)} bytes {reason}") from error
     if values.ndim != 2 or values.dtype.kind not in "iu" or values.dtype.itemsize < 2:
         raise BadRecord(f"{path}: is {values.dtype} of shape {values.shape}; a depth image has one 16-bit channel")
     metres = values / code.units_per_metre

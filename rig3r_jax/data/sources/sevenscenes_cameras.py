@@ -7,6 +7,7 @@ the images (tests/data/sources/registration_test.py measures both). Poses are th
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ _SIZE = (480, 640)  # height, width
 _COLOR = (525.0, 525.0, 320.0, 240.0)
 _DEPTH = (585.0, 585.0, 320.0, 240.0)
 _AUTO = "auto"
+_LARGEST_OFFSET = 1.0  # metres between two cameras of one device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +47,12 @@ class KinectCameras(Source):
         yield from super().problems()
         for key in ("intrinsics", "depth_intrinsics"):
             value = getattr(self, key)
-            if value != _AUTO and (isinstance(value, str) or len(value) != 4 or min(value[:2]) <= 0):
-                yield f"{key}={value!r} must be {_AUTO} or fx, fy, cx, cy in pixels"
+            four = not isinstance(value, str) and len(value) == 4 and all(map(math.isfinite, value))
+            if value != _AUTO and not (four and min(value[:2]) > 0):
+                yield f"{key}={value!r} must be {_AUTO} or fx, fy, cx, cy in pixels, finite, fx and fy positive"
+        if not all(abs(value) < _LARGEST_OFFSET for value in self.depth_origin):
+            largest = f"{_LARGEST_OFFSET:g} from 0"
+            yield f"depth_origin={self.depth_origin!r} must be three numbers of metres, each nearer than {largest}"
         if self.register_depth not in (_AUTO, True, False):
             yield f"register_depth={self.register_depth!r} must be {_AUTO}, True or False"
 

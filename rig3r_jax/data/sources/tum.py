@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -146,7 +147,7 @@ def stated_intrinsics(folder: str | Path, intrinsics: str | Sequence[float] = _B
                 "intrinsics=freiburg3, say, or intrinsics=[fx,fy,cx,cy]"
             )
         return INTRINSICS[f"freiburg{match[1]}"]
-    if len(intrinsics) != 4 or not all(value > 0 for value in intrinsics):
+    if len(intrinsics) != 4 or not all(0 < value < math.inf for value in intrinsics):
         raise ValueError(f"intrinsics={intrinsics!r} must be fx, fy, cx, cy, positive numbers of pixels")
     return tuple(map(float, intrinsics))
 

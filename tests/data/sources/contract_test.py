@@ -162,7 +162,12 @@ def test_unknown_split_is_named(sources, name):
 def test_root_that_holds_no_data_is_one_error(name, tmp_path):
     kind = source_class(name)
     assert kind.needs_root
-    for root, message in (("", "root is empty"), (str(tmp_path / "nowhere"), "nowhere: data folder does not exist")):
+    (tmp_path / "data.tgz").write_bytes(b"\x1f\x8b")
+    for root, message in (
+        ("", "root is empty"),
+        (str(tmp_path / "nowhere"), "nowhere: data folder does not exist"),
+        (str(tmp_path / "data.tgz"), "data.tgz: is a file, no folder; unpack it where it is an archive"),
+    ):
         with pytest.raises(BadRecord, match=f"{message}; give the folder that holds "):
             kind(root).splits()
     with pytest.raises(BadRecord, match=f"{tmp_path}: .* give the folder"):

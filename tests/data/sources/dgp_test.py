@@ -334,6 +334,8 @@ def test_bad_lidar_file_costs_the_images_of_its_step(root):
         scene = load(root)
         assert {frame.step for frame in scene.frames} == {0, 2} and len(scene.left_out) == 6
         assert all(frame.kind == "depth" and f"{sweep.name}: is no LiDAR" in frame.reason for frame in scene.left_out)
+    sweep.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 2345\n")
+    assert "is no LiDAR sweep but is a Git LFS pointer to a file of 2,345 bytes" in load(root).left_out[0].reason
 
 
 @pytest.mark.parametrize(

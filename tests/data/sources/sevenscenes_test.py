@@ -166,6 +166,15 @@ def test_cameras_are_those_that_the_user_gives(tmp_path):
     assert scene.cameras[0].lens.intrinsics[0, 0] == 600
 
 
+def test_depth_that_registration_loses_is_named(tmp_path):
+    options = {"intrinsics": [9, 9, 4, 3], "depth_intrinsics": [9, 9, 4000, 3], **SMALL}
+    loaders = make_source("sevenscenes", str(make_sequence(tmp_path / "kitchen", 20)), options).scenes("train")
+    with pytest.raises(
+        BadRecord, match=r"depth.png: none of its 46 depths falls into the colour image; correct intrin"
+    ):
+        loaders[0][1]()
+
+
 def test_images_of_other_sides_want_intrinsics(tmp_path):
     folder = make_sequence(tmp_path / "kitchen", 20, size=(6, 9))
     message = r"kitchen: images are \(6, 9\), the published intrinsics are for \(480, 640\) .* set intrinsics="
@@ -266,6 +275,15 @@ def test_bad_options_and_folders_are_named(scene_folder, tmp_path):
         SevenScenes(str(scene_folder), stride=0)
     with pytest.raises(ValueError, match="intrinsics='kinect' must be auto or fx, fy, cx, cy in pixels"):
         SevenScenes(str(scene_folder), intrinsics="kinect")
+    for key in ("intrinsics", "depth_intrinsics"):
+        for wrong in ((np.nan, 9, 4, 3), (np.inf, 9, 4, 3), (9, 9, np.inf, 3), (9, 0, 4, 3), (9, 9, 4)):
+            with pytest.raises(ValueError, match=rf"{key}=\(.*\) must be auto or fx, fy, cx, cy in pixels, finite"):
+                make_source("sevenscenes", str(scene_folder), {key: wrong})
+    for wrong in ((np.nan, 0, 0), (-25.6, 0.1, 2.0)):  # the latter is in millimetres
+        with pytest.raises(
+            ValueError, match=r"depth_origin=\(.*\) must be three numbers of metres, each nearer than 1"
+        ):
+            make_source("sevenscenes", str(scene_folder), {"depth_origin": wrong})
     with pytest.raises(ValueError, match="register_depth='yes' must be auto, True or False"):
         SevenScenes(str(scene_folder), register_depth="yes")
     (tmp_path / "empty").mkdir()
