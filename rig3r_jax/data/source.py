@@ -196,12 +196,14 @@ def typed(value: Any, kind: Any) -> Any:
 
 
 def _items(value: Any) -> Sequence[Any] | None:
-    """The items of a tuple, which may come as a list or as one word with commas; None for what is none."""
+    """The items of a tuple, which may come as a list or as one word with commas, in brackets or without; None for what
+    is none."""
     if isinstance(value, str):
-        value = [value]
+        value = [value.strip().strip("[]()")]
     if not isinstance(value, list | tuple):
         return None
-    return [part for item in value for part in (item.split(",") if isinstance(item, str) else [item])]
+    split = ([part.strip(" '\"") for part in item.split(",")] if isinstance(item, str) else [item] for item in value)
+    return [part for parts in split for part in parts]
 
 
 def _describe(kind: Any) -> str:

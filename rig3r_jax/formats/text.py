@@ -60,6 +60,11 @@ def split_words(line: str, columns: int = 0) -> list[str]:
     return [match[1] if (match := _QUOTED.fullmatch(word)) else word for word in words]
 
 
+def with_slashes(file: str) -> str:
+    """The path of a file as it is here, where a list of Windows parts it by backslashes."""
+    return file.replace("\\", "/")
+
+
 def _refuse_in_place(data: bytes, where: str | Path) -> None:
     if is_in_place_of_text(data[:HEAD]):
         raise ValueError(f"{where}: {describe(data[:HEAD])}")

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rig3r_jax.formats.atomic import write_atomically
-from rig3r_jax.formats.text import numbered_lines, read_text, split_words
+from rig3r_jax.formats.text import numbered_lines, read_text, split_words, with_slashes
 from rig3r_jax.formats.times import AUTO, PER_SECOND, unit_of_times
 from rig3r_jax.geometry import rigid
 
@@ -130,7 +130,7 @@ def read_file_list(path: str | Path, bad_rows: list[str] | None = None, *, time_
                 row = ",".join(words)
                 raise ValueError(f"{path}, line {line}: {row!r} has a comma in the time's fraction; write a point")
             times.append(_number(words[0], f"{path}, line {line}"))
-            files.append(_with_slashes(words[1]))
+            files.append(with_slashes(words[1]))
         except ValueError as error:
             if bad_rows is None:
                 raise
@@ -151,7 +151,7 @@ def read_associations(path: str | Path, time_unit: str = AUTO) -> tuple[FileList
         where = f"{path}, line {line}"
         if len(words) != 4:
             raise ValueError(f"{where}: has {len(words)} values, must be 4 (time rgb time depth); correct the row")
-        files = _with_slashes(words[1]), _with_slashes(words[3])
+        files = with_slashes(words[1]), with_slashes(words[3])
         rows.append((_number(words[0], where), files[0], _number(words[2], where), files[1]))
     if not rows:
         raise ValueError(f"{path}: associates nothing; it must have rows of time rgb time depth")
@@ -192,11 +192,6 @@ def nearest(
     distance = np.abs(ascending[chosen] - times)
     first_of_equal = np.searchsorted(ascending, ascending[chosen])
     return np.where(distance < within if strict else distance <= within, order[first_of_equal], -1)
-
-
-def _with_slashes(file: str) -> str:
-    """A path below the list's folder as it is here, where Windows parted it by backslashes."""
-    return file.replace("\\", "/")
 
 
 def _in_seconds(times: np.ndarray, time_unit: str, path: str | Path) -> tuple[np.ndarray, str]:

@@ -21,6 +21,8 @@ FLOATS, NAMES, PAIR = tuple[float, ...], tuple[str, ...], tuple[int, int]
         ("a", NAMES, ("a",)),
         ("a,b", NAMES, ("a", "b")),
         (("a,b",), NAMES, ("a", "b")),
+        ("a, b", NAMES, ("a", "b")),
+        ("[a, 'b']", NAMES, ("a", "b")),
         ([1, 2], PAIR, (1, 2)),
         ("a", str | FLOATS, "a"),
         ([1, 2], str | FLOATS, (1.0, 2.0)),

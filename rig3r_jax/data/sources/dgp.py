@@ -34,6 +34,7 @@ from rig3r_jax.data.scene import (
 from rig3r_jax.data.source import Scenes, Source
 from rig3r_jax.data.sources.dgp_listing import LISTINGS_WANTED, listing_notes, scene_files, windows_of
 from rig3r_jax.formats.foreign import HEAD, describe
+from rig3r_jax.formats.text import with_slashes
 from rig3r_jax.formats.times import PER_SECOND, unit_since_1970
 from rig3r_jax.geometry import rigid
 
@@ -56,6 +57,8 @@ class Dgp(Source):
         """See `Source`."""
         if self.window < 1:
             yield f"window={self.window} must be at least 1 time step"
+        if len(set(self.cameras)) < len(self.cameras):
+            yield f"cameras={list(self.cameras)} must hold each camera once"
         if self.cameras and self.front not in self.cameras:
             yield f"cameras={list(self.cameras)} must hold the front camera {self.front!r}; add it or set front="
 
@@ -79,15 +82,15 @@ class Dgp(Source):
 
 
 @contextlib.contextmanager
-def _reading(path: Path, kind: str = "") -> Iterator[None]:
-    """What a scene file lacks is a BadRecord, about this kind."""
+def _reading(path: Path, kind: str = "", holder: str = "scene") -> Iterator[None]:
+    """What a file of a scene lacks is a BadRecord, about this kind."""
     with about(kind):
         try:
             yield
         except BadRecord:
             raise
         except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-            raise BadRecord(f"{path}: lacks what a DGP scene holds ({error!r}); restore the file") from error
+            raise BadRecord(f"{path}: lacks what a DGP {holder} holds ({error!r}); restore the file") from error
 
 
 def _load(path: Path, name: str, source: Dgp, steps: range) -> Scene:
@@ -183,7 +186,7 @@ def _read_frames(
                 with _reading(path, "time"):
                     time = _seconds(datum["id"]["timestamp"], path)
                 with _reading(path, "image"):
-                    content = read_image(path.parent / image["filename"])[0]
+                    content = read_image(path.parent / with_slashes(image["filename"]))[0]
                 with _reading(path, "depth"):
                     depth = project_points(points_base(), base_from_camera, camera)
                 frames.append(Frame(index, time, step, base_from_camera, content, encode_depth(depth)))
@@ -197,11 +200,13 @@ def _lidar_points(path: Path, sensors: dict[str, Any], base_from_world: np.ndarr
         if "point_cloud" not in datum["datum"]:
             continue
         cloud = datum["datum"]["point_cloud"]
-        file = path.parent / cloud["filename"]
+        file = path.parent / with_slashes(cloud["filename"])
         data = read_bytes(file)
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 points_lidar = np.asarray(arrays["data"][:, :3], np.float64)
+                if points_lidar.shape[1] < 3:
+                    raise ValueError(f"shape {arrays['data'].shape}, must be (n, 3 or more): x y z")
         except (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile) as error:
             reason = f"({error}); restore the file"
             if not data.startswith(_ZIP):
@@ -220,6 +225,11 @@ def _read_calibration(path: Path, keys: Sequence[str]) -> dict[str, tuple[np.nda
     if len(set(keys)) > 1:
         raise BadRecord(f"{path}: has {len(set(keys))} calibrations; cut the scene where it changes")
     file = path.parent / "calibration" / f"{keys[0]}.json"
+    with _reading(file, holder="calibration"):
+        return _parse_calibration(file)
+
+
+def _parse_calibration(file: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     table = read_json(file)
     names, intrinsics, extrinsics = (table[key] for key in ("names", "intrinsics", "extrinsics"))
     if not len(names) == len(intrinsics) == len(extrinsics):

@@ -8,6 +8,7 @@ from pathlib import Path
 from rig3r_jax.data.files import read_json
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.source import even_pieces
+from rig3r_jax.formats.text import with_slashes
 
 _LISTINGS = ("scene_dataset*.json", "ddad*.json")
 LISTINGS_WANTED = " or ".join(_LISTINGS)  # for messages
@@ -34,7 +35,7 @@ def scene_files(folder: Path) -> dict[str, list[Path]]:
     try:
         table = read_json(listing)["scene_splits"]
         files = {_SPLIT_NAMES.get(key, f"split_{key}"): entry["filenames"] for key, entry in table.items()}
-        files = {split: [folder / name for name in names] for split, names in files.items() if names}
+        files = {split: [folder / with_slashes(name) for name in names] for split, names in files.items() if names}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadRecord(f"{listing}: is no DGP data set listing ({error!r}); restore the file") from error
     if not files:

@@ -1,5 +1,6 @@
 """The DGP reader on real photographs and LiDAR, and on copies of them with one thing broken."""
 
+import io
 import json
 import re
 from datetime import datetime
@@ -212,7 +213,10 @@ CALIBRATION = {
     "distortion": (lambda c: c["intrinsics"][2].update(k1=-0.3), "CAMERA_05: {'k1': -0.3} must be zero"),
     "skew": (lambda c: c["intrinsics"][2].update(skew=0.1), "skew"),
     "fisheye": (lambda c: c["intrinsics"][2].update(fisheye=True), "fisheye"),
-    "no focal length": (lambda c: c["intrinsics"][2].pop("fx"), "lacks.*fx"),
+    "no focal length": (
+        lambda c: c["intrinsics"][2].pop("fx"),
+        "calibration/.*json: lacks what a DGP calibration holds.*fx",
+    ),
     "no names": (lambda c: c.pop("names"), "lacks.*names"),
     "a name too many": (lambda c: c["names"].append("CAMERA_11"), "names, intrinsics and extrinsics"),
     "focal length zero": (lambda c: c["intrinsics"][2].update(fx=0.0), "focal lengths 0.0"),
@@ -252,12 +256,31 @@ def test_bad_calibration_or_scene_file_is_named(root, file_of, change, message):
         records.check_scene(load(root))
 
 
+def test_paths_of_windows_are_read(root):
+    def with_backslashes(document):
+        for datum in document["data"]:
+            for part in datum["datum"].values():
+                part["filename"] = part["filename"].replace("/", "\\")
+
+    expected = load(root)
+    edit(scene_file(root), with_backslashes)
+    listing = next(root.glob("*.json"))
+    listing.write_text(listing.read_text().replace("/", "\\\\"))
+    assert load(root).frames[-1].depth == expected.frames[-1].depth
+    assert [frame.image for frame in load(root).frames] == [frame.image for frame in expected.frames]
+
+
 def camera_datum(document, name="CAMERA_06"):
     return next(datum for datum in document["data"] if datum["id"]["name"] == name)
 
 
 FRAMES = {
     "no time": (lambda s: camera_datum(s)["id"].update(timestamp="yesterday"), "time", "'yesterday'"),
+    "time in ns": (
+        lambda s: camera_datum(s)["id"].update(timestamp=15616458249936530),
+        "time",
+        "is not of the form 2020",
+    ),
     "no pose": (lambda s: camera_datum(s)["datum"]["image"].pop("pose"), "pose", "lacks.*pose"),
     "infinite pose": (
         lambda s: camera_datum(s)["datum"]["image"]["pose"]["translation"].update(x=-np.inf),
@@ -328,7 +351,9 @@ def test_recording_without_lidar_has_no_depth(root):
 
 def test_bad_lidar_file_costs_the_images_of_its_step(root):
     sweep = sorted((root / "scene_02/point_cloud/LIDAR").glob("*.npz"))[1]
-    for content in (b"", b"PK no sweep"):
+    flat = io.BytesIO()
+    np.savez(flat, data=np.zeros((5, 2)))
+    for content in (b"", b"PK no sweep", flat.getvalue()):
         sweep.unlink()
         sweep.write_bytes(content)
         scene = load(root)
