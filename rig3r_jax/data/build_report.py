@@ -70,11 +70,16 @@ class BuildReport:
 
 
 def read_quarantine(folder: Path) -> tuple[list[tuple[str, str]], tuple[tuple[str, LeftOut], ...]]:
-    """Scenes and frames of `BuildReport.write_quarantine`."""
-    entries = read_json(folder / _QUARANTINE)
-    skipped = [(entry["scene"], entry["reason"]) for entry in entries if "frame" not in entry]
-    frames = [entry for entry in entries if "frame" in entry]
-    return skipped, tuple((entry.pop("scene"), LeftOut(**entry)) for entry in frames)
+    """Scenes and frames of `BuildReport.write_quarantine`; BadRecord, naming the file, where it is none of that."""
+    file = folder / _QUARANTINE
+    try:
+        entries = read_json(file)
+        skipped = [(entry["scene"], entry["reason"]) for entry in entries if "frame" not in entry]
+        frames = [entry for entry in entries if "frame" in entry]
+        return skipped, tuple((entry.pop("scene"), LeftOut(**entry)) for entry in frames)
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"does not read ({error})"
+        raise BadRecord(f"{file}: {reason}; restore the file, or delete {folder} and build it again") from error
 
 
 def _kinds(left_out: Sequence[tuple[str, LeftOut]]) -> str:

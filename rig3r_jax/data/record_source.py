@@ -19,7 +19,7 @@ from rig3r_jax.data.scene import BadRecord, Scene
 from rig3r_jax.formats.json_file import read_json
 
 SCENES, FRAMES, TFDS_VERSION = "rig_scenes", "rig_frames", "1.0.0"
-BUILD_COUNTS = ("frames", "without_depth", "notes")  # of the BuildReport; an older build.json has none
+BUILD_COUNTS = {"frames": int, "without_depth": int, "notes": list}  # of the BuildReport; an older build.json has none
 
 
 class RecordSource:
@@ -103,15 +103,25 @@ class _Part:
 
 
 def read_build(folder: Path) -> dict[str, Any] | None:
-    file = folder / "build.json"
+    """The build.json of a folder of records: asked, splits, bytes and BUILD_COUNTS; None where there is none."""
+    file, remedy = folder / "build.json", f"delete {folder} and build it again"
     try:
         build = read_json(file)
-        counts = {key: build[key] for key in BUILD_COUNTS if key in build}
-        return {key: build[key] for key in ("asked", "splits", "bytes")} | counts
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadRecord(f"{file}: does not read ({error!r}); delete {folder} and build it again") from error
+    except ValueError as error:
+        raise BadRecord(f"{error}, or {remedy}") from error
+    parts = {key: build.get(key) if isinstance(build, dict) else None for key in ("asked", "splits", "bytes")}
+    wrong = [key for key, part in parts.items() if not isinstance(part, dict)]
+    if not wrong and not all(isinstance(count, int) for key in ("splits", "bytes") for count in parts[key].values()):
+        wrong = ["numbers of splits and bytes"]
+    if not wrong:
+        wrong = [key for key, kind in BUILD_COUNTS.items() if key in build and not isinstance(build[key], kind)]
+    if not wrong and not isinstance(parts["asked"].get("options", {}), dict):
+        wrong = ["asked.options"]
+    if wrong:
+        raise BadRecord(f"{file}: lacks {', '.join(wrong)}; {remedy}")
+    return parts | {key: build[key] for key in BUILD_COUNTS if key in build}
 
 
 def dataset_folder(folder: Path, name: str) -> Path:

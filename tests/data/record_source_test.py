@@ -10,7 +10,8 @@ import tensorflow_datasets as tfds
 
 from rig3r_jax.data import records, sources
 from rig3r_jax.data.build import build_records
-from rig3r_jax.data.record_source import RecordSource
+from rig3r_jax.data.build_report import read_quarantine
+from rig3r_jax.data.record_source import RecordSource, read_build
 from rig3r_jax.data.scene import BadRecord
 from tests.data.made_source import loaders, make_source, scene_of
 from tests.data.records_test import assert_same
@@ -134,5 +135,34 @@ def test_folder_without_records_is_named(tmp_path):
     with pytest.raises(BadRecord, match="holds no records"):
         RecordSource(tmp_path, "train")
     (tmp_path / "build.json").write_text("{")
-    with pytest.raises(BadRecord, match="build.json: does not read"):
+    with pytest.raises(BadRecord, match=f"build.json: is not JSON .*, or delete {tmp_path} and build it again"):
         RecordSource(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    "changes, lack",
+    [
+        ({"asked": []}, "asked"),
+        ({"splits": None, "bytes": ["a"]}, "splits, bytes"),
+        ({"splits": {"train": "3"}}, "numbers of splits and bytes"),
+        ({"asked": {"options": None}}, "asked.options"),
+        ({"frames": "many"}, "frames"),
+        ({"notes": 5}, "notes"),
+        (None, "asked, splits, bytes"),
+    ],
+)
+def test_a_build_that_is_none_is_named(tmp_path, changes, lack):
+    build = {"asked": {}, "splits": {"train": 1}, "bytes": {}}
+    (tmp_path / "build.json").write_text(json.dumps(build))
+    assert read_build(tmp_path) == build
+    (tmp_path / "build.json").write_text(json.dumps([build] if changes is None else build | changes))
+    with pytest.raises(BadRecord, match=f"build.json: lacks {lack}; delete {tmp_path} and build it again"):
+        read_build(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[1]", '[{"scene": "a"}]', "7"])
+def test_a_quarantine_that_is_none_is_named(tmp_path, content):
+    if content is not None:
+        (tmp_path / "quarantine.json").write_text(content)
+    with pytest.raises(BadRecord, match=f"quarantine.json: .*; restore the file, or delete {tmp_path} and build"):
+        read_quarantine(tmp_path)
