@@ -49,7 +49,8 @@ def completed(content: Any, path: Path, may_lack: Callable[[str], Any]) -> dict[
     for (section, key), value in _NEWER.items():
         config[section].setdefault(key, value)
     del defaults["data"]["mixture"]
-    problems = [*_problems(config, defaults), *_mixture_problems(config["data"].get("mixture"))]
+    problems = [*_name_problems(config), *_problems(config, defaults)]
+    problems += _mixture_problems(config["data"].get("mixture"))
     if problems:
         more = [f"and {len(problems) - _LISTED} more"] if len(problems) > _LISTED else []
         raise ValueError(f"{path}: {'; '.join(problems[:_LISTED] + more)}; {_REMEDY}")
@@ -75,6 +76,18 @@ def check_whole(config: ConfigDict) -> None:
 
 def _begin_with(name: str) -> str:
     return f"begin with config = rig3r_jax.configs.{name}.get_config() and change its keys"
+
+
+def _name_problems(content: Any, place: str = "") -> Iterator[str]:
+    """Keys at any depth that no flag could name."""
+    if isinstance(content, list):
+        for index, item in enumerate(content):
+            yield from _name_problems(item, f"{place}[{index}]")
+    elif isinstance(content, dict):
+        for key, item in content.items():
+            if not key or "." in key:
+                yield f"{place or 'the top'} has the key {key!r}; names of keys are not empty and have no dots"
+            yield from _name_problems(item, _name(place, key))
 
 
 def _problems(config: dict[str, Any], defaults: dict[str, Any]) -> Iterator[str]:

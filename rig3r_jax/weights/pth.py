@@ -77,7 +77,9 @@ class _Archive:
                 "fetch it again"
             )
         strides = [stride * storage.itemsize for stride in tensor.strides]
-        return np.lib.stride_tricks.as_strided(storage[tensor.offset :], tensor.shape, strides, writeable=False)
+        numbers = storage.view(np.uint8) if storage.itemsize == 1 else storage  # as_strided knows no float8
+        view = np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.shape, strides, writeable=False)
+        return view.view(storage.dtype)
 
     def _storage(self, storage: Storage) -> np.ndarray:
         if storage in self._storages:

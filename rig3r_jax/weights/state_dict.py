@@ -57,15 +57,24 @@ def _joined(path: Path, content: Mapping, keys: str) -> tuple[Mapping, str]:
     """The dictionaries of tensors within as one, and the name of the only one."""
     parts = {name: part for name, part in content.items() if _is_part(name, part)}
     if not parts:
-        pickled = [f"{name} ({value.full_name})" for name, value in content.items() if isinstance(value, Forgotten)]
         raise ValueError(
-            f"{path}: no weights at the top or under {', '.join(PLACES)} (its keys: {keys}); "
-            + (f"{pickled[0]} may be a whole pickled model: save its .state_dict()" if pickled else _SAVE_ONE)
+            f"{path}: no weights at the top or under {', '.join(PLACES)} (its keys: {keys}); {_remedy(content)}"
         )
     if len(parts) == 1:
         ((name, part),) = parts.items()
         return part, name
     return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}, ""
+
+
+def _remedy(content: Mapping) -> str:
+    """What to save in place of a checkpoint without tensors."""
+    pickled = [(name, value.full_name) for name, value in content.items() if isinstance(value, Forgotten)]
+    if not pickled:
+        return _SAVE_ONE
+    name, kind = pickled[0]
+    if kind.startswith("numpy."):
+        return f"{name} ({kind}) is NumPy's, no tensor: save torch.from_numpy of each array"
+    return f"{name} ({kind}) may be a whole pickled model: save its .state_dict()"
 
 
 def _tensors(path: Path, content: Mapping, where: str, notes: list[str]) -> dict[str, StoredTensor]:

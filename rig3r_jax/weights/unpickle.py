@@ -26,6 +26,11 @@ STORAGES = {
     "torch.BoolStorage": np.bool_,
     "torch.ComplexFloatStorage": np.complex64,
     "torch.ComplexDoubleStorage": np.complex128,
+    # Newer types have no storage of their own: the tensor names its type.
+    "torch.storage.UntypedStorage": np.uint8,
+    "torch.float8_e4m3fn": jnp.float8_e4m3fn,
+    "torch.float8_e5m2": jnp.float8_e5m2,
+    **{f"torch.uint{bits}": np.dtype(f"u{bits // 8}").type for bits in (16, 32, 64)},
 }
 RESAVE = "re-save it with a recent PyTorch: torch.save(torch.load(FILE, weights_only=True), NEW_FILE)"
 
@@ -46,6 +51,7 @@ _INERT = {
     *("copyreg._reconstructor", "copy_reg._reconstructor", "functools.partial", "re._compile", "random.Random"),
     *("torch.device", "torch.torch_version.TorchVersion", "torch.strided", "torch.serialization._get_layout"),
     *(f"torch.{name}" for name in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")),
+    "torch.float8_e8m0fnu",
     *(f"torch.{name}" for name in ("int16", "int8", "complex64", "complex128", "contiguous_format", "preserve_format")),
     "typing.Any",
     *(
@@ -131,6 +137,7 @@ class Unpickler(pickle.Unpickler):
         rebuilders = {
             "torch._utils._rebuild_tensor_v2": lambda *arguments: _tensor(*arguments),
             "torch._utils._rebuild_tensor": lambda *arguments: _tensor(*arguments),
+            "torch._utils._rebuild_tensor_v3": lambda *arguments: _tensor_of_type(*arguments),
             "torch._utils._rebuild_parameter": lambda tensor, *unused: tensor,
             "torch._utils._rebuild_parameter_with_state": lambda tensor, *unused: tensor,
         }
@@ -154,6 +161,11 @@ class Unpickler(pickle.Unpickler):
         full = f"{module}.{name}"
         if full not in self._known:
             guarded = module.partition(".")[0] in _GUARDED
+            if full.startswith("torch._utils._rebuild_"):
+                raise Refused(
+                    f"holds tensors by {full}: sparse, quantised or without numbers; save them as plain ones: "
+                    "tensor.to_dense(), tensor.dequantize()"
+                )
             if guarded and full not in _INERT and not full.startswith(_INERT_FAMILIES):
                 raise Refused(
                     f"asks for {full}, which is none of the harmless names of a checkpoint; nothing was run: fetch "
@@ -176,6 +188,13 @@ def _tensor(storage, offset, shape, strides, *unused) -> StoredTensor:
     if not isinstance(storage, Storage) or not whole:
         raise Refused("describes a tensor that cannot be; fetch it again")
     return StoredTensor(storage, offset, tuple(shape), tuple(strides))
+
+
+def _tensor_of_type(storage, offset, shape, strides, requires_grad, hooks, kind, *unused) -> StoredTensor:
+    """A tensor that names its type itself."""
+    if not isinstance(storage, Storage) or kind not in STORAGES:
+        raise Refused(f"holds tensors of the type {getattr(kind, 'full_name', kind)}, which is not known; cast them")
+    return _tensor(storage._replace(kind=kind), offset, shape, strides)
 
 
 def _rebuilt(ours: tuple, rebuild: object, arguments: tuple) -> StoredTensor:

@@ -277,6 +277,17 @@ def test_a_foreign_config_json_is_one_line(tmp_path, text, said):
     assert len(message.splitlines()) == 1
 
 
+def test_keys_that_no_flag_could_name_are_named(config, tmp_path):
+    path = _edited(config("demo"), tmp_path / "config.json")
+    content = json.loads(path.read_text())
+    content["train"]["a.b"] = content["data"]["mixture"][0]["options"][""] = 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        ValueError, match=r"config.json: .*data.mixture\[0\].options has the key ''.*train has the key 'a.b'"
+    ):
+        load_config(path)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

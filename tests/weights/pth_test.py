@@ -353,3 +353,24 @@ def test_torch_is_not_imported(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == str(len(model().state_dict())), done.stderr
+
+
+def test_types_that_name_themselves_are_read(tmp_path):
+    numbers = torch.arange(12.0)[2:].reshape(2, 5)  # a view with an offset
+    types = (torch.float8_e4m3fn, torch.float8_e5m2, torch.uint16, torch.uint32, torch.uint64)
+    tensors = {str(kind): numbers.to(kind) for kind in types} | {"float": numbers}
+    same(read_tensors(saved(tmp_path, tensors)), tensors)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ({"a": torch.ones(2).to_sparse()}, "holds tensors by torch._utils._rebuild_sparse_tensor: .*tensor.to_dense"),
+        ({"a": torch.empty(2, device="meta")}, "_rebuild_meta_tensor_no_storage: sparse, quantised or without numbers"),
+        ({"a": torch.ones(2).to(torch.float8_e8m0fnu)}, "of the type torch.float8_e8m0fnu, which is not known; cast"),
+        ({"a": np.ones(2)}, r"a \(numpy.*_reconstruct\) is NumPy's, no tensor: save torch.from_numpy of each array"),
+    ],
+)
+def test_tensors_of_other_sorts_are_told_how_to_be_saved(tmp_path, content, message):
+    with pytest.raises(ValueError, match=f"checkpoint.pth: .*{message}"):
+        read_tensors(saved(tmp_path, content))
