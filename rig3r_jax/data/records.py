@@ -18,6 +18,7 @@ from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import LENSES, make_lens
 
 FORMAT_VERSION = 3  # of the record's fields; counts among the options under which records are reused
+_FARTHEST = 1e8  # metres from the origin; the earth's centre is nearer to its surface
 _TOLERANCE = 1e-4  # of rotations, and metres between the front camera and the rig: sources give better ones
 _MOST_COEFFICIENTS = max(len(lens.coefficients) for lens in LENSES.values())
 
@@ -186,7 +187,11 @@ def _check_times(scene: Scene) -> None:
 
 
 def _check_pose(scene: Scene, frame: Frame) -> None:
-    rigid.check(frame.world_from_camera, f"{frame_name(scene, frame)}: world_from_camera", BadRecord, _TOLERANCE)
+    where = f"{frame_name(scene, frame)}: world_from_camera"
+    rigid.check(frame.world_from_camera, where, BadRecord, _TOLERANCE)
+    position = frame.world_from_camera[:3, 3]
+    if np.abs(position).max() > _FARTHEST:
+        raise BadRecord(f"{where} is at {position.tolist()}, must be within {_FARTHEST:g} m of the origin; correct it")
 
 
 def _check_image(scene: Scene, frame: Frame) -> None:

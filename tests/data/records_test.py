@@ -87,6 +87,7 @@ MIRROR = np.diag([1.0, 1.0, -1.0, 1.0])
 STRETCH = np.diag([1.0, 1.001, 1.0, 1.0])
 SLIGHT, ROUNDED = (np.diag([1.0, 1 + error, 1.0, 1.0]) for error in (6e-5, 4e-5))  # 1.2e-4 and 0.8e-4 off orthonormal
 NOT_FINITE = np.where(np.eye(4) == 1, 1.0, np.nan)
+AWAY = np.array([[1.0, 0, 0, 1e30], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 BAD_FRAMES = {
     "empty image": (dict(image=b""), "0 bytes does not decode"),
     "no image": (dict(image=b"certainly not a picture"), "does not decode"),
@@ -97,6 +98,7 @@ BAD_FRAMES = {
     "stretched": (dict(world_from_camera=STRETCH), "no rotation"),
     "stretched slightly": (dict(world_from_camera=SLIGHT), "must be at most 0.0001"),
     "not finite": (dict(world_from_camera=NOT_FINITE), "finite"),
+    "farther than the earth": (dict(world_from_camera=AWAY), "is at .1e\\+30, 0.0, 0.0., must be within 1e\\+08 m"),
     "depth cut short": (dict(depth=encode_depth(DenseDepth(np.ones((4, 4), np.float32)))[:-3]), "does not decode"),
     "depth of another size": (dict(depth=encode_depth(DenseDepth(np.ones((4, 4), np.float32)))), "depth is \\(4, 4\\)"),
     "point outside": (dict(depth=encode_depth(SparseDepth(np.float32([[40, 3]]), np.float32([1])))), "outside"),

@@ -25,7 +25,7 @@ from rig3r_jax.geometry import rigid
 
 _TRAIN, _VALIDATION, _TEST = SPLITS
 _FRAME = re.compile(r"frame-(\d+)\.color\.(?i:png|jpe?g)")
-_SEQUENCE = re.compile(r"sequence\s*(\d+)", re.IGNORECASE)
+_SEQUENCE = re.compile(r"(?:seq(?:uence)?[\s_-]*)?(\d{1,6})", re.IGNORECASE)  # sequence1; also as its folder is named
 _LISTS = {_TRAIN: "TrainSplit.txt", _TEST: "TestSplit.txt"}
 _RATE = 30.0  # frames per second
 _UNKNOWN = (0, 65535)  # depths
@@ -67,6 +67,13 @@ class SevenScenes(KinectCameras, RgbdSource):
             if sequence.fractions[SPLITS.index(split)] > 0:
                 loaders += _loaders_of(sequence, split, dataclasses.replace(self, fractions=sequence.fractions))
         return loaders
+
+    def notes(self) -> list[str]:
+        """Sequences that are not unpacked."""
+        folder = self.folder()
+        archives = sorted([*folder.glob("seq-*.zip"), *folder.glob("*/seq-*.zip")])
+        packed = [path for path in archives if not path.with_suffix("").is_dir()]
+        return [f"{len(packed)} sequences are packed and not read, such as {packed[0]}: unpack them"] if packed else []
 
 
 def _sequences(source: SevenScenes) -> list[_Sequence]:
@@ -120,10 +127,11 @@ def _sequences_of_scene(scene: Path, fractions: tuple[float, ...]) -> list[_Sequ
 def _listed(file: Path) -> list[Path]:
     folders = []
     for number, line in numbered_lines(read_text(file)):
-        match = _SEQUENCE.fullmatch(line)
-        if not match:
-            raise BadRecord(f"{file}: line {number} {line!r} must be of the form sequence1; restore the file")
-        folders.append(file.parent / f"seq-{int(match[1]):02d}")
+        for word in [] if line.startswith("#") else line.split(","):
+            match = _SEQUENCE.fullmatch(word.strip())
+            if not match:
+                raise BadRecord(f"{file}: line {number} {line!r} must be of the form sequence1; restore the file")
+            folders.append(file.parent / f"seq-{int(match[1]):02d}")
     if not folders:
         raise BadRecord(f"{file}: lists no sequence; restore the file")
     return folders

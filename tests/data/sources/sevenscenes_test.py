@@ -166,6 +166,24 @@ def test_cameras_are_those_that_the_user_gives(tmp_path):
     assert scene.cameras[0].lens.intrinsics[0, 0] == 600
 
 
+@pytest.mark.parametrize(
+    "text", ["sequence1, sequence 03\n", "# x\nseq-01\nseq-03\n", "1\r\n3\r\n", "Sequence1\nseq_3"]
+)
+def test_lists_name_sequences_as_people_do(scene_folder, text):
+    (scene_folder / "TrainSplit.txt").write_text(text)
+    names = [name for name, _ in SevenScenes(str(scene_folder)).scenes("train")]
+    assert names == ["chess_seq-01_000000", "chess_seq-03_000000"]
+
+
+def test_sequences_that_are_packed_are_told(scene_folder):
+    assert not SevenScenes(str(scene_folder)).notes()
+    for packed in ("chess/seq-01.zip", "chess/seq-04.zip", "fire/seq-01.zip"):  # the first is unpacked beside
+        (scene_folder.parent / packed).parent.mkdir(exist_ok=True)
+        (scene_folder.parent / packed).write_bytes(b"PK")
+    (note,) = SevenScenes(str(scene_folder.parent)).notes()
+    assert note == f"2 sequences are packed and not read, such as {scene_folder}/seq-04.zip: unpack them"
+
+
 def test_depth_that_registration_loses_is_named(tmp_path):
     options = {"intrinsics": [9, 9, 4, 3], "depth_intrinsics": [9, 9, 4000, 3], **SMALL}
     loaders = make_source("sevenscenes", str(make_sequence(tmp_path / "kitchen", 20)), options).scenes("train")
