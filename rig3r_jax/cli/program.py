@@ -18,6 +18,9 @@ from rig3r_jax.training.flags import is_switch
 # TensorFlow only writes the metrics here: its start-up notes help nobody. Set before jax is imported, which sets 1.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+# The config states every type, and float64 is asked for where it is wanted: a shell's word for all of them, which jax
+# reads when it is imported, would make other programs of ours.
+os.environ["JAX_ENABLE_X64"] = "0"
 
 # Two words are a command of a group.
 COMMANDS: dict[str, Command] = {

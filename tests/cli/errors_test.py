@@ -209,3 +209,17 @@ def test_an_empty_path_is_no_current_folder(capsys, arguments):
 def test_counts_that_cannot_be_are_named(capsys, arguments, message):
     assert cli.main(arguments) == 2
     assert f": {message}; see" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["1", "maybe"])
+def test_a_shell_that_asks_for_float64_everywhere_changes_no_run(value):
+    code = "import rig3r_jax.cli, jax; print(jax.numpy.ones(1, float).dtype)"
+    environment = {**os.environ, "JAX_ENABLE_X64": value, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=REPO, env=environment, capture_output=True)
+    assert (done.stdout, done.returncode) == (b"float32\n", 0), done.stderr
+
+
+def test_a_benchmark_reads_slurms_variables_as_a_run_does(monkeypatch, capsys):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "four")
+    assert cli.main(["bench", "attention", "--shape", "1,16,1,8"]) == 2
+    assert "SLURM_STEP_NUM_TASKS is 'four', which is no number; to run alone: unset" in capsys.readouterr().err
