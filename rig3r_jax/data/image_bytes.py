@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rig3r_jax.data.files import read_bytes
-from rig3r_jax.data.image_header import JPEG_START, encoded_size, is_jpeg_or_png
+from rig3r_jax.data.image_header import JPEG_START, encoded_size, is_jpeg_or_png, tiff_orientation
 from rig3r_jax.data.scene import BadRecord
 
 MAX_SIDE = 2**15 - 1  # pixels of a stored image: OpenCV warps no longer ones
@@ -16,6 +16,16 @@ MAX_PIXELS = 2**27  # that an image may be decoded to, 400 MB; a JPEG is decoded
 _LARGE = 2**25  # pixels; what decodes to more is decoded alone, for each thread decodes images of its own
 _one_large = threading.Lock()
 _REDUCTIONS = (1, 2, 4, 8)  # that a JPEG is decoded by
+_UNDO_TURN = {  # by the orientation of a TIFF, (h, w, 3) to the pixels as stored
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: lambda image: np.rot90(image, -1),
+}
 
 
 def read_image(path: Path) -> tuple[bytes, tuple[int, int]]:
@@ -91,7 +101,8 @@ def decode_image(data: bytes, reduction: int = 1) -> UInt8[np.ndarray, "h w 3"]:
         image = None
     if image is None:
         raise BadRecord(f"image of {len(data)} bytes does not decode; fetch the file anew and build the records again")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return np.ascontiguousarray(_UNDO_TURN.get(tiff_orientation(data), _UNDO_TURN[1])(image))
 
 
 def _turn(data: bytes, reduction: int) -> contextlib.AbstractContextManager:

@@ -4,7 +4,7 @@ import io
 import re
 import struct
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.formats.foreign import HEAD, describe
@@ -21,6 +21,7 @@ _OTHERS = {  # what OpenCV decodes beside JPEG and PNG: Pillow's names, and how 
     "PPM": tuple(b"P%d" % kind for kind in range(1, 7)),
 }
 _NUMBERS_OF_PPM = re.compile(rb"P[2356](?:\s+(?:#.*\s+)*(\d+)){3}")  # width, height, largest value
+_ORIENTATION = 274  # tag of TIFF
 _NO_FRAME = (0xC4, 0xC8, 0xCC)  # markers among those of frames that are tables and a reserved one
 
 
@@ -76,6 +77,8 @@ def _other_size(data: bytes) -> tuple[int, int]:
         with Image.open(io.BytesIO(data), formats=tuple(_OTHERS)) as image:
             width, height = image.size
             kind, mode = image.format, image.mode
+            if 5 <= _orientation(image) <= 8:  # Pillow tells the size of the turned image
+                width, height = height, width
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         reason = f"it {describe(data[:HEAD])}, then build the records again"
         for kind, starts in _OTHERS.items():
@@ -88,3 +91,18 @@ def _other_size(data: bytes) -> tuple[int, int]:
     if largest and int(largest[1]) not in (255, 65535):  # OpenCV takes any largest value for one of these
         raise BadRecord(f"{kind} image has values up to {int(largest[1])}, must be 255 or 65535; store it as PNG")
     return height, width
+
+
+def tiff_orientation(data: bytes) -> int:
+    """How decoders turn the pixels of a TIFF, whatever they are told: 1 (not) to 8, as in EXIF; 1 of other images."""
+    if not data.startswith(_OTHERS["TIFF"]):
+        return 1
+    try:
+        with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+            return _orientation(image)
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError):
+        return 1  # the decoder will tell
+
+
+def _orientation(image: Image.Image) -> int:
+    return image.tag_v2.get(_ORIENTATION, 1) if isinstance(image, TiffImagePlugin.TiffImageFile) else 1

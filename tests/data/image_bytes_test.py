@@ -194,3 +194,13 @@ def test_large_images_are_decoded_one_at_a_time(monkeypatch):
 def test_values_that_would_be_misread_are_named(data, reason):
     with pytest.raises(BadRecord, match=reason):
         usable_size(data)
+
+
+@pytest.mark.parametrize("kind, options", [("TIFF", {}), ("PNG", {}), ("WEBP", {"lossless": True})])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_stay_where_they_are_stored(kind, options, orientation):
+    colour, exif = smooth(24, 40), Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(colour, kind, exif=exif, **options)
+    assert usable_size(data) == (24, 40)
+    np.testing.assert_array_equal(decode_image(data), colour)

@@ -256,20 +256,6 @@ def test_bad_calibration_or_scene_file_is_named(root, file_of, change, message):
         records.check_scene(load(root))
 
 
-def test_paths_of_windows_are_read(root):
-    def with_backslashes(document):
-        for datum in document["data"]:
-            for part in datum["datum"].values():
-                part["filename"] = part["filename"].replace("/", "\\")
-
-    expected = load(root)
-    edit(scene_file(root), with_backslashes)
-    listing = next(root.glob("*.json"))
-    listing.write_text(listing.read_text().replace("/", "\\\\"))
-    assert load(root).frames[-1].depth == expected.frames[-1].depth
-    assert [frame.image for frame in load(root).frames] == [frame.image for frame in expected.frames]
-
-
 def camera_datum(document, name="CAMERA_06"):
     return next(datum for datum in document["data"] if datum["id"]["name"] == name)
 
