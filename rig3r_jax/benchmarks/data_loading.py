@@ -105,8 +105,6 @@ def command(options: argparse.Namespace, rest: list[str]) -> int:
     """Prints the stages and the loaders, and writes the JSON."""
     work = _work(options, rest)
     sampling, batch = work.sampling, work.batch
-    if options.samples < 1 or min(options.threads or [1]) < 1:
-        raise ValueError(f"samples={options.samples} and threads={options.threads} must be at least 1")
     if not options.records:
         check_root(source_class(work.source), work.root)
     with tempfile.TemporaryDirectory() as temporary:

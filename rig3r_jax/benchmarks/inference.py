@@ -32,8 +32,6 @@ def command(options: argparse.Namespace, rest: Sequence[str]) -> int:
     prepare(options)
     setting = read_setting(options, rest, devices=1)
     config, counts = setting.config, sorted(set(options.images))
-    if counts[0] < 1:
-        raise ValueError(f"images is {counts[0]}; at least 1 is looked at")
     batch = random_batch(config.seed, 1, 1, setting.size)
     params = host_parameters(config, batch.views)
     weights = export(params, rig3r.table(params)) if options.peer else {}

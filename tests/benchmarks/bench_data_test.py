@@ -73,7 +73,7 @@ def test_command_takes_a_config_and_built_records(repo, tmp_path, capsys):
 
 def test_bad_input_is_named(tmp_path, capsys):
     assert cli.main(["bench", "data", "--samples", "0"]) == 2
-    assert "samples=0" in capsys.readouterr().err
+    assert "--samples: 0 must be at least 1" in capsys.readouterr().err
     assert cli.main(["bench", "data", "--records", str(tmp_path / "none")]) == 2
     assert "holds no records" in capsys.readouterr().err
     assert cli.main(["bench", "data", "--source", "tum"]) == 2

@@ -66,4 +66,4 @@ def test_both_sides_return_the_same_numbers():
 
 def test_no_images_are_no_benchmark(capsys):
     assert cli.main(["bench", "inference", *FLAGS, "--images", "0"]) == 2
-    assert "images is 0" in capsys.readouterr().err
+    assert "--images: 0 must be at least 1" in capsys.readouterr().err

@@ -290,7 +290,7 @@ def test_all_problems_of_a_mixture_come_before_anything_is_built(monkeypatch, tm
         "data.mixture[0] (tum) has no root, the folder of its raw data: --config.data.mixture[0].root=FOLDER",
         f"data.mixture[1].root is '{tmp_path}/no', which is no folder; give the folder that holds scene_dataset",
         "data.mixture[3] (made) needs no_such_package: pip install no_such_package",
-        "data.mixture[4].weight is -1.0; it must not be negative",
+        "data.mixture[4].weight is -1.0; it must be finite and not negative",
         "data.mixture[5]: source 'ddad': window=0 must be at least 1 time step; cameras=['CAMERA_05'] must hold",
         "data.mixture[5] (ddad) has no root",
         "data.mixture[6].name: unknown source 'dddad'; sources: procedural, ddad, tum, sevenscenes, made; did you mean",

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from rig3r_jax.data.scene import BadRecord, decode_depth
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.data.sources.dgp import Dgp
 from rig3r_jax.data.sources.dgp_listing import windows_of
-from rig3r_jax.formats.times import PER_SECOND
 from tests.data.recordings import RIG, copy_rig
 
 
@@ -262,11 +260,6 @@ def camera_datum(document, name="CAMERA_06"):
 
 FRAMES = {
     "no time": (lambda s: camera_datum(s)["id"].update(timestamp="yesterday"), "time", "'yesterday'"),
-    "time in ns": (
-        lambda s: camera_datum(s)["id"].update(timestamp=15616458249936530),
-        "time",
-        "is not of the form 2020",
-    ),
     "no pose": (lambda s: camera_datum(s)["datum"]["image"].pop("pose"), "pose", "lacks.*pose"),
     "infinite pose": (
         lambda s: camera_datum(s)["datum"]["image"]["pose"]["translation"].update(x=-np.inf),
@@ -297,20 +290,6 @@ def test_bad_frame_is_named_and_costs_itself(root, case):
     (frame,) = scene.left_out
     assert frame.kind == kind and re.search(message, frame.reason)
     assert len(scene.frames) == (18 if case == "datum twice" else 17)
-
-
-@pytest.mark.parametrize("unit", [*PER_SECOND, "text"])
-def test_times_may_be_numbers_since_1970(root, unit):
-    later = load(root).frames[0].time - 1_556_658_180.0  # of the files, which are of the year 2464
-
-    def change(document):
-        for datum in document["data"]:
-            seconds = datetime.fromisoformat(datum["id"]["timestamp"]).timestamp() - later
-            datum["id"]["timestamp"] = str(seconds) if unit == "text" else round(seconds * PER_SECOND[unit], 3)
-
-    before = np.array([frame.time for frame in load(root).frames])
-    edit(scene_file(root), change)
-    np.testing.assert_allclose([frame.time for frame in load(root).frames], before - later, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("time", [1.5, "1.5", None, True, {"seconds": 1556658180}, float("nan")])
