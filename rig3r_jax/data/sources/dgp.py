@@ -11,7 +11,6 @@ import functools
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,9 @@ from rig3r_jax.data.scene import (
 )
 from rig3r_jax.data.source import Scenes, Source
 from rig3r_jax.data.sources.dgp_listing import LISTINGS_WANTED, listing_notes, scene_files, windows_of
+from rig3r_jax.data.sources.dgp_times import seconds_of
 from rig3r_jax.formats.foreign import HEAD, describe
 from rig3r_jax.formats.text import with_slashes
-from rig3r_jax.formats.times import PER_SECOND, unit_since_1970
 from rig3r_jax.geometry import rigid
 
 _ZIP = b"PK\x03\x04"  # how a .npz begins
@@ -50,7 +49,7 @@ class Dgp(Source):
     front: str = "CAMERA_01"  # name of the camera whose frame is the rig frame
     window: int = 16  # time steps per scene; a record is read as a whole, so it should not grow with the drive
 
-    VERSION = 2  # 1: windows of a drive were of `window` steps, but for the rest at its end
+    VERSION = 3  # 1: windows of `window` steps, but for the rest of a drive; 2: DDAD's times ten times as long
     root_holds = LISTINGS_WANTED
 
     def problems(self) -> Iterator[str]:
@@ -184,7 +183,7 @@ def _read_frames(
                 with _reading(path, "pose"):
                     base_from_camera = base_from_world @ _world_from_sensor(image, path, camera.name)
                 with _reading(path, "time"):
-                    time = _seconds(datum["id"]["timestamp"], path)
+                    time = seconds_of(datum["id"]["timestamp"], path)
                 with _reading(path, "image"):
                     content = read_image(path.parent / with_slashes(image["filename"]))[0]
                 with _reading(path, "depth"):
@@ -259,16 +258,3 @@ def _transform(fields: dict[str, Any], where: str) -> np.ndarray:
     if not np.isfinite(b_origin_a).all():
         raise BadRecord(f"{where}: translation {b_origin_a.tolist()} is not finite; correct the calibration")
     return rigid.from_rotation_translation(rigid.rotation_from_quat_xyzw(quat_xyzw), b_origin_a)
-
-
-def _seconds(timestamp: Any, path: Path) -> float:
-    """Seconds since 1970 of a datum's time: DGP's text, or a number since 1970 in seconds, ms, us or ns."""
-    with contextlib.suppress(ValueError, TypeError):
-        return datetime.fromisoformat(timestamp).timestamp()
-    with contextlib.suppress(ValueError, TypeError):
-        if unit := unit_since_1970(float(timestamp)):
-            return float(timestamp) / PER_SECOND[unit]
-    raise BadRecord(
-        f"{path}: timestamp {timestamp!r} is neither of the form 2020-01-31T12:00:00.000000Z nor a number of seconds, "
-        "ms, us or ns since 1970; write it as one of these"
-    )

@@ -1,7 +1,7 @@
 """Data in the DGP format as tools of other systems write them."""
 
 import json
-from datetime import datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 import pytest
@@ -45,12 +45,27 @@ def test_paths_of_windows_are_read(root):
 
 @pytest.mark.parametrize("unit", [*PER_SECOND, "text"])
 def test_times_may_be_numbers_since_1970(root, unit):
-    later = load(root).frames[0].time - 1_556_658_180.0  # of the files, which are of the year 2464
+    expected = [frame.time for frame in load(root).frames]
 
     def as_number(datum):
-        seconds = datetime.fromisoformat(datum["id"]["timestamp"]).timestamp() - later
+        seconds = datetime.fromisoformat(datum["id"]["timestamp"]).timestamp() / 10  # see the next test
         datum["id"]["timestamp"] = str(seconds) if unit == "text" else round(seconds * PER_SECOND[unit], 3)
 
-    before = np.array([frame.time for frame in load(root).frames])
     edit_datums(root, as_number)
-    np.testing.assert_allclose([frame.time for frame in load(root).frames], before - later, rtol=0, atol=1e-3)
+    np.testing.assert_allclose([frame.time for frame in load(root).frames], expected, rtol=0, atol=1e-3)
+
+
+def test_dates_of_the_year_2464_are_of_2019_and_ten_frames_fill_a_second(root):
+    """As DDAD has them: its counters are of 0.1 us, and were written as if they were of 1 us."""
+    frame = load(root).frames[0]
+    assert datetime.fromtimestamp(frame.time, UTC).date() == date(2019, 6, 27)
+    times = [f.time for f in load(root).frames if f.camera == frame.camera]
+    np.testing.assert_allclose(np.diff(times), 0.1, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("2020-01-01T00:00:00", 1577836800), ("2020-01-01T02:00:00+02:00", 1577836800)]
+)
+def test_a_date_without_a_zone_is_utc(root, written, seconds):
+    edit_datums(root, lambda datum: datum["id"].update(timestamp=written))
+    assert {frame.time for frame in load(root).frames} == {seconds}
