@@ -1,7 +1,7 @@
 # Needs Python 3.11, 3.12 or 3.13 (or uv): everything else is set up in .venv by the first command.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sweep test-slurm slurm-packages torch lint clean
+.PHONY: help demo test test-sweep test-slurm test-cuda-compiler slurm-packages torch lint clean
 
 PYTHON_FILES := .ci configs launch main.py rig3r_jax tests
 SETUP_FILES := pyproject.toml constraints.txt launch/setup.sh .venv/bin/python
@@ -22,6 +22,9 @@ help:
 	@echo "make test-slurm"
 	@echo "             set up, then run the batch scripts of launch/ on a SLURM of their own; names the packages that"
 	@echo "             this wants where they are missing, or as root installs them under RIG3R_INSTALL_SLURM=1"
+	@echo "make test-cuda-compiler"
+	@echo "             compile the step for GPUs that need not be there, and count what they would run (.venv-cuda: 4 GB,"
+	@echo "             Python 3.12)"
 	@echo "make torch   set up, then install PyTorch, which rig3r parity twin and bench --peer torch compare with"
 	@echo "make lint    set up, then check the style of the code"
 	@echo "make clean   remove .venv and caches; results under runs/ stay"
@@ -39,6 +42,18 @@ test-sweep: .venv/.have-dev .venv/.have-torch
 test-slurm: slurm-packages .venv/.have-dev
 	$(PYTEST) -m slurm tests/launch
 
+# JAX's CUDA plugin, in a venv of its own beside .venv: Python 3.12 or newer.
+CUDA_VENV := .venv-cuda
+
+test-cuda-compiler: $(CUDA_VENV)/.ready
+	$(CUDA_VENV)/bin/python -m pytest -m cuda_compiler tests/benchmarks
+
+$(CUDA_VENV)/.ready: pyproject.toml constraints.txt
+	$(or $(PYTHON),python3.12) -m venv $(CUDA_VENV)
+	$(CUDA_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
+		--editable '.[dev,cuda13,flash]'
+	touch $@
+
 slurm-packages:
 	@sh tests/launch/packages.sh
 
@@ -48,7 +63,7 @@ lint: .venv/.have-dev
 	.venv/bin/python -m ruff check $(wildcard $(PYTHON_FILES))
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv $(CUDA_VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Another interpreter than the one that made .venv is asked for: set up again.

@@ -7,6 +7,8 @@ EXTRAS = {  # their packages, as they are imported
     "train": ("array_record", "clu", "grain", "tensorboard", "tensorflow_datasets", "tqdm"),
     "train-tf": ("tensorflow",),
     "torch": ("torch",),
+    "flash": ("dew_flash_attn",),
+    "cuda13": ("jax_cuda13_plugin",),
 }
 
 

@@ -67,6 +67,9 @@ LONGEST = (
     "geometry/se3_test.py",
 )
 
+# Marks of tests that want more than an installation: run where -m names them (make test-slurm, test-cuda-compiler).
+ASKED_FOR = ("slurm", "cuda_compiler")
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers are as many as cores: one thread each for XLA (NPROC), BLAS and OpenCV, before any of them is imported.
     for name in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
@@ -109,9 +112,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     are as they were when they passed are left out."""
     ranks = {REPO / "tests" / name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path, len(LONGEST)))
+    _leave_out(config, items, [mark for mark in ASKED_FOR if mark not in config.option.markexpr])
     sweeps = [(item, mark) for item in items if (mark := item.get_closest_marker("sweep"))]
     if sweeps:
         _choose_sweeps(config, items, sweeps)
+
+
+def _leave_out(config: pytest.Config, items: list[pytest.Item], marks: list[str]) -> None:
+    left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in marks)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 def _choose_sweeps(config: pytest.Config, items: list[pytest.Item], sweeps: list[tuple[pytest.Item, pytest.Mark]]):

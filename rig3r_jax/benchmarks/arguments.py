@@ -58,6 +58,9 @@ def _repeats(parser: argparse.ArgumentParser, default: int) -> None:
         "--repeats", type=at_least(1), default=default, help="timed calls, of which the median is shown"
     )
     parser.add_argument("--warmup", type=at_least(0), default=3, help="calls before those")
+    parser.add_argument(
+        "--limit-seconds", type=at_least(1), help="begin nothing more after these; what is done is kept"
+    )
 
 
 def _peer(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +77,7 @@ def _train(parser: argparse.ArgumentParser) -> None:
     _shape(parser)
     _repeats(parser, 20)
     parser.add_argument("--breakdown", action="store_true", help="also where the time of a step goes, by part")
+    parser.add_argument("--profile", action="store_true", help="also the device's time by kind of kernel and part")
     _peer(parser)
 
 
@@ -120,6 +124,12 @@ def _scaling(parser: argparse.ArgumentParser) -> None:
         "--frames", type=at_least(1), default=1, help="devices that the images of a sample are cut over"
     )
     parser.add_argument("--per-node", type=at_least(1), default=8, help="devices of a node")
+    parser.add_argument(
+        "--compiler",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="cuda: collectives and overlap from XLA's compiler for GPUs (needs the extra cuda13, no GPU)",
+    )
     parser.add_argument("--matmul-tflops", type=float, default=650.0, help="of linear layers, per device")
     parser.add_argument("--attention-tflops", type=float, default=430.0, help="of the attention kernel, per device")
     parser.add_argument("--memory-gb-s", type=float, default=3350.0, help="bandwidth of a device's memory")
@@ -127,6 +137,22 @@ def _scaling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network-gb-s", type=float, default=50.0, help="network per device between nodes")
     parser.add_argument("--hop-us", type=float, default=10.0, help="latency that a doubling of the nodes adds")
     parser.add_argument("--device-gb", type=float, default=80.0, help="memory of a device")
+
+
+def _program(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--target",
+        choices=("h100", "h200", "local"),
+        default="h100",
+        help="the card to compile for, which need not be there; local: the devices that JAX finds",
+    )
+    parser.add_argument("--hosts", type=at_least(1), default=1, help="machines")
+    parser.add_argument("--per-host", type=at_least(1), default=1, help="GPUs of each")
+    parser.add_argument("--what", choices=("step", "predict"), default="step", help="training step, or forward pass")
+    parser.add_argument("--fsdp", type=at_least(1), default=1, help="devices that one copy of the state is cut over")
+    parser.add_argument(
+        "--frames", type=at_least(1), default=1, help="devices that the images of a sample are cut over"
+    )
 
 
 KINDS = {
@@ -139,6 +165,12 @@ KINDS = {
         _data,
         "optional: a run whose source and sampling are the defaults of the flags",
         "train",
+    ),
+    "program": Kind(
+        "program",
+        "what the compiled step runs on a GPU, kernel by kernel; no GPU needed",
+        _program,
+        "the model: --config=full",
     ),
     "scaling": Kind(
         "scaling",

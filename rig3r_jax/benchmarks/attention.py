@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rig3r_jax.benchmarks.result import Row, format_rows, result_name, write_result
+from rig3r_jax.benchmarks.result import Record, Row, result_name
 from rig3r_jax.benchmarks.setting import out_of_memory, prepare
-from rig3r_jax.benchmarks.timing import time_device
+from rig3r_jax.benchmarks.timing import Limit, time_device
 from rig3r_jax.models.attention import IMPLEMENTATIONS, dense_attention
 
 Shape = tuple[int, int, int, int]  # (b, n, k, d)
@@ -30,19 +30,18 @@ def command(options: argparse.Namespace, _: Sequence[str]) -> int:
     backend = jax.default_backend()
     dtype = options.dtype or ("bfloat16" if backend == "gpu" else "float32")
     shapes = [parse_shape(text) for text in options.shape] if options.shape else SHAPES.get(backend, SHAPES["cpu"])
-    rows = []
+    settings = {"shapes": shapes, "dtype": dtype, "notes": [HOW]}
+    record, limit = Record(options, result_name("attention", options, dtype), settings), Limit(options.limit_seconds)
+    print(HOW)
     for shape in shapes:
         arrays = random_arrays(shape)
         expected = reference(arrays, dtype)
-        for name in IMPLEMENTATIONS:
-            rows.append(_row(shape, name, dtype, _ours(name, arrays, dtype), expected, options))
-        for kernel in _kernels(options, dtype):
-            rows.append(_row(shape, f"torch SDPA {kernel}", dtype, _theirs(kernel, arrays, dtype), expected, options))
-    print(HOW, format_rows(rows), sep="\n\n")
-    write_result(
-        options, result_name("attention", options, dtype), {"shapes": shapes, "dtype": dtype, "notes": [HOW]}, rows
-    )
-    return 0 if any(row["forward ms"] for row in rows) else 1
+        made = {name: _ours(name, arrays, dtype) for name in IMPLEMENTATIONS}
+        made |= {f"torch SDPA {kernel}": _theirs(kernel, arrays, dtype) for kernel in _kernels(options, dtype)}
+        for name, make in made.items():
+            record.add(_row(shape, name, dtype, _late if limit.over() else make, expected, options))
+    record.end()
+    return 0 if any(row["forward ms"] for row in record.rows) else 1
 
 
 def parse_shape(text: str) -> Shape:
@@ -83,8 +82,15 @@ def _row(shape: Shape, name: str, dtype: str, make: Callable, expected: np.ndarr
         seconds = time_device(both, **clock).median
         row["both ms"], row["both TFLOP/s"] = 1e3 * seconds, 3.5 * operations / seconds / 1e12
     except Exception as error:  # every framework has its own way to say that a kernel does not take these arrays
-        row["remark"] = "out of memory" if out_of_memory(error) else f"does not run: {str(error).splitlines()[0][:90]}"
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:90]
+        row["remark"] = "out of memory" if out_of_memory(error) else f"does not run: {reason}"
+        if isinstance(error, TimeoutError):
+            row["remark"] = reason
     return row
+
+
+def _late():
+    raise TimeoutError(Limit.LATE)
 
 
 def _ours(name: str, arrays: Sequence[np.ndarray], dtype: str) -> Callable:

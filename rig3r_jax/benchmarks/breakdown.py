@@ -37,7 +37,7 @@ def breakdown(
         step_seconds: that the whole step took.
         repeats: timed calls of each part.
     """
-    parts = Parts(run.model.clone(attend_jointly=None), setting, params, batch)
+    parts = Parts(run.on_one_device, setting, params, batch)
     rows = [_row(part, *time_part(part, repeats)) for part in parts.all()]
     rows.append(_recompute(parts, repeats))
     rows.append(_optimizer(setting, params, repeats))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from rig3r_jax.benchmarks.result import Row
 from rig3r_jax.benchmarks.setting import out_of_memory
-from rig3r_jax.benchmarks.timing import Timing
+from rig3r_jax.benchmarks.timing import Limit, Timing
 
 
 @typing.runtime_checkable
@@ -91,6 +91,8 @@ def run_contest(
     warmup: int,
     in_turns: bool,
     check: Callable[[Sequence[Contestant]], None] = lambda opened: None,
+    limit: Limit | None = None,
+    finished: Callable[[Result], None] = lambda result: None,
 ) -> list[Result]:
     """Times every contestant; those that run out of memory or have no kernel give a result without times.
 
@@ -101,12 +103,14 @@ def run_contest(
         in_turns: all are open at once and call in turns, so that a slow moment of the machine meets all; else one after
             another, the last one first, each closed before the next is opened.
         check: is given all those that ran after their first calls, before results are made; it raises on unequal work.
+        limit: beyond which none is opened, and none is called once more that has been timed.
+        finished: is given each result as soon as it is there.
     """
     if repeats < 1:
         raise ValueError(f"repeats={repeats} must be at least 1")
+    limit = limit or Limit()
     seconds: dict[int, list[float]] = {}
     failed: dict[int, str] = {}
-    peaks: dict[int, int | None] = {}
 
     def attempt(index: int, action: Callable[[], None]) -> None:
         if index in failed:
@@ -127,21 +131,31 @@ def run_contest(
         if count:
             seconds.setdefault(index, []).append(time.perf_counter() - start)
 
+    def open_in_time(index: int) -> None:
+        if limit.over():
+            failed[index] = Limit.LATE
+        attempt(index, contestants[index].open)
+
     order = list(range(len(contestants)))
+    results: dict[int, Result] = {}
     for group in [order] if in_turns else [[index] for index in reversed(order)]:
         for index in group:
-            attempt(index, contestants[index].open)
+            open_in_time(index)
         if in_turns:
             check([contestants[index] for index in group if index not in failed])
         for turn in range(warmup + repeats):
+            if limit.over() and all(index in seconds or index in failed for index in group):
+                break
             for index in group:
                 attempt(index, lambda index=index, turn=turn: timed(index, turn >= warmup))
         for index in group:
-            peaks[index] = contestants[index].peak_bytes()
+            peak = contestants[index].peak_bytes()
+            results[index] = _result(contestants[index], seconds.get(index, ()), peak, failed.get(index, ""))
+            finished(results[index])
             contestants[index].close()
     if not in_turns:
         check([contestants[index] for index in order if index not in failed])
-    return [_result(contestants[index], seconds.get(index, ()), peaks[index], failed.get(index, "")) for index in order]
+    return [results[index] for index in order]
 
 
 def _result(contestant: Contestant, seconds: Sequence[float], peak: int | None, failure: str) -> Result:

@@ -116,7 +116,7 @@ class Program:
         total = Operations()
         for instruction in self.computations[computation or self.entry].values():
             total += self._own_operations(computation or self.entry, instruction)
-            for name, times in self._called(instruction):
+            for name, times in self.called(instruction):
                 total += self.operations(name) * times
         return total
 
@@ -135,11 +135,11 @@ class Program:
             raise ValueError(f"the loop {loop.name} has no constant number of turns")
         return int(bounds[0])
 
-    def _called(self, instruction: Instruction) -> Iterator[tuple[str, int]]:
+    def called(self, instruction: Instruction) -> Iterator[tuple[str, int]]:
         """Computations that an instruction runs, and how often."""
         if instruction.opcode == "while":
             yield instruction.attribute(r"body=%?([\w.\-]+)"), self.trip_count(instruction)
-        elif instruction.opcode in ("call", "fusion", "async-start"):
+        elif instruction.opcode in ("call", "fusion", "fusion-start", "async-start"):
             yield instruction.attribute(r"(?:calls|to_apply)=%?([\w.\-]+)"), 1
         elif instruction.opcode == "conditional":  # all branches: an upper bound
             for name in re.findall(r"%([\w.\-]+)", instruction.attribute(r"branch_computations=\{([^}]*)\}") or ""):
@@ -165,7 +165,7 @@ class Program:
                     where=computation,
                     source=instruction.attribute(r'op_name="([^"]*)"') or "",
                 )
-            for name, times in self._called(instruction):
+            for name, times in self.called(instruction):
                 inner = (times, outer * trips) if instruction.opcode == "while" else (trips, outer)
                 yield from self._collectives(name, *inner, devices)
 

@@ -10,9 +10,9 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from rig3r_jax.benchmarks.contest import Contestant, contest_rows, run_contest
-from rig3r_jax.benchmarks.result import Row, format_rows, result_name, write_result
-from rig3r_jax.benchmarks.setting import host_parameters, prepare, read_setting
-from rig3r_jax.benchmarks.timing import peak_bytes
+from rig3r_jax.benchmarks.result import Record, Row, result_name
+from rig3r_jax.benchmarks.setting import attention_of, host_parameters, prepare, read_setting
+from rig3r_jax.benchmarks.timing import Limit, peak_bytes
 from rig3r_jax.geometry.recover import cameras_of
 from rig3r_jax.parity.inputs import random_batch
 from rig3r_jax.schema import Views
@@ -35,21 +35,26 @@ def command(options: argparse.Namespace, rest: Sequence[str]) -> int:
     batch = random_batch(config.seed, 1, 1, setting.size)
     params = host_parameters(config, batch.views)
     weights = export(params, rig3r.table(params)) if options.peer else {}
-    rows, notes = [], [HOW, *(note for note in setting.notes if "mesh" not in note)]
+    notes, limit = [HOW, *(note for note in setting.notes if "mesh" not in note)], Limit(options.limit_seconds)
+    settings = {"config": config.name, "size": setting.size, "model": config.model.to_dict(), "notes": notes}
+    record = Record(options, result_name("inference", options, config.name), settings)
+    print("\n".join(notes))
     for count in counts:  # ascending: the peak that an allocator tells is that of the whole process
         views = random_batch(config.seed, 1, count, setting.size).views
         contestants: list[Contestant] = [OurInference(config, params, views), *_peers(options, config, weights, views)]
         results = run_contest(
-            contestants, repeats=options.repeats, warmup=options.warmup, in_turns=jax.default_backend() == "cpu"
+            contestants,
+            repeats=options.repeats,
+            warmup=options.warmup,
+            in_turns=jax.default_backend() == "cpu",
+            limit=limit,
         )
         operations = forward_flops(contestants[0].model, count, setting.size, setting.size)
         rates = functools.partial(_rates, images=count, operations=operations)
-        rows += contest_rows(results, "inference", "s", rates, {"images": count})
         notes += [f"{count} images, {result.name}: {result.remark}" for result in results if result.remark]
-    print("\n".join(notes), format_rows(rows), sep="\n\n")
-    settings = {"config": config.name, "size": setting.size, "model": config.model.to_dict(), "notes": notes}
-    write_result(options, result_name("inference", options, config.name), settings, rows)
-    return 0 if any(row["s"] for row in rows) else 1
+        record.add(*contest_rows(results, "inference", "s", rates, {"images": count}))
+    record.end(attention=attention_of(contestants[0].model))
+    return 0 if any(row["s"] for row in record.rows) else 1
 
 
 class OurInference:
@@ -59,7 +64,7 @@ class OurInference:
 
     def __init__(self, config: ConfigDict, params: PyTree, views: Views):
         self.device = jax.devices()[0]
-        self.model = build_model(config, backend=self.device.platform)
+        self.model = build_model(config, self.device.platform, self.device.device_kind)
         self.name, self.first_seconds, self.planned_bytes = f"rig3r_jax {jax.__version__}", 0.0, 0
         self._host, self._views, self._params, self._compiled = params, views, None, None
 

@@ -13,6 +13,7 @@ from rig3r_jax.benchmarks.ceilings import attention_rate, convolution_rate, copy
 from rig3r_jax.benchmarks.setting import Setting
 from rig3r_jax.losses.ground_truth import ground_truth_for
 from rig3r_jax.losses.multitask import LossWeights, multitask_loss
+from rig3r_jax.models.attention import Attention
 from rig3r_jax.models.dpt import ChunkedDPTHead, views_at_a_time
 from rig3r_jax.models.heads import LinearPointHead, RayHead, points_and_confidence
 from rig3r_jax.models.layers import Block, BlockOptions
@@ -94,6 +95,12 @@ class Parts:
     def depth(self, stack: str) -> int:
         return self.model.encoder_depth if stack == "encoder" else self.model.decoder_depth
 
+    def heads_and_attention(self, stack: str) -> tuple[int, Attention]:
+        model = self.model
+        if stack == "encoder":
+            return model.heads, model.attend
+        return model.decoder_heads or model.heads, model.attend_jointly or model.attend
+
     def patch_embedding(self) -> Part:
         """The encoder without blocks: cutting into patches, one product, positions, the last norm."""
         model, shapes = self.model, self.shapes
@@ -121,9 +128,10 @@ class Parts:
         width = tokens.shape[-1]
         rotary = model.position == "rope"
         positions = np.tile(grid_positions(self.grid, self.grid), (1 if stack == "encoder" else self.shapes.views, 1))
+        heads, attend = self.heads_and_attention(stack)
         options = BlockOptions(
-            model.heads,
-            attend=model.attend if whole else summed,
+            heads,
+            attend=attend if whole else summed,
             qk_norm=model.qk_norm and stack == "decoder",
             dtype=model.dtype,
         )
@@ -145,14 +153,15 @@ class Parts:
 
     def attention(self, stack: str) -> Part:
         """One layer's attention."""
-        model, depth = self.model, self.depth(stack)
+        depth = self.depth(stack)
         batch, queries, width = self.tokens(stack).shape
         keys = queries if stack == "encoder" else self.shapes.all_views * self.grid**2
-        heads, head = model.heads, width // model.heads
+        heads, attend = self.heads_and_attention(stack)
+        head = width // heads
         q_k_v = tuple(normal((batch, n, heads, head), self.dtype, seed) for seed, n in enumerate((queries, keys, keys)))
         return Part(
             f"{stack} attention",
-            lambda q_k_v, _: model.attend(*q_k_v),
+            lambda q_k_v, _: attend(*q_k_v),
             q_k_v,
             (),
             self.calls * depth,
@@ -188,7 +197,7 @@ class Parts:
         else:
             dpt = {"patch": model.patch, "features": model.dpt_features, "last": model.dpt_last, "dtype": model.dtype}
             module, levels = (
-                _Child(lambda: ChunkedDPTHead(model.dpt_chunk, dpt, model.unroll, name="point_head")),
+                _Child(lambda: ChunkedDPTHead(model.dpt_chunk, dpt, model.unroll_head, name="point_head")),
                 self._levels(4),
             )
             images = shapes.rows * views_at_a_time(shapes.views, model.dpt_chunk)

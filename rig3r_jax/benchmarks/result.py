@@ -54,6 +54,33 @@ def write_result(
         print(f"\n{save_result(Path(options.out), name, settings, rows, **more)}")
 
 
+class Record:
+    """A benchmark's rows while it runs: each is on screen and in the JSON as soon as it is there."""
+
+    def __init__(self, options: argparse.Namespace, name: str, settings: Mapping[str, object]):
+        self._options, self._name, self._settings = options, name, settings
+        self.rows: list[Row] = []
+
+    def add(self, *rows: Row) -> None:
+        """Prints rows in one line each, and saves all that there are."""
+        self.rows += rows
+        for row in rows:
+            print("  ".join(f"{key} {_cell(value)}" for key, value in row.items() if value is not None), flush=True)
+        self.save()
+
+    def save(self, **more: object) -> Path | None:
+        """Writes the JSON, with `more` beside the rows; nothing where --out is ''."""
+        if not self._options.out:
+            return None
+        return save_result(Path(self._options.out), self._name, self._settings, self.rows, **more)
+
+    def end(self, **more: object) -> None:
+        """Prints the table and the path of the JSON."""
+        print("", format_rows(self.rows), sep="\n")
+        if path := self.save(**more):
+            print(f"\n{path}")
+
+
 def result_name(kind: str, options: argparse.Namespace, config_name: str) -> str:
     """--name, or kind of benchmark, config and device in one word."""
     device = jax.devices()[0]

@@ -6,6 +6,8 @@ import math
 
 from ml_collections import ConfigDict
 
+from rig3r_jax.benchmarks.gpu_program import compile_for_gpus
+from rig3r_jax.benchmarks.kernels import sendings
 from rig3r_jax.benchmarks.result import Row, format_rows, write_result
 from rig3r_jax.benchmarks.scaling_model import (
     Compute,
@@ -15,6 +17,7 @@ from rig3r_jax.benchmarks.scaling_model import (
     exposed_seconds,
     link_seconds,
     merge,
+    scheduled,
     seconds_of,
 )
 from rig3r_jax.benchmarks.scaling_program import Compiled, compile_for, mesh_config
@@ -23,6 +26,7 @@ from rig3r_jax.training.rig3r.setup import build_model
 from rig3r_jax.training.sharding import BATCH_AXES
 
 GB = 1e9
+COMPILERS = {"cpu": "XLA's for CPUs, overlap by rule", "cuda": "XLA's for GPUs, overlap by its schedule"}
 MOST_DEVICES = 2**20
 TOLERATED = 0.03  # share of a step that may be exposed communication
 
@@ -43,8 +47,8 @@ def command(options: argparse.Namespace, rest: list[str]) -> int:
     reports: list[Report] = []
     for devices in sorted(options.devices):
         meshed = mesh_config(config, devices, fsdp=options.fsdp, frames=options.frames)
-        print(f"compiling the step for {devices} devices ... ", end="", flush=True)
-        reports.append(make_report(meshed, compile_for(meshed, devices), machine))
+        print(f"compiling the step for {devices} devices ({COMPILERS[options.compiler]}) ... ", end="", flush=True)
+        reports.append(make_report(meshed, compile_for(meshed, devices), machine, options.compiler))
         print(f"{reports[-1].compiled.seconds:.0f} s", flush=True)
     rows = [summary_row(report, reports[0], options.device_gb * GB) for report in reports]
     collectives = [line for report in reports for line in collective_rows(report)]
@@ -52,8 +56,9 @@ def command(options: argparse.Namespace, rest: list[str]) -> int:
     large = [line for line in collectives if line["wire MB/step"] >= 1]
     print("", format_rows(rows), "", format_rows(large or collectives or [{"collectives": 0}]), "", sep="\n")
     print(*walls, "", NOTES, sep="\n")
-    name = options.name or f"scaling-{config.name}-fsdp{options.fsdp}-frames{options.frames}"
-    settings |= {"config": config.name, "remat": config.model.remat}
+    by = "" if options.compiler == "cpu" else f"-{options.compiler}"
+    name = options.name or f"scaling-{config.name}-fsdp{options.fsdp}-frames{options.frames}{by}"
+    settings |= {"config": config.name, "remat": config.model.remat, "compiler": COMPILERS[options.compiler]}
     more = {"collectives": collectives, "walls": walls, "notes": NOTES.splitlines()}
     write_result(options, name, settings, rows, **more)
     return 0
@@ -117,8 +122,9 @@ class Report:
         return "node link" if self.exposed(network=math.inf) > TOLERATED * self.seconds else "network"
 
 
-def make_report(config: ConfigDict, compiled: Compiled, machine: Machine) -> Report:
-    """The report of a compiled step, whose config has its mesh."""
+def make_report(config: ConfigDict, compiled: Compiled, machine: Machine, compiler: str = "cpu") -> Report:
+    """The report of a compiled step, whose config has its mesh. With `cuda` the collectives, and what runs beside them,
+    are those of the GPU compiler's schedule, which compiles once more."""
     compute = compute_seconds(
         build_model(config, backend="cpu"),
         config.sampling.num_views,
@@ -127,7 +133,13 @@ def make_report(config: ConfigDict, compiled: Compiled, machine: Machine) -> Rep
         compiled.gradients // 4,
         machine,
     )
-    return Report(compiled, machine, compute, tuple(merge(compiled.program.collectives(compiled.devices), machine)))
+    if compiler == "cuda":
+        hosts = max(1, compiled.devices // machine.per_node)
+        found = compile_for_gpus(config, "h100", hosts, compiled.devices // hosts)
+        traffic = scheduled(sendings(found.program, found.devices), machine)
+    else:
+        traffic = merge(compiled.program.collectives(compiled.devices), machine)
+    return Report(compiled, machine, compute, tuple(traffic))
 
 
 def summary_row(report: Report, first: Report, device_bytes: float) -> Row:
@@ -160,7 +172,9 @@ def collective_rows(report: Report) -> list[Row]:
     """Lines of the second table: alike collectives of one loop or of the program outside of loops."""
     rows = []
     for traffic in sorted(report.traffic, key=lambda one: -one.wire_bytes):
-        turn = seconds_of(report.compiled.program.operations(traffic.where), report.machine)
+        turn = traffic.beside
+        if traffic.where:
+            turn = seconds_of(report.compiled.program.operations(traffic.where), report.machine)
         rows.append(
             {
                 "devices": report.compiled.devices,

@@ -4,7 +4,8 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
-from rig3r_jax.benchmarks.hlo import Collective, Operations, Program
+from rig3r_jax.benchmarks.hlo import Collective, Operations, Program, ring_factor
+from rig3r_jax.benchmarks.kernels import Sending
 from rig3r_jax.models.remat import repeated_linear, repeats_attention
 from rig3r_jax.models.rig3r import Rig3R
 from rig3r_jax.training.rig3r.flops import forward_parts
@@ -52,12 +53,13 @@ class Traffic:
     bytes: int  # of all arrays
     size: int  # devices of a group
     nodes: int  # that a group spans, at most
-    role: str
+    role: str  # as of hlo.Collective; "scheduled": beside what stands between its start and its end
     trips: int
     outer: int
     where: str
     source: str  # of the first: the part of the model, and whether forward or backward
     wire_bytes: float  # per device and step
+    beside: float = 0.0  # seconds that the device computes meanwhile, of one that is scheduled
 
     @property
     def times(self) -> int:
@@ -112,6 +114,29 @@ def merge(collectives: Iterable[Collective], machine: Machine) -> list[Traffic]:
     ]
 
 
+def scheduled(sendings: Iterable[Sending], machine: Machine) -> list[Traffic]:
+    """The collectives of a GPU's program, each with what its schedule computes meanwhile."""
+    return [
+        Traffic(
+            kind=one.kind,
+            dtype=one.dtype,
+            arrays=1,
+            bytes=one.bytes,
+            size=len(one.groups[0]),
+            nodes=max(len({device // machine.per_node for device in group}) for group in one.groups),
+            role="scheduled" if one.asynchronous else "awaited",
+            trips=1,
+            outer=one.times,
+            where="",
+            source=f"{one.part} {'backward' if one.backward else 'forward'}",
+            wire_bytes=ring_factor(one.kind, len(one.groups[0])) * one.bytes * one.times,
+            beside=seconds_of(one.operations, machine),
+        )
+        for one in sendings
+        if len(one.groups[0]) > 1
+    ]
+
+
 def link_seconds(traffic: Traffic, machine: Machine, *, nodes: int | None = None) -> float:
     """One run by rings: within the nodes, each device its share between them, within the nodes again.
 
@@ -138,7 +163,9 @@ def exposed_seconds(
     loops: dict[tuple[str, int, int], list[float]] = {}
     for one in traffic:
         seconds = link_seconds(one, machine, nodes=one.nodes * grow if one.nodes > 1 else one.nodes)
-        if hide and one.role != "awaited":
+        if hide and one.role == "scheduled":
+            total += max(0.0, seconds - one.beside) * one.times
+        elif hide and one.role != "awaited":
             loops.setdefault((one.where, one.trips, one.outer), []).append(seconds)
         else:
             total += seconds * one.times

@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from rig3r_jax.extras import EXTRAS, lack_of
+from rig3r_jax.models.rig3r import Rig3R
 from rig3r_jax.parity.inputs import random_batch, random_parameters
 from rig3r_jax.schema import Batch, Views
 from rig3r_jax.training.checks import number_problems
@@ -126,6 +127,12 @@ def prepare(options: argparse.Namespace) -> None:
         if lack := lack_of(EXTRAS["torch"]):
             raise ValueError(f"--peer torch {lack}")
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def attention_of(model: Rig3R) -> list[str]:
+    """The implementations that the encoder and the decoder of a model attend by."""
+    both = model.attend, model.attend_jointly or model.attend
+    return [attend.__name__.removesuffix("_attention") for attend in both]
 
 
 def out_of_memory(error: Exception) -> bool:

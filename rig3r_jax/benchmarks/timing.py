@@ -1,6 +1,7 @@
 """Times of a function on a device: what compiling took, then the median of repeated calls."""
 
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -26,6 +27,18 @@ class Timing:
             return 0.0
         first, _, third = statistics.quantiles(self.seconds, n=4)
         return (third - first) / 2 / self.median
+
+
+class Limit:
+    """The time that a benchmark may take; what is not begun by then is left out by name."""
+
+    LATE = "not begun: --limit-seconds were over"
+
+    def __init__(self, seconds: int | float | None = None):
+        self._end = math.inf if seconds is None else time.monotonic() + seconds
+
+    def over(self) -> bool:
+        return time.monotonic() > self._end
 
 
 def time_calls(

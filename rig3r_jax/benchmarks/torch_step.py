@@ -1,21 +1,24 @@
 """The PyTorch twin as a contestant: its training step and its inference under torch.compile."""
 
 import dataclasses
+import functools
 import gc
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rig3r_jax.benchmarks.torch_fast import fast_twin, masked_loss
+from rig3r_jax.benchmarks.torch_fast import Checkpointed, fast_twin, masked_loss
 from rig3r_jax.benchmarks.torch_recover import recover_camera
 from rig3r_jax.geometry.camera import cell_pixels
+from rig3r_jax.parity.torch_layers import Block
 from rig3r_jax.parity.torch_losses import ground_truth
 from rig3r_jax.parity.torch_optimizer import adamw
+from rig3r_jax.parity.torch_rig3r import Rig3R
 from rig3r_jax.parity.torch_run import Recipe
 from rig3r_jax.schema import Batch, Views
 
@@ -41,6 +44,8 @@ class Contestant:
         self.twin = twin
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.name = f"torch {torch.__version__.split('+')[0]} compiled, SDPA {twin.kernel}"
+        # A graph of 48 blocks takes inductor minutes for a GPU; block by block, it compiles each kind of block once.
+        self.by_region = self.device == "cuda"
         self.remark, self.first_seconds = "", 0.0
         self._before = 0
 
@@ -53,7 +58,7 @@ class Contestant:
             torch.cuda.reset_peak_memory_stats()
             self._before = torch.cuda.memory_allocated()
         try:
-            self._start(torch.compile)
+            self._start(functools.partial(torch.compile, dynamic=False))  # shapes do not change
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
@@ -105,12 +110,31 @@ class Contestant:
             kernel=twin.kernel,
         )
 
+    def _compiled(self, model: Rig3R, finish: Callable, compiler: Callable) -> Callable:
+        """finish(model(views), more) as one graph, or by region: blocks, heads and `finish` each by themselves."""
+        if not self.by_region:
+            return compiler(lambda views, more: finish(model(views), more))
+        for region in regions(model):
+            region.forward = compiler(region.forward)
+        finish = compiler(finish)
+        return lambda views, more: finish(model(views), more)
+
     def _on_device(self, tree):
         return jax.tree.map(lambda leaf: torch.from_numpy(np.asarray(leaf)).to(self.device), tree)
 
     def _wait(self) -> None:
         if self.device == "cuda":
             torch.cuda.synchronize()
+
+
+def regions(model: Rig3R) -> Iterator[nn.Module]:
+    """The parts of the twin that are compiled one by one where it is no graph as a whole: alike ones share a graph."""
+    for part in model.modules():
+        if isinstance(part, nn.ModuleList):
+            yield from (block for block in part if isinstance(block, Block | Checkpointed))
+    dpt = getattr(model.point_head, "dpt", None)
+    yield dpt.dpt if dpt is not None else model.point_head  # of a DPT head one chunk of images
+    yield from (model.rig_embedding, model.pose_head, model.rig_head)
 
 
 class TorchTraining(Contestant):
@@ -128,17 +152,16 @@ class TorchTraining(Contestant):
         for group in self.held_optimizer.param_groups:
             group["lr"] = self.recipe.schedule["peak"]
 
-        def loss(batch: Batch) -> Tensor:
-            predictions = model(batch.views)
+        def loss_of(predictions: dict[str, Tensor], batch: Batch) -> Tensor:
             grids = tuple(predictions["points"].shape[2:4]), tuple(predictions["pose_directions"].shape[2:4])
             truth = ground_truth(batch.targets, batch.views.image_mask, *grids)
             return masked_loss(predictions, truth, **self.recipe.loss)
 
-        self.held_loss = compiler(loss)
+        self.held_loss = self._compiled(model, loss_of, compiler)
         self.first_loss = float("nan")
 
     def call(self) -> None:
-        loss = self.held_loss(self.held_batch)
+        loss = self.held_loss(self.held_batch.views, self.held_batch)
         loss.backward()
         parameters = list(self.held_model.parameters())
         if self.recipe.clip_norm:
@@ -163,18 +186,19 @@ class TorchInference(Contestant):
         patch, rays = self.twin.fields["patch"], self.twin.fields["rays_per_patch"]
         rows, cols = (cell_pixels(side, side // patch * rays).tolist() for side in (height, width))
 
-        def infer(views: Views):
-            out, cameras = model(views), []
+        def with_cameras(out: dict[str, Tensor], views: Views):
+            cameras = []
             on_image = views.image_mask[..., rows, :][..., cols, None]  # rays of padding count for nothing
             for name in ("pose", "rig"):
                 directions = out[f"{name}_directions"] * on_image
                 cameras.append(recover_camera(directions, out[f"{name}_center"], height, width))
             return out["points"], out["confidence"], *cameras
 
-        self.held_infer = compiler(infer)
+        self.held_infer = self._compiled(model, with_cameras, compiler)
 
     def call(self) -> tuple:
         """Points, confidences, and (focal lengths, a_from_camera) of pose and rig."""
         with torch.no_grad():
-            out = self.held_infer(self._on_device(self.views))
+            views = self._on_device(self.views)
+            out = self.held_infer(views, views)
         return jax.tree.map(lambda leaf: leaf.cpu().numpy(), out)

@@ -9,9 +9,9 @@ import jax
 from jaxtyping import PyTree
 
 from rig3r_jax.benchmarks.contest import Contestant, Result, contest_rows, run_contest
-from rig3r_jax.benchmarks.result import Row, format_rows, result_name, write_result
-from rig3r_jax.benchmarks.setting import Setting, host_batch, host_parameters, prepare, read_setting
-from rig3r_jax.benchmarks.timing import peak_bytes
+from rig3r_jax.benchmarks.result import Record, Row, format_rows, result_name
+from rig3r_jax.benchmarks.setting import Setting, attention_of, host_batch, host_parameters, prepare, read_setting
+from rig3r_jax.benchmarks.timing import Limit, peak_bytes
 from rig3r_jax.schema import Batch
 from rig3r_jax.training.peak import peak_flops
 from rig3r_jax.training.rig3r.flops import train_flops
@@ -29,24 +29,38 @@ def command(options: argparse.Namespace, rest: Sequence[str]) -> int:
     setting = read_setting(options, rest)
     params, batch = host_parameters(setting.config, host_batch(setting).views), host_batch(setting)
     ours = OurStep(setting, params, batch)
+    name, notes = result_name("train", options, setting.config.name), [*setting.notes, HOW]
+    settings = {**setting.as_json(), "notes": notes}
+    record = Record(options, name, settings)
+    print("\n".join(notes), flush=True)
     results = run_contest(
         [ours, *_peers(options, setting, params, batch)],
         repeats=options.repeats,
         warmup=options.warmup,
         in_turns=_in_turns(options, ours),
         check=lambda opened: check_equal_work({c.name: c.first_loss for c in opened}, setting.config.model.dtype),
+        limit=Limit(options.limit_seconds),
+        finished=lambda result: record.add(*step_rows(setting, ours.run, [result])),
     )
-    rows, notes = step_rows(setting, ours.run, results), [*setting.notes, HOW, *_remarks(results), ours.memory_note()]
-    print("\n".join(notes), format_rows(rows), sep="\n\n")
-    more = {"compiled": ours.planned}
+    later = [*_remarks(results), ours.memory_note()]
+    notes += later
+    record.rows = step_rows(setting, ours.run, results)
+    more = {"compiled": ours.planned, "attention": attention_of(ours.run.on_one_device)}
+    print(*later, "attention: " + ", ".join(more["attention"]), sep="\n")
     if options.breakdown and results[0].timing:
         from rig3r_jax.benchmarks.breakdown import breakdown, format_breakdown
 
         parts = breakdown(ours.run, setting, params, batch, results[0].timing.median, repeats=options.repeats)
         print("\n" + format_breakdown(parts))
         more["breakdown"] = parts
-    name, settings = result_name("train", options, setting.config.name), {**setting.as_json(), "notes": notes}
-    write_result(options, name, settings, rows, **more)
+    if options.profile and results[0].timing:
+        from rig3r_jax.benchmarks.profile import profile_rows
+
+        ours.open()
+        more["profile"] = profile_rows(ours.call, ours.program())
+        ours.close()
+        print("\n" + format_rows(more["profile"]))
+    record.end(**more)
     return 0 if results[0].timing else 1
 
 
@@ -101,6 +115,10 @@ class OurStep:
     def close(self) -> None:
         """Lets go of state and batch."""
         self._state = self._data = None
+
+    def program(self) -> str:
+        """The compiled program's text."""
+        return self._compiled.as_text()
 
     def peak_bytes(self) -> int:
         """Of the fullest device, as its allocator tells; on a CPU what the program asks for."""

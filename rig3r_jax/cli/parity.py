@@ -3,7 +3,7 @@
 import argparse
 
 from rig3r_jax.benchmarks.arguments import at_least
-from rig3r_jax.cli.command import Command, no_arguments, path
+from rig3r_jax.cli.command import Command, path
 from rig3r_jax.training.config_file import check_whole
 from rig3r_jax.training.flags import read_config
 
@@ -49,10 +49,14 @@ def _dump(options: argparse.Namespace) -> int:
     return dump_command(options.folder, options.only, options.tolerance)
 
 
-def _attention(_: argparse.Namespace) -> int:
+def _attention_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="the first shape in bfloat16 and float32 alone")
+
+
+def _attention(options: argparse.Namespace) -> int:
     from rig3r_jax.parity.attention import attention_command
 
-    return attention_command()
+    return attention_command(quick=options.quick)
 
 
 COMMANDS = {
@@ -64,5 +68,7 @@ COMMANDS = {
         extra="torch",
     ),
     "parity dump": Command("compare with a folder of arrays that somebody else's code wrote", _dump_arguments, _dump),
-    "parity attention": Command("compare every attention of this device with float64", no_arguments, _attention),
+    "parity attention": Command(
+        "compare every attention of this device with float64", _attention_arguments, _attention
+    ),
 }

@@ -45,6 +45,8 @@ def get_config() -> ConfigDict:
     model = config.model = ConfigDict()
     model.variant = "large"  # a key of models.rig3r.VARIANTS; the keys below override it where they name the same field
     model.init_from = ""  # file of `rig3r convert` whose parameters a fresh run starts from; "": none
+    model.heads = 0  # of every block; 0: the variant's. Heads of width 128 are quicker on a GPU than those of 64
+    model.decoder_heads = 0  # of the decoder's blocks; 0: as the encoder's
     model.patch = 16
     model.position = "sincos"  # "rope" for weights from DUSt3R
     model.point_head = "dpt"  # "linear": one layer per token
@@ -55,9 +57,9 @@ def get_config() -> ConfigDict:
     model.dpt_chunk = 4  # views of a sample that pass the DPT head at a time
     model.time_unit = 0.1  # seconds that count as one position of the time code
     model.qk_norm = False
-    model.attention = "auto"  # cudnn on GPU in bfloat16, else chunked
+    model.attention = "auto"  # the fastest that is installed and fits device and dtype: flash3, cudnn, chunked; dense
     model.remat = "attention"  # what the backward pass keeps, most to least: none (all), dots, qkv, attention, full
-    model.unroll = False  # unroll the scan over layers
+    model.unroll = False  # unroll the scan over layers: quicker steps, a longer compilation
     model.dtype = "bfloat16"  # of activations; parameters, losses and geometry are float32
 
     loss = config.loss = ConfigDict()

@@ -82,7 +82,7 @@ class Aggregator(nn.Module):
         x = jnp.concatenate([*specials, patches], axis=2)
         self.sow("intermediates", "tokens", x)
 
-        pair_class = rematerialised(BlockPair, self.block.remat)
+        pair_class = rematerialised(BlockPair, self.block.remat, unroll=self.block.unroll)
         positions = token_positions(self.specials, rows, columns)
         kept, start = [], 0
         for stage, end in enumerate(stage_ends(self.levels, self.depth)):

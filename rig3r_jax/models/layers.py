@@ -132,6 +132,7 @@ class Blocks(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
-        block = rematerialised(Block, self.options.remat)(self.options, self.positions, name="block")
+        options = self.options
+        block = rematerialised(Block, options.remat, unroll=options.unroll)(options, self.positions, name="block")
         scan = stack(self.depth, lambda module, carry, _: (module(carry), None), unroll=self.options.unroll)
         return scan(block, x, None)[0]

@@ -23,8 +23,9 @@ from jax.ad_checkpoint import checkpoint_name
 
 ATTENTION, QKV = "attention", "qkv"  # checkpoint names of attention's output and of its inputs
 
-# Primitives that bind the fused kernel. Keeping their outputs keeps the softmax statistics, which carry no name.
-FUSED_KERNELS = ("dot_product_attention_fwd_wrapper", "dot_product_attention_fwd")
+# Primitives that bind fused kernels: cuDNN's, and those of other packages. Keeping their outputs keeps the softmax
+# statistics, which carry no name.
+FUSED_KERNELS = ("dot_product_attention_fwd_wrapper", "dot_product_attention_fwd", "ffi_call")
 
 
 def _fused_kernels(primitive, *_, **__) -> bool:
@@ -51,9 +52,13 @@ REMAT_POLICIES = {
 _COSTS = {"none": (62, 32, 0), "dots": (20, 0, 0), "qkv": (10, 0, 5), "attention": (4, 0, 8), "full": (2, 0, 8)}
 
 
-def rematerialised(module: type[nn.Module], policy: str) -> type[nn.Module]:
-    """The module class under a key of REMAT_POLICIES, for use inside a scan."""
-    return module if policy == "none" else nn.remat(module, policy=REMAT_POLICIES[policy], prevent_cse=False)
+def rematerialised(module: type[nn.Module], policy: str, *, unroll: bool = False) -> type[nn.Module]:
+    """The module class under a key of REMAT_POLICIES, for use inside a scan.
+
+    Unrolled, what the backward pass repeats stands beside the forward pass in one program: XLA would find the two alike
+    and keep what was not to be kept, were it not told to leave them apart.
+    """
+    return module if policy == "none" else nn.remat(module, policy=REMAT_POLICIES[policy], prevent_cse=unroll)
 
 
 def named_inputs(*arrays: jax.Array) -> tuple[jax.Array, ...]:

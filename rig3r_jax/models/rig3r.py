@@ -38,6 +38,7 @@ class Rig3R(nn.Module):
     decoder_depth: int  # at least 4: the DPT head reads the depths L/2, 3L/4 and L
     patch: int = 16
     decoder_width: int = 0  # 0: as the encoder
+    decoder_heads: int = 0  # 0: as the encoder
     position: str = "sincos"
     point_head: str = "dpt"  # "dpt": a point per pixel; "linear": a grid of points_per_patch squared per patch
     points_per_patch: int = 16  # linear head only
@@ -51,7 +52,8 @@ class Rig3R(nn.Module):
     attend_jointly: Attention | None = None  # over the tokens of all images, in the decoder; None: as `attend`
     qk_norm: bool = False
     remat: str = "none"
-    unroll: bool = False
+    unroll: bool = False  # the scan over layers
+    unroll_head: bool = False  # the scan over the DPT head's parts
     dtype: typing.Any = jnp.float32  # of the activations; outputs are at least float32
 
     @nn.compact
@@ -71,7 +73,12 @@ class Rig3R(nn.Module):
         tokens = tokens + embedding(views.metadata, rows, columns, height, width)
 
         rotary = np.tile(grid_positions(rows, columns), (count, 1)) if self.position == "rope" else None
-        block = dataclasses.replace(block, attend=self.attend_jointly or self.attend, qk_norm=self.qk_norm)
+        block = dataclasses.replace(
+            block,
+            heads=self.decoder_heads or self.heads,
+            attend=self.attend_jointly or self.attend,
+            qk_norm=self.qk_norm,
+        )
         decoder = Decoder(self.decoder_depth, block, rotary, name="decoder")
         levels = decoder(tokens.reshape(batch, count * rows * columns, -1))
         levels = [
@@ -89,7 +96,7 @@ class Rig3R(nn.Module):
         if self.point_head == "linear":
             return LinearPointHead(self.points_per_patch, self.dtype, name="point_head")(levels[-1], rows, columns)
         dpt = {"patch": self.patch, "features": self.dpt_features, "last": self.dpt_last, "dtype": self.dtype}
-        return ChunkedDPTHead(self.dpt_chunk, dpt, self.unroll, name="point_head")(levels, rows, columns)
+        return ChunkedDPTHead(self.dpt_chunk, dpt, self.unroll_head, name="point_head")(levels, rows, columns)
 
 
 VARIANTS: dict[str, dict[str, int]] = {
@@ -101,9 +108,18 @@ VARIANTS: dict[str, dict[str, int]] = {
 
 
 def build(
-    *, variant: str, attention: str = "auto", dtype: str = "float32", backend: str | None = None, **fields
+    *,
+    variant: str,
+    attention: str = "auto",
+    dtype: str = "float32",
+    backend: str | None = None,
+    kind: str = "",
+    **fields,
 ) -> Rig3R:
-    """The model of a variant; further fields override it.
+    """The model of a variant; further fields override it, heads of 0 do not.
+
+    Attention is that of `models.attention.select_attention` for a device of this backend (by default JAX's own) and
+    kind, chosen for the encoder and for the decoder by the width of their heads.
 
     Raises:
         ValueError: for an unknown variant, attention, remat policy, position, head or dtype.
@@ -118,8 +134,21 @@ def build(
     for name, (value, allowed) in choices.items():
         if value not in allowed:
             raise ValueError(f"model.{name} is {value!r}; it must be one of {', '.join(allowed)}")
-    attend = select_attention(attention, backend=backend or jax.default_backend(), dtype=jnp.dtype(dtype))
-    return Rig3R(**{**VARIANTS[variant], **fields}, attend=attend, dtype=jnp.dtype(dtype))
+    device = {"backend": backend or jax.default_backend(), "kind": kind}
+    fields = {**VARIANTS[variant], **fields, "heads": fields.get("heads") or VARIANTS[variant]["heads"]}
+    # In a loop, convolutions are several times slower on a CPU; unrolled on a GPU, a head keeps maps of all its parts.
+    unroll_head = fields.get("unroll", False) and device["backend"] == "cpu"
+    model = Rig3R(**fields, unroll_head=unroll_head, dtype=jnp.dtype(dtype))
+    heads = {
+        "attend": (model.width, model.heads),
+        "attend_jointly": (model.decoder_width or model.width, model.decoder_heads or model.heads),
+    }
+    return model.clone(
+        **{
+            name: select_attention(attention, **device, dtype=model.dtype, head_width=width // max(count, 1))
+            for name, (width, count) in heads.items()
+        }
+    )
 
 
 def output_grids(model: Rig3R, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:

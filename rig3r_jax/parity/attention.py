@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rig3r_jax.models.attention import IMPLEMENTATIONS, Attention, dense_attention
+from rig3r_jax.models.attention import IMPLEMENTATIONS, Attention, cannot_run, dense_attention, lack_of_package
 from rig3r_jax.parity.compare import Comparison, Skipped, compare, report
 
 # Largest relative errors (outputs, gradients) from inputs that the type can hold. float32 products run at full
@@ -15,20 +15,28 @@ TOLERANCES = {"float32": (1e-5, 1e-5), "tf32": (5e-3, 5e-3), "bfloat16": (2e-2, 
 SHAPES = ((2, 1024, 4, 64), (1, 777, 2, 64))  # (b, n, k, d); 777 is a multiple of no tile
 
 
-def attention_command() -> int:
-    """Prints the table for this machine's device; 1 when anything is beyond its tolerance."""
-    rows = compare_attention(jax.default_backend())
+QUICK = ("bfloat16", "float32")
+
+
+def attention_command(quick: bool = False) -> int:
+    """Prints the table for this machine's device, `quick`: of one shape in two types; 1 when anything is beyond its
+    tolerance."""
+    few = {"shapes": SHAPES[:1], "kinds": QUICK} if quick else {}
+    rows = compare_attention(jax.default_backend(), **few)
     print(f"attention on {jax.devices()[0].device_kind}, against float64 on the CPU")
     print(report(rows))
     return int(any(isinstance(row, Comparison) and not row.passed for row in rows))
 
 
-def compare_attention(backend: str, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[Comparison | Skipped]:
-    """Rows for every implementation and type that `backend` ("cpu", "gpu") runs."""
+def compare_attention(
+    backend: str, shapes: Sequence[tuple[int, ...]] = SHAPES, kinds: Sequence[str] = tuple(TOLERANCES)
+) -> list[Comparison | Skipped]:
+    """Rows for every implementation and type, of `kinds`, that `backend` ("cpu", "gpu") runs."""
     rows: list[Comparison | Skipped] = []
     for shape in shapes:
         for name, implementation in IMPLEMENTATIONS.items():
-            for kind, (output, gradient) in TOLERANCES.items():
+            for kind in kinds:
+                output, gradient = TOLERANCES[kind]
                 label = f"{name} {kind} {'x'.join(map(str, shape))}"
                 if reason := _cannot(name, kind, backend):
                     rows.append(Skipped(label, reason))
@@ -46,13 +54,11 @@ def compare_attention(backend: str, shapes: Sequence[tuple[int, ...]] = SHAPES) 
 
 def _cannot(name: str, kind: str, backend: str) -> str:
     """Why an implementation does not run here, or nothing."""
-    if name == "cudnn" and backend != "gpu":
-        return "cuDNN wants an NVIDIA GPU"
-    if name == "cudnn" and kind in ("float32", "tf32"):
-        return "cuDNN's fused attention takes 16-bit types"
     if kind == "tf32" and backend != "gpu":
         return "only GPUs have TF32"
-    return ""
+    dtype = "float32" if kind == "tf32" else kind
+    device = jax.devices()[0].device_kind if backend == jax.default_backend() else ""
+    return cannot_run(name, backend=backend, dtype=dtype, kind=device) or lack_of_package(name)
 
 
 def _inputs(shape: tuple[int, ...], dtype: str) -> list[np.ndarray]:

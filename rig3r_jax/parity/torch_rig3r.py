@@ -145,8 +145,9 @@ class Rig3R(nn.Module):
     """Images and what is known about the rig, to points, pose rays and rig rays. Fields as in the Flax model."""
 
     FIELDS = (
-        *("width", "heads", "encoder_depth", "decoder_depth", "patch", "decoder_width", "position", "point_head"),
-        *("points_per_patch", "rays_per_patch", "ray_hidden", "dpt_features", "dpt_last", "time_unit", "qk_norm"),
+        *("width", "heads", "encoder_depth", "decoder_depth", "patch", "decoder_width", "decoder_heads"),
+        *("position", "point_head", "points_per_patch", "rays_per_patch", "ray_hidden", "dpt_features", "dpt_last"),
+        *("time_unit", "qk_norm"),
     )
 
     def __init__(self, **fields):
@@ -159,7 +160,7 @@ class Rig3R(nn.Module):
         inner = fields["decoder_width"] or width
         self.decoder_embed = nn.Linear(width, inner) if inner != width else nn.Identity()
         self.rig_embedding = RigEmbedding(inner, fields["time_unit"])
-        self.decoder = Decoder(inner, fields["decoder_depth"], heads, fields["qk_norm"])
+        self.decoder = Decoder(inner, fields["decoder_depth"], fields["decoder_heads"] or heads, fields["qk_norm"])
         if fields["point_head"] == "linear":
             self.point_head = LinearPointHead(inner, fields["points_per_patch"])
         else:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from rig3r_jax.losses.ground_truth import ground_truth_for
 from rig3r_jax.losses.multitask import LossWeights, multitask_loss
+from rig3r_jax.models.attention import KERNELS
 from rig3r_jax.parity.inputs import random_batch, random_parameters
 from rig3r_jax.parity.torch_rig3r import Rig3R as Twin
 from rig3r_jax.parity.torch_run import HOOKED, Outcome, Recipe, named_states, run_torch
@@ -164,8 +165,8 @@ def _shortened(config: ConfigDict, steps: int, views: int | None, size: int | No
         )
     config.train.steps = max(steps, 1)
     config.optimizer.warmup_steps = steps // 4
-    if config.model.attention == "cudnn":
-        config.model.attention = "auto"  # cuDNN knows 16-bit types only
+    if config.model.attention in KERNELS:
+        config.model.attention = "auto"  # they know 16-bit types only
     return config
 
 

@@ -23,7 +23,12 @@ _LISTED = 5  # problems that a message lists
 _REMEDY = "restore the file, or give the folder of a run of this program"
 
 # Keys that are newer than a config.json may be, and what held before each was one. Others have their defaults.
-_NEWER: dict[tuple[str, str], Any] = {("mesh", "frames"): 1, ("train", "watchdog_seconds"): 0.0}
+_NEWER: dict[tuple[str, str], Any] = {
+    ("mesh", "frames"): 1,
+    ("model", "decoder_heads"): 0,
+    ("model", "heads"): 0,
+    ("train", "watchdog_seconds"): 0.0,
+}
 
 
 def completed(content: Any, path: Path, may_lack: Callable[[str], Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,10 +17,10 @@ FLAGS: dict[str, dict[str, str]] = {
         "xla_gpu_enable_latency_hiding_scheduler": "true",
         # Gradients of a layer are summed inside the scan over layers: without this flag an iteration ends with its
         # all-reduce, with it the sum of a layer runs while the layer before it goes backward.
-        "xla_gpu_enable_pipelined_all_reduce": "true",
+        "xla_gpu_pipeline_all_reduce": "on",
         # The same for what a mesh with fsdp does in that loop: weights come one layer ahead, gradients leave one late.
-        "xla_gpu_enable_pipelined_all_gather": "true",
-        "xla_gpu_enable_pipelined_reduce_scatter": "true",
+        "xla_gpu_pipeline_all_gather": "on",
+        "xla_gpu_pipeline_reduce_scatter": "on",
         # One collective per layer instead of two: 30 MB, the default, cuts the gradients of a block in two.
         "xla_gpu_all_reduce_combine_threshold_bytes": str(LAYER_BYTES),
         "xla_gpu_all_gather_combine_threshold_bytes": str(LAYER_BYTES),
@@ -27,11 +28,20 @@ FLAGS: dict[str, dict[str, str]] = {
         # cuBLAS is the fastest for products of thousands by thousands, and tuning Triton's tiles for each of them
         # takes most of the time of the first compilation.
         "xla_gpu_enable_triton_gemm": "false",
+        # A fused kernel that reads a layer's slice of a stack is cloned by that pass where the slice has a second
+        # reader: every layer's attention then runs forward twice (911 against 708 ms per step on one H200).
+        "xla_gpu_enable_dynamic_slice_fusion": "false",
     },
     "cpu": {},  # the defaults
 }
+# Before jaxlib 0.11.2 these had other names, and were true or false. A name that XLA does not know ends the process.
+_OLDER = (0, 11, 2)
+_OLDER_NAMES = {
+    f"xla_gpu_pipeline_{kind}": f"xla_gpu_enable_pipelined_{kind}"
+    for kind in ("all_reduce", "all_gather", "reduce_scatter")
+}
 
-_CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
+CUDA_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 
 
 def expected_backend(environment: Mapping[str, str] = os.environ, devices: Path = Path("/dev")) -> str:
@@ -42,8 +52,25 @@ def expected_backend(environment: Mapping[str, str] = os.environ, devices: Path 
     first_choice = environment.get("JAX_PLATFORMS", "").split(",")[0].strip()
     if first_choice:
         return "gpu" if first_choice in ("cuda", "gpu") else "cpu"
-    plugin = any(importlib.util.find_spec(name) for name in _CUDA_PLUGINS)
+    plugin = any(importlib.util.find_spec(name) for name in CUDA_PLUGINS)
     return "gpu" if plugin and any(devices.glob("nvidia[0-9]*")) else "cpu"
+
+
+def flags_of(backend: str, jaxlib: str = jax.lib.__version__) -> dict[str, str]:
+    """The flags for a backend as this version of jaxlib names them.
+
+    Raises:
+        ValueError: for a backend of which nothing is known.
+    """
+    if backend not in FLAGS:
+        raise ValueError(f"backend is {backend!r}; it must be one of {', '.join(FLAGS)}")
+    older = tuple(int(word) for word in re.findall(r"\d+", jaxlib)[:3]) < _OLDER
+    flags = FLAGS[backend]
+    if older:
+        flags = {
+            _OLDER_NAMES.get(name, name): "true" if name in _OLDER_NAMES else value for name, value in flags.items()
+        }
+    return dict(flags)
 
 
 def use_flags(backend: str | None = None) -> str:
@@ -57,14 +84,12 @@ def use_flags(backend: str | None = None) -> str:
     Raises:
         ValueError: for a backend of which nothing is known.
     """
-    backend = expected_backend() if backend is None else backend
-    if backend not in FLAGS:
-        raise ValueError(f"backend is {backend!r}; it must be one of {', '.join(FLAGS)}")
+    flags = flags_of(expected_backend() if backend is None else backend)
     present = os.environ.get("XLA_FLAGS", "")
     if present.strip() and not present.lstrip().startswith("-"):
         return ""  # the name of a file of flags: its owner chose them all
     already_set = {word.lstrip("-").split("=")[0] for word in present.split()}
-    added = " ".join(f"--{name}={value}" for name, value in FLAGS[backend].items() if name not in already_set)
+    added = " ".join(f"--{name}={value}" for name, value in flags.items() if name not in already_set)
     if added:
         os.environ["XLA_FLAGS"] = f"{present} {added}".strip()
     return added

@@ -1,9 +1,13 @@
 """Contests: who calls when, and what happens to those that cannot."""
 
+import argparse
+import json
+
 import pytest
 
 from rig3r_jax.benchmarks.contest import Result, contest_rows, run_contest
-from rig3r_jax.benchmarks.timing import Timing
+from rig3r_jax.benchmarks.result import Record
+from rig3r_jax.benchmarks.timing import Limit, Timing
 
 
 class _Fake:
@@ -93,3 +97,40 @@ def test_rows_are_against_the_first():
     assert first["peer / ours"] == 1.0 and second["peer / ours"] == 1.5 and second["peak GB"] is None
     assert third == {"images": 6, "step": "late", "s/step": None, "remark": "out of memory"}
     assert rows(failed, theirs)[1]["peer / ours"] is None
+
+
+class _Countdown(Limit):
+    """Over after so many questions."""
+
+    def __init__(self, questions: int):
+        self._left = questions
+
+    def over(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+def test_what_is_late_is_left_out_by_name_and_what_is_done_is_handed_over_at_once():
+    log, done = [], []
+    both = [_Fake("a", log), _Fake("b", log)]
+    # Asked before b is opened, then before each of its calls; it has been timed once when the time is over.
+    results = run_contest(both, repeats=9, warmup=0, in_turns=False, limit=_Countdown(2), finished=done.append)
+    assert log == [("b", "open"), ("b", "call"), ("b", "close"), ("a", "close")]
+    assert [result.name for result in done] == ["b", "a"]
+    late, timed = results
+    assert late.timing is None and late.remark == "not begun: --limit-seconds were over"
+    assert len(timed.timing.seconds) == 1
+
+
+def test_a_limit_is_over_after_its_seconds():
+    assert not Limit().over() and not Limit(60).over() and Limit(-1).over()
+
+
+def test_rows_are_on_screen_and_in_the_file_as_they_come(tmp_path, capsys):
+    record = Record(argparse.Namespace(out=str(tmp_path)), "bench", {"size": 2})
+    record.add({"what": "a", "s": 0.5, "remark": None})
+    assert capsys.readouterr().out == "what a  s 0.5\n"
+    assert json.loads((tmp_path / "bench.json").read_text())["rows"] == [{"what": "a", "s": 0.5, "remark": None}]
+    record.end(more=1)
+    assert json.loads((tmp_path / "bench.json").read_text())["more"] == 1
+    assert Record(argparse.Namespace(out=""), "bench", {}).save() is None

@@ -29,7 +29,7 @@ def test_a_number_of_images_that_does_not_fit_is_a_row_and_the_run_goes_on(tmp_p
 
     flags = [*FLAGS, "--images", "3", "2", "--peer", "torch", "--out", str(tmp_path), "--name", "i"]
     with (
-        mock.patch("torch.compile", lambda function: function),  # no compiler sees through the tests' type checks
+        mock.patch("torch.compile", lambda function, **_: function),  # no compiler sees through the tests' type checks
         mock.patch.object(OurInference, "call", call_of_others),
     ):
         assert cli.main(["bench", "inference", *flags]) == 0

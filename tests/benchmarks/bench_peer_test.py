@@ -38,7 +38,7 @@ REMAT = ["--config.model.remat=attention", "--config.model.attention=chunked"]
 SHAPE = {"batch": 2, "views": 2, "size": 32}
 
 # The types of arguments are checked in tests, by wrappers that no compiler sees through: here the twin runs as it is.
-as_it_is = mock.patch("torch.compile", lambda function: function)
+as_it_is = mock.patch("torch.compile", lambda function, **_: function)
 
 
 def _setting(*flags):
@@ -107,13 +107,18 @@ batch, weights = this.host_batch(setting), this._weights(*this.DPT)
 with mock.patch.object(peer, "export", lambda *_: weights):
     twins = peer.training_peers(setting, {}, batch, ["flash"])
 for twin in twins + peer.inference_peers(setting.config, weights, batch.views, ["flash"]):
-    twin.build(functools.partial(torch.compile, backend="eager", fullgraph=True))
-    twin.call()
-    print("one graph")
+    for by_region in (False, True):
+        torch.compiler.reset()
+        torch._dynamo.utils.counters.clear()
+        twin.by_region = by_region
+        twin.build(functools.partial(torch.compile, backend="eager", fullgraph=True, dynamic=False))
+        twin.call()
+        print(by_region, torch._dynamo.utils.counters["stats"]["unique_graphs"])
 """
     environment = {**os.environ, "PYTHONPATH": str(repo)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=repo)
-    assert done.stdout.splitlines() == ["one graph"] * 2, done.stderr[-3000:]
+    # By region: a block of the encoder, one of the decoder, the DPT head, the embedding, a ray head, what follows them.
+    assert done.stdout.splitlines() == ["False 1", "True 6"] * 2, done.stdout + done.stderr[-3000:]
 
 
 def test_activations_of_16_bits_are_16_bits_where_ours_are():
@@ -156,7 +161,7 @@ def test_a_kernel_that_the_device_has_not_is_no_contestant():
 def test_what_inductor_cannot_compile_runs_eagerly_and_says_so():
     theirs = _twin()
 
-    def broken(function):
+    def broken(function, **_):
         raise RuntimeError("C++ compile error\nlong story")
 
     with mock.patch("torch.compile", broken):

@@ -1,18 +1,10 @@
-"""Tests marked slurm run where they are asked for: `make test-slurm`, or pytest -m slurm."""
+"""The SLURM on which tests marked slurm run their scripts."""
 
 import sys
 
 import pytest
 
 from tests.launch.private_slurm import private_slurm
-
-
-def pytest_collection_modifyitems(config, items):
-    """Takes them out of every other run; a skip would be a failure where none is allowed."""
-    if "slurm" not in config.option.markexpr:
-        left_out = [item for item in items if item.get_closest_marker("slurm")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="module")

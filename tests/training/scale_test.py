@@ -18,7 +18,7 @@ from rig3r_jax.training.sharding import batch_sharding
 from rig3r_jax.training.rig3r.setup import PlacedModel, abstract_batch
 
 config = full.get_config()
-config.mesh.data, config.mesh.fsdp = int(sys.argv[1]), int(sys.argv[2])
+config.mesh.data, config.mesh.fsdp, config.model.unroll = int(sys.argv[1]), int(sys.argv[2]), False
 run = PlacedModel(config)
 rows = batch_sharding(run.mesh)
 batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), abstract_batch(config, 128))

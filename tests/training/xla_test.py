@@ -22,10 +22,26 @@ def start(flags: str) -> subprocess.CompletedProcess:
 
 
 def test_compiler_knows_every_flag():
-    flags = [f"--{name}={value}" for values in xla.FLAGS.values() for name, value in values.items()]
+    flags = [f"--{name}={value}" for backend in xla.FLAGS for name, value in xla.flags_of(backend).items()]
     done = start(" ".join(flags))
     assert done.returncode == 0, done.stderr[-500:]
     assert start("--xla_gpu_enable_what_nobody_knows=true").returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("jaxlib", "name"),
+    [
+        ("0.10.2", "xla_gpu_enable_pipelined_all_reduce"),
+        ("0.11.1", "xla_gpu_enable_pipelined_all_reduce"),
+        ("0.11.2", "xla_gpu_pipeline_all_reduce"),
+        ("0.11.3.dev20270101", "xla_gpu_pipeline_all_reduce"),
+        ("0.12.0.1", "xla_gpu_pipeline_all_reduce"),
+    ],
+)
+def test_flags_are_named_as_the_version_of_jaxlib_has_them(jaxlib, name):
+    flags = xla.flags_of("gpu", jaxlib)
+    assert [flag for flag in flags if "pipeline" in flag and "reduce" in flag and "scatter" not in flag] == [name]
+    assert flags[name] == ("on" if name in xla.FLAGS["gpu"] else "true") and len(flags) == len(xla.FLAGS["gpu"])
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.geometry.recover import tells_focal
 from rig3r_jax.losses.multitask import LossWeights
+from rig3r_jax.models.attention import KERNELS
 from rig3r_jax.models.dpt import views_at_a_time
 from rig3r_jax.training.checks import least_problems, mixture_problems, negative_problems
 from rig3r_jax.training.rig3r.initial import init_problems
@@ -62,8 +63,8 @@ def _model_problems(config: ConfigDict) -> Iterator[str]:
     model = config.model
     if not 0 < model.time_unit < math.inf:
         yield f"model.time_unit is {model.time_unit}; it must be a positive number of seconds"
-    if model.attention == "cudnn" and model.dtype != "bfloat16":
-        yield f"model.attention=cudnn works in bfloat16 only, model.dtype is {model.dtype}; take auto"
+    if model.attention in KERNELS and model.dtype != "bfloat16":
+        yield f"model.attention={model.attention} works in bfloat16 only, model.dtype is {model.dtype}; take auto"
     try:
         built = build_model(config, backend="cpu")
     except (ValueError, TypeError) as error:
@@ -76,9 +77,11 @@ def _model_problems(config: ConfigDict) -> Iterator[str]:
     for side in ("points_per_patch", "rays_per_patch"):
         if model.patch % model[side]:
             yield f"model.{side} is {model[side]}; it must divide model.patch={model.patch}"
-    width = built.decoder_width or built.width
-    if built.width % (4 * built.heads) or width % (4 * built.heads):
-        yield f"model {model.variant}: widths {built.width}, {width} must be multiples of 4 * heads = {4 * built.heads}"
+    widths = {"heads": built.width, "decoder_heads": built.decoder_width or built.width}
+    for name, width in widths.items():
+        heads = getattr(built, name) or built.heads
+        if heads < 1 or width % (4 * heads):
+            yield f"model.{name} is {heads}; at least 1, and 4 * {name} must divide the width {width} of its blocks"
 
 
 def _loss_and_evaluation_problems(config: ConfigDict) -> Iterator[str]:

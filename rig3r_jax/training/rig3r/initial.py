@@ -18,11 +18,8 @@ from rig3r_jax.weights.files import read_tensors
 from rig3r_jax.weights.overlay import misfits, origins, overlay
 
 KINDS = ("dust3r", "rig3r")  # of files that hold parameters of Rig3R
-MEANING = (
-    "position",
-    "patch",
-    "time_unit",
-)  # fields of config.model that change what parameters mean, not their shapes
+# Fields of config.model that change what parameters mean, not their shapes.
+MEANING = ("position", "patch", "time_unit", "heads", "decoder_heads")
 EXECUTION = ("init_from", "attention", "remat", "unroll", "dtype", "dpt_chunk")  # of no account for parameters
 _LISTED = 20  # misfits that a message lists
 
@@ -83,7 +80,8 @@ def save_run(workdir: str | Path, out: str | Path) -> str:
     """Writes the newest checkpoint's parameters as a file that another run can start from."""
     config, params, step = read_params(workdir)
     model = {key: value for key, value in config.model.to_dict().items() if key not in EXECUTION}
-    requires = {key: model[key] for key in MEANING}
+    fields = _fields(config.model)
+    requires = {key: fields[key] for key in MEANING}
     metadata = {"kind": "rig3r", "source": f"{Path(workdir).name}, step {step}"}
     save_params(out, params, {**metadata, "fields": json.dumps(model), "requires": json.dumps(requires)})
     return f"{workdir}, step {step} -> {out}: {len(flatten(params))} parameters; --config.model.init_from={out}"
@@ -102,9 +100,9 @@ def _problems(path, metadata, file_shapes, model_shapes, fields) -> Iterator[str
     for key, value in json.loads(metadata.get("requires", "{}")).items():
         if fields.get(key) != value:
             flag = f"--config.model.{key}={value}"
-            if key in VARIANTS["large"]:
-                names = [name for name, variant in VARIANTS.items() if variant[key] == value]
-                flag = f"--config.model.variant={names[0]}" if names else "no variant has that"
+            variants = [name for name, variant in VARIANTS.items() if variant.get(key) == value]
+            if variants and fields["variant"] not in variants:
+                flag = f"--config.model.variant={variants[0]}"
             yield f"model.{key} is {fields.get(key)!r}; the weights of {path} want {value!r}: {flag}"
     lines = misfits(file_shapes, model_shapes)
     if lines:
@@ -131,6 +129,8 @@ def _remedy(theirs: dict, fields: dict) -> str:
 
 
 def _fields(model_config: ConfigDict) -> dict:
-    """config.model as the fields of `build`, those of its variant too."""
+    """config.model as the fields of `build`, those of its variant too; heads as they are."""
     fields = {key: value for key, value in model_config.to_dict().items() if key != "init_from"}
-    return {**VARIANTS.get(fields["variant"], {}), **fields}
+    variant = VARIANTS.get(fields["variant"], {})
+    heads = fields.get("heads") or variant.get("heads", 0)
+    return {**variant, **fields, "heads": heads, "decoder_heads": fields.get("decoder_heads") or heads}

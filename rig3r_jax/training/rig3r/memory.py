@@ -142,7 +142,7 @@ def activation_bytes(model: Rig3R, views: int, size: int) -> int:
     cells = (size // model.patch) ** 2
     inner = model.decoder_width or model.width
     kept = model.encoder_depth * kept_bytes(model.remat, model.width, model.heads)
-    kept += model.decoder_depth * kept_bytes(model.remat, inner, model.heads)
+    kept += model.decoder_depth * kept_bytes(model.remat, inner, model.decoder_heads or model.heads)
     total = views * cells * (kept + 2 * _level_channels(model))
     if model.point_head == "dpt":
         total += 2 * 2 * views_at_a_time(views, model.dpt_chunk) * point_head_elements(model, size)

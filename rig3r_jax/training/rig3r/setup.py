@@ -16,9 +16,12 @@ from rig3r_jax.schema import Batch, Predictions, RigMetadata, Targets, Views
 from rig3r_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from rig3r_jax.training.rig3r.objective import MultitaskObjective
 from rig3r_jax.training.sharding import (
+    BATCH_AXES,
+    FRAMES,
     batch_sharding,
     make_mesh,
     over_frames,
+    over_rows,
     placed_on,
     replicated,
     samples_sharding,
@@ -69,9 +72,11 @@ def abstract_params(model: Rig3R) -> PyTree[jax.ShapeDtypeStruct]:
     return jax.eval_shape(model.init, jax.random.key(0), smallest_views(model))["params"]
 
 
-def build_model(config: ConfigDict, backend: str | None = None) -> Rig3R:
-    """The model of config.model; where its parameters come from (`init_from`) is no part of it."""
-    return build(**{key: value for key, value in config.model.items() if key != "init_from"}, backend=backend)
+def build_model(config: ConfigDict, backend: str | None = None, kind: str = "") -> Rig3R:
+    """The model of config.model for a device of this backend and kind; where its parameters come from (`init_from`) is
+    no part of it."""
+    fields = {key: value for key, value in config.model.items() if key != "init_from"}
+    return build(**fields, backend=backend, kind=kind)
 
 
 class PlacedModel:
@@ -83,18 +88,28 @@ class PlacedModel:
     def __init__(self, config: ConfigDict, devices: Sequence[jax.Device] | None = None):
         self.config = config
         self.mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.frames, devices)
-        self._whole_samples = build_model(config, backend=self.mesh.devices.flat[0].platform)  # knows of no mesh
-        attend = self._whole_samples.attend
-        self.model = (
-            self._whole_samples
-            if config.mesh.frames == 1
-            else self._whole_samples.clone(attend_jointly=over_frames(attend, self.mesh))
+        device = self.mesh.devices.flat[0]
+        backend = "gpu" if device.platform == "cuda" else device.platform  # a described device names its platform so
+        self.on_one_device = build_model(config, backend, device.device_kind)  # knows of no mesh
+        self.model = self._on_mesh(self.on_one_device)
+
+    def _on_mesh(self, model: Rig3R) -> Rig3R:
+        if self.mesh.size == 1:
+            return model
+        jointly = model.attend_jointly
+        return model.clone(
+            attend=over_rows(model.attend, self.mesh, (*BATCH_AXES, FRAMES)),
+            attend_jointly=(
+                over_frames(jointly, self.mesh)
+                if self.mesh.shape[FRAMES] > 1
+                else over_rows(jointly, self.mesh, BATCH_AXES)
+            ),
         )
 
     @functools.cached_property
     def abstract_params(self) -> PyTree[jax.ShapeDtypeStruct]:
         """Shapes and shardings of the parameters."""
-        return with_shardings(self.mesh, abstract_params(self._whole_samples))
+        return with_shardings(self.mesh, abstract_params(self.on_one_device))
 
     @functools.cached_property
     def abstract_state(self) -> TrainState:
@@ -144,8 +159,8 @@ class PlacedModel:
         return OnMesh(self.mesh, jax.jit(self._fresh_state, out_shardings=shardings, donate_argnums=0))
 
     def _fresh_params(self) -> PyTree:
-        views = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), smallest_views(self._whole_samples))
-        return self._whole_samples.init(jax.random.key(self.config.seed), views)["params"]
+        views = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), smallest_views(self.on_one_device))
+        return self.on_one_device.init(jax.random.key(self.config.seed), views)["params"]
 
     def _fresh_state(self, params: PyTree) -> TrainState:
         optimizer, _ = build_optimizer(self.config)

@@ -1,0 +1,218 @@
+"""What a GPU's program runs in a step: its kernels by kind and part of the model, and what hides its collectives."""
+
+import collections
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+
+from rig3r_jax.benchmarks.hlo import KINDS, Instruction, Operations, Program, arrays
+from rig3r_jax.benchmarks.hlo_groups import replica_groups
+
+# Kinds of custom calls by their target; the first that fits.
+_CALLS = (
+    (r"fmhaSoftmaxBackward|flash\d_mha_bwd", "attention backward"),
+    (r"fmhaSoftmax|flash\d_mha_fwd", "attention forward"),
+    (r"cublas", "products"),
+    (r"cudnn\$conv", "convolutions"),
+)
+# Parts of the model by JAX's name of an operation; the first that fits.
+_PARTS = (
+    (r"/(encoder|decoder|point_head|rig_embedding)\b", None),
+    (r"/(pose|rig)_head\b", "ray heads"),
+    (r"train_step\)/cond\b", "optimizer"),
+)
+# What costs nothing on the device: names of arrays, and ends of what has been counted at its start.
+_FREE = frozenset("parameter constant tuple get-tuple-element bitcast after-all partition-id replica-id".split())
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """One instruction that a device runs as a kernel (or hands to a library), and how often in a step."""
+
+    kind: str
+    part: str
+    backward: bool
+    times: int
+    bytes: int  # that one run reads and writes
+
+
+@dataclasses.dataclass(frozen=True)
+class Sending:
+    """A collective, and what the device computes between its start and its end."""
+
+    kind: str
+    part: str
+    backward: bool
+    dtype: str
+    bytes: int  # of the whole array: gathered, or not yet scattered
+    groups: tuple[tuple[int, ...], ...]  # devices that send to one another
+    times: int
+    asynchronous: bool
+    beside: tuple[tuple[str, int], ...]  # kinds of kernels and how many run meanwhile
+    operations: Operations  # of those kernels
+
+
+def kernels(program: Program) -> list[Kernel]:
+    """All kernels of a run of the program; of a branch, both sides."""
+    return [
+        Kernel(kind_of(program, one), part_of(one), _is_backward(one), times, moved_bytes(program, body, one))
+        for body, one, times in _runs(program, program.entry, 1)
+        if _is_kernel(one)
+    ]
+
+
+def sendings(program: Program, devices: int) -> list[Sending]:
+    """All collectives of a run of the program for so many devices, in its order; as the schedule has them."""
+    found = []
+    for body, one, times in _runs(program, program.entry, 1):
+        if not _is_collective(one):
+            continue
+        asynchronous = one.opcode.endswith("-start")
+        meanwhile = list(_between(program, body, one)) if asynchronous else []
+        beside: collections.Counter = collections.Counter()
+        operations = Operations()
+        for where, kernel, runs in meanwhile:
+            beside[kind_of(program, kernel)] += runs
+            operations += operations_of(program, where, kernel) * runs
+        sent = sum(body[name].bytes for name in one.operands)
+        kind, groups = one.opcode.removesuffix("-start"), replica_groups(one.attributes, devices)
+        found.append(
+            Sending(
+                kind=kind,
+                part=part_of(one),
+                backward=_is_backward(one),
+                dtype=arrays(one.shape)[0][0],
+                bytes=sent * len(groups[0]) if kind == "all-gather" else sent,
+                groups=groups,
+                times=times,
+                asynchronous=asynchronous,
+                beside=tuple(sorted(beside.items())),
+                operations=operations,
+            )
+        )
+    return found
+
+
+def named(program: Program, operation: str) -> int:
+    """How many instructions, wherever they stand, come from JAX's operation of this name."""
+    pattern = re.compile(rf'op_name="[^"]*/{operation}"')
+    return sum(
+        bool(pattern.search(one.attributes)) for body in program.computations.values() for one in body.values()
+    )
+
+
+def part_of(one: Instruction) -> str:
+    """The part of the model that an instruction belongs to, by JAX's name of its operation."""
+    name = one.attribute(r'op_name="([^"]*)"') or ""
+    for pattern, part in _PARTS:
+        if match := re.search(pattern, name):
+            return part or match.group(1).replace("_", " ")
+    return "rest"
+
+
+def _is_backward(one: Instruction) -> bool:
+    return "transpose(" in (one.attribute(r'op_name="([^"]*)"') or "")
+
+
+def _runs(program: Program, computation: str, times: int) -> Iterator[tuple[dict[str, Instruction], Instruction, int]]:
+    """Every instruction that is run, with its computation; what a fusion holds is one kernel, not opened."""
+    body = program.computations[computation]
+    for one in body.values():
+        yield body, one, times
+        if one.opcode not in ("fusion", "fusion-start"):
+            for name, turns in program.called(one):
+                yield from _runs(program, name, times * turns)
+
+
+def _is_collective(one: Instruction) -> bool:
+    return one.opcode.removesuffix("-start") in KINDS
+
+
+def _is_kernel(one: Instruction) -> bool:
+    opcode = one.opcode
+    control = opcode in ("while", "conditional", "call", "async-start", "async-update")
+    return not (opcode in _FREE or control or opcode.endswith("-done") or _is_collective(one))
+
+
+def kind_of(program: Program, one: Instruction) -> str:
+    """The kind of kernel that an instruction is."""
+    if one.opcode == "custom-call":
+        target = one.attribute(r'custom_call_target="([^"]*)"') or ""
+        return next((kind for pattern, kind in _CALLS if re.search(pattern, target)), f"call of {target}")
+    if one.opcode.removesuffix("-start") == "fusion":
+        opcodes = {inner.opcode for inner in _fused(program, one).values()}
+        return "scatters" if "scatter" in opcodes else "products" if "dot" in opcodes else "fusions"
+    opcode = one.opcode.removesuffix("-start")
+    return {"copy": "copies", "scatter": "scatters"}.get(opcode, "fusions")
+
+
+def _fused(program: Program, one: Instruction) -> dict[str, Instruction]:
+    return program.computations[one.attribute(r"calls=%?([\w.\-]+)")]
+
+
+def _between(
+    program: Program, body: dict[str, Instruction], start: Instruction
+) -> Iterator[tuple[dict[str, Instruction], Instruction, int]]:
+    """The kernels that stand between a start and its end in the schedule, with their computation and how often each
+    runs; a loop counts as what it runs."""
+    inside = False
+    for one in body.values():
+        if one.opcode.endswith("-done") and start.name in one.operands:
+            return
+        if inside and _is_kernel(one):
+            yield body, one, 1
+        elif inside and one.opcode in ("while", "call"):
+            for name, turns in program.called(one):
+                yield from (run for run in _runs(program, name, turns) if _is_kernel(run[1]))
+        inside |= one.name == start.name
+
+
+def operations_of(program: Program, body: dict[str, Instruction], one: Instruction) -> Operations:
+    """Of the products and the attention that libraries do; 0 of other kernels, which do little or are of no account."""
+    kind = kind_of(program, one)
+    if one.opcode != "custom-call" or kind not in ("products", "attention forward", "attention backward"):
+        return Operations()
+    given = [arrays(body[name].shape)[0][1] for name in one.operands if name in body]
+    if kind == "products":
+        contracted = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', one.attributes)
+        axes = [int(axis) for axis in re.findall(r"\d+", contracted.group(1))] if contracted else [-1]
+        out = arrays(one.shape)[0][1]
+        return Operations(linear=2.0 * math.prod(out) * math.prod(given[0][axis] for axis in axes))
+    (batch, queries, heads, width), (_, keys, _, _) = [dims for dims in given if len(dims) == 4][:2]
+    forward = 4.0 * batch * heads * queries * keys * width
+    return Operations(attention=forward if kind == "attention forward" else 2.5 * forward)
+
+
+def moved_bytes(program: Program, body: dict[str, Instruction], one: Instruction) -> int:
+    """Bytes that one run of an instruction reads and writes: of a stack of which a fusion takes or fills one slice,
+    that slice."""
+    operands = [body[name].bytes if name in body else 0 for name in one.operands]
+    if one.opcode.removesuffix("-start") != "fusion":
+        return (one.bytes // 2 if one.opcode == "copy-start" else one.bytes) + sum(operands)
+    inner = _fused(program, one)
+    parameters = {int(p.operands[0]): p for p in inner.values() if p.opcode == "parameter"}
+    filled = {_origin(inner, p.operands[0]) for p in inner.values() if p.opcode == "dynamic-update-slice"}
+    read = 0
+    for number, size in enumerate(operands):
+        users = [user for user in inner.values() if number in parameters and parameters[number].name in user.operands]
+        if number in parameters and parameters[number].name in filled:
+            continue
+        sliced = users and all(user.opcode in ("dynamic-slice", "slice") for user in users)
+        read += min(size, sum(user.bytes for user in users)) if sliced else size
+    return read + _written(inner)
+
+
+def _written(inner: dict[str, Instruction]) -> int:
+    root = next(one for one in inner.values() if one.is_root)
+    results = [inner[name] for name in root.operands] if root.opcode == "tuple" else [root]
+    return sum(
+        inner[one.operands[1]].bytes if one.opcode == "dynamic-update-slice" else one.bytes for one in results
+    )
+
+
+def _origin(inner: dict[str, Instruction], name: str) -> str:
+    """The parameter behind a chain of renamings."""
+    while inner[name].opcode in ("bitcast", "copy", "reshape") and inner[name].operands:
+        name = inner[name].operands[0]
+    return name
