@@ -46,7 +46,7 @@ test-slurm: slurm-packages .venv/.have-dev
 CUDA_VENV := .venv-cuda
 
 test-cuda-compiler: $(CUDA_VENV)/.ready
-	$(CUDA_VENV)/bin/python -m pytest -m cuda_compiler tests/benchmarks
+	$(CUDA_VENV)/bin/python -m pytest -m cuda_compiler tests/benchmarks/cuda_compiler_test.py
 
 $(CUDA_VENV)/.ready: pyproject.toml constraints.txt
 	$(or $(PYTHON),python3.12) -m venv $(CUDA_VENV)
