@@ -52,7 +52,8 @@ def completed(content: Any, path: Path, may_lack: Callable[[str], Any]) -> dict[
     if lacking := [key for key in sections if not isinstance(config.get(key), dict)]:
         raise ValueError(f"{path}: is no config of a run: it has no section {', '.join(lacking)}; {_REMEDY}")
     for (section, key), value in _NEWER.items():
-        config[section].setdefault(key, value)
+        if key in defaults.get(section, {}):
+            config[section].setdefault(key, value)
     del defaults["data"]["mixture"]
     problems = [*_name_problems(config), *_problems(config, defaults)]
     problems += _mixture_problems(config["data"].get("mixture"))
