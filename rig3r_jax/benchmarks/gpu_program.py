@@ -71,7 +71,10 @@ def compile_for_gpus(config: ConfigDict, target: str, hosts: int, per_host: int,
     if target != LOCAL:
         if all(lack_of([plugin]) for plugin in xla.CUDA_PLUGINS):
             raise ValueError(f"XLA's compiler for GPUs {lack_of(xla.CUDA_PLUGINS[:1])}")
-        # The plugin starts without a device, and asks for none.
+        # This process needs no GPU: it only names its machine. The plugin would complain that there is none.
+        os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"
+        jax.config.update("jax_platforms", "cpu")
+        # In the other one the plugin starts without a device, and asks for none.
         variables |= {"CUDA_VISIBLE_DEVICES": "-1", "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1", "JAX_PLATFORMS": ""}
         variables["XLA_FLAGS"] = _flags_for_gpus(os.environ.get("XLA_FLAGS", ""))
     with tempfile.TemporaryDirectory() as folder:

@@ -3,7 +3,6 @@
 import argparse
 import collections
 import dataclasses
-import os
 
 from rig3r_jax.benchmarks.gpu_program import LOCAL, GpuProgram, compile_for_gpus
 from rig3r_jax.benchmarks.gpu_targets import CARDS
@@ -25,8 +24,6 @@ the schedule places between its start and its end."""
 
 def command(options: argparse.Namespace, rest: list[str]) -> int:
     """Compiles, prints tables, writes JSON."""
-    if options.target != LOCAL:
-        os.environ["JAX_PLATFORMS"] = "cpu"  # of this process: the plugin would complain of a missing card
     devices = options.hosts * options.per_host
     config = mesh_config(read_config(rest), devices, fsdp=options.fsdp, frames=options.frames)
     where = f"{options.hosts} x {options.per_host} {options.target}"
