@@ -1,7 +1,8 @@
 """A program compiled for GPUs that need not be there, in a process of its own: its text, memory and seconds.
 
-`python -m rig3r_jax.benchmarks.gpu_program CONFIG.json OUT.json`, in the environment of `compile_for_gpus`. XLA's GPU
-compiler comes with JAX's CUDA plugin; kernels are chosen by its rules, since none can be tried.
+`python -m rig3r_jax.benchmarks.gpu_program CONFIG.json OUT.json step|predict HOSTSxDEVICESx1`, in the environment of
+`compile_for_gpus`. XLA's GPU compiler comes with JAX's CUDA plugin; kernels are chosen by its rules, since none can be
+tried.
 """
 
 import contextlib
@@ -85,9 +86,9 @@ def compile_for_gpus(config: ConfigDict, target: str, hosts: int, per_host: int,
         if done.returncode:
             tail = "\n".join(done.stderr.strip().splitlines()[-5:])
             raise ValueError(f"the {what} for {hosts} x {per_host} {target} did not compile:\n{tail}")
-        found = read_json(out)
+        sizes = read_json(out)
         text = out.with_suffix(".txt").read_text()
-    return GpuProgram(**{**found, "attention": tuple(found["attention"])}, program=Program(text))
+    return GpuProgram(**{**sizes, "attention": tuple(sizes["attention"])}, program=Program(text))
 
 
 def _flags_for_gpus(present: str) -> str:

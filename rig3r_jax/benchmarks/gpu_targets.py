@@ -2,8 +2,6 @@
 
 import dataclasses
 
-GIB = 2**30
-
 
 @dataclasses.dataclass(frozen=True)
 class Card:
@@ -49,5 +47,5 @@ device_description_str: "{self.name}"
 
 CARDS = {
     "h100": Card("NVIDIA H100 80GB HBM3", memory=84_929_347_584, bandwidth=3.352e12),
-    "h200": Card("NVIDIA H200", memory=141 * GIB, bandwidth=4.8e12),
+    "h200": Card("NVIDIA H200", memory=143_771 * 2**20, bandwidth=4.8e12),
 }

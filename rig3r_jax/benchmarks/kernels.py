@@ -64,7 +64,7 @@ def kernels(program: Program) -> list[Kernel]:
 
 def sendings(program: Program, devices: int) -> list[Sending]:
     """All collectives of a run of the program for so many devices, in its order; as the schedule has them."""
-    found = []
+    collectives = []
     for body, one, times in _runs(program, program.entry, 1):
         if not _is_collective(one):
             continue
@@ -77,7 +77,7 @@ def sendings(program: Program, devices: int) -> list[Sending]:
             operations += operations_of(program, where, kernel) * runs
         sent = sum(body[name].bytes for name in one.operands)
         kind, groups = one.opcode.removesuffix("-start"), replica_groups(one.attributes, devices)
-        found.append(
+        collectives.append(
             Sending(
                 kind=kind,
                 part=part_of(one),
@@ -91,7 +91,7 @@ def sendings(program: Program, devices: int) -> list[Sending]:
                 operations=operations,
             )
         )
-    return found
+    return collectives
 
 
 def named(program: Program, operation: str) -> int:
@@ -173,13 +173,13 @@ def operations_of(program: Program, body: dict[str, Instruction], one: Instructi
     kind = kind_of(program, one)
     if one.opcode != "custom-call" or kind not in ("products", "attention forward", "attention backward"):
         return Operations()
-    given = [arrays(body[name].shape)[0][1] for name in one.operands if name in body]
+    operand_shapes = [arrays(body[name].shape)[0][1] for name in one.operands if name in body]
     if kind == "products":
         contracted = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', one.attributes)
         axes = [int(axis) for axis in re.findall(r"\d+", contracted.group(1))] if contracted else [-1]
         out = arrays(one.shape)[0][1]
-        return Operations(linear=2.0 * math.prod(out) * math.prod(given[0][axis] for axis in axes))
-    (batch, queries, heads, width), (_, keys, _, _) = [dims for dims in given if len(dims) == 4][:2]
+        return Operations(linear=2.0 * math.prod(out) * math.prod(operand_shapes[0][axis] for axis in axes))
+    (batch, queries, heads, width), (_, keys, _, _) = [dims for dims in operand_shapes if len(dims) == 4][:2]
     forward = 4.0 * batch * heads * queries * keys * width
     return Operations(attention=forward if kind == "attention forward" else 2.5 * forward)
 

@@ -28,12 +28,12 @@ def command(options: argparse.Namespace, rest: list[str]) -> int:
     config = mesh_config(read_config(rest), devices, fsdp=options.fsdp, frames=options.frames)
     where = f"{options.hosts} x {options.per_host} {options.target}"
     print(f"compiling the {options.what} for {where} ... ", end="", flush=True)
-    found = compile_for_gpus(config, options.target, options.hosts, options.per_host, options.what)
-    print(f"{found.seconds:.0f} s", flush=True)
+    compiled = compile_for_gpus(config, options.target, options.hosts, options.per_host, options.what)
+    print(f"{compiled.seconds:.0f} s", flush=True)
     bandwidth = CARDS[options.target].bandwidth if options.target != LOCAL else None
-    rows = kernel_rows(kernels(found.program), bandwidth)
-    collectives = sending_rows(sendings(found.program, found.devices))
-    summary = summary_of(found)
+    rows = kernel_rows(kernels(compiled.program), bandwidth)
+    collectives = sending_rows(sendings(compiled.program, compiled.devices))
+    summary = summary_of(compiled)
     print("", format_rows([summary]), "", format_rows(rows), sep="\n")
     print("", format_rows(collectives) if collectives else "no collectives", "", NOTES, sep="\n")
     settings = {
@@ -45,32 +45,32 @@ def command(options: argparse.Namespace, rest: list[str]) -> int:
     more = {
         "summary": summary,
         "collectives": collectives,
-        "compiler": {"jaxlib": found.jaxlib, "xla_flags": found.xla_flags, "device": found.device},
+        "compiler": {"jaxlib": compiled.jaxlib, "xla_flags": compiled.xla_flags, "device": compiled.device},
         "notes": NOTES.splitlines(),
     }
     write_result(options, name, settings, rows, **more)
     return 0
 
 
-def summary_of(found: GpuProgram) -> Row:
+def summary_of(compiled: GpuProgram) -> Row:
     """Memory of one device, and what the program as a whole is judged by."""
     return {
-        "devices": found.devices,
-        "attention": " / ".join(dict.fromkeys(found.attention)),
-        "arguments GB": found.arguments / GB,
-        "temporaries GB": found.temporaries / GB,
-        "held GB": found.held / GB,
-        "scatters": sum(kernel.times for kernel in kernels(found.program) if kernel.kind == "scatters"),
-        "erfc": named(found.program, "erfc"),
-        "compile s": found.seconds,
+        "devices": compiled.devices,
+        "attention": " / ".join(dict.fromkeys(compiled.attention)),
+        "arguments GB": compiled.arguments / GB,
+        "temporaries GB": compiled.temporaries / GB,
+        "held GB": compiled.held / GB,
+        "scatters": sum(kernel.times for kernel in kernels(compiled.program) if kernel.kind == "scatters"),
+        "erfc": named(compiled.program, "erfc"),
+        "compile s": compiled.seconds,
     }
 
 
-def kernel_rows(found: list[Kernel], bandwidth: float | None) -> list[Row]:
+def kernel_rows(runs: list[Kernel], bandwidth: float | None) -> list[Row]:
     """One row per kind, part and direction; the last is their sum."""
     counts: collections.Counter = collections.Counter()
     moved: collections.Counter = collections.Counter()
-    for kernel in found:
+    for kernel in runs:
         key = kernel.kind, kernel.part, "backward" if kernel.backward else "forward"
         counts[key] += kernel.times
         moved[key] += kernel.times * kernel.bytes
@@ -83,10 +83,10 @@ def kernel_rows(found: list[Kernel], bandwidth: float | None) -> list[Row]:
     return [*rows, row("all", "", "", sum(counts.values()), sum(moved.values()))]
 
 
-def sending_rows(found: list[Sending]) -> list[Row]:
+def sending_rows(runs: list[Sending]) -> list[Row]:
     """One row per alike collectives."""
     alike: collections.Counter = collections.Counter()
-    for sending in found:
+    for sending in runs:
         alike[dataclasses.replace(sending, times=0, operations=Operations())] += sending.times
     return [
         {

@@ -135,8 +135,8 @@ def make_report(config: ConfigDict, compiled: Compiled, machine: Machine, compil
     )
     if compiler == "cuda":
         hosts = max(1, compiled.devices // machine.per_node)
-        found = compile_for_gpus(config, "h100", hosts, compiled.devices // hosts)
-        traffic = scheduled(sendings(found.program, found.devices), machine)
+        on_gpus = compile_for_gpus(config, "h100", hosts, compiled.devices // hosts)
+        traffic = scheduled(sendings(on_gpus.program, on_gpus.devices), machine)
     else:
         traffic = merge(compiled.program.collectives(compiled.devices), machine)
     return Report(compiled, machine, compute, tuple(traffic))
