@@ -22,6 +22,15 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 @typing.no_type_check
 @struct.dataclass
+class Distortion:
+    """What the lens of each image does beside its 3x3 intrinsics (see `geometry.lenses`)."""
+
+    kind: Int[Array, "b v"]  # its number: 0 pinhole, 1 brown, 2 fisheye (Kannala-Brandt), 3 unified (Mei)
+    coefficients: Float[Array, "b v 5"]  # those of the kind in its order, then zeros
+
+
+@typing.no_type_check
+@struct.dataclass
 class RigMetadata:
     """What is told about each image beside its pixels. A field counts only where its `has_` mask is true."""
 
@@ -35,6 +44,7 @@ class RigMetadata:
     has_camera_id: Bool[Array, "b v"]
     has_time: Bool[Array, "b v"]
     has_rig: Bool[Array, "b v"]
+    distortion: Distortion | None = None  # with the intrinsics; None: all are pinholes
 
 
 @typing.no_type_check
@@ -72,13 +82,14 @@ class Views:
 class Targets:
     """Ground truth. Ray maps and point maps are computed from it inside the step, never stored."""
 
-    depth: Float[Array, "b v h w"]  # metres along the camera's own z axis; anything (NaN too) where not valid
+    depth: Float[Array, "b v h w"]  # metres along the pixel's ray; anything (NaN too) where not valid
     valid: Bool[Array, "b v h w"]  # pixels with known depth
     reference_from_camera: Float[Array, "b v 4 4"]
     rig_from_camera: Float[Array, "b v 4 4"]
     intrinsics: Float[Array, "b v 3 3"]  # pixels
     camera_index: Int[Array, "b v"]  # number of the physical camera in its rig
     time: Float[Array, "b v"]  # seconds since the reference image
+    distortion: Distortion | None = None  # None: all are pinholes
 
 
 @typing.no_type_check
@@ -184,7 +195,7 @@ class PointMaps:
 
     pixels: Float[np.ndarray, "v hp wp 2"]  # (u, v) of each point in its original image; beyond its sides for padding
     points_world: Float[np.ndarray, "v hp wp 3"]  # length unit
-    depth: Float[np.ndarray, "v hp wp"]  # length unit, along the own camera's z axis
+    depth: Float[np.ndarray, "v hp wp"]  # length unit, along the own camera's z axis; of a wide lens along the ray
     confidence: Float[np.ndarray, "v hp wp"]  # at least 1; the model's own, larger is surer
     on_image: Bool[np.ndarray, "v hp wp"]  # false on padding, where the other fields mean nothing
     colors: UInt8[np.ndarray, "v hp wp 3"]  # RGB

@@ -11,21 +11,24 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
+from rig3r_jax.data.frame_bytes import MOVING, OUTSIDE
 from rig3r_jax.data.image_header import encoded_size
 from rig3r_jax.data.options import ViewOptions
-from rig3r_jax.data.placement import Placement, place_depth, place_image
+from rig3r_jax.data.placement import Placement, place_depth, place_image, place_mask
 from rig3r_jax.data.scene import BadRecord, Frame, RigCamera
-from rig3r_jax.geometry.camera import Pinhole
+from rig3r_jax.geometry.camera import Lens
+from rig3r_jax.geometry.lenses import MOST_COEFFICIENTS, padded_coefficients
 
 
 class PreparedView(typing.NamedTuple):
     """One view of a sample."""
 
     image: UInt8[np.ndarray, "s s 3"]  # RGB, black on padding
-    image_mask: Bool[np.ndarray, "s s"]  # false on padding
-    depth: Float32[np.ndarray, "s s"]  # metres along the camera's z axis, 0 where not valid
+    image_mask: Bool[np.ndarray, "s s"]  # false on padding, and where the image shows no part of the scene
+    depth: Float32[np.ndarray, "s s"]  # metres along the rays, 0 where not valid
     valid: Bool[np.ndarray, "s s"]
     intrinsics: Float[np.ndarray, "3 3"]  # float64, pixels of the view
+    coefficients: Float[np.ndarray, " n"]  # float64, of the lens beside them, followed by zeros
 
 
 def draw_placement(size: tuple[int, int], options: ViewOptions, rng: np.random.Generator) -> Placement:
@@ -60,6 +63,7 @@ def blank_views(side: int, *counts: int) -> PreparedView:
         depth=np.zeros(shape, np.float32),
         valid=np.zeros(shape, bool),
         intrinsics=np.zeros((*counts, 3, 3)),
+        coefficients=np.zeros((*counts, MOST_COEFFICIENTS)),
     )
 
 
@@ -71,16 +75,10 @@ def prepare_view(
     rng: np.random.Generator,
     out: PreparedView | None = None,
 ) -> PreparedView:
-    """The view of `frame`; BadRecord (naming camera and step) when image or depth cannot be used, ValueError for a lens
-    that batches cannot hold.
+    """The view of `frame`; BadRecord (naming camera and step) when image, depth or mask cannot be used.
 
     `out` are arrays of zeros to write it to, such as rows of a sample's; by default new ones.
     """
-    if not isinstance(camera.lens, Pinhole):
-        raise ValueError(
-            f"camera {camera.name}: its lens is {camera.lens.kind}, batches hold pinhole cameras only (batches with "
-            "lenses are to come); rectify its images to a pinhole and build the records again, or leave the camera out"
-        )
     out = blank_views(placement.size) if out is None else out
     try:
         size = encoded_size(frame.image)
@@ -90,13 +88,27 @@ def prepare_view(
                 "build the records again from images of the stated size"
             )
         image = place_image(frame.image, size, placement, options.max_pixels)
-        place_depth(frame.depth, size, placement, out.depth, out.valid)
+        place_depth(frame.depth, size, placement, out.depth, out.valid, options.moving_points)
+        mask = place_mask(frame.mask, size, placement) if frame.mask else None
     except BadRecord as error:
         raise BadRecord(f"camera {camera.name}, step {frame.step}: {error}") from error
     out.image[placement.inside] = blur(jitter(image, options, rng), options, rng)
-    out.image_mask[placement.inside] = True
-    out.intrinsics[:] = placement.lens(camera.lens).intrinsics
+    lens = placement.lens(camera.lens)
+    out.image_mask[placement.inside] = _on_scene(lens, placement, mask)
+    if mask is not None and not options.moving_points:
+        out.valid[placement.inside] &= (mask & MOVING) == 0
+    out.intrinsics[:], out.coefficients[:] = lens.intrinsics, padded_coefficients(lens)
     return out
+
+
+def _on_scene(lens: Lens, placement: Placement, mask: np.ndarray | None) -> np.ndarray | bool:
+    """Which pixels of the view, without its padding, show the scene by the lens and by the mask."""
+    seen = True
+    if lens.wide:
+        rows, columns = placement.inside
+        u, v = np.meshgrid(np.arange(columns.start, columns.stop) + 0.5, np.arange(rows.start, rows.stop) + 0.5)
+        seen = lens.sees(np.stack([u, v], axis=-1))
+    return seen if mask is None else seen & ((mask & OUTSIDE) == 0)
 
 
 _EYE = np.eye(3)

@@ -99,6 +99,7 @@ def _write(
     writer = _SceneWriter(folder, name)
     total = sum(map(len, loaders.values()))
     counts, skipped, frames, without_depth = dict.fromkeys(loaders, 0), [], 0, 0
+    lenses: dict[str, set[str]] = {split: set() for split in loaders}
     left_out = list(source.left_out())
     bar = tqdm(total=total, desc=f"records of {name}", unit="scene", file=sys.stderr, disable=not progress)
     # One scene is compressed and written while the next one is loaded.
@@ -116,6 +117,7 @@ def _write(
                 writing = pool.submit(writer.add, split, scene)
                 counts[split] += 1
                 frames += len(scene.frames)
+                lenses[split] |= {camera.lens.kind for camera in scene.cameras}
                 without_depth += not has_depth(scene)
                 left_out += [(f"{split}/{scene_name}", frame) for frame in scene.left_out]
             bar.set_postfix(images=frames, skipped=len(skipped), left_out=len(left_out), refresh=False)
@@ -123,7 +125,8 @@ def _write(
         writing.result()
         writer.close()
     notes = tuple(source.notes())
-    report = BuildReport(folder, counts, skipped, False, frames, tuple(left_out), without_depth, notes)
+    kinds = {split: sorted(of_split) for split, of_split in lenses.items()}
+    report = BuildReport(folder, counts, skipped, False, frames, tuple(left_out), without_depth, notes, kinds)
     report.check(name, total, max_bad_fraction)
     return report
 

@@ -2,7 +2,8 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+import types
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ class BuildReport:
     left_out: tuple[tuple[str, LeftOut], ...] = ()  # ("split/scene" or recording, frame and reason)
     without_depth: int = 0  # scenes in which no frame has depth
     notes: Sequence[str] = ()  # about the source's files as a whole
+    lenses: Mapping[str, Sequence[str]] = types.MappingProxyType({})  # kinds of the cameras' lenses, by split
 
     def summary(self) -> str:
         """Some lines for the reader of a terminal."""

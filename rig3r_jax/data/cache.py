@@ -16,6 +16,7 @@ class CachedSource:
         self._left = gigabytes * 1e9  # bytes
         self._full = False
         self._scenes: dict[int, Scene] = {}
+        self.pinholes_only: bool | None = getattr(source, "pinholes_only", None)  # None: the source does not tell
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -29,7 +30,7 @@ class CachedSource:
             if self._full:
                 return scene  # of which only the frames that are drawn will be read
             try:
-                size = sum(len(frame.image) + len(frame.depth) for frame in scene.frames)
+                size = sum(len(frame.image) + len(frame.depth) + len(frame.mask) for frame in scene.frames)
             except BadRecord:
                 return scene  # whether a draw can use it is for the frames it draws to say, with a cache or without
             with self._lock:

@@ -1,10 +1,21 @@
 """The scenes of a source that samples can be drawn from, known before the first is drawn."""
 
 import collections
+import dataclasses
+from collections.abc import Sequence
 
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.sampling import can_fill, extent
 from rig3r_jax.data.scene import BadRecord, Scene, SceneSource
+
+
+def fixed_lenses(options: PipelineOptions, sources: Sequence[SceneSource]) -> PipelineOptions:
+    """The options with `lenses` decided, so that all batches have the same arrays: pinhole where no scene has another
+    lens. Left to every scene where a source does not tell (`pinholes_only`)."""
+    told = [getattr(source, "pinholes_only", None) for source in sources]
+    if options.lenses != "auto" or None in told:
+        return options
+    return dataclasses.replace(options, lenses="pinhole" if all(told) else "any")
 
 
 class FittingScenes:
@@ -18,6 +29,7 @@ class FittingScenes:
         self._source, self._num_views = source, options.num_views
         self._numbers: list[int] = []
         self.too_small: list[tuple[str, str]] = []  # (name, extent) of the scenes that are left out
+        self.pinholes_only: bool | None = getattr(source, "pinholes_only", None)  # None: the source does not tell
         for number in range(len(source)):
             try:
                 scene = source[number]

@@ -21,8 +21,9 @@ def project_points(
     """
     height, width = camera.size
     points_camera = rigid.apply(rigid.invert(world_from_camera), points_world)
-    points_camera = points_camera[points_camera[:, 2] > _MIN_DEPTH]
-    depths = points_camera[:, 2]
+    depths = np.linalg.norm(points_camera, axis=-1)
+    ahead = depths > _MIN_DEPTH if camera.lens.wide else points_camera[:, 2] > _MIN_DEPTH
+    points_camera, depths = points_camera[ahead], depths[ahead]
     pixels = camera.lens.project(points_camera)
     inside = ((pixels >= 0) & (pixels < [width, height])).all(axis=1)
     pixels, depths = pixels[inside], depths[inside]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 KINDS = ("varied", "consecutive", "two_cluster")  # of windows
+LENS_CHOICES = ("auto", "pinhole", "any")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,7 @@ class ViewOptions:
     hue: float = 0.1  # radians, +- x about the grey axis
     blur_probability: float = 0.1  # per frame
     blur_sigma_range: tuple[float, float] = (0.3, 1.5)  # pixels of the finished view
+    moving_points: bool = False  # whether points of what moves, where data sets tell it, count as known depth
     max_pixels: int = 2**27  # to which an image may be decoded; a JPEG is decoded smaller first, others are refused
 
     def problems(self) -> list[str]:
@@ -54,6 +56,9 @@ class PipelineOptions(ViewOptions):
     camera_id_range: int = 1000  # cameras of a sample draw distinct ids of 0..range-1
     max_bad_fraction: float = 0.05  # of draws that cannot be used, above which the run stops
     min_draws: int = 100  # draws before that fraction is looked at
+    lenses: str = (
+        "auto"  # of a batch: pinhole; any (its arrays state kind and coefficients); auto: any where one is none
+    )
     ordered: bool = False  # sample n comes from record n mod the number of records
 
     def __post_init__(self):
@@ -65,6 +70,7 @@ class PipelineOptions(ViewOptions):
             ("min_stride", 1 <= self.min_stride <= self.max_stride, "at least 1, at most max_stride"),
             ("metadata_dropout", 0 <= self.metadata_dropout <= 1, "in [0, 1]"),
             ("max_bad_fraction", 0 <= self.max_bad_fraction <= 1, "in [0, 1]"),
+            ("lenses", self.lenses in LENS_CHOICES, f"one of {', '.join(LENS_CHOICES)}"),
             ("grids", all(t * c >= self.num_views and c >= 1 for t, c in self.grids), "times x cameras >= num_views"),
         ]
         problems += [f"{key}={getattr(self, key)!r} must be {rule}" for key, holds, rule in rules if not holds]

@@ -17,10 +17,13 @@ import jax
 import numpy as np
 
 from rig3r_jax.data.augment import PreparedView, blank_views, draw_placement, prepare_view
+from rig3r_jax.data.fitting import fixed_lenses
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.sampling import draw_frames
 from rig3r_jax.data.scene import BadRecord, Frame, Scene, SceneSource
-from rig3r_jax.schema import Batch, RigMetadata, Targets, Views
+from rig3r_jax.geometry.camera import Pinhole
+from rig3r_jax.geometry.lenses import KINDS
+from rig3r_jax.schema import Batch, Distortion, RigMetadata, Targets, Views
 
 _ATTEMPTS = 100  # draws for one sample before the run stops, whatever the budget
 _ENDLESS = 2**62  # samples; grain counts batches by a float, which rounds sys.maxsize beyond what fits
@@ -80,7 +83,8 @@ class SampleStream:
             problems.append(f"seed {seed} must not be negative")
         if problems:
             raise ValueError("data mixture: " + "; ".join(problems))
-        self.sources, self.options, self.seed = list(sources), options, seed
+        self.sources, self.seed = list(sources), seed
+        self.options = fixed_lenses(options, [source for _, source, _ in sources])
         weights = np.array([weight for _, _, weight in sources], dtype=np.float64)
         self._cumulative_weights = np.cumsum(weights / weights.sum())
         self._offsets = np.cumsum([0] + [len(source) for _, source, _ in sources])  # for `ordered`
@@ -135,8 +139,16 @@ def make_sample(scene: Scene, chosen: Sequence[int], options: PipelineOptions, r
     rig_from_camera = np.stack([scene.cameras[c].rig_from_camera for c in camera_index]).astype(np.float32)
     time = np.array([frame.time - frames[0].time for frame in frames]).astype(np.float32)
     frame_index, camera_id, visible = _draw_metadata(camera_index, options, rng)
-    images, image_mask, depth, valid, intrinsics = _prepare_views(scene, frames, options, rng)
-    intrinsics = intrinsics.astype(np.float32)
+    images, image_mask, depth, valid, intrinsics, coefficients = _prepare_views(scene, frames, options, rng)
+    intrinsics, distortion = intrinsics.astype(np.float32), None
+    if options.lenses == "any" or (options.lenses == "auto" and not scene.pinholes_only):
+        kind = np.array([KINDS.index(scene.cameras[c].lens.kind) for c in camera_index], np.int32)
+        distortion = Distortion(kind, coefficients.astype(np.float32))
+    elif bent := [scene.cameras[c] for c in camera_index if scene.cameras[c].lens.kind != Pinhole.kind]:
+        raise BadRecord(
+            f"scene {scene.name}, camera {bent[0].name}: its lens is {bent[0].lens.kind}, sampling.lenses is pinhole; "
+            "set that to auto or any, or build the records with rectify=True"
+        )
     has_camera_id, has_time, has_rig = (np.full(len(frames), value) for value in visible)
     metadata = RigMetadata(
         frame_index=frame_index,
@@ -147,6 +159,7 @@ def make_sample(scene: Scene, chosen: Sequence[int], options: PipelineOptions, r
         has_camera_id=has_camera_id,
         has_time=has_time,
         has_rig=has_rig,
+        distortion=jax.tree.map(lambda of_lens: _where_known(has_rig, of_lens), distortion),
     )
     targets = Targets(
         depth=depth,
@@ -156,8 +169,14 @@ def make_sample(scene: Scene, chosen: Sequence[int], options: PipelineOptions, r
         intrinsics=intrinsics,
         camera_index=camera_index,
         time=time,
+        distortion=distortion,
     )
     return Batch(views=Views(images=images, image_mask=image_mask, metadata=metadata), targets=targets)
+
+
+def _where_known(known: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The values of the views where they are known, zeros for the others."""
+    return np.where(known.reshape(-1, *(1,) * (values.ndim - 1)), values, np.zeros_like(values))
 
 
 def _draw_metadata(

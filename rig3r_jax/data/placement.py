@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
+from rig3r_jax.data.frame_bytes import decode_depth, decode_mask
 from rig3r_jax.data.image_bytes import MAX_PIXELS, decode_image, decoded_reduction
-from rig3r_jax.data.scene import BadRecord, DenseDepth, SparseDepth, decode_depth
+from rig3r_jax.data.scene import BadRecord, SparseDepth
 from rig3r_jax.geometry.camera import Lens
 
 
@@ -104,6 +105,7 @@ def place_depth(
     placement: Placement,
     depth: Float32[np.ndarray, "s s"],
     valid: Bool[np.ndarray, "s s"],
+    moving: bool = True,
 ) -> None:
     """Writes the depth of the view, and where it is known, into two arrays of zeros.
 
@@ -114,21 +116,33 @@ def place_depth(
         data: what `encode_depth` gave.
         size: (height, width) of the stored image; BadRecord where dense depth has another.
         placement: of the view.
-        depth: metres along the camera's z axis; stays 0 where not known.
+        depth: metres along the rays; stays 0 where not known.
         valid: where it is known.
+        moving: whether points count that are told to be of what moves.
     """
     stored = decode_depth(data)
     if isinstance(stored, SparseDepth):
-        _splat(stored, placement, depth, valid)
+        _splat(stored, placement, depth, valid, moving)
         return
     if stored.values.shape != size:
         raise BadRecord(f"depth is {stored.values.shape}, the image is {size} (height, width); build the records again")
-    depth[placement.inside], valid[placement.inside] = _with_validity(_sample_depth(stored, placement))
+    depth[placement.inside], valid[placement.inside] = _with_validity(_sample_stored(stored.values, placement))
 
 
-def _sample_depth(stored: DenseDepth, placement: Placement) -> np.ndarray:
+def place_mask(data: bytes, size: tuple[int, int], placement: Placement) -> UInt8[np.ndarray, "nh nw"]:
+    """The bits of an encoded mask at the centres of the view's pixels, without the padding.
+
+    BadRecord where it is not of `size`, the (height, width) of the stored image.
+    """
+    bits = decode_mask(data)
+    if bits.shape != size:
+        raise BadRecord(f"mask is {bits.shape}, the image is {size} (height, width); build the records again")
+    return _sample_stored(bits, placement)
+
+
+def _sample_stored(values: np.ndarray, placement: Placement) -> np.ndarray:
     """The stored values at the centres of the view's pixels, without the padding."""
-    p, values = placement, stored.values
+    p = placement
     if p.height == p.new_height:
         values = values[p.top : p.top + p.height]
     else:
@@ -159,13 +173,15 @@ def _with_validity(values: np.ndarray) -> tuple[Float32[np.ndarray, "h w"], Bool
     return values, valid
 
 
-def _splat(stored: SparseDepth, placement: Placement, depth: np.ndarray, valid: np.ndarray) -> None:
+def _splat(stored: SparseDepth, placement: Placement, depth: np.ndarray, valid: np.ndarray, moving: bool) -> None:
     """Writes points of sub-pixel position and depth into their pixels."""
     assert depth.flags.c_contiguous and valid.flags.c_contiguous  # or the flat arrays below would be copies
     rows, columns = placement.inside
     u, v = placement.to_view(stored.pixels).T
     inside = (u >= columns.start) & (u < columns.stop) & (v >= rows.start) & (v < rows.stop)  # false for NaN
     inside &= (stored.depths > 0) & (stored.depths < np.inf)
+    if stored.moving is not None and not moving:
+        inside &= ~stored.moving
     index = v[inside].astype(np.int64) * placement.size + u[inside].astype(np.int64)
     depth.reshape(-1)[index] = np.inf
     np.minimum.at(depth.reshape(-1), index, stored.depths[inside])

@@ -19,7 +19,12 @@ from rig3r_jax.data.scene import BadRecord, Scene
 from rig3r_jax.formats.json_file import read_json
 
 SCENES, FRAMES, TFDS_VERSION = "rig_scenes", "rig_frames", "1.0.0"
-BUILD_COUNTS = {"frames": int, "without_depth": int, "notes": list}  # of the BuildReport; an older build.json has none
+BUILD_COUNTS = {
+    "frames": int,
+    "without_depth": int,
+    "notes": list,
+    "lenses": dict,
+}  # of the BuildReport; an older build.json has none
 
 
 class RecordSource:
@@ -42,6 +47,8 @@ class RecordSource:
                 state = "is missing" if size_now is None else f"has {size_now} bytes"
                 raise BadRecord(f"{file}: {state}, was written with {size}; delete {path} and build it again")
         self._scenes, self._frames = (_Part(dataset_folder(self.path, part), split) for part in (SCENES, FRAMES))
+
+        self.pinholes_only = set(build["lenses"][split]) <= {"pinhole"}
 
     def __len__(self) -> int:
         return len(self._scenes)

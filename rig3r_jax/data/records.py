@@ -12,29 +12,32 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from rig3r_jax.data.frame_bytes import decode_depth, decode_mask
 from rig3r_jax.data.image_bytes import usable_size
-from rig3r_jax.data.scene import BadRecord, DenseDepth, Frame, RigCamera, Scene, decode_depth
+from rig3r_jax.data.scene import BadRecord, DenseDepth, Frame, RigCamera, Scene
 from rig3r_jax.geometry import rigid
-from rig3r_jax.geometry.camera import LENSES, make_lens
+from rig3r_jax.geometry.lenses import MOST_COEFFICIENTS, make_lens, padded_coefficients
 
-FORMAT_VERSION = 3  # of the record's fields; counts among the options under which records are reused
+FORMAT_VERSION = 4  # of the record's fields; counts among the options under which records are reused
 _FARTHEST = 1e8  # metres from the origin; the earth's centre is nearer to its surface
 _TOLERANCE = 1e-4  # of rotations, and metres between the front camera and the rig: sources give better ones
-_MOST_COEFFICIENTS = max(len(lens.coefficients) for lens in LENSES.values())
+
+
+STORED_FIELDS = ("image", "depth", "mask")  # of a frame's own record
 
 
 class StoredFrame(Frame):
-    """A frame whose image and depth are read, both at once, when one of them is first asked for, and then kept."""
+    """A frame whose image, depth and mask are read, all at once, when one of them is first asked for, and then kept."""
 
     @classmethod
     def of(cls, read: Callable[[], Mapping[str, bytes]], **fields: Any) -> "StoredFrame":
-        """A frame of these fields; `read` gives image and depth, or raises BadRecord."""
+        """A frame of these fields; `read` gives image, depth and mask, or raises BadRecord."""
         frame = cls.__new__(cls)
         frame.__dict__.update(fields, _read=read)
         return frame
 
     def __getattr__(self, name: str) -> bytes:
-        if name not in ("image", "depth") or "_read" not in self.__dict__:
+        if name not in STORED_FIELDS or "_read" not in self.__dict__:
             raise AttributeError(name)
         self.__dict__.update(self._read())
         return self.__dict__[name]
@@ -42,7 +45,7 @@ class StoredFrame(Frame):
 
 def frame_features() -> tfds.features.FeaturesDict:
     """Fields of a frame's record."""
-    return tfds.features.FeaturesDict({"image": tfds.features.Text(), "depth": tfds.features.Text()})
+    return tfds.features.FeaturesDict({name: tfds.features.Text() for name in STORED_FIELDS})
 
 
 def scene_features() -> tfds.features.FeaturesDict:
@@ -58,9 +61,11 @@ def scene_features() -> tfds.features.FeaturesDict:
             "camera_name": tfds.features.Sequence(tfds.features.Text()),
             "camera_lens": tfds.features.Sequence(tfds.features.Text()),  # its kind
             "camera_intrinsics": array(np.float64, 3, 3),
-            "camera_distortion": array(np.float64, _MOST_COEFFICIENTS),  # zeros follow those of the kind
+            "camera_distortion": array(np.float64, MOST_COEFFICIENTS),  # zeros follow those of the kind
             "camera_size": array(np.int32, 2),
             "camera_rig_from_camera": array(np.float64, 4, 4),
+            "camera_readout": array(np.float64),
+            "camera_readout_axis": tfds.features.Sequence(tfds.features.Text()),
             "frame_camera": array(np.int32),
             "frame_time": array(np.float64),
             "frame_step": array(np.int32),
@@ -72,24 +77,23 @@ def scene_features() -> tfds.features.FeaturesDict:
 
 def frame_to_example(frame: Frame) -> dict[str, bytes]:
     """The record of a frame, as `frame_features` wants it."""
-    return {"image": frame.image, "depth": frame.depth}
+    return {name: getattr(frame, name) for name in STORED_FIELDS}
 
 
 def scene_to_example(scene: Scene, first_frame: int) -> dict[str, Any]:
     """The record of a scene, as `scene_features` wants it; its frames have the numbers from `first_frame` on."""
     cameras, frames = scene.cameras, scene.frames
-    distortion = np.zeros((len(cameras), _MOST_COEFFICIENTS))
-    for row, camera in zip(distortion, cameras, strict=True):
-        row[: len(camera.lens.coefficients)] = camera.lens.distortion
     return {
         "name": scene.name,
         "front_camera": scene.front_camera,
         "camera_name": [camera.name for camera in cameras],
         "camera_lens": [camera.lens.kind for camera in cameras],
         "camera_intrinsics": np.array([camera.lens.intrinsics for camera in cameras], np.float64),
-        "camera_distortion": distortion,
+        "camera_distortion": np.array([padded_coefficients(camera.lens) for camera in cameras]),
         "camera_size": np.array([camera.size for camera in cameras], np.int32),
         "camera_rig_from_camera": np.array([camera.rig_from_camera for camera in cameras], np.float64),
+        "camera_readout": np.array([camera.readout for camera in cameras], np.float64),
+        "camera_readout_axis": [camera.readout_axis for camera in cameras],
         "frame_camera": np.array([frame.camera for frame in frames], np.int32),
         "frame_time": np.array([frame.time for frame in frames], np.float64),
         "frame_step": np.array([frame.step for frame in frames], np.int32),
@@ -100,15 +104,17 @@ def scene_to_example(scene: Scene, first_frame: int) -> dict[str, Any]:
 
 def example_to_scene(example: Mapping[str, Any], read_frame: Callable[[int], Mapping[str, bytes]]) -> Scene:
     """Inverse of `scene_to_example`, from what TFDS gives back; `read_frame` takes the number of a frame."""
-    fields = ("name", "lens", "intrinsics", "distortion", "size", "rig_from_camera")
+    fields = ("name", "lens", "intrinsics", "distortion", "size", "rig_from_camera", "readout", "readout_axis")
     cameras = tuple(
         RigCamera(
             name=name.decode(),
             lens=make_lens(lens.decode(), intrinsics, distortion),
             size=(int(size[0]), int(size[1])),
             rig_from_camera=rig_from_camera,
+            readout=float(readout),
+            readout_axis=readout_axis.decode(),
         )
-        for name, lens, intrinsics, distortion, size, rig_from_camera in zip(
+        for name, lens, intrinsics, distortion, size, rig_from_camera, readout, readout_axis in zip(
             *(example[f"camera_{field}"] for field in fields), strict=True
         )
     )
@@ -218,5 +224,16 @@ def _check_depth(scene: Scene, frame: Frame) -> None:
         raise BadRecord(f"{frame_name(scene, frame)}: depth points lie outside the image of {height} x {width}")
 
 
+def _check_mask(scene: Scene, frame: Frame) -> None:
+    if not frame.mask:
+        return
+    try:
+        shape = decode_mask(frame.mask).shape
+    except BadRecord as error:
+        raise BadRecord(f"{frame_name(scene, frame)}: {error}") from error
+    if shape != tuple(scene.cameras[frame.camera].size):
+        raise BadRecord(f"{frame_name(scene, frame)}: mask is {shape}, image is {scene.cameras[frame.camera].size}")
+
+
 # By kind of what they look at: each takes a scene and one of its frames, and raises BadRecord naming both.
-FRAME_CHECKS = {"pose": _check_pose, "image": _check_image, "depth": _check_depth}
+FRAME_CHECKS = {"pose": _check_pose, "image": _check_image, "depth": _check_depth, "mask": _check_mask}

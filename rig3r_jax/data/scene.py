@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import struct
 import typing
 from collections.abc import Iterator, Sequence
 
@@ -30,11 +29,16 @@ class RigCamera:
     lens: "rig3r_jax.geometry.camera.Lens"
     size: tuple[int, int]  # height, width of the stored image
     rig_from_camera: np.ndarray  # (4, 4) float64, metres; identity for the front camera
+    # Seconds from the first exposed row or column to the last, negative where exposure goes up or left; 0: all at once,
+    # or not known. Poses are of the middle of the exposure; nothing is corrected for it.
+    readout: float = 0.0
+    readout_axis: str = "rows"  # or "columns"
 
 
 @dataclasses.dataclass(frozen=True)
 class DenseDepth:
-    """A depth per pixel: metres along the camera's z axis, 0 where unknown (sky)."""
+    """A depth per pixel: metres along its ray, 0 where unknown (sky). `geometry.depth.along_rays` makes it of depths
+    along the camera's axis."""
 
     values: np.ndarray  # (h, w) float16 or float32
 
@@ -44,7 +48,8 @@ class SparseDepth:
     """Depths of single points, as LiDAR gives them: sub-pixel positions (u, v) with pixel centres at +0.5."""
 
     pixels: np.ndarray  # (n, 2) float32
-    depths: np.ndarray  # (n,) float32, metres along the camera's z axis
+    depths: np.ndarray  # (n,) float32, metres from the camera's centre
+    moving: np.ndarray | None = None  # (n,) bool, points of what moves; None: not known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +62,8 @@ class Frame:
     world_from_camera: np.ndarray  # (4, 4) float64, metres, re-based near the origin
     image: bytes  # encoded, the source's own JPEG, PNG or what else `image_bytes.decode_image` takes
     depth: bytes  # encode_depth
+    # encode_mask; b"": all pixels show the scene, and nothing is known to move. (A factory: records read it late.)
+    mask: bytes = dataclasses.field(default_factory=bytes)
 
 
 UNMATCHED = "unmatched"  # the kind of what was left out though nothing is wrong with it
@@ -105,6 +112,11 @@ class Scene:
     frames: tuple[Frame, ...]  # ordered by (step, camera)
     left_out: tuple[LeftOut, ...] = ()  # frames that its source could not use; for the build, records keep none
 
+    @property
+    def pinholes_only(self) -> bool:
+        """Whether no camera has another lens."""
+        return all(camera.lens.kind == "pinhole" for camera in self.cameras)
+
 
 @typing.runtime_checkable
 class SceneSource(typing.Protocol):
@@ -113,32 +125,3 @@ class SceneSource(typing.Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Scene: ...
-
-
-_DENSE, _SPARSE = b"D", b"S"
-NO_POINTS = SparseDepth(np.zeros((0, 2), np.float32), np.zeros(0, np.float32))  # the depth of a frame that has none
-
-
-def encode_depth(depth: DenseDepth | SparseDepth) -> bytes:
-    """Bytes that `decode_depth` turns back: a tag, the shape, then the raw little-endian values."""
-    if isinstance(depth, DenseDepth):
-        bits = {"float16": 16, "float32": 32}[depth.values.dtype.name]
-        return _DENSE + struct.pack("<BHH", bits, *depth.values.shape) + np.ascontiguousarray(depth.values).tobytes()
-    points = np.concatenate([depth.pixels, depth.depths[:, None]], axis=1).astype("<f4")
-    return _SPARSE + struct.pack("<I", len(points)) + points.tobytes()
-
-
-def decode_depth(data: bytes) -> DenseDepth | SparseDepth:
-    """Inverse of `encode_depth`; BadRecord when the bytes are cut short or of another kind."""
-    try:
-        if data[:1] == _DENSE:
-            bits, height, width = struct.unpack_from("<BHH", data, 1)
-            values = np.frombuffer(data, dtype={16: "<f2", 32: "<f4"}[bits], offset=6)
-            return DenseDepth(values.reshape(height, width))
-        if data[:1] == _SPARSE:
-            (count,) = struct.unpack_from("<I", data, 1)
-            points = np.frombuffer(data, dtype="<f4", offset=5).reshape(count, 3)
-            return SparseDepth(points[:, :2], points[:, 2])
-    except (struct.error, KeyError, ValueError) as error:
-        raise BadRecord(f"depth of {len(data)} bytes does not decode ({error}); build the records again") from error
-    raise BadRecord(f"depth begins with {data[:1]!r}, not with {_DENSE!r} or {_SPARSE!r}; build the records again")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from rig3r_jax.data.fitting import fixed_lenses
 from rig3r_jax.data.options import PipelineOptions, WindowOptions
 from rig3r_jax.data.pipeline import Quarantine, make_sample
 from rig3r_jax.data.scene import BadRecord, Scene, SceneSource
@@ -73,7 +74,8 @@ class WindowStream:
             problems.append(f"num_views={options.num_views} must be equal to views={windows.views} of the windows")
         if problems:
             raise ValueError("windows: " + "; ".join(problems))
-        self.sources, self.options, self.windows, self.seed = list(sources), options, windows, seed
+        self.sources, self.windows, self.seed = list(sources), windows, seed
+        self.options = fixed_lenses(options, [source for _, source in sources])
         self.quarantine = Quarantine(options.max_bad_fraction, options.min_draws)
         self.sequences: dict[str, SequenceFrames] = {}
         self.too_short: dict[str, int] = {}

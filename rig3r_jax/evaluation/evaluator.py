@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -17,6 +18,8 @@ from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.evaluation.rows import SETTINGS, blank_label, check_settings
 from rig3r_jax.evaluation.scores import Scorer
 from rig3r_jax.geometry import camera, recover
+from rig3r_jax.geometry.depth import along_axis
+from rig3r_jax.geometry.lenses import batch_lens
 from rig3r_jax.schema import Batch, Predictions, Targets, Views
 
 
@@ -104,14 +107,14 @@ def _add_cameras(
     known_intrinsics: bool,
 ) -> None:
     """Recovers cameras from both ray maps; adds pairs of images, rigs and focal errors of a batch."""
-    intrinsics = targets.intrinsics if known_intrinsics else None
+    lenses = batch_lens(targets.intrinsics, targets.distortion) if known_intrinsics else None
     pose_rays = (predictions.pose_directions, predictions.pose_center, image_mask)
     rig_rays = (predictions.rig_directions, predictions.rig_center, image_mask)
-    cameras = recover.host_cameras_of(*pose_rays, intrinsics)
+    cameras = recover.host_cameras_of(*pose_rays, lenses)
     scorer.add_poses(cameras.a_from_camera, targets.reference_from_camera, targets.time, targets.camera_index)
     focals = _ray_focals(*pose_rays) if known_intrinsics else _focals(cameras)
     scorer.add_focals(focals, _focals(targets))
-    rig_from_camera = recover.host_cameras_of(*rig_rays, intrinsics).a_from_camera
+    rig_from_camera = recover.host_cameras_of(*rig_rays, lenses).a_from_camera
     scorer.add_rigs(rig_from_camera, targets.rig_from_camera, targets.camera_index)
 
 
@@ -127,6 +130,11 @@ def _ray_focals(
 def _focals(cameras: recover.RecoveredCamera | Targets) -> Float[np.ndarray, "b v 2"]:
     """(fx, fy) in pixels."""
     return cameras.intrinsics[..., [0, 1], [0, 1]]
+
+
+def _widened(values: np.ndarray) -> np.ndarray:
+    """Numbers in float64; whole ones as they are."""
+    return values.astype(np.float64) if np.issubdtype(values.dtype, np.floating) else values
 
 
 class _TruePoints(NamedTuple):
@@ -146,10 +154,10 @@ def _true_points(
     valid = targets.valid & image_mask
     grid_valid = valid[..., rows[:, None], columns]
     depth = np.where(grid_valid, targets.depth[..., rows[:, None], columns], 1.0).astype(np.float64)
-    pixels = np.stack([*np.meshgrid(columns + 0.5, rows + 0.5), np.ones(grid)], axis=-1)  # (hp wp 3): u, v, 1
-    points_camera = depth[..., None] * np.einsum(
-        "bvij,hwj->bvhwi", np.linalg.inv(targets.intrinsics.astype(np.float64)), pixels
-    )
+    pixels = np.stack(np.meshgrid(columns + 0.5, rows + 0.5), axis=-1)[None, None]
+    lenses = batch_lens(*jax.tree.map(_widened, (targets.intrinsics, targets.distortion)))
+    points_camera = depth[..., None] * lenses.rays(pixels)
+    along_axes = np.asarray(along_axis(jnp.asarray(targets.depth), lenses))
     transform = targets.reference_from_camera.astype(np.float64)
     points_reference = np.einsum("bvij,bvhwj->bvhwi", transform[..., :3, :3], points_camera)
     points_reference += transform[:, :, None, None, :3, 3]
@@ -158,6 +166,6 @@ def _true_points(
         chosen = np.flatnonzero(grid_valid[b])
         if len(chosen) > max_points:
             chosen = np.sort(np.random.default_rng(0).choice(chosen, max_points, replace=False))
-        mean_depth = float(np.mean(targets.depth[b][valid[b]], dtype=np.float64)) if len(chosen) else math.nan
+        mean_depth = float(np.mean(along_axes[b][valid[b]], dtype=np.float64)) if len(chosen) else math.nan
         samples.append(_TruePoints(chosen, points_reference[b].reshape(-1, 3)[chosen], mean_depth))
     return samples

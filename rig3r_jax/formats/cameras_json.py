@@ -50,7 +50,8 @@ from jaxtyping import Float
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.cameras_json_rules import check_cameras
 from rig3r_jax.formats.json_file import read_json
-from rig3r_jax.geometry.camera import Lens, lens_from_numbers
+from rig3r_jax.geometry.camera import Lens
+from rig3r_jax.geometry.lenses import lens_from_numbers
 from rig3r_jax.schema import Crop, PhysicalCamera, PosedImage, Reconstruction, Scale
 
 SCHEMA = "rig3r-cameras"

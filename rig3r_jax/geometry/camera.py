@@ -8,13 +8,12 @@ JAX's, in JAX.
 """
 
 import typing
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from rig3r_jax.geometry.distortion import distort_brown, distort_fisheye, undistort_brown, undistort_fisheye
 from rig3r_jax.geometry.numerics import (
@@ -24,7 +23,10 @@ from rig3r_jax.geometry.numerics import (
     safe_divide,
     safe_norm,
     safe_normalize,
+    safe_sqrt,
 )
+
+_SAME_PIXEL = 0.05  # pixels between one and the image of its ray, where the model is not one-to-one much more
 
 
 def pixel_centers(height: int, width: int, dtype=jnp.float32) -> Float[Array, "{height} {width} 2"]:
@@ -75,20 +77,26 @@ def pixels_from_normalized(
 @typing.no_type_check
 @struct.dataclass(eq=False)
 class Lens:
-    """What a camera does to light: one camera's, or those of many with leading axes. Use a class of LENSES."""
+    """What a camera does to light: one camera's, or those of many with leading axes. Use a class of `lenses.LENSES`."""
 
     intrinsics: Float[AnyArray, "*b 3 3"]  # pixels
 
     kind: typing.ClassVar[str]  # the name in files
     coefficients: typing.ClassVar[tuple[str, ...]]  # names of the entries of `distortion`, in order
+    wide: typing.ClassVar[bool] = False  # sees 180 degrees and more: what it sees may have no depth along its axis
 
     def rays(self, pixels: Float[AnyArray, "... 2"]) -> Float[AnyArray, "... 3"]:
         """Unit directions_camera of pixels."""
         return self._directions(normalized_from_pixels(pixels, self.intrinsics))
 
     def project(self, points_camera: Float[AnyArray, "... 3"]) -> Float[AnyArray, "... 2"]:
-        """Pixels of points. Where z <= 0 they mean nothing (but are finite) except for a fisheye: mask by z."""
+        """Pixels of points. Where z <= 0 they mean nothing (but are finite) except for a `wide` lens: mask by z."""
         return pixels_from_normalized(self._image(points_camera), self.intrinsics)
+
+    def sees(self, pixels: Float[AnyArray, "... 2"]) -> Bool[AnyArray, "..."]:
+        """Whether a pixel has a ray: false beyond the circle in which the lens's model is one-to-one."""
+        xp = array_module(pixels, self.intrinsics)
+        return xp.abs(self.project(self.rays(pixels)) - pixels).max(axis=-1) < _SAME_PIXEL
 
     def crop(self, left: float | int | Float[AnyArray, "*b"], top: float | int | Float[AnyArray, "*b"]) -> "Lens":
         """The lens after the first `left` columns and `top` rows of pixels are cut away (negative: padding added)."""
@@ -152,6 +160,10 @@ class Pinhole(Lens):
         """No coefficients."""
         return self.intrinsics[..., 0, :0]
 
+    def sees(self, pixels: Float[AnyArray, "... 2"]) -> Bool[AnyArray, "..."]:
+        """Every pixel has a ray."""
+        return array_module(pixels, self.intrinsics).ones(pixels.shape[:-1], bool)
+
     def _directions(self, normalized):
         return _unit_rays(normalized)
 
@@ -185,6 +197,7 @@ class Fisheye(Lens):
 
     kind = "fisheye"
     coefficients = ("k1", "k2", "k3", "k4")
+    wide = True
 
     def _directions(self, normalized):
         xp = array_module(normalized, self.distortion)
@@ -198,32 +211,38 @@ class Fisheye(Lens):
         return distort_fisheye(angle, self.distortion) * safe_normalize(across)
 
 
-LENSES: dict[str, type[Lens]] = {lens.kind: lens for lens in (Pinhole, Brown, Fisheye)}
+@typing.no_type_check
+@struct.dataclass(eq=False)
+class Unified(Lens):
+    """Mei and Rives 2007: onto the unit sphere, from xi behind its centre onto a plane, then Brown-Conrady.
 
+    Catadioptric and wide lenses, as KITTI-360's and those of OpenCV's omnidir; points behind the plane too.
+    """
 
-def make_lens(kind: str, intrinsics: Float[AnyArray, "*b 3 3"], distortion: Float[AnyArray, "*b n"]) -> Lens:
-    """The lens of a kind; of `distortion` it takes the coefficients that it has. ValueError for an unknown kind."""
-    if kind not in LENSES:
-        raise ValueError(f"lens {kind!r} is unknown; kinds: {', '.join(LENSES)}")
-    lens = LENSES[kind]
-    count = len(lens.coefficients)
-    return lens(intrinsics, distortion[..., :count]) if count else lens(intrinsics)
+    distortion: Float[AnyArray, "*b 5"]
 
+    kind = "unified"
+    coefficients = ("xi", "k1", "k2", "p1", "p2")
+    wide = True
 
-def lens_from_numbers(numbers: Mapping[str, typing.Any]) -> Lens:
-    """Inverse of `Lens.to_numbers`, in float64; ValueError for unknown kinds, and missing, extra or useless numbers."""
-    kind = numbers.get("kind")
-    names = ("fx", "fy", "cx", "cy", *(LENSES[kind].coefficients if kind in LENSES else ()))
-    lens = make_lens(kind, np.eye(3), np.zeros(len(names) - 4))
-    if set(numbers) != {"kind", *names}:
-        raise ValueError(f"lens has {', '.join(map(str, numbers))}; a {kind} one has kind, {', '.join(names)}")
-    try:
-        fx, fy, cx, cy, *distortion = (float(numbers[name]) for name in names)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"lens {dict(numbers)} must hold numbers ({error})") from error
-    lens = make_lens(kind, np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]), np.array(distortion))
-    lens.check("lens")
-    return lens
+    def _directions(self, normalized):
+        xp = array_module(normalized, self.distortion)
+        xi = align_leading(self.distortion, 1, normalized.ndim - 1)[..., :1]
+        on_plane = undistort_brown(normalized, self._brown())
+        squared = xp.sum(on_plane * on_plane, axis=-1, keepdims=True)
+        along = (xi + safe_sqrt(1 + (1 - xi * xi) * squared)) / (1 + squared)
+        return safe_normalize(xp.concatenate([along * on_plane, along - xi], axis=-1))
+
+    def _image(self, points_camera):
+        xi = align_leading(self.distortion, 1, points_camera.ndim - 1)[..., :1]
+        depths = points_camera[..., 2:] + xi * safe_norm(points_camera, keepdims=True)
+        return distort_brown(safe_divide(points_camera[..., :2], depths), self._brown())
+
+    def _brown(self):
+        """k1, k2, p1, p2, and k3 of 0."""
+        return array_module(self.distortion).concatenate(
+            [self.distortion[..., 1:], 0 * self.distortion[..., :1]], axis=-1
+        )
 
 
 def _unit_rays(normalized: Float[AnyArray, "... 2"]) -> Float[AnyArray, "... 3"]:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from rig3r_jax.geometry import align, rigid
 from rig3r_jax.geometry.camera import Lens, Pinhole, stride_pixels
+from rig3r_jax.geometry.lenses import stacked
 from rig3r_jax.geometry.recover import host_cameras_of
 from rig3r_jax.schema import Crop, PhysicalCamera, PointMaps, PosedImage, Predictions, Reconstruction, Scale, Views
 
@@ -40,7 +41,7 @@ def reconstruction_of(
         predictions: of one sample, numpy, without the batch axis.
         views: what the model saw of it, likewise.
         sources: the images, in the order of the sample. Images without a lens become pinholes whose focal lengths the
-            predicted rays imply; a lens that is given must be a pinhole.
+            predicted rays imply.
         cameras: the rig as far as it is known; its rig_from_camera in metres.
         scale: metres over predicted lengths. None: from the baselines of the given rig, and where these do not tell,
             lengths stay those predicted, in units of the scene.
@@ -61,7 +62,8 @@ def reconstruction_of(
         )
         for index, image in enumerate(sources)
     ]
-    points = _point_maps(predictions, views, crops, world_from_camera, scale.factor)
+    wide = np.array([image.lens.wide for image in images])
+    points = _point_maps(predictions, views, crops, world_from_camera, wide, scale.factor)
     unit = "scene" if scale.source == "none" else "metre"
     return Reconstruction(tuple(images), tuple(cameras), unit, scale, points)
 
@@ -104,13 +106,11 @@ def _recover(
     has_lens = np.array([image.lens is not None for image in sources])
     intrinsics, world_from_camera = np.zeros((len(sources), 3, 3)), np.zeros((len(sources), 4, 4))
     for rows in filter(len, (np.flatnonzero(has_lens), np.flatnonzero(~has_lens))):
-        known_intrinsics = None
+        lenses = None
         if has_lens[rows[0]]:
-            if unfit := [sources[row].name for row in rows if not isinstance(sources[row].lens, Pinhole)]:
-                raise ValueError(f"{unfit[0]}: the model sees pinholes; rectify the images of other lenses first")
-            known_intrinsics = np.stack([seen_lens(sources[row].lens, crops[row]).intrinsics for row in rows])
+            lenses = stacked([seen_lens(sources[row].lens, crops[row]) for row in rows])
         rays = (predictions.pose_directions[rows], predictions.pose_center[rows] * factor, views.image_mask[rows])
-        cameras = host_cameras_of(*rays, known_intrinsics)
+        cameras = host_cameras_of(*rays, lenses)
         intrinsics[rows], world_from_camera[rows] = cameras.intrinsics, cameras.a_from_camera
     return intrinsics, world_from_camera
 
@@ -120,14 +120,16 @@ def _point_maps(
     views: Views,
     crops: Sequence[Crop],
     world_from_camera: Float[np.ndarray, "v 4 4"],
+    wide: Bool[np.ndarray, " v"],
     factor: float,
 ) -> PointMaps:
-    """Points, depths and colours at the pixels of the model's grid."""
+    """Points, depths and colours at the pixels of the model's grid; depth of `wide` lenses is along the ray."""
     grid = predictions.points.shape[1:3]
     rows, columns = (stride_pixels(*sizes) for sizes in zip(views.image_mask.shape[1:3], grid, strict=True))
     points_world = predictions.points.astype(np.float64) * factor
     z_from_world = rigid.invert(world_from_camera)[:, 2]
     depth = np.einsum("vj,vhwj->vhw", z_from_world[:, :3], points_world) + z_from_world[:, 3, None, None]
+    depth[wide] = np.linalg.norm(points_world[wide] - world_from_camera[wide, None, None, :3, 3], axis=-1)
     images = np.asarray(views.images[:, rows[:, None], columns])
     if images.dtype != np.uint8:
         images = np.clip(np.round(images * 255.0), 0, 255).astype(np.uint8)

@@ -13,6 +13,8 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from rig3r_jax.geometry import camera, se3, so3
+from rig3r_jax.geometry.camera import Lens, Pinhole
+from rig3r_jax.geometry.lenses import Lenses
 from rig3r_jax.geometry.numerics import matmul, safe_divide, safe_normalize
 
 _LARGEST_FOCAL = 1e3  # in half image sizes; nearly parallel rays of noise would even give negative squares
@@ -31,14 +33,15 @@ def cameras_of(
     directions: Float[Array, "*b rows cols 3"],
     center: Float[Array, "*b 3"],
     image_mask: Bool[Array, "*b h w"],
-    intrinsics: Float[Array, "*b 3 3"] | None = None,
+    lenses: Lens | Lenses | None = None,
 ) -> RecoveredCamera:
     """The cameras of predicted ray maps: `recover_camera` of the rays that look at the image, not at padding.
 
+    `lenses` are given or fitted (`fit_lens`); None: pinholes, whose focal lengths the rays tell.
     Where one of these is not finite the rotation is NaN, wrong by every threshold; the identity might be right.
     """
     directions = rays_on_image(directions, image_mask)
-    cameras = recover_camera(directions, center, *image_mask.shape[-2:], intrinsics)
+    cameras = recover_camera(directions, center, *image_mask.shape[-2:], lenses)
     finite = jnp.all(jnp.isfinite(directions), axis=(-3, -2, -1))[..., None, None]
     rotation = jnp.where(finite, se3.rotation(cameras.a_from_camera), jnp.nan)
     return cameras.replace(a_from_camera=se3.from_rotation_translation(rotation, center))
@@ -48,13 +51,18 @@ def host_cameras_of(
     directions: Float[np.ndarray, "*b rows cols 3"],
     center: Float[np.ndarray, "*b 3"],
     image_mask: Bool[np.ndarray, "*b h w"],
-    intrinsics: Float[np.ndarray, "*b 3 3"] | None = None,
+    lenses: Lens | Lenses | None = None,
 ) -> RecoveredCamera:
     """`cameras_of` in float64, from numpy to numpy."""
     with jax.enable_x64(True):
-        wide = [None if values is None else jnp.asarray(values, float) for values in (directions, center, intrinsics)]
-        cameras = _compiled_cameras_of(wide[0], wide[1], jnp.asarray(image_mask), wide[2])
+        precise = jax.tree.map(_float64, (directions, center, lenses))
+        cameras = _compiled_cameras_of(*precise[:2], jnp.asarray(image_mask), precise[2])
         return jax.tree.map(np.asarray, cameras)
+
+
+def _float64(values: np.ndarray) -> Array:
+    """Whole numbers stay what they are."""
+    return jnp.asarray(values, float if np.issubdtype(values.dtype, np.floating) else None)
 
 
 _compiled_cameras_of = jax.jit(cameras_of)
@@ -93,12 +101,12 @@ def tells_focal(rows: int, cols: int) -> bool:
 
 
 def recover_rotation(
-    directions: Float[Array, "*b rows cols 3"], intrinsics: Float[Array, "*b 3 3"], height: int, width: int
+    directions: Float[Array, "*b rows cols 3"], lenses: Lens | Lenses, height: int, width: int
 ) -> Float[Array, "*b 3 3"]:
-    """a_from_camera's rotation: Kabsch's between the rays that the intrinsics give and the directions in frame a."""
+    """a_from_camera's rotation: Kabsch's between the rays that the lenses give and the directions in frame a."""
     rows, cols = directions.shape[-3:-1]
     cells = camera.cell_centers(height, width, rows, cols, directions.dtype)
-    directions_camera = camera.Pinhole(intrinsics).rays(cells.reshape(*(1,) * (directions.ndim - 3), rows, cols, 2))
+    directions_camera = lenses.rays(cells.reshape(*(1,) * (directions.ndim - 3), rows, cols, 2))
     flat = (*directions.shape[:-3], rows * cols, 3)
     directions = jnp.swapaxes(safe_normalize(directions).reshape(flat), -1, -2)
     return so3.nearest_rotation(matmul(directions, directions_camera.reshape(flat)))
@@ -109,13 +117,13 @@ def recover_camera(
     center: Float[Array, "*b 3"],
     height: int,
     width: int,
-    intrinsics: Float[Array, "*b 3 3"] | None = None,
+    lenses: Lens | Lenses | None = None,
 ) -> RecoveredCamera:
-    """The camera of a ray map. Without intrinsics: principal point at the centre, no skew, focal lengths fitted."""
-    if intrinsics is None:
-        intrinsics = _centered_intrinsics(*recover_focal(directions, height, width), height, width)
-    rotation = recover_rotation(directions, intrinsics, height, width)
-    return RecoveredCamera(intrinsics, se3.from_rotation_translation(rotation, center))
+    """The camera of a ray map. Without lenses: pinholes, their centres in the middle, no skew, focal lengths fitted."""
+    if lenses is None:
+        lenses = Pinhole(_centered_intrinsics(*recover_focal(directions, height, width), height, width))
+    rotation = recover_rotation(directions, lenses, height, width)
+    return RecoveredCamera(lenses.intrinsics, se3.from_rotation_translation(rotation, center))
 
 
 def _inverse_square_focals(directions: Float[Array, "*b rows cols 3"]) -> Float[Array, "*b 2"]:

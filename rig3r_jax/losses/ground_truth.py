@@ -7,7 +7,9 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from rig3r_jax.geometry.camera import cell_pixels, stride_pixels
-from rig3r_jax.geometry.raymap import points_from_depth, raymap
+from rig3r_jax.geometry.depth import along_axis
+from rig3r_jax.geometry.lenses import batch_lens
+from rig3r_jax.geometry.raymap import points_at, raymap
 from rig3r_jax.schema import Predictions, Targets
 
 
@@ -31,7 +33,11 @@ class GroundTruth:
 def mean_depth(
     depth: Float[Array, "b v h w"], valid: Bool[Array, "b v h w"]
 ) -> tuple[Float[Array, "b"], Bool[Array, "b"]]:
-    """z-bar: mean over the valid pixels of all views of the depth along the own camera's axis, and where it exists."""
+    """z-bar: mean over the valid pixels of all views of the depth along the own camera's axis, and where it exists.
+
+    `depth` is what `geometry.depth.along_axis` gives: of a lens that sees 180 degrees and more, which has no depth
+    along its axis for all that it sees, the distance.
+    """
     count = valid.sum(axis=(1, 2, 3))
     total = jnp.where(valid, depth, 0.0).sum(axis=(1, 2, 3))
     return jnp.where(count > 0, total / jnp.maximum(count, 1), 1.0), count > 0
@@ -50,21 +56,22 @@ def ground_truth(
     """
     height, width = targets.depth.shape[-2:]
     valid = targets.valid & image_mask
-    scale, has_scale = mean_depth(targets.depth, valid)
-    depth = jnp.where(valid, targets.depth, 1.0)  # NaN must not reach the arithmetic: 0 * NaN is NaN in the gradient
-    points = (
-        points_from_depth(depth, targets.intrinsics, targets.reference_from_camera) / scale[:, None, None, None, None]
-    )
+    lenses = batch_lens(targets.intrinsics, targets.distortion)
+    scale, has_scale = mean_depth(along_axis(targets.depth, lenses), valid)
     at_rows, at_columns = stride_pixels(height, points_grid[0]), stride_pixels(width, points_grid[1])
 
     def at_points(x):
         return jnp.take(jnp.take(x, at_rows, axis=2), at_columns, axis=3)
 
-    pose_directions, pose_center = raymap(targets.reference_from_camera, targets.intrinsics, height, width, *rays_grid)
-    rig_directions, rig_center = raymap(targets.rig_from_camera, targets.intrinsics, height, width, *rays_grid)
+    # NaN must not reach the arithmetic: 0 * NaN is NaN in the gradient.
+    distance = jnp.where(at_points(valid), at_points(targets.depth), 1.0)
+    pixels = jnp.stack(jnp.meshgrid(at_columns, at_rows), axis=-1).astype(distance.dtype) + 0.5
+    points = points_at(distance, pixels, lenses, targets.reference_from_camera) / scale[:, None, None, None, None]
+    pose_directions, pose_center = raymap(targets.reference_from_camera, lenses, height, width, *rays_grid)
+    rig_directions, rig_center = raymap(targets.rig_from_camera, lenses, height, width, *rays_grid)
     rows, columns = cell_pixels(height, rays_grid[0]), cell_pixels(width, rays_grid[1])
     return GroundTruth(
-        points=at_points(points),
+        points=points,
         points_valid=at_points(valid),
         pose_directions=pose_directions,
         pose_center=pose_center / scale[:, None, None],

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from rig3r_jax.geometry.lenses import batch_lens
 from rig3r_jax.geometry.numerics import at_least_float32
 from rig3r_jax.geometry.raymap import raymap
 from rig3r_jax.models.positions import sincos
@@ -28,7 +29,8 @@ class RigEmbedding(nn.Module):
         self, metadata: RigMetadata, rows: int, columns: int, height: int, width: int
     ) -> Float[Array, "b v n d"]:
         """Embedding of the rows x columns patches of height x width images, with the rig rays of their centres."""
-        rays, center = raymap(metadata.rig_from_camera, metadata.intrinsics, height, width, rows, columns)
+        lenses = batch_lens(metadata.intrinsics, metadata.distortion)
+        rays, center = raymap(metadata.rig_from_camera, lenses, height, width, rows, columns)
         rig = jnp.concatenate([rays, jnp.broadcast_to(center[..., None, None, :], rays.shape)], axis=-1)
         rig = rig.reshape(*rig.shape[:2], rows * columns, 6)
         precise = at_least_float32(self.dtype)

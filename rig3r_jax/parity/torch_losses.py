@@ -40,11 +40,10 @@ def raymap(
 def points_from_depth(
     depth: Float[Tensor, "b v h w"], intrinsics: Float[Tensor, "b v 3 3"], a_from_camera: Float[Tensor, "b v 4 4"]
 ) -> Float[Tensor, "b v h w 3"]:
-    """R (depth K^-1 (u, v, 1)) + t for every pixel."""
+    """Centre + depth times the unit ray of every pixel."""
     size = tuple(depth.shape[-2:])
-    points_camera = depth[..., None] * unprojected(intrinsics, size, size)
-    turned = torch.einsum("bvij,bvrcj->bvrci", a_from_camera[..., :3, :3], points_camera)
-    return turned + a_from_camera[..., None, None, :3, 3]
+    rays, centers = raymap(a_from_camera, intrinsics, size, size)
+    return centers[..., None, None, :] + depth[..., None] * rays
 
 
 def ground_truth(
@@ -52,14 +51,16 @@ def ground_truth(
 ) -> dict[str, Tensor]:
     """What the predictions should be, lengths over z-bar, and the masks that the loss runs over.
 
-    z-bar is the mean depth of the valid pixels of all views of a sample; without any it is 1 and `has_scale` false.
+    z-bar is the mean of z, which is depth over |K^-1 (u, v, 1)|, over the valid pixels of all views of a sample;
+    without any it is 1 and `has_scale` false.
     Points stand at the pixels stride/2, 3 stride/2, ..; a ray counts where the pixel under it is no padding.
     """
     height, width = size = tuple(targets.depth.shape[-2:])
     valid = targets.valid & image_mask
     count = valid.flatten(1).sum(dim=1)
     has_scale = count > 0
-    total = torch.where(valid, targets.depth, 0).flatten(1).sum(dim=1)
+    z = targets.depth / unprojected(targets.intrinsics, size, size).norm(dim=-1)
+    total = torch.where(valid, z, 0).flatten(1).sum(dim=1)
     scale = torch.where(has_scale, total / count.clamp(min=1), 1)
     points = points_from_depth(targets.depth, targets.intrinsics, targets.reference_from_camera)
     down, across = height // points_grid[0], width // points_grid[1]

@@ -17,6 +17,8 @@ from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.evaluation.evaluator import apply_setting
 from rig3r_jax.evaluation.rows import SETTINGS
 from rig3r_jax.geometry import pose_encoding, se3
+from rig3r_jax.geometry.camera import Pinhole
+from rig3r_jax.geometry.lenses import Lenses, batch_lens
 from rig3r_jax.geometry.recover import cameras_of
 from rig3r_jax.models.decoder import Decoder
 from rig3r_jax.models.vggt import VGGT
@@ -106,7 +108,7 @@ class Rig3RBackbone:
             key: value for key, value in placed.config.model.to_dict().items() if key not in EXECUTION or key == "dtype"
         }
         self.digest = _digest(params, model, metadata, self._known_intrinsics, repr(self.sample_options(2)))
-        self._read = jax.jit(lambda params, views, intrinsics: _read_rig3r(placed.model, params, views, intrinsics))
+        self._read = jax.jit(lambda params, views, lenses: _read_rig3r(placed.model, params, views, lenses))
 
     def sample_options(self, views: int) -> PipelineOptions:
         """Those of the run's evaluation."""
@@ -123,14 +125,15 @@ class Rig3RBackbone:
             if self._metadata != AS_TRAINED:
                 batch = batch.replace(views=apply_setting(batch.views, self._metadata))
             placed = to_device(batch, self._placed.mesh)
-            intrinsics = placed.targets.intrinsics if self._known_intrinsics else None
+            targets = placed.targets
+            lenses = batch_lens(targets.intrinsics, targets.distortion) if self._known_intrinsics else None
             with placed_on(self._placed.mesh):
-                features, cameras = (np.asarray(x)[None] for x in self._read(self._params, placed.views, intrinsics))
+                features, cameras = (np.asarray(x)[None] for x in self._read(self._params, placed.views, lenses))
             parts.append((features, cameras, _true_cameras(batch)))
         return _windows(parts, names)
 
 
-def _read_rig3r(model, params: PyTree, views: Views, intrinsics: Array | None) -> tuple[Array, Array]:
+def _read_rig3r(model, params: PyTree, views: Views, lenses: Pinhole | Lenses | None) -> tuple[Array, Array]:
     """(features (b v d), camera_from_reference (b v 4 4)) of a batch, float32."""
     predictions, state = model.apply(
         {"params": params},
@@ -147,7 +150,7 @@ def _read_rig3r(model, params: PyTree, views: Views, intrinsics: Array | None) -
     features = jnp.sum(tokens * weights, axis=2) / jnp.sum(weights, axis=2)
 
     rays = (predictions.pose_directions, predictions.pose_center, views.image_mask)
-    return features, se3.inverse(cameras_of(*rays, intrinsics).a_from_camera)
+    return features, se3.inverse(cameras_of(*rays, lenses).a_from_camera)
 
 
 class VggtBackbone:

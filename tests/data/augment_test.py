@@ -7,8 +7,9 @@ import pytest
 from rig3r_jax.data import augment
 from rig3r_jax.data import placement as placement_module
 from rig3r_jax.data.augment import blank_views, draw_placement, prepare_view
+from rig3r_jax.data.frame_bytes import encode_depth
 from rig3r_jax.data.options import ViewOptions
-from rig3r_jax.data.scene import BadRecord, DenseDepth, SparseDepth, encode_depth
+from rig3r_jax.data.scene import BadRecord, DenseDepth, SparseDepth
 from tests.data.scenes import encode, make_scene
 
 PLAIN = ViewOptions(

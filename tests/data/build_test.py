@@ -13,8 +13,9 @@ from rig3r_jax import cli
 from rig3r_jax.data import sources
 from rig3r_jax.data.bad_frames import without_bad_frames
 from rig3r_jax.data.build import _partial_prefix, build_records
+from rig3r_jax.data.frame_bytes import NO_POINTS, encode_depth
 from rig3r_jax.data.record_source import RecordSource
-from rig3r_jax.data.scene import NO_POINTS, BadRecord, Scene, encode_depth
+from rig3r_jax.data.scene import BadRecord, Scene
 from tests.data.made_source import loaders, make_source, scene_of
 from tests.data.records_test import change_camera, change_frame
 from tests.data.scenes import make_scene

@@ -8,9 +8,10 @@ import pytest
 
 from rig3r_jax.data import placement as placement_module
 from rig3r_jax.data.augment import draw_placement, prepare_view
+from rig3r_jax.data.frame_bytes import encode_depth
 from rig3r_jax.data.options import ViewOptions
 from rig3r_jax.data.placement import place_image
-from rig3r_jax.data.scene import BadRecord, DenseDepth, SparseDepth, encode_depth
+from rig3r_jax.data.scene import BadRecord, DenseDepth, SparseDepth
 from rig3r_jax.geometry.camera import Brown, Fisheye, Pinhole
 from tests.data.scenes import encode, make_scene
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from rig3r_jax.data.scene import decode_depth
+from rig3r_jax.data.frame_bytes import decode_depth
 from rig3r_jax.formats.tum import write_trajectory
 
 RIG = "realdata/ddad_dgp_rig"

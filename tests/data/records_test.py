@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from rig3r_jax.data import records
-from rig3r_jax.data.scene import BadRecord, DenseDepth, RigCamera, SparseDepth, encode_depth
+from rig3r_jax.data.frame_bytes import encode_depth
+from rig3r_jax.data.scene import BadRecord, DenseDepth, RigCamera, SparseDepth
 from rig3r_jax.geometry.camera import Brown, Fisheye, Lens, Pinhole
 from tests.data.scenes import encode, make_scene
 

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from rig3r_jax.data.scene import DenseDepth, Frame, RigCamera, Scene, SparseDepth, encode_depth
+from rig3r_jax.data.frame_bytes import encode_depth
+from rig3r_jax.data.scene import DenseDepth, Frame, RigCamera, Scene, SparseDepth
 from rig3r_jax.geometry.camera import Pinhole
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from rig3r_jax.formats.cameras_json import read_cameras, write_cameras
-from rig3r_jax.geometry.camera import LENSES, Brown, Fisheye, Pinhole, make_lens
+from rig3r_jax.geometry.camera import Brown, Fisheye, Pinhole
+from rig3r_jax.geometry.lenses import LENSES, make_lens
 from rig3r_jax.schema import (
     CAMERA_SOURCES,
     SCALE_SOURCES,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rig3r_jax.geometry import camera, distortion
+from rig3r_jax.geometry import camera, distortion, lenses
 from rig3r_jax.geometry.camera import Brown, Fisheye, Pinhole
 
 INTRINSICS = np.array([[310.0, 1.5, 322.0], [0.0, 305.0, 244.0], [0.0, 0.0, 1.0]])
@@ -132,10 +132,10 @@ def test_lens_models_batch_over_cameras_and_stay_finite_at_the_axis():
     k = single(np.broadcast_to(INTRINSICS, (2, 3, 3)))
     brown, fisheye = single(np.stack([BROWN, 0 * BROWN])), single(np.stack([FISHEYE, 0 * FISHEYE]))
     pixels = (camera.pixel_centers(4, 5) * 100)[None]
-    for lenses in (Brown(k, brown), Fisheye(k, fisheye)):
-        batched = rays_of(lenses, pixels)
+    for both in (Brown(k, brown), Fisheye(k, fisheye)):
+        batched = rays_of(both, pixels)
         assert batched.shape == (2, 4, 5, 3)
-        np.testing.assert_allclose(batched[1], rays_of(jax.tree.map(lambda x: x[1], lenses), pixels[0]), atol=1e-6)
+        np.testing.assert_allclose(batched[1], rays_of(jax.tree.map(lambda x: x[1], both), pixels[0]), atol=1e-6)
     axis = single(INTRINSICS[:2, 2])
     for lens in (Brown(k[0], brown[0]), Fisheye(k[0], fisheye[0])):
         by_pixel, by_lens = jax.jit(jax.jacrev(lambda pixel, lens: lens.rays(pixel), (0, 1)))(axis, lens)
@@ -190,7 +190,7 @@ def test_numbers_for_files_lose_nothing_but_skew_is_refused(lens):
     lens = lens.replace(intrinsics=NO_SKEW)
     numbers = lens.to_numbers()
     assert (numbers["kind"], numbers["fx"], numbers["cy"]) == (lens.kind, 310.0, 244.0)
-    back = camera.lens_from_numbers(json.loads(json.dumps(numbers)))
+    back = lenses.lens_from_numbers(json.loads(json.dumps(numbers)))
     assert back == lens and hash(back) == hash(lens) and back.intrinsics.dtype == np.float64
     assert back != lens.crop(1, 0) and {back, lens, lens.crop(1, 0)} == {lens, lens.crop(1, 0)}
 
@@ -209,7 +209,7 @@ def test_numbers_for_files_lose_nothing_but_skew_is_refused(lens):
 )
 def test_numbers_that_make_no_lens_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        camera.lens_from_numbers(LENSES[2].replace(intrinsics=NO_SKEW).to_numbers() | change)
+        lenses.lens_from_numbers(LENSES[2].replace(intrinsics=NO_SKEW).to_numbers() | change)
 
 
 def test_a_lens_has_the_coefficients_of_its_kind():

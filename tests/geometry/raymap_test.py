@@ -19,7 +19,8 @@ def test_raymap_golden(shared):
             ("T_cam2world", ("dirs_half", "centers")),
             ("T_cam2ref0", ("dirs_half_ref0", "centers_ref0")),
         ):
-            maps = raymap.raymap(jnp.asarray(golden[transform]), intrinsics, height, width, height, width)
+            lens = camera.Pinhole(intrinsics)
+            maps = raymap.raymap(jnp.asarray(golden[transform]), lens, height, width, height, width)
             for ours, key in zip(maps, suffix, strict=True):
                 np.testing.assert_allclose(ours, golden[key], atol=1e-12)
 
@@ -32,19 +33,18 @@ def test_rays_pass_through_the_points_of_their_pixels(batch):
     intrinsics = np.array([[7.0, 0, 4.2], [0, 6.0, 3.1], [0, 0, 1]], np.float32)
     intrinsics = jnp.asarray(np.broadcast_to(intrinsics, (*batch, 3, 3)))
     depth = jnp.asarray(rng.uniform(1, 20, (*batch, height, width)).astype(np.float32))
-    points = jax.jit(raymap.points_from_depth)(depth, intrinsics, world_from_camera)
-    directions, center = make_raymap(world_from_camera, intrinsics, height, width, height, width)
+    lens, pixels = camera.Pinhole(intrinsics), camera.pixel_centers(height, width)
+    points = jax.jit(raymap.points_at)(depth, pixels, lens, world_from_camera)
+    directions, center = make_raymap(world_from_camera, lens, height, width, height, width)
     across = np.cross(points - center[..., None, None, :], directions)
     np.testing.assert_allclose(across, 0.0, atol=2e-5)
-    # Depth is along the camera's axis, and the pixels are the points' own.
+    # Depth is along the ray, and the pixels are the points' own.
     points_camera = se3.apply(se3.inverse(world_from_camera), points)
-    np.testing.assert_allclose(points_camera[..., 2], depth, rtol=1e-5)
-    pixels = camera.Pinhole(intrinsics).project(points_camera)
-    expected = np.broadcast_to(camera.pixel_centers(height, width), pixels.shape)
-    np.testing.assert_allclose(pixels, expected, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(points_camera, axis=-1), depth, rtol=1e-5)
+    np.testing.assert_allclose(lens.project(points_camera), np.broadcast_to(pixels, (*depth.shape, 2)), atol=1e-4)
 
 
 def test_a_patch_ray_passes_through_the_centre_of_its_patch():
     intrinsics = jnp.array([[50.0, 0, 31], [0, 60, 33], [0, 0, 1]])
-    directions, _ = raymap.raymap(jnp.eye(4), intrinsics, 64, 48, 4, 3)
+    directions, _ = raymap.raymap(jnp.eye(4), camera.Pinhole(intrinsics), 64, 48, 4, 3)
     np.testing.assert_allclose(camera.Pinhole(intrinsics).project(directions)[1, 2], [40.0, 24.0], rtol=1e-5)

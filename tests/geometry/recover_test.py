@@ -9,6 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from rig3r_jax.geometry import raymap, recover, se3, so3
+from rig3r_jax.geometry.camera import Pinhole
 
 recover_camera = jax.jit(recover.recover_camera, static_argnums=(2, 3))
 cameras_of = jax.jit(recover.cameras_of)
@@ -47,7 +48,7 @@ def errors(recovered, a_from_camera, intrinsics):
 @pytest.mark.parametrize("grid", GRIDS)
 def test_recover_inverts_raymap(grid):
     a_from_camera, intrinsics = random_cameras(20, *grid[:2])
-    directions, center = make_raymap(a_from_camera, intrinsics, *grid)
+    directions, center = make_raymap(a_from_camera, Pinhole(intrinsics), *grid)
     recovered = recover_camera(3.0 * directions, center, *grid[:2])  # lengths do not matter
     for error in errors(recovered, a_from_camera, intrinsics):
         assert error.max() < 1e-5
@@ -57,7 +58,7 @@ def test_recover_inverts_raymap(grid):
 @pytest.mark.parametrize("turns", ["tiny", "near_pi"])
 def test_recover_inverts_raymap_of_tiny_and_near_pi_rotations(turns):
     a_from_camera, intrinsics = random_cameras(20, 32, 32, turns=turns)
-    directions, center = make_raymap(a_from_camera, intrinsics, 32, 32, 32, 32)
+    directions, center = make_raymap(a_from_camera, Pinhole(intrinsics), 32, 32, 32, 32)
     for error in errors(recover_camera(directions, center, 32, 32), a_from_camera, intrinsics):
         assert error.max() < 1e-5
 
@@ -65,8 +66,8 @@ def test_recover_inverts_raymap_of_tiny_and_near_pi_rotations(turns):
 @pytest.mark.parametrize("grid", [(70, 98, 5, 7)])
 def test_known_intrinsics_may_have_any_principal_point_and_are_kept(grid):
     a_from_camera, intrinsics = random_cameras(20, *grid[:2], centered=False)
-    directions, center = make_raymap(a_from_camera, intrinsics, *grid)
-    recovered = recover_camera(directions, center, *grid[:2], intrinsics)
+    directions, center = make_raymap(a_from_camera, Pinhole(intrinsics), *grid)
+    recovered = recover_camera(directions, center, *grid[:2], Pinhole(intrinsics))
     np.testing.assert_array_equal(recovered.intrinsics, intrinsics)
     assert max(error.max() for error in errors(recovered, a_from_camera, intrinsics)) < 1e-5
 
@@ -78,7 +79,7 @@ def test_recover_golden(shared):
         intrinsics = jnp.asarray(golden["K"])
         for noise in ("", "_noisy"):
             directions = jnp.asarray(golden[f"dirs_half{noise}"])
-            rotation = recover.recover_rotation(directions, intrinsics, height, width)
+            rotation = recover.recover_rotation(directions, Pinhole(intrinsics), height, width)
             np.testing.assert_allclose(rotation, golden[f"kabsch_R_half{noise}"], atol=1e-9)
 
 
@@ -87,7 +88,7 @@ def test_noise_moves_the_camera_little():
     a_from_camera, intrinsics = random_cameras(100, 32, 32, seed=7)
     focal = 16 / np.tan(np.deg2rad(35))
     intrinsics = intrinsics.at[:, 0, 0].set(focal).at[:, 1, 1].set(focal)
-    directions, center = make_raymap(a_from_camera, intrinsics, 32, 32, 32, 32)
+    directions, center = make_raymap(a_from_camera, Pinhole(intrinsics), 32, 32, 32, 32)
     directions += 0.01 * np.random.default_rng(7).normal(size=directions.shape).astype(np.float32)
     angle, focal, _ = errors(recover_camera(directions, center, 32, 32), a_from_camera, intrinsics)
     assert np.median(np.rad2deg(angle)) < 0.06 and np.rad2deg(angle).max() < 0.2
@@ -96,7 +97,7 @@ def test_noise_moves_the_camera_little():
 
 def test_zero_rays_count_for_nothing():
     a_from_camera, intrinsics = random_cameras(10, 32, 32)
-    directions, center = make_raymap(a_from_camera, intrinsics, 32, 32, 32, 32)
+    directions, center = make_raymap(a_from_camera, Pinhole(intrinsics), 32, 32, 32, 32)
     recovered = recover_camera(directions.at[:, 5:9, 3:20].set(0.0), center, 32, 32)
     assert max(error.max() for error in errors(recovered, a_from_camera, intrinsics)) < 1e-4
 
@@ -106,17 +107,13 @@ def test_zero_rays_count_for_nothing():
 def test_rays_of_padding_count_for_nothing(known, junk):
     height, width, *_ = grid = (70, 98, 5, 7)
     a_from_camera, intrinsics = random_cameras(6, height, width)
-    directions, center = make_raymap(a_from_camera, intrinsics, *grid)
+    directions, center = make_raymap(a_from_camera, Pinhole(intrinsics), *grid)
     mask = np.ones((6, height, width), bool)
     mask[:3, :, :28], mask[3:, 60:] = False, False  # two columns of cells; the row whose centres lie below line 60
     padded = directions.at[:3, :, :2].set(junk).at[3:, 4:].set(junk)
-    arguments = (padded, center, mask, intrinsics if known else None)
-    for cameras in (cameras_of(*arguments), recover.host_cameras_of(*map(as_numpy, arguments))):
+    arguments = (padded, center, mask, Pinhole(intrinsics) if known else None)
+    for cameras in (cameras_of(*arguments), recover.host_cameras_of(*jax.tree.map(np.asarray, arguments))):
         assert max(error.max() for error in errors(cameras, a_from_camera, intrinsics)) < 1e-5
-
-
-def as_numpy(values):
-    return None if values is None else np.asarray(values)
 
 
 def test_cameras_of_keep_the_precision_of_their_road():
@@ -138,9 +135,9 @@ def test_cameras_of_keep_the_precision_of_their_road():
 
 def test_a_ray_on_the_image_that_is_not_finite_gives_no_rotation():
     a_from_camera, intrinsics = random_cameras(3, 32, 32)
-    directions, center = make_raymap(a_from_camera, intrinsics, 32, 32, 8, 8)
+    directions, center = make_raymap(a_from_camera, Pinhole(intrinsics), 32, 32, 8, 8)
     directions = directions.at[1, 4, 4, 0].set(jnp.nan).at[2, 0, 0].set(jnp.inf)
-    cameras = cameras_of(directions, center, jnp.ones((3, 32, 32), bool), intrinsics)
+    cameras = cameras_of(directions, center, jnp.ones((3, 32, 32), bool), Pinhole(intrinsics))
     rotation = np.asarray(se3.rotation(cameras.a_from_camera))
     assert np.isfinite(rotation[0]).all() and np.isnan(rotation[1:]).all()
     np.testing.assert_array_equal(se3.translation(cameras.a_from_camera), center)
@@ -148,7 +145,7 @@ def test_a_ray_on_the_image_that_is_not_finite_gives_no_rotation():
 
 def test_batches_vmap_and_jit_agree():
     a_from_camera, intrinsics = random_cameras(6, 24, 32)
-    directions, center = make_raymap(a_from_camera, intrinsics, 24, 32, 6, 8)
+    directions, center = make_raymap(a_from_camera, Pinhole(intrinsics), 24, 32, 6, 8)
     directions += 0.01 * jax.random.normal(jax.random.key(0), directions.shape)
     plain = recover_camera(directions, center, 24, 32)
     nested = recover_camera(directions.reshape(2, 3, 6, 8, 3), center.reshape(2, 3, 3), 24, 32)
@@ -181,7 +178,7 @@ def test_untrained_ray_maps_give_finite_cameras_and_gradients():
 
 def test_gradient_through_recovery_is_that_of_the_rotation():
     a_from_camera, intrinsics = random_cameras(1, 24, 32)
-    directions, center = make_raymap(a_from_camera, intrinsics, 24, 32, 6, 8)
+    directions, center = make_raymap(a_from_camera, Pinhole(intrinsics), 24, 32, 6, 8)
 
     def turn_back(w):
         turned = so3.rotate(so3.exp(w), directions[0])

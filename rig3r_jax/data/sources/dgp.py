@@ -17,19 +17,10 @@ from typing import Any
 import numpy as np
 
 from rig3r_jax.data.files import read_bytes, read_json
+from rig3r_jax.data.frame_bytes import encode_depth
 from rig3r_jax.data.image_bytes import read_image
 from rig3r_jax.data.lidar import project_points
-from rig3r_jax.data.scene import (
-    BadRecord,
-    Frame,
-    LeftOut,
-    RigCamera,
-    Scene,
-    about,
-    encode_depth,
-    leaving_out,
-    no_frame_left,
-)
+from rig3r_jax.data.scene import BadRecord, Frame, LeftOut, RigCamera, Scene, about, leaving_out, no_frame_left
 from rig3r_jax.data.source import Scenes, Source
 from rig3r_jax.data.sources.dgp_listing import LISTINGS_WANTED, listing_notes, scene_files, windows_of
 from rig3r_jax.data.sources.dgp_times import seconds_of

@@ -13,10 +13,10 @@ from jaxtyping import Float, Float16
 from PIL import Image
 
 from rig3r_jax.data.files import read_bytes
+from rig3r_jax.data.frame_bytes import NO_POINTS, encode_depth
 from rig3r_jax.data.image_bytes import read_image
 from rig3r_jax.data.image_header import encoded_size
 from rig3r_jax.data.scene import (
-    NO_POINTS,
     BadRecord,
     DenseDepth,
     Frame,
@@ -24,7 +24,6 @@ from rig3r_jax.data.scene import (
     RigCamera,
     Scene,
     about,
-    encode_depth,
     leaving_out,
     no_frame_left,
 )
@@ -150,6 +149,7 @@ def single_camera_scene(
         left_out: frames that the caller could not use.
     """
     from rig3r_jax.geometry.camera import Pinhole  # imports JAX: not where options are read
+    from rig3r_jax.geometry.depth import along_rays
 
     left_out, images = list(left_out), {}
     for step, frame in enumerate(frames):
@@ -159,6 +159,7 @@ def single_camera_scene(
         raise no_frame_left(name, left_out)
     ((size, _),) = collections.Counter(size for _, size in images.values()).most_common(1)
     intrinsics, registration = cameras(size)
+    lens = Pinhole(intrinsics)
     loaded: list[Frame] = []
     for step, (image, image_size) in images.items():
         frame = frames[step]
@@ -169,7 +170,7 @@ def single_camera_scene(
             with about("depth"):
                 depth = NO_POINTS
                 if frame.depth is not None:
-                    depth = DenseDepth(read_depth(frame.depth, size, code, registration))
+                    depth = DenseDepth(along_rays(read_depth(frame.depth, size, code, registration), lens))
             loaded.append(
                 Frame(
                     camera=0,
@@ -182,14 +183,15 @@ def single_camera_scene(
             )
     if not loaded:
         raise no_frame_left(name, left_out)
-    camera = RigCamera(CAMERA, Pinhole(intrinsics), size, np.eye(4))
+    camera = RigCamera(CAMERA, lens, size, np.eye(4))
     return Scene(name, cameras=(camera,), front_camera=0, frames=tuple(loaded), left_out=tuple(left_out))
 
 
 def read_depth(
     path: Path, size: tuple[int, int], code: DepthCode, registration: Registration | None = None
 ) -> Float16[np.ndarray, "h w"]:
-    """Depth of a 16-bit PNG of `size` (height, width) in metres, 0 where unknown, registered where that is given.
+    """Depth of a 16-bit PNG of `size` (height, width) along the camera's axis, in metres, 0 where unknown, registered
+    where that is given.
 
     float16 rounds by 1 part in 2000 at most, a tenth of the noise of such cameras, and halves the records. BadRecord,
     naming the file, for what is no such image.

@@ -49,7 +49,7 @@ def _rays(archive: Archive) -> Results:
     height, width = int(archive["H"]), int(archive["W"])
     intrinsics, world_from_camera = jnp.asarray(archive["K"]), jnp.asarray(archive["T_cam2world"])
     first_from_camera = align.to_first_view(world_from_camera)
-    maps = _raymap(first_from_camera, intrinsics, height, width, height, width)
+    maps = _raymap(first_from_camera, Pinhole(intrinsics), height, width, height, width)
     ours: Results = {
         "R_cam2world": se3.rotation(world_from_camera),
         "centers": se3.translation(world_from_camera),
@@ -60,7 +60,7 @@ def _rays(archive: Archive) -> Results:
     }
     for name, shift in (("half", 0.0), ("int", 0.5)):
         # A pixel at integer u is our pixel at u + 0.5 of a camera whose principal point lies half a pixel further.
-        shifted = Pinhole(intrinsics).crop(-shift, -shift).intrinsics
+        shifted = Pinhole(intrinsics).crop(-shift, -shift)
         ours[f"dirs_{name}"] = _raymap(world_from_camera, shifted, height, width, height, width)[0]
         for noise in ("", "_noisy"):
             if f"dirs_{name}{noise}" in archive:

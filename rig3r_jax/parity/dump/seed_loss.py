@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array
 
 from rig3r_jax.geometry import se3
-from rig3r_jax.geometry.raymap import points_from_depth
+from rig3r_jax.geometry.camera import Pinhole, pixel_centers
+from rig3r_jax.geometry.raymap import points_at
 from rig3r_jax.losses.ground_truth import GroundTruth, ground_truth, mean_depth
 from rig3r_jax.losses.multitask import LossWeights, multitask_loss
 from rig3r_jax.models.heads import points_and_confidence
@@ -103,8 +104,9 @@ def _made_of_inputs(inputs: Archive) -> Results:
     if not all(name in inputs for name in cameras):
         return ours
     valid = jnp.asarray(inputs["mask"])
-    depth = jnp.where(valid, jnp.asarray(inputs["depth"]), jnp.nan)
     intrinsics, *transforms = (jnp.asarray(inputs[name]) for name in cameras)
+    lens, pixels = Pinhole(intrinsics), pixel_centers(*valid.shape[2:], intrinsics.dtype)
+    depth = jnp.where(valid, jnp.asarray(inputs["depth"]), jnp.nan) / lens.rays(pixels)[..., 2]  # along the rays
     targets = Targets(
         depth=depth,
         valid=valid,
@@ -117,7 +119,7 @@ def _made_of_inputs(inputs: Archive) -> Results:
     identity = jnp.broadcast_to(jnp.eye(4), targets.reference_from_camera.shape)
     truth = ground_truth(targets, jnp.ones_like(valid), depth.shape[2:], depth.shape[2:])
     points = truth.points * truth.scale[:, None, None, None, None]
-    points_camera = points_from_depth(depth, targets.intrinsics, identity)
+    points_camera = points_at(depth, pixels, Pinhole(targets.intrinsics), identity)
 
     def where_valid(points: Array) -> Ours:
         return Ours(lambda theirs: np.where(valid[..., None], points, theirs), note="where depth is valid")

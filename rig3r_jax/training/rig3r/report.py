@@ -7,13 +7,15 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 from ml_collections import ConfigDict
 
 from rig3r_jax.evaluation.evaluator import apply_setting
 from rig3r_jax.formats.cameras_json import write_cameras
 from rig3r_jax.formats.ply import write_ply
-from rig3r_jax.geometry.camera import Pinhole
+from rig3r_jax.geometry.camera import Lens, Pinhole
+from rig3r_jax.geometry.depth import along_axis
+from rig3r_jax.geometry.lenses import KINDS, batch_lens, make_lens
 from rig3r_jax.geometry.reconstruct import SourceImage, reconstruction_of, rig_scale
 from rig3r_jax.losses.ground_truth import mean_depth
 from rig3r_jax.models.rig3r import to_unit_range
@@ -75,7 +77,7 @@ def _reconstruction(
     """
     height, width = targets.depth.shape[-2:]
     numbers = targets.camera_index.tolist()
-    lenses = [Pinhole(intrinsics) if known_intrinsics else None for intrinsics in targets.intrinsics]
+    lenses = _lenses(targets) if known_intrinsics else [None] * len(targets.intrinsics)
     sources = [
         SourceImage(f"view_{view:02d}", width, height, lens=lens, camera=number if with_rig else None, time=time)
         for view, (lens, number, time) in enumerate(zip(lenses, numbers, targets.time.tolist(), strict=True))
@@ -94,8 +96,21 @@ def _overlaps(config: ConfigDict, records: Records) -> list[str]:
     return [note for note in notes if note]
 
 
+def _lenses(targets: Targets) -> list[Lens]:
+    """Of a sample's images."""
+    if targets.distortion is None:
+        return [Pinhole(intrinsics) for intrinsics in targets.intrinsics]
+    kinds = [KINDS[number] for number in targets.distortion.kind]
+    return list(map(make_lens, kinds, targets.intrinsics, targets.distortion.coefficients))
+
+
+def _shown_depth(targets: Targets) -> Float[np.ndarray, "v h w"]:
+    """Of a sample, as a reconstruction states it: along the camera's axis, of a wide lens along the ray."""
+    return np.asarray(along_axis(jnp.asarray(targets.depth), batch_lens(targets.intrinsics, targets.distortion)))
+
+
 def _true_scale(targets: Targets) -> Scale:
-    depths, known = mean_depth(jnp.asarray(targets.depth)[None], jnp.asarray(targets.valid)[None])
+    depths, known = mean_depth(jnp.asarray(_shown_depth(targets))[None], jnp.asarray(targets.valid)[None])
     return Scale(float(depths[0]), "given") if known[0] else Scale(1.0, "none")
 
 
@@ -109,7 +124,7 @@ def _example(title: str, reconstruction: Reconstruction, views: Views, targets: 
         images=np.asarray(to_unit_range(jnp.asarray(views.images)) * 255).round().astype(np.uint8),
         reconstruction=reconstruction,
         world_from_camera_true=targets.reference_from_camera,
-        depth_true=targets.depth if has_depth else None,
+        depth_true=_shown_depth(targets) if has_depth else None,
         valid=targets.valid if has_depth else None,
         camera_labels=tuple(f"camera {index}" for index in targets.camera_index),
     )

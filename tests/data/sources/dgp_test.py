@@ -14,8 +14,9 @@ from scipy.spatial.transform import Rotation
 from rig3r_jax.data import records
 from rig3r_jax.data.bad_frames import has_depth
 from rig3r_jax.data.build import build_records
+from rig3r_jax.data.frame_bytes import decode_depth
 from rig3r_jax.data.record_source import RecordSource
-from rig3r_jax.data.scene import BadRecord, decode_depth
+from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.data.sources.dgp import Dgp
 from rig3r_jax.data.sources.dgp_listing import windows_of

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rig3r_jax.data.scene import decode_depth
+from rig3r_jax.data.frame_bytes import decode_depth
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.data.sources.procedural.render import render_frames
 from rig3r_jax.data.sources.procedural.rigs import draw_rig, draw_rig_pool, pinhole

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from rig3r_jax.data.scene import decode_depth
+from rig3r_jax.data.frame_bytes import decode_depth
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.data.sources.registration import Registration
 

@@ -7,8 +7,9 @@ import pytest
 from rig3r_jax import cli
 from rig3r_jax.data import records
 from rig3r_jax.data.build import build_records
+from rig3r_jax.data.frame_bytes import decode_depth
 from rig3r_jax.data.record_source import RecordSource
-from rig3r_jax.data.scene import BadRecord, decode_depth
+from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.data.sources.rgbd import SPLITS
 from rig3r_jax.data.sources.sevenscenes import SevenScenes, read_world_from_camera

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from rig3r_jax.data.scene import BadRecord, decode_depth
+from rig3r_jax.data.frame_bytes import decode_depth
+from rig3r_jax.data.scene import BadRecord
 from tests.data.recordings import make_recording
 from tests.data.sources.tum_test import LISTS, frame_numbers, load_all
 

@@ -14,8 +14,9 @@ from rig3r_jax import cli
 from rig3r_jax.data import records, sampling
 from rig3r_jax.data.bad_frames import has_depth
 from rig3r_jax.data.build import build_records
+from rig3r_jax.data.frame_bytes import decode_depth
 from rig3r_jax.data.record_source import RecordSource
-from rig3r_jax.data.scene import BadRecord, decode_depth
+from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources import make_source, tum
 from rig3r_jax.data.sources.rgbd import CAMERA, SPLITS
 from tests.data.recordings import depth_errors, drop_rows, make_recording

@@ -144,7 +144,7 @@ def _road_coordinates(place: Place, x: Array, y: Array) -> tuple[Array, Array, A
 def render_tile(
     shots: Shots, place: Place, pixels: Float[Array, "2 n"]
 ) -> tuple[UInt8[Array, "f n"], UInt8[Array, "f n"], UInt8[Array, "f n"], Float16[Array, "f n"]]:
-    """Red, green, blue and depth (metres along the camera's axis, 0 at the sky) of the pixels (u, v) of every frame.
+    """Red, green, blue and depth (metres along the ray, 0 at the sky) of the pixels (u, v) of every frame.
 
     The channels stay apart: XLA on CPU would shade anew for each of three interleaved ones, element by element.
     """
@@ -171,7 +171,7 @@ def render_tile(
     )
     colors = shade(hits, _surface_columns(shots, place), place.light)
     red, green, blue = (jnp.round(jnp.clip(channel, 0, 1) * 255).astype(jnp.uint8) for channel in colors)
-    return red, green, blue, jnp.where(index == SKY, 0, depth).astype(jnp.float16)
+    return red, green, blue, jnp.where(index == SKY, 0, depth * stretch).astype(jnp.float16)
 
 
 def _surface_columns(shots: Shots, place: Place) -> dict[str, Array]:

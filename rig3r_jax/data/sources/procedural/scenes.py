@@ -5,7 +5,8 @@ import functools
 import cv2
 import numpy as np
 
-from rig3r_jax.data.scene import DenseDepth, Frame, Scene, encode_depth
+from rig3r_jax.data.frame_bytes import encode_depth
+from rig3r_jax.data.scene import DenseDepth, Frame, Scene
 from rig3r_jax.data.sources.procedural.render import render_frames
 from rig3r_jax.data.sources.procedural.rigs import Rig, draw_rig, draw_rig_pool
 from rig3r_jax.data.sources.procedural.source import SPLITS, Procedural
