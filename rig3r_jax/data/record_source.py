@@ -19,12 +19,8 @@ from rig3r_jax.data.scene import BadRecord, Scene
 from rig3r_jax.formats.json_file import read_json
 
 SCENES, FRAMES, TFDS_VERSION = "rig_scenes", "rig_frames", "1.0.0"
-BUILD_COUNTS = {
-    "frames": int,
-    "without_depth": int,
-    "notes": list,
-    "lenses": dict,
-}  # of the BuildReport; an older build.json has none
+# Of the BuildReport; an older build.json has none.
+BUILD_COUNTS = {"frames": int, "without_depth": int, "notes": list, "lenses": dict}
 
 
 class RecordSource:
