@@ -27,7 +27,9 @@ class BuildReport:
     left_out: tuple[tuple[str, LeftOut], ...] = ()  # ("split/scene" or recording, frame and reason)
     without_depth: int = 0  # scenes in which no frame has depth
     notes: Sequence[str] = ()  # about the source's files as a whole
-    lenses: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)  # kinds of the cameras' lenses, by split
+    lenses: Mapping[str, Sequence[str]] = dataclasses.field(
+        default_factory=dict
+    )  # kinds of the cameras' lenses, by split
 
     def summary(self) -> str:
         """Some lines for the reader of a terminal."""

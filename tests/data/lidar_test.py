@@ -32,7 +32,7 @@ def test_project_points_keeps_what_is_seen():
     )
     depth = project(points_camera, Pinhole(INTRINSICS))
     np.testing.assert_allclose(depth.pixels, [[50, 40], [70, 60]], rtol=1e-6)
-    np.testing.assert_allclose(depth.depths, [10, 30], rtol=1e-6)
+    np.testing.assert_allclose(depth.depths, [10, np.linalg.norm([6, 6, 30])], rtol=1e-6)
     nothing = project(points_camera[4:], Pinhole(INTRINSICS))
     assert nothing.pixels.shape == (0, 2) and nothing.depths.shape == (0,)
 

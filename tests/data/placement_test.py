@@ -8,7 +8,7 @@ import pytest
 
 from rig3r_jax.data import placement as placement_module
 from rig3r_jax.data.augment import draw_placement, prepare_view
-from rig3r_jax.data.frame_bytes import encode_depth
+from rig3r_jax.data.frame_bytes import decode_depth, encode_depth, encode_mask
 from rig3r_jax.data.options import ViewOptions
 from rig3r_jax.data.placement import place_image
 from rig3r_jax.data.scene import BadRecord, DenseDepth, SparseDepth
@@ -125,13 +125,51 @@ def test_every_lens_follows_its_image_into_the_view(lens):
     np.testing.assert_allclose(placement.lens(stored).project(points_camera), expected, atol=1e-11)
 
 
-def test_batches_refuse_what_is_no_pinhole():
-    scene = make_scene(steps=1, cameras=1)
-    camera = dataclasses.replace(scene.cameras[0], lens=Fisheye(scene.cameras[0].lens.intrinsics, np.zeros(4)))
-    placement = draw_placement(camera.size, ViewOptions(image_size=64), np.random.default_rng(0))
-    with pytest.raises(ValueError, match="camera_0: its lens is fisheye, batches hold pinhole cameras only") as refused:
-        prepare_view(scene.frames[0], camera, placement, ViewOptions(), np.random.default_rng(0))
-    assert not isinstance(refused.value, BadRecord)  # no draw may be put in its place
+def fisheye_view(mask=b"", depth=None, **options):
+    """The view, 64 pixels wide, of a fisheye of 128 whose circle of 180 degrees touches the image's sides."""
+    scene = make_scene(steps=1, cameras=1, size=(128, 128))
+    lens = Fisheye(np.array([[64 / (np.pi / 2), 0, 64], [0, 64 / (np.pi / 2), 64], [0, 0, 1]]), np.zeros(4))
+    camera, frame = dataclasses.replace(scene.cameras[0], lens=lens), dataclasses.replace(scene.frames[0], mask=mask)
+    frame = frame if depth is None else dataclasses.replace(frame, depth=encode_depth(depth))
+    plain = dataclasses.replace(OPTIONS, image_size=64, aspect_range=(1.0, 1.0), crop_scale_range=(1.0, 1.0), **options)
+    placement = draw_placement(camera.size, plain, np.random.default_rng(0))
+    return prepare_view(frame, camera, placement, plain, np.random.default_rng(0))
+
+
+def test_a_fisheye_view_states_its_lens():
+    view = fisheye_view()
+    np.testing.assert_allclose(view.intrinsics, [[64 / np.pi, 0, 32], [0, 64 / np.pi, 32], [0, 0, 1]])
+    np.testing.assert_array_equal(view.coefficients, np.zeros(5))
+    assert view.image_mask.all()  # an equidistant lens has rays beyond 180 degrees too
+
+
+def test_masked_pixels_are_no_part_of_the_image_and_what_moves_has_no_depth():
+    outside, moving = np.zeros((128, 128), bool), np.zeros((128, 128), bool)
+    outside[:32], moving[64:96, :64] = True, True
+    data = encode_mask(outside, moving)
+    stored = DenseDepth(np.full((128, 128), 5.0, np.float32))
+    view = fisheye_view(data, stored)
+    assert not view.image_mask[:16].any() and view.image_mask[16:].all()
+    still = np.ones((64, 64), bool)
+    still[32:48, :32] = False
+    np.testing.assert_array_equal(view.valid, still)
+    assert fisheye_view(data, stored, moving_points=True).valid.all()
+    assert encode_mask(np.zeros((4, 4), bool), np.zeros((4, 4), bool)) == b""
+    with pytest.raises(BadRecord, match=r"camera_0, step 0: mask is \(64, 64\), the image is \(128, 128\)"):
+        fisheye_view(encode_mask(outside[:64, :64]))
+    with pytest.raises(BadRecord, match="mask of 3 bytes does not decode, must be an 8-bit grey PNG of 0..3"):
+        fisheye_view(b"PNG")
+
+
+def test_points_that_move_count_when_asked_for():
+    pixels = np.array([[10.5, 20.5], [90.5, 100.5], [40.5, 41.5]], np.float32)
+    depth = SparseDepth(pixels, np.array([3.0, 4.0, 5.0], np.float32), np.array([False, True, False]))
+    again = decode_depth(encode_depth(depth))
+    np.testing.assert_array_equal(again.moving, depth.moving)
+    assert fisheye_view(depth=depth).valid.sum() == 2
+    assert fisheye_view(depth=depth, moving_points=True).valid.sum() == 3
+    with pytest.raises(BadRecord, match="bytes of flags for 3 points"):
+        decode_depth(encode_depth(depth)[:-1])
 
 
 def test_a_phone_s_48_megapixels_are_decoded_smaller_than_the_limit():

@@ -103,7 +103,7 @@ def test_records_of_another_format_are_refused(source, tmp_path):
     file.write_text(json.dumps(content))
     with pytest.raises(
         BadRecord,
-        match="records of format 1, this program reads 3; delete it and build it again: "
+        match=f"records of format 1, this program reads {records.FORMAT_VERSION}; delete it and build it again: "
         "rm -r .* && rig3r build-data made --root '' --out .*/records size=3$",
     ):
         RecordSource(tmp_path / "records", "val")
@@ -122,12 +122,13 @@ def test_records_of_format_2_are_refused_with_the_commands_that_make_them_anew(s
         before.setattr(records, "scene_to_example", lambda *arguments: without_lens(example(*arguments)))
         build(tmp_path / "old records", size=2)
         assert "camera_lens" not in RecordSource(tmp_path / "old records", "val")._scenes._features
+    formats = f"format 2, this program reads {records.FORMAT_VERSION}"
     commands = (
         f"rm -r '{tmp_path}/old records' && rig3r build-data made --root '' --out '{tmp_path}/old records' size=2"
     )
-    with pytest.raises(BadRecord, match=f"format 2, this program reads 3; delete it and build it again: {commands}"):
+    with pytest.raises(BadRecord, match=f"{formats}; delete it and build it again: {commands}"):
         RecordSource(tmp_path / "old records", "val")
-    with pytest.raises(BadRecord, match=f"format 2, this program reads 3; delete it and build it again: {commands}"):
+    with pytest.raises(BadRecord, match=f"{formats}; delete it and build it again: {commands}"):
         build(tmp_path / "old records", size=2)
 
 

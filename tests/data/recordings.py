@@ -72,6 +72,14 @@ def make_listed_scene(folder):
     return folder
 
 
+def z_depth(scene, frame):
+    """Depth along the axis of the frame's pinhole camera, float64, of the distances along rays that frames hold."""
+    intrinsics, (height, width) = scene.cameras[frame.camera].lens.intrinsics, scene.cameras[frame.camera].size
+    u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    lengths = np.linalg.norm(np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(intrinsics).T, axis=-1)
+    return decode_depth(frame.depth).values.astype(np.float64) / lengths
+
+
 def depth_errors(scenes):
     """Median metres by which depths differ from those of the next frame of the one camera, in the pixels that their
     points move to by the poses, and where they are compared pixel by pixel."""
@@ -79,7 +87,7 @@ def depth_errors(scenes):
     for scene in scenes:
         intrinsics, (height, width) = scene.cameras[0].lens.intrinsics, scene.cameras[0].size
         for now, then in pairwise(scene.frames):
-            depth, depth_then = (decode_depth(frame.depth).values.astype(np.float64) for frame in (now, then))
+            depth, depth_then = (z_depth(scene, frame) for frame in (now, then))
             rows, columns = np.nonzero(depth)
             rows, columns = rows[::50], columns[::50]
             points_now = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], 1) @ np.linalg.inv(intrinsics).T

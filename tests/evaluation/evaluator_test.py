@@ -73,16 +73,25 @@ def rays(a_from_camera, intrinsics):
     return 1.7 * np.einsum("bvij,hwj->bvhwi", matrix, pixels)
 
 
+def mean_z(targets, valid):
+    """Mean of each sample's valid depths along the cameras' axes; `targets.depth` is along the rays."""
+    u, v = np.meshgrid(*2 * [np.arange(SIZE) + 0.5])
+    ahead = np.einsum("bvij,hwj->bvhwi", np.linalg.inv(targets.intrinsics), np.stack([u, v, np.ones_like(u)], axis=-1))
+    z = targets.depth / np.linalg.norm(ahead, axis=-1)
+    return np.array([np.mean(d[m]) for d, m in zip(z, valid, strict=True)])
+
+
 def exact(targets, image_mask, scale=None):
     """Predictions that are right up to each sample's scale (its mean depth, or `scale`)."""
     valid = targets.valid & image_mask
-    scale = np.array([np.mean(d[m]) for d, m in zip(targets.depth, valid, strict=True)]) if scale is None else scale
+    scale = mean_z(targets, valid) if scale is None else scale
     units = scale[:, None, None]
     index = np.arange(POINTS) * (SIZE // POINTS) + SIZE // POINTS // 2
     u, v = np.meshgrid(index + 0.5, index + 0.5)
     pixels = np.stack([u, v, np.ones_like(u)], axis=-1)
     depth = np.nan_to_num(targets.depth, nan=99.0)[..., index[:, None], index]
-    points_camera = depth[..., None] * np.einsum("bvij,hwj->bvhwi", np.linalg.inv(targets.intrinsics), pixels)
+    rays_camera = np.einsum("bvij,hwj->bvhwi", np.linalg.inv(targets.intrinsics), pixels)
+    points_camera = depth[..., None] * rays_camera / np.linalg.norm(rays_camera, axis=-1, keepdims=True)
     transform = targets.reference_from_camera
     points = np.einsum("bvij,bvhwj->bvhwi", transform[..., :3, :3], points_camera) + transform[:, :, None, None, :3, 3]
     predictions = Predictions(
@@ -250,7 +259,7 @@ def test_rays_and_points_of_padding_count_for_nothing():
 
 def test_point_errors_are_in_metres():
     batch = make_batch(np.random.default_rng(6), samples=1)
-    mean_depth = np.mean(batch.targets.depth[batch.targets.valid])
+    mean_depth = mean_z(batch.targets, batch.targets.valid)[0]
 
     def predict(views):
         predictions = exact(batch.targets, views.image_mask)

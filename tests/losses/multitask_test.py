@@ -38,7 +38,9 @@ def golden(shared):
         x["pred_rig_dirs"],
         x["pred_rig_center"],
     )
-    depth = np.where(x["mask"], x["depth"], np.nan)
+    v, u = np.mgrid[: x["mask"].shape[2], : x["mask"].shape[3]] + 0.5
+    lengths = np.linalg.norm(np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(x["K"]).T, axis=-1)
+    depth = np.where(x["mask"], x["depth"] * lengths, np.nan)  # theirs is along the cameras' axes
     zeros = np.zeros(depth.shape[:2])
     targets = Targets(
         depth=depth,

@@ -15,7 +15,7 @@ from rig3r_jax.losses.multitask import LossWeights  # noqa: E402
 from rig3r_jax.parity import twin  # noqa: E402
 from rig3r_jax.parity.compare import Comparison  # noqa: E402
 from rig3r_jax.parity.inputs import random_batch  # noqa: E402
-from rig3r_jax.parity.torch_losses import multitask_loss, points_from_depth, raymap  # noqa: E402
+from rig3r_jax.parity.torch_losses import multitask_loss, points_from_depth, raymap, unprojected  # noqa: E402
 from rig3r_jax.parity.torch_optimizer import clip_by_global_norm, learning_rate  # noqa: E402
 from rig3r_jax.parity.torch_run import Outcome  # noqa: E402
 from rig3r_jax.parity.twin import run_twin, twin_command  # noqa: E402
@@ -271,7 +271,8 @@ def test_golden_seed_loss_values_and_gradients_of_the_twin(shared, case):
         directions, origin = raymap(frame, intrinsics, (4, 5), (4, 5))
         truth |= {f"{name}_directions": directions, f"{name}_center": origin / scale[:, None, None]}
         if name == "pose":
-            truth["points"] = points_from_depth(x["depth"], intrinsics, frame) / scale[:, None, None, None, None]
+            distance = x["depth"] * unprojected(intrinsics, (4, 5), (4, 5)).norm(dim=-1)  # theirs is along the axes
+            truth["points"] = points_from_depth(distance, intrinsics, frame) / scale[:, None, None, None, None]
     names = {"alpha": "alpha", "beta": "beta", "lambda_pose": "lambda_p", "lambda_rig": "lambda_r"}
     weights = {key: float(inputs[name]) for key, name in names.items()}
     assert set(weights) | {"reduction"} == {field.name for field in dataclasses.fields(LossWeights)}

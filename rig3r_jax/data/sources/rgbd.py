@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float16
+from jaxtyping import Float
 from PIL import Image
 
 from rig3r_jax.data.files import read_bytes
@@ -170,7 +170,7 @@ def single_camera_scene(
             with about("depth"):
                 depth = NO_POINTS
                 if frame.depth is not None:
-                    depth = DenseDepth(along_rays(read_depth(frame.depth, size, code, registration), lens))
+                    depth = _dense(along_rays(read_depth(frame.depth, size, code, registration), lens))
             loaded.append(
                 Frame(
                     camera=0,
@@ -189,25 +189,29 @@ def single_camera_scene(
 
 def read_depth(
     path: Path, size: tuple[int, int], code: DepthCode, registration: Registration | None = None
-) -> Float16[np.ndarray, "h w"]:
+) -> Float[np.ndarray, "h w"]:
     """Depth of a 16-bit PNG of `size` (height, width) along the camera's axis, in metres, 0 where unknown, registered
     where that is given.
 
-    float16 rounds by 1 part in 2000 at most, a tenth of the noise of such cameras, and halves the records. BadRecord,
-    naming the file, for what is no such image.
+    BadRecord, naming the file, for what is no such image.
     """
     metres = _decode_depth(path, code)
     if metres.shape != size:
         raise BadRecord(f"{path}: is {metres.shape}, its image is {size} (height, width); restore the file")
     if registration is None:
-        return metres.astype(np.float16)
+        return metres
     registered = registration.register(metres)
     if metres.any() and not registered.any():
         raise BadRecord(
             f"{path}: none of its {np.count_nonzero(metres)} depths falls into the colour image; correct intrinsics, "
             "depth_intrinsics (pixels) or depth_origin (metres), or set register_depth=False"
         )
-    return registered.astype(np.float16)
+    return registered
+
+
+def _dense(metres: Float[np.ndarray, "h w"]) -> DenseDepth:
+    """float16 rounds by 1 part in 2000 at most, a tenth of the noise of such cameras, and halves the records."""
+    return DenseDepth(metres.astype(np.float16))
 
 
 def _median_depth(path: Path, code: DepthCode) -> float:

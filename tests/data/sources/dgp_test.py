@@ -120,7 +120,8 @@ def test_lidar_reprojects_into_the_next_frame(shared):
         for (now, image_now), (then, image_then) in pairwise(zip(frames, grey, strict=True)):
             depth = decode_depth(now.depth)
             ahead = np.concatenate([depth.pixels, np.ones((len(depth.pixels), 1))], axis=1)
-            points_now = ahead @ np.linalg.inv(camera.lens.intrinsics).T * depth.depths[:, None]
+            rays = ahead @ np.linalg.inv(camera.lens.intrinsics).T
+            points_now = rays / np.linalg.norm(rays, axis=1, keepdims=True) * depth.depths[:, None]
             then_from_now = np.linalg.inv(then.world_from_camera) @ now.world_from_camera
             points_then = points_now @ then_from_now[:3, :3].T + then_from_now[:3, 3]
             projected = points_then @ camera.lens.intrinsics.T

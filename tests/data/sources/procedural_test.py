@@ -93,6 +93,7 @@ def test_depth_agrees_with_a_float64_caster():
     for _ in range(400):
         n, row, column = rng.integers(len(times)), rng.integers(64), rng.integers(64)
         ray = np.linalg.inv(intrinsics[n]) @ (column + 0.5, row + 0.5, 1.0)
+        ray /= np.linalg.norm(ray)
         rotation, center = world_from_camera[n, :3, :3], world_from_camera[n, :3, 3]
         expected.append(cast(world, times[n], center, rotation @ ray))
         rendered.append(depths[n, row, column])
@@ -113,9 +114,10 @@ def test_depth_of_the_ground_is_height_times_focal_over_offset():
     _, depths = render_frames(
         dataclasses.replace(world, cars=cars, **away), np.zeros(1), level[None], intrinsics[None], 48
     )
-    below = np.arange(48) + 0.5 - 24.0
-    expected = np.where(below > 0, 1.7 * intrinsics[1, 1] / np.where(below > 0, below, 1), 0.0)
-    np.testing.assert_allclose(depths[0], np.tile(expected[:, None], (1, 48)), rtol=6e-4)
+    right, below = np.meshgrid(*2 * [np.arange(48) + 0.5 - 24.0])
+    lengths = np.sqrt(right**2 + below**2 + intrinsics[1, 1] ** 2)
+    expected = np.where(below > 0, 1.7 * lengths / np.where(below > 0, below, 1), 0.0)
+    np.testing.assert_allclose(depths[0], expected, rtol=6e-4)
 
 
 def colour_error(frame, other, camera, other_camera, other_from_camera):
@@ -123,14 +125,16 @@ def colour_error(frame, other, camera, other_camera, other_from_camera):
     depth, image, other_depth, other_image = depth_of(frame), image_of(frame), depth_of(other), image_of(other)
     rows, columns = np.nonzero(depth)
     pixels = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))])
-    points = np.linalg.inv(camera.lens.intrinsics) @ pixels * depth[rows, columns]
+    points = np.linalg.inv(camera.lens.intrinsics) @ pixels
+    points *= depth[rows, columns] / np.linalg.norm(points, axis=0)
     points = other_from_camera[:3, :3] @ points + other_from_camera[:3, 3:]
     u, v, w = other_camera.lens.intrinsics @ points
     with np.errstate(divide="ignore", invalid="ignore"):
         j, i = np.floor(u / w), np.floor(v / w)
     seen = (w > 0.5) & (i >= 0) & (j >= 0) & (i < other_camera.size[0]) & (j < other_camera.size[1])
     i, j = i[seen].astype(int), j[seen].astype(int)
-    same = abs(other_depth[i, j] - w[seen]) < 0.03 * w[seen]
+    away = np.linalg.norm(points, axis=0)[seen]
+    same = abs(other_depth[i, j] - away) < 0.03 * away
     return abs(other_image[i, j] - image[rows[seen], columns[seen]]).mean(axis=-1)[same], same.mean()
 
 

@@ -7,13 +7,12 @@ import pytest
 from rig3r_jax import cli
 from rig3r_jax.data import records
 from rig3r_jax.data.build import build_records
-from rig3r_jax.data.frame_bytes import decode_depth
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.data.sources.rgbd import SPLITS
 from rig3r_jax.data.sources.sevenscenes import SevenScenes, read_world_from_camera
-from tests.data.recordings import depth_errors, make_listed_scene, make_sequence
+from tests.data.recordings import depth_errors, make_listed_scene, make_sequence, z_depth
 
 REAL = "realdata/sevenscenes_redkitchen"
 SMALL = {"window": 8, "min_frames": 4}
@@ -59,7 +58,7 @@ def test_real_sequence_is_read_and_good(shared):
         if number % 20 == 0:
             assert frame.image == (root / f"frame-{10 * number:06d}.color.jpg").read_bytes()
             depth = cv2.imread(str(root / f"frame-{10 * number:06d}.depth.png"), cv2.IMREAD_UNCHANGED) / 1000
-            registered = decode_depth(frame.depth).values
+            registered = z_depth(scene, frame)
             assert abs(np.median(registered[registered > 0]) - np.median(depth[depth > 0])) < 0.1
     assert 1e-4 < worst < 1e-3  # records would refuse the rotations as they are
 
@@ -132,7 +131,7 @@ def test_frame_is_read(scene_folder):
         np.testing.assert_allclose(scene.cameras[0].lens.intrinsics * 80, published)
         for (sequence, number), frame in zip(keys([scene]), scene.frames, strict=True):
             np.testing.assert_allclose(frame.world_from_camera[:3, 3], [number, sequence, 0])
-            depth = decode_depth(frame.depth).values
+            depth = z_depth(scene, frame)
             assert depth[0, :2].tolist() == [0, 0]  # both marks of no depth
             assert abs(depth[2, 2] - (1.002 + number / 1000)) < 1e-3
             assert abs(frame.time - number / 30) < 1e-9
@@ -145,10 +144,8 @@ def test_flat_folder_of_jpegs_with_intrinsics(tmp_path):
     assert scene.name == "kitchen_000000" and len(scene.frames) == 7
     assert [round(frame.time * 30) for frame in scene.frames] == [0, 2, 4, 6, 8, 10, 12]
     np.testing.assert_array_equal(scene.cameras[0].lens.intrinsics, [[5, 0, 3], [0, 5, 2], [0, 0, 1]])
-    depth = decode_depth(scene.frames[0].depth).values
-    np.testing.assert_array_equal(
-        depth, cv2.imread(str(folder / "frame-000000.depth.png"), -1) % 65535 / np.float16(1000)
-    )
+    stored = cv2.imread(str(folder / "frame-000000.depth.png"), -1) % 65535 / 1000
+    np.testing.assert_allclose(z_depth(scene, scene.frames[0]), stored, rtol=1 / 2048)
 
 
 def test_cameras_are_those_that_the_user_gives(tmp_path):
@@ -156,9 +153,9 @@ def test_cameras_are_those_that_the_user_gives(tmp_path):
     options = {"intrinsics": [9, 9, 4, 3], "depth_intrinsics": [9, 9, 4, 3], "depth_origin": [0, 0, 0.5], **SMALL}
     scene, _ = load_all(folder, "train", **options)
     np.testing.assert_array_equal(scene.cameras[0].lens.intrinsics, [[9, 0, 4], [0, 9, 3], [0, 0, 1]])
-    assert abs(decode_depth(scene.frames[0].depth).values[3, 4] - 1.5) < 1e-3
+    assert abs(z_depth(scene, scene.frames[0])[3, 4] - 1.5) < 1e-3
     scene, _ = load_all(folder, "train", register_depth=False, **SMALL)
-    assert abs(decode_depth(scene.frames[0].depth).values[3, 4] - 1.0) < 1e-3
+    assert abs(z_depth(scene, scene.frames[0])[3, 4] - 1.0) < 1e-3
     np.savetxt(folder / "camera-intrinsics.txt", [[585, 0, 320], [0, 585, 240], [0, 0, 1]])
     scene, _ = load_all(folder, "train", **SMALL)  # that of 7-Scenes' depth camera is not the colour camera's
     assert scene.cameras[0].lens.intrinsics[0, 0] == 525 / 80

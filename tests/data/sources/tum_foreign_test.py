@@ -4,9 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from rig3r_jax.data.frame_bytes import decode_depth
 from rig3r_jax.data.scene import BadRecord
-from tests.data.recordings import make_recording
+from tests.data.recordings import make_recording, z_depth
 from tests.data.sources.tum_test import LISTS, frame_numbers, load_all
 
 
@@ -57,7 +56,7 @@ def test_depth_in_millimetres_is_named_and_read(root):
         load_all(root, "train")
     for options, metres in (({"depth_scale": 1000.0}, 2.0), ({"plausible_depth": (0.3, 20.0)}, 0.4)):
         (scene,) = load_all(root, "train", **options)
-        assert abs(decode_depth(scene.frames[0].depth).values[3, 3] - metres) < 1e-3
+        assert abs(z_depth(scene, scene.frames[0])[3, 3] - metres) < 1e-3
 
 
 def test_lists_of_other_tools(root):

@@ -14,12 +14,11 @@ from rig3r_jax import cli
 from rig3r_jax.data import records, sampling
 from rig3r_jax.data.bad_frames import has_depth
 from rig3r_jax.data.build import build_records
-from rig3r_jax.data.frame_bytes import decode_depth
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources import make_source, tum
 from rig3r_jax.data.sources.rgbd import CAMERA, SPLITS
-from tests.data.recordings import depth_errors, drop_rows, make_recording
+from tests.data.recordings import depth_errors, drop_rows, make_recording, z_depth
 
 REAL = "realdata/tum_fr3_cabinet"
 LISTS = ("rgb.txt", "depth.txt", "groundtruth.txt")
@@ -45,6 +44,7 @@ def test_real_recording_is_read_and_good(shared):
     scenes = [scene for split in SPLITS for scene in load_all(root, split, window=16)]
     rows = np.loadtxt(root / "groundtruth.txt")
     frames = [frame for scene in scenes for frame in scene.frames]
+    scene_of = {frame.time: scene for scene in scenes for frame in scene.frames}
     np.testing.assert_array_equal([frame.time for frame in frames], rows[:, 0])
     np.testing.assert_array_equal([frame.world_from_camera[:3, 3] for frame in frames], rows[:, 1:4])
     for scene in scenes:
@@ -58,7 +58,7 @@ def test_real_recording_is_read_and_good(shared):
             == (root / name.replace("depth", "rgb").replace("rgb_imgs", "raw_imgs")).with_suffix(".jpg").read_bytes()
         )
         stored = cv2.imread(str(root / name), cv2.IMREAD_UNCHANGED) / 5000
-        depth = decode_depth(frame.depth).values
+        depth = z_depth(scene_of[frame.time], frame)
         np.testing.assert_allclose(depth, stored, rtol=1 / 2048)
         assert (depth == 0).any() and (depth > 0).mean() > 0.3
 
@@ -107,7 +107,7 @@ def test_image_depth_and_pose_of_a_frame_belong_together(root):
     for scene in load_all(root, "train", window=16):
         records.check_scene(scene)
         for number, frame in zip(frame_numbers(scene), scene.frames, strict=True):
-            depth = decode_depth(frame.depth).values
+            depth = z_depth(scene, frame)
             assert depth[0, 0] == 0 and abs(depth[1, 1] - (5000 + number) / 5000) < 1e-3
             assert frame.world_from_camera[0, 3] == number
             assert abs(frame.time - 1311868164.0 - number / 30) < 1e-6
