@@ -58,6 +58,7 @@ def scene_features() -> tfds.features.FeaturesDict:
         {
             "name": tfds.features.Text(),
             "front_camera": tfds.features.Scalar(np.int64),
+            "source_from_world": tfds.features.Tensor(shape=(4, 4), dtype=np.float64, encoding="bytes"),
             "camera_name": tfds.features.Sequence(tfds.features.Text()),
             "camera_lens": tfds.features.Sequence(tfds.features.Text()),  # its kind
             "camera_intrinsics": array(np.float64, 3, 3),
@@ -86,6 +87,7 @@ def scene_to_example(scene: Scene, first_frame: int) -> dict[str, Any]:
     return {
         "name": scene.name,
         "front_camera": scene.front_camera,
+        "source_from_world": np.asarray(scene.source_from_world, np.float64),
         "camera_name": [camera.name for camera in cameras],
         "camera_lens": [camera.lens.kind for camera in cameras],
         "camera_intrinsics": np.array([camera.lens.intrinsics for camera in cameras], np.float64),
@@ -128,7 +130,13 @@ def example_to_scene(example: Mapping[str, Any], read_frame: Callable[[int], Map
     )
     name = example["name"]
     name = name.decode() if isinstance(name, bytes) else name
-    return Scene(name=name, cameras=cameras, front_camera=int(example["front_camera"]), frames=frames)
+    return Scene(
+        name=name,
+        cameras=cameras,
+        front_camera=int(example["front_camera"]),
+        frames=frames,
+        source_from_world=example["source_from_world"],
+    )
 
 
 def check_scene(scene: Scene) -> None:

@@ -111,6 +111,8 @@ class Scene:
     front_camera: int  # index into cameras
     frames: tuple[Frame, ...]  # ordered by (step, camera)
     left_out: tuple[LeftOut, ...] = ()  # frames that its source could not use; for the build, records keep none
+    # (4, 4) float64: the scene's world, re-based near the origin, in the one that the data set's files are written in.
+    source_from_world: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(4))
 
     @property
     def pinholes_only(self) -> bool:

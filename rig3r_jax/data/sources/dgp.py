@@ -115,7 +115,8 @@ def _read_scene(path: Path, name: str, source: Dgp, chosen: range) -> Scene:
     frames = _read_frames(path, steps, cameras, base_from_world, left_out)
     if not frames:
         raise no_frame_left(name, left_out)
-    return Scene(name, tuple(cameras), kept.index(front), tuple(frames), tuple(left_out))
+    front_camera, world_from_base = kept.index(front), rigid.invert(base_from_world)
+    return Scene(name, tuple(cameras), front_camera, tuple(frames), tuple(left_out), world_from_base)
 
 
 def _sensors_of(

@@ -1,0 +1,74 @@
+"""Pixels that show the same point in two images: SIFT, mutual nearest neighbours, one common epipolar geometry."""
+
+import functools
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+_LARGEST = 1280  # pixels of the longer side that features are looked for in
+_FEATURES = 3000
+_RATIO = 0.8  # Lowe 2004
+_TRIALS, _SAMPLE = 400, 8
+_CONSENSUS = np.radians(0.5)  # from the plane that a common motion predicts
+
+Features = tuple[Float[np.ndarray, "n 2"], np.ndarray]
+
+
+def features(image: UInt8[np.ndarray, "h w 3"]) -> Features:
+    """Positions in the image, pixel centres at +0.5, and descriptors."""
+    scale = min(1.0, _LARGEST / max(image.shape[:2]))
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    if scale < 1:
+        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    keypoints, descriptors = _sift().detectAndCompute(grey, None)
+    steps = np.array(image.shape[1::-1]) / np.array(grey.shape[::-1])
+    positions = np.array([keypoint.pt for keypoint in keypoints], np.float64).reshape(-1, 2)
+    return (positions + 0.5) * steps, np.zeros((0, 128), np.float32) if descriptors is None else descriptors
+
+
+@functools.cache
+def _sift() -> cv2.SIFT:
+    return cv2.SIFT_create(nfeatures=_FEATURES, contrastThreshold=0.02)
+
+
+def mutual_matches(a: Features, b: Features) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]:
+    """Positions of the features that are each other's nearest, and much nearer than the second."""
+    if min(len(a[1]), len(b[1])) < 2:
+        return np.zeros((0, 2)), np.zeros((0, 2))
+    forth = cv2.BFMatcher(cv2.NORM_L2).knnMatch(a[1], b[1], k=2)
+    back = {match.queryIdx: match.trainIdx for match in cv2.BFMatcher(cv2.NORM_L2).match(b[1], a[1])}
+    kept = [
+        (first.queryIdx, first.trainIdx)
+        for first, second in forth
+        if first.distance < _RATIO * second.distance and back[first.trainIdx] == first.queryIdx
+    ]
+    of_a, of_b = np.array(kept, int).reshape(-1, 2).T
+    return a[0][of_a], b[0][of_b]
+
+
+def consensus(rays_a: Float[np.ndarray, "n 3"], rays_b: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
+    """The matches that one essential matrix explains within half a degree: most of those that are no accident.
+
+    The eight-point method on unit rays (Longuet-Higgins 1981) in random samples; nothing of the claimed poses counts.
+    """
+    count = len(rays_a)
+    if count < 2 * _SAMPLE:
+        return np.zeros(count, bool)
+    rng = np.random.default_rng(0)
+    samples = np.argsort(rng.random((_TRIALS, count)), axis=1)[:, :_SAMPLE]
+    products = np.einsum("tni,tnj->tnij", rays_b[samples], rays_a[samples]).reshape(_TRIALS, _SAMPLE, 9)
+    essential = np.linalg.svd(products)[2][:, -1].reshape(_TRIALS, 3, 3)
+    inside = _plane_angles(essential, rays_a, rays_b) < _CONSENSUS
+    best = inside[np.argmax(inside.sum(axis=1))]
+    rows = np.einsum("ni,nj->nij", rays_b[best], rays_a[best]).reshape(-1, 9)
+    refined = np.linalg.svd(rows, full_matrices=False)[2][-1].reshape(1, 3, 3)
+    again = _plane_angles(refined, rays_a, rays_b)[0] < _CONSENSUS
+    return again if again.sum() >= best.sum() else best
+
+
+def _plane_angles(essential: np.ndarray, rays_a: np.ndarray, rays_b: np.ndarray) -> np.ndarray:
+    """Angles of the second rays from the epipolar planes of the first, (t n)."""
+    normals = np.einsum("tij,nj->tni", essential, rays_a)
+    lengths = np.maximum(np.linalg.norm(normals, axis=-1), 1e-12)
+    return np.abs(np.arcsin(np.clip(np.einsum("tni,ni->tn", normals, rays_b) / lengths, -1, 1)))

@@ -1,0 +1,116 @@
+"""The usual mistakes in reading a data set, each as the change of its claims that would undo it."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from jaxtyping import Float
+
+from rig3r_jax.geometry import rigid
+from rig3r_jax.geometry.camera import Brown, Fisheye, Lens, Pinhole
+from rig3r_jax.inspection.claims import Claims, Shot
+
+Matrix = Float[np.ndarray, "4 4"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistake:
+    """What was done wrong, in words, and the claims as they are without it."""
+
+    words: str
+    undone: Claims
+
+
+# Axes of a camera, as columns in ours (right, down, forward): x, y and z of theirs.
+_AXES = {
+    "OpenGL's (x right, y up, z backward)": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
+    "a vehicle's (x forward, y left, z up)": ((0, 0, 1), (-1, 0, 0), (0, -1, 0)),
+    "an aircraft's (x forward, y right, z down)": ((0, 0, 1), (1, 0, 0), (0, 1, 0)),
+}
+_FOCAL_FACTORS = (0.25, 0.5, 2.0, 4.0)
+
+
+def usual_mistakes(claims: Claims) -> Iterator[Mistake]:
+    """Every mistake that would change what these claims say of their images."""
+    yield from _pose_mistakes(claims)
+    yield from _lens_mistakes(claims)
+    yield from _swapped_cameras(claims)
+
+
+def _pose_mistakes(claims: Claims) -> Iterator[Mistake]:
+    def poses(words: str, change: Callable[[Matrix], Matrix]) -> Mistake:
+        return Mistake(words, _with_poses(claims, change))
+
+    yield poses("poses look like camera_from_world read as world_from_camera", rigid.invert)
+    for name, columns in _AXES.items():
+        theirs = np.eye(4)
+        theirs[:3, :3] = np.array(columns).T
+        back = rigid.invert(theirs)
+        yield poses(f"camera axes look like {name} read as OpenCV's", lambda pose, back=back: pose @ back)
+    yield poses("quaternions look like w x y z read as x y z w", lambda pose: _requaternioned(pose, (1, 2, 3, 0)))
+    yield poses("quaternions look like x y z w read as w x y z", lambda pose: _requaternioned(pose, (3, 0, 1, 2)))
+    yield poses("rotations look inverted, positions right", lambda pose: _transposed(pose))
+
+
+def _requaternioned(pose: Matrix, order: tuple[int, ...]) -> Matrix:
+    """The pose whose quaternion (x y z w) has these entries of the claimed one."""
+    quaternion = rigid.quat_xyzw_from_rotation(pose[:3, :3])[list(order)]
+    return rigid.from_rotation_translation(rigid.rotation_from_quat_xyzw(quaternion), pose[:3, 3])
+
+
+def _transposed(pose: Matrix) -> Matrix:
+    return rigid.from_rotation_translation(pose[:3, :3].T, pose[:3, 3])
+
+
+def _lens_mistakes(claims: Claims) -> Iterator[Mistake]:
+    lenses = [shot.lens for shot in claims.shots]
+
+    def each(words: str, change: Callable[[Lens], Lens]) -> Mistake:
+        return Mistake(words, _with_lenses(claims, change))
+
+    if any(isinstance(lens, Brown) for lens in lenses):
+        yield each(
+            "the lens looks like a fisheye (Kannala-Brandt), its coefficients read as Brown-Conrady's",
+            lambda lens: Fisheye(lens.intrinsics, lens.distortion[:4]) if isinstance(lens, Brown) else lens,
+        )
+    if any(isinstance(lens, Fisheye) for lens in lenses):
+        yield each(
+            "the lens looks like Brown-Conrady's, its coefficients read as a fisheye's (Kannala-Brandt)",
+            lambda lens: Brown(lens.intrinsics, np.append(lens.distortion, 0.0)) if isinstance(lens, Fisheye) else lens,
+        )
+    if not all(isinstance(lens, Pinhole) for lens in lenses):
+        yield each(
+            "images look undistorted already: the lens's coefficients do not belong to them",
+            lambda lens: Pinhole(lens.intrinsics),
+        )
+    for factor in _FOCAL_FACTORS:
+        yield each(
+            f"intrinsics look like those of images {1 / factor:g} times as wide", lambda lens, f=factor: lens.resize(f, f)
+        )
+
+
+def _swapped_cameras(claims: Claims) -> Iterator[Mistake]:
+    """Images of two cameras exchanged."""
+    for i, j in itertools.combinations(sorted({shot.camera for shot in claims.shots}), 2):
+        of_step = {(shot.step, shot.camera): shot for shot in claims.shots}
+        other = {i: j, j: i}
+
+        def exchanged(shot: Shot, of_step=of_step, other=other) -> Shot:
+            partner = of_step.get((shot.step, other.get(shot.camera, -1)))
+            if partner is None:
+                return shot
+            return dataclasses.replace(shot, lens=partner.lens, source_from_camera=partner.source_from_camera)
+
+        words = f"images of {claims.cameras[i]} and {claims.cameras[j]} look exchanged"
+        yield Mistake(words, dataclasses.replace(claims, shots=tuple(map(exchanged, claims.shots))))
+
+
+def _with_poses(claims: Claims, change: Callable[[Matrix], Matrix]) -> Claims:
+    shots = (dataclasses.replace(shot, source_from_camera=change(shot.source_from_camera)) for shot in claims.shots)
+    return dataclasses.replace(claims, shots=tuple(shots))
+
+
+def _with_lenses(claims: Claims, change: Callable[[Lens], Lens]) -> Claims:
+    shots = (dataclasses.replace(shot, lens=change(shot.lens)) for shot in claims.shots)
+    return dataclasses.replace(claims, shots=tuple(shots))
