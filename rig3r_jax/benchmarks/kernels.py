@@ -98,9 +98,7 @@ def sendings(program: Program, devices: int) -> list[Sending]:
 def named(program: Program, operation: str) -> int:
     """How many instructions, wherever they stand, come from JAX's operation of this name."""
     pattern = re.compile(rf'op_name="[^"]*/{operation}"')
-    return sum(
-        bool(pattern.search(one.attributes)) for body in program.computations.values() for one in body.values()
-    )
+    return sum(bool(pattern.search(one.attributes)) for body in program.computations.values() for one in body.values())
 
 
 def part_of(one: Instruction) -> str:
@@ -210,9 +208,7 @@ def moved_bytes(program: Program, body: dict[str, Instruction], one: Instruction
 def _written(inner: dict[str, Instruction]) -> int:
     root = next(one for one in inner.values() if one.is_root)
     results = [inner[name] for name in root.operands] if root.opcode == "tuple" else [root]
-    return sum(
-        inner[one.operands[1]].bytes if one.opcode == "dynamic-update-slice" else one.bytes for one in results
-    )
+    return sum(inner[one.operands[1]].bytes if one.opcode == "dynamic-update-slice" else one.bytes for one in results)
 
 
 def _origin(inner: dict[str, Instruction], name: str) -> str:

@@ -57,7 +57,9 @@ def test_auto_takes_nothing_whose_rate_is_not_measured(installed, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "package", "extra"), [("flash3", "dew_flash_attn", "flash"), ("tokamax", "tokamax", "tokamax")]
 )
-def test_without_its_package_a_kernel_is_not_chosen_and_its_name_says_what_is_missing(monkeypatch, name, package, extra):
+def test_without_its_package_a_kernel_is_not_chosen_and_its_name_says_what_is_missing(
+    monkeypatch, name, package, extra
+):
     monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
     assert fastest(backend="gpu", dtype="bfloat16", kind=H100) == "cudnn"
     with pytest.raises(
