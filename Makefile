@@ -51,7 +51,7 @@ test-cuda-compiler: $(CUDA_VENV)/.ready
 $(CUDA_VENV)/.ready: pyproject.toml constraints.txt
 	$(or $(PYTHON),python3.12) -m venv $(CUDA_VENV)
 	$(CUDA_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
-		--editable '.[dev,cuda13,flash]'
+		--editable '.[dev,cuda13,flash,tokamax]'
 	touch $@
 
 slurm-packages:

@@ -8,6 +8,7 @@ EXTRAS = {  # their packages, as they are imported
     "train-tf": ("tensorflow",),
     "torch": ("torch",),
     "flash": ("dew_flash_attn",),
+    "tokamax": ("tokamax",),
     "cuda13": ("jax_cuda13_plugin",),
 }
 

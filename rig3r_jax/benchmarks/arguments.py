@@ -68,8 +68,8 @@ def _peer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sdpa",
         nargs="+",
-        choices=("default", "flash", "cudnn", "efficient"),
-        help="kernels of torch's attention; by default flash and cudnn on a GPU",
+        choices=("default", "flash", "flash3", "cudnn", "efficient"),
+        help="kernels of torch's attention; by default flash, cudnn and flash3 (FlashAttention-3) on a GPU",
     )
 
 

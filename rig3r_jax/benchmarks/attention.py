@@ -82,7 +82,7 @@ def _row(shape: Shape, name: str, dtype: str, make: Callable, expected: np.ndarr
         seconds = time_device(both, **clock).median
         row["both ms"], row["both TFLOP/s"] = 1e3 * seconds, 3.5 * operations / seconds / 1e12
     except Exception as error:  # every framework has its own way to say that a kernel does not take these arrays
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:90]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         row["remark"] = "out of memory" if out_of_memory(error) else f"does not run: {reason}"
         if isinstance(error, TimeoutError):
             row["remark"] = reason
@@ -133,4 +133,4 @@ def _kernels(options: argparse.Namespace, dtype: str) -> Sequence[str]:
         return options.sdpa
     if jax.default_backend() != "gpu":
         return ("default",)
-    return ("flash", "cudnn", "efficient")
+    return ("flash", "cudnn", "flash3", "efficient")

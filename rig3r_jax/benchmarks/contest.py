@@ -109,57 +109,75 @@ def run_contest(
     if repeats < 1:
         raise ValueError(f"repeats={repeats} must be at least 1")
     limit = limit or Limit()
-    seconds: dict[int, list[float]] = {}
-    failed: dict[int, str] = {}
+    entries = [_Entry(contestant) for contestant in contestants]
+    for group in [entries] if in_turns else [[entry] for entry in reversed(entries)]:
+        for entry in group:
+            entry.open(limit)
+        if in_turns:
+            check(_running(group))
+        _take_turns(group, repeats, warmup, limit)
+        for entry in group:
+            entry.finish()
+            finished(entry.result)
+            entry.contestant.close()
+    if not in_turns:
+        check(_running(entries))
+    return [entry.result for entry in entries]
 
-    def attempt(index: int, action: Callable[[], None]) -> None:
-        if index in failed:
+
+class _Entry:
+    """A contestant in a contest: its timed calls, why it is out of it, and in the end its result."""
+
+    def __init__(self, contestant: Contestant):
+        self.contestant, self.seconds, self.failure = contestant, [], ""
+        self.result: Result
+
+    def open(self, limit: Limit) -> None:
+        """Its first call, where there is time left."""
+        if limit.over():
+            self.failure = Limit.LATE
+        self._attempt(self.contestant.open)
+
+    def call(self, *, timed: bool) -> None:
+        """One more call, whose seconds count where it is timed."""
+        start = time.perf_counter()
+        self._attempt(self.contestant.call)
+        if timed and not self.failure:
+            self.seconds.append(time.perf_counter() - start)
+
+    def finish(self) -> None:
+        """Makes its result, before it is closed."""
+        contestant, peak = self.contestant, self.contestant.peak_bytes()
+        if self.failure:
+            self.result = Result(contestant.name, None, float("nan"), peak, self.failure)
+            return
+        timing = Timing(tuple(self.seconds))
+        compile_seconds = max(0.0, contestant.first_seconds - timing.median)
+        self.result = Result(contestant.name, timing, compile_seconds, peak, contestant.remark)
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        """Does it unless the contestant is out; a lack of memory or of a kernel puts it out and closes it."""
+        if self.failure:
             return
         try:
             action()
         except Exception as error:
             if not out_of_memory(error) and "No available kernel" not in str(error):
                 raise
-            failed[index] = "out of memory" if out_of_memory(error) else str(error).splitlines()[0]
-        if index in failed:
-            contestants[index].close()
+            self.failure = "out of memory" if out_of_memory(error) else str(error).splitlines()[0]
+        if self.failure:  # after the error, which holds on to what it met
+            self.contestant.close()
             gc.collect()
 
-    def timed(index: int, count: bool) -> None:
-        start = time.perf_counter()
-        contestants[index].call()
-        if count:
-            seconds.setdefault(index, []).append(time.perf_counter() - start)
 
-    def open_in_time(index: int) -> None:
-        if limit.over():
-            failed[index] = Limit.LATE
-        attempt(index, contestants[index].open)
-
-    order = list(range(len(contestants)))
-    results: dict[int, Result] = {}
-    for group in [order] if in_turns else [[index] for index in reversed(order)]:
-        for index in group:
-            open_in_time(index)
-        if in_turns:
-            check([contestants[index] for index in group if index not in failed])
-        for turn in range(warmup + repeats):
-            if limit.over() and all(index in seconds or index in failed for index in group):
-                break
-            for index in group:
-                attempt(index, lambda index=index, turn=turn: timed(index, turn >= warmup))
-        for index in group:
-            peak = contestants[index].peak_bytes()
-            results[index] = _result(contestants[index], seconds.get(index, ()), peak, failed.get(index, ""))
-            finished(results[index])
-            contestants[index].close()
-    if not in_turns:
-        check([contestants[index] for index in order if index not in failed])
-    return [results[index] for index in order]
+def _take_turns(group: Sequence[_Entry], repeats: int, warmup: int, limit: Limit) -> None:
+    """Every contestant of the group calls once per turn, until all turns are over, or the time and all are timed."""
+    for turn in range(warmup + repeats):
+        if limit.over() and all(entry.seconds or entry.failure for entry in group):
+            return
+        for entry in group:
+            entry.call(timed=turn >= warmup)
 
 
-def _result(contestant: Contestant, seconds: Sequence[float], peak: int | None, failure: str) -> Result:
-    if failure:
-        return Result(contestant.name, None, float("nan"), peak, failure)
-    timing = Timing(tuple(seconds))
-    return Result(contestant.name, timing, max(0.0, contestant.first_seconds - timing.median), peak, contestant.remark)
+def _running(entries: Sequence[_Entry]) -> list[Contestant]:
+    return [entry.contestant for entry in entries if not entry.failure]

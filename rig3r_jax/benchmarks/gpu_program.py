@@ -118,8 +118,10 @@ def described_devices(target: str, topology: str) -> Iterator[list]:
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(bridge, "canonicalize_platform", without_device))
-        if not lack_of(["dew_flash_attn"]):  # it asks the device that is there whether it is a Hopper
+        # Packages of kernels ask the device that is there what it is.
+        if not lack_of(["dew_flash_attn"]):
             stack.enter_context(mock.patch("dew_flash_attn._hopper", lambda: CARDS[target].capability == 9))
+        stack.enter_context(mock.patch("jax.extend.backend.get_default_device", lambda: description.devices[0]))
         yield list(description.devices)
 
 

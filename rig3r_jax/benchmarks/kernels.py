@@ -8,11 +8,12 @@ from collections.abc import Iterator
 
 from rig3r_jax.benchmarks.hlo import KINDS, Instruction, Operations, Program, arrays
 from rig3r_jax.benchmarks.hlo_groups import replica_groups
+from rig3r_jax.models.tokamax_attention import BACKWARD
 
-# Kinds of custom calls by their target; the first that fits.
+# Kinds of custom calls by their target and JAX's name of the operation; the first that fits.
 _CALLS = (
-    (r"fmhaSoftmaxBackward|flash\d_mha_bwd", "attention backward"),
-    (r"fmhaSoftmax|flash\d_mha_fwd", "attention forward"),
+    (rf"fmhaSoftmaxBackward|flash\d_mha_bwd|^mosaic_gpu.*/{BACKWARD}/", "attention backward"),
+    (r"fmhaSoftmax|flash\d_mha_fwd|^mosaic_gpu.*/flash_attention", "attention forward"),
     (r"cublas", "products"),
     (r"cudnn\$conv", "convolutions"),
 )
@@ -97,9 +98,7 @@ def sendings(program: Program, devices: int) -> list[Sending]:
 def named(program: Program, operation: str) -> int:
     """How many instructions, wherever they stand, come from JAX's operation of this name."""
     pattern = re.compile(rf'op_name="[^"]*/{operation}"')
-    return sum(
-        bool(pattern.search(one.attributes)) for body in program.computations.values() for one in body.values()
-    )
+    return sum(bool(pattern.search(one.attributes)) for body in program.computations.values() for one in body.values())
 
 
 def part_of(one: Instruction) -> str:
@@ -138,8 +137,9 @@ def _is_kernel(one: Instruction) -> bool:
 def kind_of(program: Program, one: Instruction) -> str:
     """The kind of kernel that an instruction is."""
     if one.opcode == "custom-call":
-        target = one.attribute(r'custom_call_target="([^"]*)"') or ""
-        return next((kind for pattern, kind in _CALLS if re.search(pattern, target)), f"call of {target}")
+        target, name = (one.attribute(f'{word}="([^"]*)"') or "" for word in ("custom_call_target", "op_name"))
+        called = f"{target} {name}"
+        return next((kind for pattern, kind in _CALLS if re.search(pattern, called)), f"call of {target}")
     if one.opcode.removesuffix("-start") == "fusion":
         opcodes = {inner.opcode for inner in _fused(program, one).values()}
         return "scatters" if "scatter" in opcodes else "products" if "dot" in opcodes else "fusions"
@@ -179,9 +179,11 @@ def operations_of(program: Program, body: dict[str, Instruction], one: Instructi
         axes = [int(axis) for axis in re.findall(r"\d+", contracted.group(1))] if contracted else [-1]
         out = arrays(one.shape)[0][1]
         return Operations(linear=2.0 * math.prod(out) * math.prod(operand_shapes[0][axis] for axis in axes))
-    (batch, queries, heads, width), (_, keys, _, _) = [dims for dims in operand_shapes if len(dims) == 4][:2]
-    forward = 4.0 * batch * heads * queries * keys * width
-    return Operations(attention=forward if kind == "attention forward" else 2.5 * forward)
+    rank = max(map(len, operand_shapes))  # 4: (batch, tokens, heads, width); 3: without the batch
+    (*batch, queries, heads, width), (*_, keys, _, _) = [dims for dims in operand_shapes if len(dims) == rank][:2]
+    forward = 4.0 * math.prod(batch) * heads * queries * keys * width
+    backward = 2.5 / (2 if "mosaic_gpu" in one.attributes else 1) * forward  # tokamax's is two kernels
+    return Operations(attention=forward if kind == "attention forward" else backward)
 
 
 def moved_bytes(program: Program, body: dict[str, Instruction], one: Instruction) -> int:
@@ -206,9 +208,7 @@ def moved_bytes(program: Program, body: dict[str, Instruction], one: Instruction
 def _written(inner: dict[str, Instruction]) -> int:
     root = next(one for one in inner.values() if one.is_root)
     results = [inner[name] for name in root.operands] if root.opcode == "tuple" else [root]
-    return sum(
-        inner[one.operands[1]].bytes if one.opcode == "dynamic-update-slice" else one.bytes for one in results
-    )
+    return sum(inner[one.operands[1]].bytes if one.opcode == "dynamic-update-slice" else one.bytes for one in results)
 
 
 def _origin(inner: dict[str, Instruction], name: str) -> str:

@@ -21,7 +21,7 @@ def default_kernels(dtype: str) -> tuple[str, ...]:
     """Kernels of torch's attention that are fit for this device and type."""
     if jax.default_backend() != "gpu":
         return ("default",)
-    return ("flash", "cudnn") if dtype != "float32" else ("efficient",)
+    return ("flash", "cudnn", "flash3") if dtype != "float32" else ("efficient",)
 
 
 def training_peers(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rig3r_jax.benchmarks.torch_fast import attention_on
+from rig3r_jax.benchmarks.torch_flash3 import pin_flash
 
 
 def torch_attention_calls(
@@ -18,7 +19,11 @@ def torch_attention_calls(
         arrays: q, k, v and the gradient of the output, (b n k d), float32.
         dtype: what they are rounded to.
         kernel: a key of torch_fast.SDPA.
+
+    Raises:
+        RuntimeError: for flash3 where there is none.
     """
+    pin_flash(kernel)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_float32_matmul_precision("high")
     q, k, v, cotangent = (
@@ -30,10 +35,12 @@ def torch_attention_calls(
     attend = attention_on(kernel)
 
     def forward() -> Tensor:
+        pin_flash(kernel)
         with torch.no_grad():
             return attend(q, k, v)
 
     def both() -> None:
+        pin_flash(kernel)
         torch.autograd.grad(attend(q, k, v), leaves, cotangent)
 
     return forward, both

@@ -13,10 +13,12 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 from rig3r_jax.parity.torch_layers import Attention, Block
 from rig3r_jax.parity.torch_rig3r import DPTPointHead, Rig3R
 
-# Kernels behind torch's scaled_dot_product_attention; `default` lets torch choose.
+# Kernels behind torch's scaled_dot_product_attention; `default` lets torch choose. `flash3` is what torch_flash3 puts
+# in the place of `flash`.
 SDPA = {
     "default": None,
     "flash": SDPBackend.FLASH_ATTENTION,
+    "flash3": SDPBackend.FLASH_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
 }

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rig3r_jax.benchmarks.torch_fast import Checkpointed, fast_twin, masked_loss
+from rig3r_jax.benchmarks.torch_flash3 import pin_flash
 from rig3r_jax.benchmarks.torch_recover import recover_camera
 from rig3r_jax.geometry.camera import cell_pixels
 from rig3r_jax.parity.torch_layers import Block
@@ -22,7 +23,8 @@ from rig3r_jax.parity.torch_rig3r import Rig3R
 from rig3r_jax.parity.torch_run import Recipe
 from rig3r_jax.schema import Batch, Views
 
-_NO_KERNEL = ("No available kernel", "turning off both the math kernel and the fused kernels")  # eager, compiled
+# As torch says it eagerly, compiled, and of FlashAttention-3.
+_NO_KERNEL = ("No available kernel", "turning off both the math kernel and the fused kernels", "FA3 SDPA")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +52,12 @@ class Contestant:
         self._before = 0
 
     def open(self) -> None:
-        """Builds the model and makes the first call, which compiles."""
+        """Builds the model and makes the first call, which compiles.
+
+        Raises:
+            RuntimeError: "No available kernel" and why, where attention's does not run here.
+        """
+        pin_flash(self.twin.kernel)
         torch.set_num_threads(len(os.sched_getaffinity(0)))  # as XLA's thread pool
         torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as JAX's default
         torch.backends.cudnn.benchmark = True  # shapes do not change: the fastest convolutions, as XLA's autotuning
@@ -112,12 +119,21 @@ class Contestant:
 
     def _compiled(self, model: Rig3R, finish: Callable, compiler: Callable) -> Callable:
         """finish(model(views), more) as one graph, or by region: blocks, heads and `finish` each by themselves."""
-        if not self.by_region:
-            return compiler(lambda views, more: finish(model(views), more))
-        for region in regions(model):
-            region.forward = compiler(region.forward)
-        finish = compiler(finish)
-        return lambda views, more: finish(model(views), more)
+        if self.by_region:
+            for region in regions(model):
+                region.forward = compiler(region.forward)
+            finish = compiler(finish)
+
+        def whole(views, more):
+            return finish(model(views), more)
+
+        compiled = whole if self.by_region else compiler(whole)
+
+        def run(views, more):
+            pin_flash(self.twin.kernel)  # another contestant may have called since
+            return compiled(views, more)
+
+        return run
 
     def _on_device(self, tree):
         return jax.tree.map(lambda leaf: torch.from_numpy(np.asarray(leaf)).to(self.device), tree)

@@ -57,7 +57,8 @@ def get_config() -> ConfigDict:
     model.dpt_chunk = 4  # views of a sample that pass the DPT head at a time
     model.time_unit = 0.1  # seconds that count as one position of the time code
     model.qk_norm = False
-    model.attention = "auto"  # the fastest that is installed and fits device and dtype: flash3, cudnn, chunked; dense
+    # auto: the fastest that is installed and fits device and dtype: flash3, cudnn, chunked; by name also tokamax, dense
+    model.attention = "auto"
     model.remat = "attention"  # what the backward pass keeps, most to least: none (all), dots, qkv, attention, full
     model.unroll = False  # unroll the scan over layers: quicker steps, a longer compilation
     model.dtype = "bfloat16"  # of activations; parameters, losses and geometry are float32

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from rig3r_jax.extras import lack_of
 from rig3r_jax.geometry.numerics import at_least_float32
 from rig3r_jax.models.remat import named_inputs, named_output
+from rig3r_jax.models.tokamax_attention import tokamax_attention
 
 Attention = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
@@ -59,6 +60,7 @@ IMPLEMENTATIONS: dict[str, Attention] = {
     "chunked": chunked_attention,
     "cudnn": cudnn_attention,
     "flash3": flash3_attention,
+    "tokamax": tokamax_attention,
 }
 
 
@@ -66,16 +68,18 @@ IMPLEMENTATIONS: dict[str, Attention] = {
 class Kernel:
     """What one of the fused kernels runs on, and how fast it was."""
 
-    tflops: Mapping[int, float]  # by width of a head: forward and backward at 24,576 tokens
+    tflops: Mapping[int, float]  # by width of a head: forward and backward at 24,576 tokens; empty: not measured
     devices: tuple[str, ...] = ("",)  # parts of the names of devices that it is built for; "": all GPUs
     package: str = ""  # beside jax
 
 
+HOPPER = ("H100", "H200", "GH200")
 # 16-bit types on an NVIDIA GPU. Rates: one H200, bfloat16, of `rig3r bench attention`
 # (benchmarks/results/attention-bfloat16-nvidia-h200.json, benchmarks/NOTES.md).
 KERNELS = {
     "cudnn": Kernel({64: 437.0, 128: 538.0}),
-    "flash3": Kernel({64: 515.0, 128: 604.0}, ("H100", "H200", "GH200"), "dew_flash_attn"),
+    "flash3": Kernel({64: 515.0, 128: 604.0}, HOPPER, "dew_flash_attn"),
+    "tokamax": Kernel({}, HOPPER, "tokamax"),
 }
 
 
@@ -101,7 +105,7 @@ def lack_of_package(name: str) -> str:
 
 def fastest(*, backend: str, dtype: jax.typing.DTypeLike, kind: str = "", head_width: int = 64) -> str:
     """The name of the implementation that `auto` stands for: the fused kernel with the highest measured rate among
-    those that are installed and run here, else chunked."""
+    those that are installed and run here, else chunked. What has not been measured is taken by its name only."""
 
     def rate(name: str) -> float:
         tflops = KERNELS[name].tflops
@@ -110,7 +114,8 @@ def fastest(*, backend: str, dtype: jax.typing.DTypeLike, kind: str = "", head_w
     running = [
         name
         for name, kernel in KERNELS.items()
-        if (kind or not kernel.package)  # of a device of unknown kind only what runs on all is told
+        if kernel.tflops
+        and (kind or not kernel.package)  # of a device of unknown kind only what runs on all is told
         and not cannot_run(name, backend=backend, dtype=dtype, kind=kind)
         and not lack_of_package(name)
     ]

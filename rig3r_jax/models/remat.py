@@ -14,7 +14,8 @@ and TFLOP repeated, of 293 in a step.
 | none      | everything                                                | 62 D + 4 H + 32 | 0     | 75.0 | 0     |
 
 `full` repeats the forward pass of attention too (its 81.8), the others never do. Norms and GELU are repeated by all
-but `none`: they cost time on memory, not in products. `none` keeps in float32 what norms compute in float32.
+but `none`: they cost time on memory, not in products. `none` keeps in float32 what norms compute in float32. The
+statistics of tokamax's kernel are 8 H.
 """
 
 import flax.linen as nn

@@ -128,10 +128,10 @@ def over_frames(attend: Attention, mesh: Mesh) -> Attention:
     return jax.shard_map(from_own_queries, mesh=mesh, in_specs=(cut, cut, cut), out_specs=cut, check_vma=False)
 
 
-def over_rows(attend: Attention, mesh: Mesh, axes: Sequence[str]) -> Attention:
-    """`attend` for rows that are cut over these axes of the mesh: every device attends to its own. XLA's partitioner
-    cuts no custom call: left to it, each device would gather the rows of all and compute them."""
-    cut = PartitionSpec(tuple(axes))
+def over_rows(attend: Attention, mesh: Mesh) -> Attention:
+    """`attend` for rows that are cut over all devices of the mesh: each attends to its own. XLA's partitioner cuts no
+    custom call: left to it, each device would gather the rows of all and compute them."""
+    cut = PartitionSpec((*BATCH_AXES, FRAMES))
     return jax.shard_map(attend, mesh=mesh, in_specs=(cut, cut, cut), out_specs=cut, check_vma=False)
 
 

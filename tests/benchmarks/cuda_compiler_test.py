@@ -49,5 +49,19 @@ def test_gradients_travel_while_the_backward_pass_computes(attention):
     assert 5e-3 < sent < 50e-3 and exposed < 0.25 * sent
 
 
+def test_tokamax_attends_by_one_kernel_forward_and_two_backward_on_the_rows_of_each_device():
+    config = mesh_config(full.get_config(), 8, fsdp=1, frames=1)
+    config.model.update({"attention": "tokamax", "encoder_depth": 1, "decoder_depth": 4})
+    found = compile_for_gpus(config, "h100", 1, 8)
+    assert found.attention == ("tokamax", "tokamax")
+    counts: collections.Counter = collections.Counter()
+    for kernel in kernels(found.program):
+        counts[kernel.kind, kernel.part] += kernel.times
+    for part, layers in (("encoder", 1), ("decoder", 4)):
+        assert counts["attention forward", part] == layers and counts["attention backward", part] == 2 * layers
+    assert not [kind for kind, _ in counts if kind.startswith("call of mosaic")]
+    assert {one.kind for one in sendings(found.program, 8) if one.bytes > 1e6} == {"all-reduce"}
+
+
 def test_auto_is_flash3_on_an_h100():
     assert compiled("auto", 1, 1).attention == ("flash3", "flash3")

@@ -6,8 +6,9 @@ import re
 import pytest
 
 from rig3r_jax.benchmarks.hlo import Operations, Program
-from rig3r_jax.benchmarks.kernels import kernels, named, sendings
+from rig3r_jax.benchmarks.kernels import kernels, named, operations_of, sendings
 from rig3r_jax.benchmarks.program import kernel_rows, sending_rows
+from rig3r_jax.models.tokamax_attention import BACKWARD
 
 TEXT = """\
 HloModule jit_train_step, is_scheduled=true
@@ -126,3 +127,35 @@ def test_rows_add_up(program):
     )
     first, _ = sending_rows(sendings(program, 8))
     assert first["of"] == "decoder, backward" and first["beside"] == "attention backward 1, products 1"
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "kind"),
+    [
+        ("dew_flash3_mha_bwd", "decoder/attn/ffi_call", "attention backward"),
+        ("__cudnn$fmhaSoftmax", "decoder/attn/dot_product_attention_fwd", "attention forward"),
+        ("mosaic_gpu_v2", "encoder/attn/flash_attention_sm90/mpmd_map", "attention forward"),
+        ("mosaic_gpu_v2", "encoder/attn/attention_backward/anonymous/mpmd_map", "attention backward"),
+        ("mosaic_gpu_v2", "encoder/mlp/other/mpmd_map", "call of mosaic_gpu_v2"),
+        ("__cublas$lt$matmul", "encoder/flash_attention_sm90/dot_general", "products"),
+    ],
+)
+def test_custom_calls_are_told_apart_by_target_and_name(target, name, kind):
+    program = _one_call("f32[4]{0}", f'custom_call_target="{target}", metadata={{op_name="jit(f)/{name}"}}')
+    assert [kernel.kind for kernel in kernels(program)] == [kind]
+
+
+@pytest.mark.parametrize("tokens", ["6,4,8", "1,6,4,8"])  # of a batch of 1 a kernel may be given no axis
+def test_both_kernels_of_tokamaxs_backward_pass_do_what_one_does(tokens):
+    operations = {}
+    for target, name in (("dew_flash3_mha_bwd", "ffi_call"), ("mosaic_gpu_v2", f"{BACKWARD}/mpmd_map")):
+        program = _one_call(f"bf16[{tokens}]", f'custom_call_target="{target}", metadata={{op_name="jit(f)/{name}"}}')
+        body = program.computations[program.entry]
+        operations[target] = operations_of(program, body, body["y"]).attention
+    assert operations == {"dew_flash3_mha_bwd": 2.5 * 4 * 6 * 6 * 4 * 8, "mosaic_gpu_v2": 1.25 * 4 * 6 * 6 * 4 * 8}
+
+
+def _one_call(shape: str, attributes: str) -> Program:
+    """A program of one custom call, y, of x twice."""
+    lines = f"  %x = {shape} parameter(0)\n  ROOT %y = {shape} custom-call(%x, %x), {attributes}\n"
+    return Program(f"ENTRY %main (x: {shape}) -> {shape} {{\n{lines}}}\n")

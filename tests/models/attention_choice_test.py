@@ -46,13 +46,26 @@ def test_auto_goes_by_the_rate_at_the_width_of_a_head(installed, monkeypatch):
     assert chosen == {32: "flash3", 64: "flash3", 80: "flash3", 112: "cudnn", 256: "cudnn"}
 
 
-def test_without_its_package_a_kernel_is_not_chosen_and_its_name_says_what_is_missing(monkeypatch):
+def test_auto_takes_nothing_whose_rate_is_not_measured(installed, monkeypatch):
+    assert not attention.KERNELS["tokamax"].tflops
+    assert select_attention("tokamax", backend="gpu", dtype="bfloat16", kind=H100).__name__ == "tokamax_attention"
+    for name in ("flash3", "cudnn"):
+        monkeypatch.delitem(attention.KERNELS, name)
+    assert fastest(backend="gpu", dtype="bfloat16", kind=H100) == "chunked"
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra"), [("flash3", "dew_flash_attn", "flash"), ("tokamax", "tokamax", "tokamax")]
+)
+def test_without_its_package_a_kernel_is_not_chosen_and_its_name_says_what_is_missing(
+    monkeypatch, name, package, extra
+):
     monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
     assert fastest(backend="gpu", dtype="bfloat16", kind=H100) == "cudnn"
     with pytest.raises(
-        ValueError, match=r"^model.attention=flash3 needs dew_flash_attn: pip install 'rig3r_jax\[flash\]'"
+        ValueError, match=rf"^model.attention={name} needs {package}: pip install 'rig3r_jax\[{extra}\]'"
     ):
-        select_attention("flash3", backend="gpu", dtype="bfloat16", kind=H100)
+        select_attention(name, backend="gpu", dtype="bfloat16", kind=H100)
 
 
 def test_why_a_kernel_does_not_run_is_said():

@@ -63,6 +63,45 @@ print(json.dumps({"losses": losses, "errors": [float(e) for e in errors], "least
                   "shares": shares}))
 """
 
+_ATTENTION = """
+import json, re
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from rig3r_jax.models.attention import IMPLEMENTATIONS
+from rig3r_jax.training.sharding import BATCH_AXES, FRAMES, make_mesh, over_frames, over_rows
+
+cut_rows, cut_images = make_mesh(4, 2, 1), make_mesh(2, 2, 2)
+arrays = jax.random.normal(jax.random.key(0), (4, 8, 300, 2, 4))  # tokens: no multiple of a chunk of queries
+rows, images = PartitionSpec(BATCH_AXES), PartitionSpec(BATCH_AXES, FRAMES)
+every = PartitionSpec((*BATCH_AXES, FRAMES))
+
+def both(attend):
+    def run(q, k, v, cotangent):
+        out, pullback = jax.vjp(attend, q, k, v)
+        return out, *pullback(cotangent)
+    return jax.jit(run)
+
+found = []
+for name in ("dense", "chunked"):
+    attend = IMPLEMENTATIONS[name]
+    expected = both(attend)(*arrays)
+    for way, mesh, cut, placed in (
+        ("rows", cut_rows, rows, over_rows(attend, cut_rows)),
+        ("all", cut_images, every, over_rows(attend, cut_images)),
+        ("frames", cut_images, images, over_frames(attend, cut_images)),
+    ):
+        given = [jax.device_put(x, NamedSharding(mesh, cut)) for x in arrays]
+        compiled = both(placed).lower(*given).compile()
+        got = compiled(*given)
+        errors = [float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(got, expected)]
+        sent = sorted(set(re.findall(r" (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)[(-]",
+                                     compiled.as_text())))
+        share = got[0].addressable_shards[0].data.shape
+        found.append([name, way, errors, sent, share])
+print(json.dumps(found))
+"""
+
 
 def _run(repo, devices, code, *arguments):
     flags = f"--xla_force_host_platform_device_count={devices} {' '.join(COMPILE_QUICKLY)}"
@@ -86,6 +125,16 @@ def test_full_step_compiles_for_128_devices_within_80_gigabytes(repo, mesh):
     assert (found["arguments"] > found["state"]) == whole_state
     if not whole_state:
         assert found["arguments"] < 0.1 * found["state"]
+
+
+def test_attention_on_a_mesh_is_that_of_one_device(repo):
+    """Outputs and gradients, whole rows without a word between devices: what is asked of a fused kernel, too."""
+    found = json.loads(_run(repo, 8, _ATTENTION))
+    assert len(found) == 2 * 3
+    for _, way, errors, sent, share in found:
+        assert len(errors) == 4 and max(errors) < 1e-5
+        assert share == {"rows": [1, 300, 2, 4], "all": [1, 300, 2, 4], "frames": [2, 150, 2, 4]}[way]
+        assert ("all-gather" in sent) if way == "frames" else not sent
 
 
 # (data, fsdp, frames, accumulate)

@@ -16,7 +16,6 @@ from rig3r_jax.schema import Batch, Predictions, RigMetadata, Targets, Views
 from rig3r_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from rig3r_jax.training.rig3r.objective import MultitaskObjective
 from rig3r_jax.training.sharding import (
-    BATCH_AXES,
     FRAMES,
     batch_sharding,
     make_mesh,
@@ -98,12 +97,8 @@ class PlacedModel:
             return model
         jointly = model.attend_jointly
         return model.clone(
-            attend=over_rows(model.attend, self.mesh, (*BATCH_AXES, FRAMES)),
-            attend_jointly=(
-                over_frames(jointly, self.mesh)
-                if self.mesh.shape[FRAMES] > 1
-                else over_rows(jointly, self.mesh, BATCH_AXES)
-            ),
+            attend=over_rows(model.attend, self.mesh),
+            attend_jointly=(over_frames if self.mesh.shape[FRAMES] > 1 else over_rows)(jointly, self.mesh),
         )
 
     @functools.cached_property
