@@ -91,7 +91,9 @@ def _chosen_steps(steps: Sequence[int], count: int) -> set[int]:
     """Steps spread over a scene in couples whose distance doubles: the motion between two steps is not known yet."""
     starts = np.unique(np.linspace(0, max(len(steps) - 2, 0), max(1, count // 2)).astype(int))
     gaps = itertools.cycle([1, 2, _NEIGHBOURS])
-    return {steps[min(start + gap, len(steps) - 1)] for start, far in zip(starts, gaps, strict=False) for gap in (0, far)}
+    return {
+        steps[min(start + gap, len(steps) - 1)] for start, far in zip(starts, gaps, strict=False) for gap in (0, far)
+    }
 
 
 def _pairs(shots: Sequence[Shot]) -> list[Pair]:

@@ -67,7 +67,7 @@ def _lens_mistakes(claims: Claims) -> Iterator[Mistake]:
     lenses = [shot.lens for shot in claims.shots]
 
     def each(words: str, change: Callable[[Lens], Lens]) -> Mistake:
-        return Mistake(words, _with_lenses(claims, change))
+        return Mistake(words, with_lenses(claims, change))
 
     if any(isinstance(lens, Brown) for lens in lenses):
         yield each(
@@ -86,7 +86,8 @@ def _lens_mistakes(claims: Claims) -> Iterator[Mistake]:
         )
     for factor in _FOCAL_FACTORS:
         yield each(
-            f"intrinsics look like those of images {1 / factor:g} times as wide", lambda lens, f=factor: lens.resize(f, f)
+            f"intrinsics look like those of images {1 / factor:g} times as wide",
+            lambda lens, f=factor: lens.resize(f, f),
         )
 
 
@@ -111,6 +112,7 @@ def _with_poses(claims: Claims, change: Callable[[Matrix], Matrix]) -> Claims:
     return dataclasses.replace(claims, shots=tuple(shots))
 
 
-def _with_lenses(claims: Claims, change: Callable[[Lens], Lens]) -> Claims:
+def with_lenses(claims: Claims, change: Callable[[Lens], Lens]) -> Claims:
+    """The claims with every lens changed."""
     shots = (dataclasses.replace(shot, lens=change(shot.lens)) for shot in claims.shots)
     return dataclasses.replace(claims, shots=tuple(shots))

@@ -1,0 +1,154 @@
+"""Known depth against what matches triangulate to, against the other images, and its place in its own."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from scipy.spatial import cKDTree
+
+from rig3r_jax.data.scene import DenseDepth, SparseDepth
+from rig3r_jax.inspection.claims import Claims, Pair, Shot
+from rig3r_jax.inspection.evidence import FEWEST, Matched, angles
+from rig3r_jax.inspection.judgement import EPIPOLAR_BAND, Finding
+from rig3r_jax.inspection.residuals import moved, triangulated
+
+_LEAST_PARALLAX = 1.0  # degrees of a match whose triangulated distance counts
+_RATIO_BAND = 0.1  # of 1, of the median ratio
+_WARP_BAND = 0.08  # of the distance, in the median
+_REACH = 1.5  # pixels from a point of sparse depth that a pixel may be
+_POINTS = 4000  # of one image that are moved into another
+# Ratios of depth as stated over depth as seen that a wrong unit gives.
+_UNITS = {
+    5.0: "depth_scale looks like 5 times that stated (5000, not 1000)",
+    0.2: "depth_scale looks like a fifth of that stated (1000, not 5000)",
+    10.0: "depth looks like millimetres read as tenths of millimetres, or the like: 10 times too far",
+    0.1: "depth is 10 times too near",
+    100.0: "depth looks like centimetres read as metres",
+    0.01: "depth looks like metres read as centimetres",
+    1000.0: "depth looks like millimetres read as metres",
+    0.001: "depth looks like metres read as millimetres",
+}
+
+
+def judge_depth(claims: Claims, matched: Sequence[Matched]) -> list[Finding]:
+    """Scale by triangulation along time and between cameras, residual after warping, and registration."""
+    if not any(len(shot.depths()[1]) for shot in claims.shots):
+        return []
+    ratios = {name: _ratios(claims, matched, along) for name, along in (("time", True), ("cameras", False))}
+    shift = _shift(claims, matched)
+    findings = [_scale(claims, name, ratios) for name in ratios if len(ratios[name]) >= FEWEST]
+    return [*findings, _warp(claims), *([shift] if shift else [])]
+
+
+def depth_at(shot: Shot, pixels: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, " n"]:
+    """Distances stated at pixels, metres; NaN where none is, or none is near."""
+    found = np.full(len(pixels), np.nan)
+    if isinstance(shot.depth, DenseDepth):
+        columns, rows = np.floor(pixels).astype(int).T
+        height, width = shot.depth.values.shape
+        inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+        found[inside] = shot.depth.values[rows[inside], columns[inside]]
+        found[~(found > 0)] = np.nan
+    elif len(shot.depth.depths):
+        apart, index = cKDTree(shot.depth.pixels).query(pixels, distance_upper_bound=_REACH)
+        found[np.isfinite(apart)] = shot.depth.depths[index[np.isfinite(apart)]]
+    return found
+
+
+def _seen(claims: Claims, one: Matched) -> tuple[np.ndarray, np.ndarray]:
+    """(pixels of a, distances that the matches triangulate to) where the parallax tells them."""
+    a, b = claims.shots[one.pair.a], claims.shots[one.pair.b]
+    rays_a, rays_b = a.lens.rays(one.pixels_a), b.lens.rays(one.pixels_b)
+    distances, parallax = triangulated(rays_a, rays_b, claims.b_from_a(one.pair))
+    good = (parallax > _LEAST_PARALLAX) & (distances > 0) & (angles(claims, one) < EPIPOLAR_BAND)
+    return one.pixels_a[good], distances[good]
+
+
+def _ratios(claims: Claims, matched: Sequence[Matched], along_time: bool) -> np.ndarray:
+    """Stated over triangulated distances."""
+    parts = [np.zeros(0)]
+    for one in matched:
+        if one.pair.along_time == along_time:
+            pixels, distances = _seen(claims, one)
+            parts.append(depth_at(claims.shots[one.pair.a], pixels) / distances)
+    ratios = np.concatenate(parts)
+    return ratios[np.isfinite(ratios)]
+
+
+def _scale(claims: Claims, name: str, ratios: dict[str, np.ndarray]) -> Finding:
+    value = float(np.median(ratios[name]))
+    fault = abs(value - 1) > _RATIO_BAND
+    words = _scale_words(name, {key: float(np.median(some)) for key, some in ratios.items() if len(some) >= FEWEST})
+    what = f"depth over that triangulated {'along time' if name == 'time' else 'between cameras'}"
+    return Finding(claims.scene, what, value, "", f"within {_RATIO_BAND:g} of 1", fault, words if fault else "")
+
+
+def _scale_words(name: str, medians: dict[str, float]) -> str:
+    """Which of depth, poses and rig is of another unit."""
+    both = len(medians) == 2 and abs(medians["time"] / medians["cameras"] - 1) < 2 * _RATIO_BAND
+    if len(medians) == 2 and not both:
+        wrong, right = ("poses", "rig calibration") if name == "time" else ("the rig's calibration", "poses")
+        return f"{wrong} look {1 / medians[name]:.3g} times too long; {right} and depth agree better"
+    ratio = medians[name]
+    unit = next((words for factor, words in _UNITS.items() if abs(ratio / factor - 1) < 2 * _RATIO_BAND), "")
+    return (
+        unit or f"depth is {ratio:.3g} times what poses and images say: another unit, or poses without a metric scale"
+    )
+
+
+def _warp(claims: Claims) -> Finding:
+    """Points of one image's depth held against the depth of the others that see them."""
+    errors = []
+    for pair in claims.pairs:
+        if (relative := _warp_errors(claims, pair)) is not None:
+            errors.append(float(np.median(np.abs(relative))))
+    value = float(np.median(errors)) if errors else float("nan")
+    words = "" if errors else "no two images with depth see the same points"
+    fault = value > _WARP_BAND
+    words = "depths of neighbouring images disagree: poses, depth's unit, or its registration" if fault else words
+    return Finding(claims.scene, "depth moved into other images", value, "of the distance", "under 0.08", fault, words)
+
+
+def _warp_errors(claims: Claims, pair: Pair) -> np.ndarray | None:
+    """Relative differences of the points of image a from the depth of image b; None where too few are seen."""
+    a, b = claims.shots[pair.a], claims.shots[pair.b]
+    pixels, distances = a.depths()
+    chosen = np.linspace(0, len(pixels) - 1, min(len(pixels), _POINTS)).astype(int)
+    points_b = moved(a.lens.rays(pixels[chosen]), distances[chosen], claims.b_from_a(pair))
+    if not b.lens.wide:
+        points_b = points_b[points_b[:, 2] > 0.1]
+    expected = np.linalg.norm(points_b, axis=-1)
+    relative = depth_at(b, b.lens.project(points_b)) / expected - 1
+    relative = relative[np.isfinite(relative) & (np.abs(relative) < 1)]
+    return relative if len(relative) >= FEWEST else None
+
+
+def _shift(claims: Claims, matched: Sequence[Matched]) -> Finding | None:
+    """The fault of dense depth that lies beside its image: the shift at which it agrees with triangulated distances."""
+    seen = []
+    for one in matched:
+        shot = claims.shots[one.pair.a]
+        if isinstance(shot.depth, SparseDepth):
+            return None
+        pixels, distances = _seen(claims, one)
+        seen.append((shot, pixels, distances))
+    if sum(len(pixels) for _, pixels, _ in seen) < 5 * FEWEST:
+        return None
+
+    def error(right: float, down: float) -> float:
+        logs = [np.abs(np.log(depth_at(shot, pixels + (right, down)) / away)) for shot, pixels, away in seen]
+        logs = np.concatenate(logs)
+        return float(np.nanmean(np.minimum(logs, 0.5))) if np.isfinite(logs).sum() >= FEWEST else np.inf
+
+    step = max(2, round(max(seen[0][0].image.shape[:2]) / 100))
+    offsets = np.arange(-6, 7) * step
+    table = {(right, down): error(right, down) for right in offsets for down in offsets}
+    best = min(table, key=table.get)
+    if table[best] > 0.75 * table[0, 0] or max(map(abs, best)) < 2 * step:
+        return None
+    words = (
+        f"depth looks shifted by {best[0]}, {best[1]} pixels (right, down) from its images: it is of another camera, "
+        "not registered to the colour camera"
+    )
+    value = float(np.hypot(*best))
+    return Finding(claims.scene, "registration of depth", value, "pixels", f"under {2 * step}", True, words)

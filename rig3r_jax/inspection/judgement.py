@@ -1,0 +1,92 @@
+"""Epipolar evidence of a scene: within its band, or which mistake would explain it."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from rig3r_jax.inspection.claims import Claims
+from rig3r_jax.inspection.evidence import Matched, angles, cost
+from rig3r_jax.inspection.mistakes import usual_mistakes, with_lenses
+
+# Degrees. Calibrated recordings: 0.01 (EuRoC's stereo pair) to 0.2 (Waymo's, nuScenes' neighbours) in the median.
+EPIPOLAR_BAND = 0.3
+_BETTER = 0.5  # of the cost that a mistake must leave to be named
+_SUSPECT_PAIR = 1.0  # degrees of one pair that is named though the scene is within the band
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    scene: str
+    what: str  # such as "epipolar, along time"
+    value: float  # NaN where it could not be measured
+    unit: str
+    band: str  # what is expected, in words
+    fault: bool
+    words: str = ""  # what is wrong and what would mend it, or why it was not measured
+
+
+def judge_geometry(claims: Claims, matched: Sequence[Matched]) -> list[Finding]:
+    """Epipolar residuals along time and between cameras; with a fault, the mistake that would undo it."""
+    findings = []
+    kinds = {"along time": True, "between cameras": False}
+    for name, along_time in kinds.items():
+        some = [one for one in matched if one.pair.along_time == along_time]
+        if any(pair.along_time == along_time for pair in claims.pairs):
+            findings.append(_epipolar(claims, some, f"epipolar, {name}"))
+    if any(finding.fault for finding in findings):
+        explained = explanation(claims, matched)
+        findings = [dataclasses.replace(one, words=explained) if one.fault else one for one in findings]
+    elif half := _half_pixel(claims, matched):
+        findings.append(half)
+    return findings
+
+
+def _epipolar(claims: Claims, matched: Sequence[Matched], what: str) -> Finding:
+    band = f"under {EPIPOLAR_BAND:g}"
+    if not matched:
+        reason = "too few matches: no texture, no overlap, or images that do not belong together"
+        return Finding(claims.scene, what, float("nan"), "degrees", band, False, reason)
+    medians = {claims.name(one.pair): float(np.median(angles(claims, one))) for one in matched}
+    value = float(np.median(list(medians.values())))
+    worst = max(medians, key=medians.get)
+    words = f"{worst}: {medians[worst]:.2g} degrees" if medians[worst] > _SUSPECT_PAIR else ""
+    return Finding(claims.scene, what, value, "degrees", band, value > EPIPOLAR_BAND, words)
+
+
+def explanation(claims: Claims, matched: Sequence[Matched]) -> str:
+    """The mistake that leaves the least residual, in words, or that none does."""
+    before = cost(claims, matched)
+    after, words = min(((cost(one.undone, matched), one.words) for one in usual_mistakes(claims)), default=(before, ""))
+    if after < _BETTER * before and after < 2 * EPIPOLAR_BAND:
+        return f"{words} ({before:.2g} degrees as read, {after:.2g} without)"
+    return f"no usual mistake explains it (the nearest, {words}, would leave {after:.2g} of {before:.2g} degrees)"
+
+
+def _half_pixel(claims: Claims, matched: Sequence[Matched]) -> Finding | None:
+    """The fault of pixel centres at whole numbers, where all principal points look half a pixel off, surely."""
+    good = [one for one in matched if np.median(angles(claims, one)) < EPIPOLAR_BAND]
+    if not good:
+        return None
+
+    def residuals(shift: np.ndarray) -> np.ndarray:
+        moved = with_lenses(claims, lambda lens: lens.crop(-shift[0], -shift[1]))
+        return np.concatenate([angles(moved, one) for one in good])
+
+    fitted = least_squares(residuals, np.zeros(2), loss="soft_l1", f_scale=0.05, diff_step=0.05, x_scale=1.0)
+    spread = np.sqrt(
+        np.maximum(np.diag(np.linalg.pinv(fitted.jac.T @ fitted.jac)), 0) * 2 * fitted.cost / fitted.fun.size
+    )
+    for half in (0.5, -0.5):
+        if np.all(np.abs(fitted.x - half) < 0.2) and np.all(np.abs(fitted.x) > 5 * spread):
+            where = "at whole numbers read as at +0.5" if half > 0 else "at +0.5 read as at whole numbers"
+            words = (
+                f"pixel centres look {where}: principal points off by {fitted.x[0]:.2f}, {fitted.x[1]:.2f} pixels "
+                f"(+- {spread[0]:.2f}, {spread[1]:.2f}); add {half:g} to cx and cy"
+            )
+            value = float(np.abs(fitted.x).mean())
+            return Finding(claims.scene, "principal points", value, "pixels", "under 0.2", True, words)
+    return None
