@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
     model.time_unit = 0.1  # seconds that count as one position of the time code
     model.qk_norm = False
     model.attention = "auto"  # the fastest that is installed and fits device and dtype: flash3, cudnn, chunked; dense
-    model.linear = "plain"  # products of the blocks' linear layers: in dtype; "fp8": in 8 bits, for H100 (an experiment)
+    model.linear = "plain"  # how the blocks' linear layers multiply: in dtype; "fp8": in 8 bits (H100; an experiment)
     model.remat = "attention"  # what the backward pass keeps, most to least: none (all), dots, qkv, attention, full
     model.unroll = False  # unroll the scan over layers: quicker steps, a longer compilation
     model.dtype = "bfloat16"  # of activations; parameters, losses and geometry are float32

@@ -72,4 +72,5 @@ def _measured(x: jax.Array) -> tuple[Float[Array, "1"], Float[Array, "1"]]:
     return before, jnp.where(largest < _TINY, 0.0, largest)
 
 
-PRODUCTS: dict[str, Product | None] = {"plain": None, "fp8": fp8_product}  # None: jax.lax.dot_general, in the layer's type
+# None: jax.lax.dot_general, in the type of the layer.
+PRODUCTS: dict[str, Product | None] = {"plain": None, "fp8": fp8_product}

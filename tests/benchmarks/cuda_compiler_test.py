@@ -9,7 +9,7 @@ from rig3r_jax.benchmarks.gpu_program import GpuProgram, compile_for_gpus
 from rig3r_jax.benchmarks.kernels import kernels, named, sendings
 from rig3r_jax.benchmarks.scaling_model import Machine, exposed_seconds, link_seconds, scheduled
 from rig3r_jax.benchmarks.scaling_program import mesh_config
-from rig3r_jax.configs import full
+from rig3r_jax.configs import demo, full
 
 pytestmark = pytest.mark.cuda_compiler
 LAYERS = 48
@@ -47,6 +47,19 @@ def test_gradients_travel_while_the_backward_pass_computes(attention):
     sent = sum(one.times * link_seconds(one, MACHINE) for one in traffic)
     exposed = exposed_seconds(traffic, compiled(attention, 16, 8).program, MACHINE)
     assert 5e-3 < sent < 50e-3 and exposed < 0.25 * sent
+
+
+def test_linear_layers_of_all_blocks_multiply_in_fp8():
+    config = demo.get_config()
+    config.model.update({"dtype": "bfloat16", "linear": "fp8", "remat": "dots"})
+    counts: collections.Counter = collections.Counter()
+    for kernel in kernels(compile_for_gpus(mesh_config(config, 1, fsdp=1, frames=1), "h100", 1, 1).program):
+        counts[kernel.kind, kernel.part, kernel.backward] += kernel.times
+    layers = {"encoder": 2, "decoder": 4}
+    for part, depth in layers.items():
+        found = counts["FP8 products", part, False], counts["FP8 products", part, True]
+        assert found == (4 * depth, 8 * depth)  # qkv, proj, fc1, fc2; backward each for its input and its weights
+    assert sum(times for (kind, *_), times in counts.items() if kind == "FP8 products") == 12 * sum(layers.values())
 
 
 def test_auto_is_flash3_on_an_h100():
