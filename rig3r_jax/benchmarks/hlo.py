@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from rig3r_jax.benchmarks.hlo_groups import replica_groups
 
-BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "s64": 8, "u64": 8, "f64": 8}  # else 4
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
 
 # Operations that only move or convert what they are given.
@@ -34,7 +33,7 @@ class Instruction:
     @functools.cached_property
     def bytes(self) -> int:
         """Of all arrays of the result."""
-        return sum(BYTES.get(kind, 4) * math.prod(dims) for kind, dims in arrays(self.shape))
+        return sum(bits_of(kind) * math.prod(dims) for kind, dims in arrays(self.shape)) // 8
 
     def attribute(self, pattern: str) -> str | None:
         """The first group of a regex over the attributes."""
@@ -184,6 +183,13 @@ class Program:
         total = 2.0 * math.prod(out) * math.prod(left[axis] for axis in contracted)
         batched = bool(instruction.attribute(r"lhs_batch_dims=\{(\d[\d,]*)\}"))
         return Operations(attention=total) if batched else Operations(linear=total)
+
+
+@functools.cache
+def bits_of(kind: str) -> int:
+    """Of one number of a type as XLA names it: 8 of f8e4m3fn; of pred a byte, of a token nothing."""
+    digits = re.search(r"\d+", kind)
+    return int(digits.group()) if digits else {"pred": 8}.get(kind, 0)
 
 
 def arrays(shape: str) -> list[tuple[str, tuple[int, ...]]]:

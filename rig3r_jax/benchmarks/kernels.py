@@ -14,9 +14,11 @@ from rig3r_jax.models.tokamax_attention import BACKWARD
 _CALLS = (
     (rf"fmhaSoftmaxBackward|flash\d_mha_bwd|^mosaic_gpu.*/{BACKWARD}/", "attention backward"),
     (r"fmhaSoftmax|flash\d_mha_fwd|^mosaic_gpu.*/flash_attention", "attention forward"),
+    (r"cublas.*\$f8", "FP8 products"),
     (r"cublas", "products"),
     (r"cudnn\$conv", "convolutions"),
 )
+PRODUCTS = ("products", "FP8 products")
 # Parts of the model by JAX's name of an operation; the first that fits.
 _PARTS = (
     (r"/(encoder|decoder|point_head|rig_embedding)\b", None),
@@ -171,10 +173,10 @@ def _between(
 def operations_of(program: Program, body: dict[str, Instruction], one: Instruction) -> Operations:
     """Of the products and the attention that libraries do; 0 of other kernels, which do little or are of no account."""
     kind = kind_of(program, one)
-    if one.opcode != "custom-call" or kind not in ("products", "attention forward", "attention backward"):
+    if one.opcode != "custom-call" or kind not in (*PRODUCTS, "attention forward", "attention backward"):
         return Operations()
     operand_shapes = [arrays(body[name].shape)[0][1] for name in one.operands if name in body]
-    if kind == "products":
+    if kind in PRODUCTS:
         contracted = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', one.attributes)
         axes = [int(axis) for axis in re.findall(r"\d+", contracted.group(1))] if contracted else [-1]
         out = arrays(one.shape)[0][1]

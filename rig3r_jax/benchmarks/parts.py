@@ -17,6 +17,7 @@ from rig3r_jax.models.attention import Attention
 from rig3r_jax.models.dpt import ChunkedDPTHead, views_at_a_time
 from rig3r_jax.models.heads import LinearPointHead, RayHead, points_and_confidence
 from rig3r_jax.models.layers import Block, BlockOptions
+from rig3r_jax.models.linear import PRODUCTS
 from rig3r_jax.models.positions import grid_positions
 from rig3r_jax.models.remat import rematerialised
 from rig3r_jax.models.rig3r import Rig3R, output_grids
@@ -132,6 +133,7 @@ class Parts:
         options = BlockOptions(
             heads,
             attend=attend if whole else summed,
+            product=PRODUCTS[model.linear],
             qk_norm=model.qk_norm and stack == "decoder",
             dtype=model.dtype,
         )

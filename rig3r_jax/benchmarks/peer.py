@@ -29,7 +29,7 @@ def training_peers(
 ) -> list[TorchTraining]:
     """One contestant per kernel of attention.
 
-    Raises ValueError for what the twin does not do: several devices, micro-batches, an average of the parameters.
+    Raises ValueError for what the twin does not do: several devices, micro-batches, an average of the parameters, FP8.
     """
     config = setting.config
     if setting.devices != 1:
@@ -52,7 +52,7 @@ def inference_peers(
 
 def _twins(config: ConfigDict, weights: Mapping, rows: int, views: int, kernels: Sequence[str] | None) -> list[Twin]:
     model = build_model(config)
-    fields = {name: getattr(model, name) for name in Rig3R.FIELDS}
+    fields = Rig3R.fields_of(model)
     return [
         Twin(
             fields=fields,

@@ -59,6 +59,7 @@ def get_config() -> ConfigDict:
     model.qk_norm = False
     # auto: the fastest that is installed and fits device and dtype: flash3, cudnn, chunked; by name also tokamax, dense
     model.attention = "auto"
+    model.linear = "plain"  # how the blocks' linear layers multiply: in dtype; "fp8": in 8 bits (H100; an experiment)
     model.remat = "attention"  # what the backward pass keeps, most to least: none (all), dots, qkv, attention, full
     model.unroll = False  # unroll the scan over layers: quicker steps, a longer compilation
     model.dtype = "bfloat16"  # of activations; parameters, losses and geometry are float32

@@ -11,6 +11,7 @@ from rig3r_jax.inspection.matches import consensus, features, mutual_matches
 from rig3r_jax.inspection.residuals import arc_angles
 
 FEWEST = 20  # matches of a pair that is judged
+_SHARE = 0.5  # of the matches that one motion must explain: images of different places match by accident
 _WORST = 10.0  # degrees that one pair counts at most: wrong is wrong
 
 
@@ -31,7 +32,7 @@ def match_pairs(claims: Claims) -> list[Matched]:
         pixels_a, pixels_b = mutual_matches(of_shots[pair.a], of_shots[pair.b])
         if len(pixels_a) >= FEWEST:
             kept = consensus(claims.shots[pair.a].lens.rays(pixels_a), claims.shots[pair.b].lens.rays(pixels_b))
-            if kept.sum() >= FEWEST:
+            if kept.sum() >= max(FEWEST, _SHARE * len(kept)):
                 matched.append(Matched(pair, pixels_a[kept], pixels_b[kept]))
     return matched
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from rig3r_jax.models.attention import Attention, dense_attention
 from rig3r_jax.models.gelu import gelu
+from rig3r_jax.models.linear import Product
 from rig3r_jax.models.positions import rotate_by_position
 from rig3r_jax.models.remat import rematerialised
 
@@ -25,6 +26,11 @@ def layer_norm(name: str, dtype: typing.Any, epsilon: float = 1e-6) -> nn.LayerN
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, name=name)
 
 
+def linear(width: int, name: str, dtype: typing.Any, product: Product | None = None) -> nn.Dense:
+    """A linear layer to `width` channels, whose product is computed as `product` does (linear.PRODUCTS)."""
+    return nn.Dense(width, kernel_init=_INIT, dtype=dtype, dot_general=product, name=name)
+
+
 @dataclasses.dataclass(frozen=True)
 class BlockOptions:
     """How the blocks of a stack compute: one object goes down from the model to every layer."""
@@ -32,6 +38,7 @@ class BlockOptions:
     heads: int
     hidden: int = 0  # width inside the MLP; 0: four times that of the tokens
     attend: Attention = dense_attention
+    product: Product | None = None  # of the linear layers: a value of linear.PRODUCTS
     qk_norm: bool = False
     epsilon: float = 1e-6  # of all norms
     layer_scale: float = 0.0  # initial factor of the residual branches; 0: none
@@ -63,7 +70,7 @@ class SelfAttention(nn.Module):
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         """Multi-head self-attention; the rows of `qkv` are q, then k, then v, each head-major."""
         options, width = self.options, x.shape[-1]
-        qkv = nn.Dense(3 * width, kernel_init=_INIT, dtype=options.dtype, name="qkv")(x)
+        qkv = linear(3 * width, "qkv", options.dtype, options.product)(x)
         qkv = nn.with_logical_constraint(qkv, options.axes)  # cut as x is, wherever the kernel is cut
         q, k, v = (part.reshape(*x.shape[:2], options.heads, -1) for part in jnp.split(qkv, 3, axis=-1))
         if options.qk_norm:
@@ -71,7 +78,7 @@ class SelfAttention(nn.Module):
         if self.positions is not None:
             q, k = (rotate_by_position(part, self.positions) for part in (q, k))
         out = options.attend(q, k, v).reshape(x.shape)
-        return nn.Dense(width, kernel_init=_INIT, dtype=options.dtype, name="proj")(out)
+        return linear(width, "proj", options.dtype, options.product)(out)
 
 
 class Mlp(nn.Module):
@@ -80,15 +87,16 @@ class Mlp(nn.Module):
     dtype: typing.Any = jnp.float32
     out_dtype: typing.Any = None  # of the last layer; None: as dtype
     axes: tuple[str, ...] | None = None  # of x, where they are known
+    product: Product | None = None  # as in BlockOptions
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b c"]:
         """Linear, GELU, linear."""
-        x = nn.Dense(self.hidden, kernel_init=_INIT, dtype=self.dtype, name="fc1")(x)
+        x = linear(self.hidden, "fc1", self.dtype, self.product)(x)
         if self.axes:
             x = nn.with_logical_constraint(x, self.axes)
         x = gelu(x)
-        return nn.Dense(self.out, kernel_init=_INIT, dtype=self.out_dtype or self.dtype, name="fc2")(x)
+        return linear(self.out, "fc2", self.out_dtype or self.dtype, self.product)(x)
 
 
 class LayerScale(nn.Module):
@@ -113,7 +121,8 @@ class Block(nn.Module):
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         options, width = self.options, x.shape[-1]
         attention = SelfAttention(options, self.positions, name="attn")
-        mlp = Mlp(options.hidden or 4 * width, width, options.dtype, axes=options.axes, name="mlp")
+        hidden = options.hidden or 4 * width
+        mlp = Mlp(hidden, width, options.dtype, axes=options.axes, product=options.product, name="mlp")
         x = x + self._scaled("ls1", attention(options.norm("norm1")(x)))
         x = x + self._scaled("ls2", mlp(options.norm("norm2")(x)))
         return nn.with_logical_constraint(x, options.axes)

@@ -23,6 +23,7 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 
 ATTENTION, QKV = "attention", "qkv"  # checkpoint names of attention's output and of its inputs
+SCALE = "scale"  # and of what an array was divided by before it was rounded to 8 bits
 
 # Primitives that bind fused kernels: cuDNN's, and those of other packages. Keeping their outputs keeps the softmax
 # statistics, which carry no name.
@@ -34,8 +35,8 @@ def _fused_kernels(primitive, *_, **__) -> bool:
 
 
 def _with_attention(*policies):
-    """Keeps attention, and what any of `policies` keeps."""
-    kept = jax.checkpoint_policies.save_only_these_names(ATTENTION)
+    """Keeps attention, scales (one number each, for which a whole array was read), and what any of `policies` keeps."""
+    kept = jax.checkpoint_policies.save_only_these_names(ATTENTION, SCALE)
     for policy in (_fused_kernels, *policies):
         kept = jax.checkpoint_policies.save_from_both_policies(kept, policy)
     return kept
@@ -70,6 +71,11 @@ def named_inputs(*arrays: jax.Array) -> tuple[jax.Array, ...]:
 def named_output(array: jax.Array) -> jax.Array:
     """Attention's output under the name that all policies but `full` keep."""
     return checkpoint_name(array, ATTENTION)
+
+
+def named_scale(array: jax.Array) -> jax.Array:
+    """The scale of an array of 8 bits under the name that all policies but `full` keep."""
+    return checkpoint_name(array, SCALE)
 
 
 def kept_bytes(policy: str, width: int, heads: int) -> int:

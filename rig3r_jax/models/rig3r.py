@@ -15,6 +15,7 @@ from rig3r_jax.models.decoder import Decoder
 from rig3r_jax.models.dpt import ChunkedDPTHead
 from rig3r_jax.models.heads import LinearPointHead, RayHead, points_and_confidence
 from rig3r_jax.models.layers import BlockOptions
+from rig3r_jax.models.linear import PRODUCTS
 from rig3r_jax.models.positions import grid_positions
 from rig3r_jax.models.remat import REMAT_POLICIES
 from rig3r_jax.models.rig_embedding import RigEmbedding
@@ -51,6 +52,7 @@ class Rig3R(nn.Module):
     attend: Attention = chunked_attention
     attend_jointly: Attention | None = None  # over the tokens of all images, in the decoder; None: as `attend`
     qk_norm: bool = False
+    linear: str = "plain"  # a key of linear.PRODUCTS: products of the blocks' linear layers
     remat: str = "none"
     unroll: bool = False  # the scan over layers
     unroll_head: bool = False  # the scan over the DPT head's parts
@@ -62,7 +64,14 @@ class Rig3R(nn.Module):
         batch, count, height, width = views.images.shape[:4]
         rows, columns = height // self.patch, width // self.patch
         images = (to_unit_range(views.images, at_least_float32(self.dtype)) - 0.5) / 0.5
-        block = BlockOptions(self.heads, attend=self.attend, remat=self.remat, unroll=self.unroll, dtype=self.dtype)
+        block = BlockOptions(
+            self.heads,
+            attend=self.attend,
+            product=PRODUCTS[self.linear],
+            remat=self.remat,
+            unroll=self.unroll,
+            dtype=self.dtype,
+        )
         encoder = Encoder(self.width, self.encoder_depth, self.patch, block, self.position, name="encoder")
         tokens = encoder(images.reshape(batch * count, height, width, 3))
         decoder_width = self.decoder_width or self.width
@@ -122,10 +131,11 @@ def build(
     kind, chosen for the encoder and for the decoder by the width of their heads.
 
     Raises:
-        ValueError: for an unknown variant, attention, remat policy, position, head or dtype.
+        ValueError: for an unknown variant, attention, kind of linear layers, remat policy, position, head or dtype.
     """
     choices = {
         "variant": (variant, VARIANTS),
+        "linear": (fields.get("linear", "plain"), PRODUCTS),
         "remat": (fields.get("remat", "none"), REMAT_POLICIES),
         "position": (fields.get("position", "sincos"), ("sincos", "rope")),
         "point_head": (fields.get("point_head", "dpt"), ("dpt", "linear")),

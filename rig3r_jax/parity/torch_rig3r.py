@@ -4,6 +4,7 @@ Module names are those of the Flax model, so that a state dict maps onto its par
 dataclasses of `rig3r_jax.schema` that hold tensors; outputs are a dict named like the fields of `Predictions`.
 """
 
+import flax.linen
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -149,6 +150,17 @@ class Rig3R(nn.Module):
         *("position", "point_head", "points_per_patch", "rays_per_patch", "ray_hidden", "dpt_features", "dpt_last"),
         *("time_unit", "qk_norm"),
     )
+
+    @classmethod
+    def fields_of(cls, model: flax.linen.Module) -> dict[str, object]:
+        """The fields of the twin of a Flax model.
+
+        Raises:
+            ValueError: the model's linear layers multiply in a way of their own.
+        """
+        if model.linear != "plain":
+            raise ValueError(f"the twin has no linear layers of kind {model.linear!r}: --config.model.linear=plain")
+        return {name: getattr(model, name) for name in cls.FIELDS}
 
     def __init__(self, **fields):
         super().__init__()

@@ -78,11 +78,11 @@ def run_twin(
     config = _shortened(config, steps, views, size)
     data = random_batch(seed, batch, config.sampling.num_views, config.sampling.image_size)
     model = build_model(_of_type(config, "float32"))
+    fields = Twin.fields_of(model)
     params = random_parameters(model.clone(unroll=False), data.views, seed)  # unrolling would compile for longer
     if config.model.init_from:
         laid_over, _ = initialise(jax.tree.map(jnp.asarray, params), config.model.init_from, config.model)
         params = jax.device_get(laid_over)
-    fields = {name: getattr(model, name) for name in Twin.FIELDS}
     state, recipe = _corrupted(export(params, rig3r.table(params)), _recipe(config, steps), corrupt)
     exact = run_torch(fields, state, data, recipe, "float64")
     sections = []

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from rig3r_jax.benchmarks.hlo import Program, arrays, ring_factor
+from rig3r_jax.benchmarks.hlo import Program, arrays, bits_of, ring_factor
 from rig3r_jax.benchmarks.hlo_groups import replica_groups
 
 _SCANS = """
@@ -148,6 +148,11 @@ def test_groups_in_every_form(text, groups):
 def test_groups_in_an_unknown_form():
     with pytest.raises(ValueError, match="unknown form"):
         replica_groups("replica_groups=what", 4)
+
+
+def test_widths_of_types_stand_in_their_names():
+    kinds = {"pred": 8, "s4": 4, "u8": 8, "f8e4m3fn": 8, "f8e5m2": 8, "bf16": 16, "s32": 32, "f64": 64, "c64": 64}
+    assert {kind: bits_of(kind) for kind in kinds} == kinds and bits_of("token") == 0
 
 
 def test_shapes_and_rings():

@@ -173,6 +173,7 @@ def test_what_inductor_cannot_compile_runs_eagerly_and_says_so():
     ("flags", "message"),
     [
         (["--config.train.accumulate=2"], "accumulate=1"),
+        (["--config.model.linear=fp8"], "kind 'fp8': --config.model.linear=plain"),
         (["--config.model.position=rope", "--config.model.dtype=bfloat16"], "take sincos"),
     ],
 )

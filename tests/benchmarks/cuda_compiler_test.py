@@ -9,7 +9,7 @@ from rig3r_jax.benchmarks.gpu_program import GpuProgram, compile_for_gpus
 from rig3r_jax.benchmarks.kernels import kernels, named, sendings
 from rig3r_jax.benchmarks.scaling_model import Machine, exposed_seconds, link_seconds, scheduled
 from rig3r_jax.benchmarks.scaling_program import mesh_config
-from rig3r_jax.configs import full
+from rig3r_jax.configs import demo, full
 
 pytestmark = pytest.mark.cuda_compiler
 LAYERS = 48
@@ -61,6 +61,19 @@ def test_tokamax_attends_by_one_kernel_forward_and_two_backward_on_the_rows_of_e
         assert counts["attention forward", part] == layers and counts["attention backward", part] == 2 * layers
     assert not [kind for kind, _ in counts if kind.startswith("call of mosaic")]
     assert {one.kind for one in sendings(found.program, 8) if one.bytes > 1e6} == {"all-reduce"}
+
+
+def test_linear_layers_of_all_blocks_multiply_in_fp8():
+    config = demo.get_config()
+    config.model.update({"dtype": "bfloat16", "linear": "fp8", "remat": "dots"})
+    counts: collections.Counter = collections.Counter()
+    for kernel in kernels(compile_for_gpus(mesh_config(config, 1, fsdp=1, frames=1), "h100", 1, 1).program):
+        counts[kernel.kind, kernel.part, kernel.backward] += kernel.times
+    layers = {"encoder": 2, "decoder": 4}
+    for part, depth in layers.items():
+        found = counts["FP8 products", part, False], counts["FP8 products", part, True]
+        assert found == (4 * depth, 8 * depth)  # qkv, proj, fc1, fc2; backward each for its input and its weights
+    assert sum(times for (kind, *_), times in counts.items() if kind == "FP8 products") == 12 * sum(layers.values())
 
 
 def test_auto_is_flash3_on_an_h100():

@@ -100,6 +100,21 @@ def test_kernels_are_counted_by_kind_part_and_pass(program):
     assert sum(k.times for k in kernels(program) if k.kind == "fusions") == 12 + 12 + 1  # slice, update, negate
 
 
+def test_fp8_products_are_told_apart():
+    text = """\
+HloModule jit_train_step, is_scheduled=true
+
+ENTRY %main (x: f8e4m3fn[8,4], w: f8e5m2[2,4], scale: f32[]) -> (bf16[8,2], s8[64]) {
+  %x = f8e4m3fn[8,4]{1,0} parameter(0)
+  %w = f8e5m2[2,4]{1,0} parameter(1)
+  %scale = f32[] parameter(2)
+  ROOT %product = (bf16[8,2]{1,0}, s8[64]{0}) custom-call(%x, %w, %scale, %scale), custom_call_target="__cublas$lt$matmul$f8"
+}
+"""
+    (product,) = kernels(Program(text))
+    assert product.kind == "FP8 products" and product.bytes == 8 * 4 + 2 * 4 + 2 * 4 + 8 * 2 * 2 + 64
+
+
 def test_of_a_stack_a_fusion_moves_the_slice_that_it_uses(program):
     layer = 8 * 4 * 2
     sizes = [k.bytes for k in kernels(program) if k.kind == "fusions" and k.part == "decoder"]

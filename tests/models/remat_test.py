@@ -11,6 +11,7 @@ from jax._src.cudnn import fused_attention_stablehlo as fused
 
 from rig3r_jax.models.attention import select_attention
 from rig3r_jax.models.layers import BlockOptions, Blocks
+from rig3r_jax.models.linear import PRODUCTS
 from rig3r_jax.models.remat import FUSED_KERNELS, REMAT_POLICIES, kept_bytes, repeated_linear, repeats_attention
 
 TOKENS, WIDTH, HEADS, DEPTH = 808, 64, 4, 3  # more tokens than one chunk of queries, and no multiple of it
@@ -85,6 +86,14 @@ def test_repeated_products_are_the_tables(policy):
     # Forward: two products. Backward: the weights of each chunk once more, then four. All but `full` stop there.
     product = 2 * PADDED * TOKENS * WIDTH
     assert found.runs["attention"] == (7 + 2 * repeats_attention(policy)) * product
+
+
+@pytest.mark.parametrize("policy", REMAT_POLICIES)
+def test_fp8_products_keep_and_repeat_what_the_others_do(policy):
+    plain, fp8 = (cost(blocks("chunked", policy, jnp.bfloat16, product=product)) for product in PRODUCTS.values())
+    assert fp8.runs == plain.runs
+    # Without remat the inputs of the four layers are kept in 8 bits for 16.
+    assert plain.kept - fp8.kept == (7 * WIDTH if policy == "none" else 0)
 
 
 def test_costs_fall_as_memory_grows():

@@ -210,6 +210,11 @@ def test_what_cannot_be_run_is_told(change, message):
         run_twin(_config(), **{"precisions": ("float64",), "steps": 0, **FAST, **change})
 
 
+def test_fp8_has_no_twin():
+    with pytest.raises(ValueError, match="twin has no linear layers of kind 'fp8': --config.model.linear=plain"):
+        run_twin(_config(linear="fp8"), precisions=("float64",), steps=0, **FAST)
+
+
 def test_schedule_agrees_with_the_one_of_training():
     schedule = learning_rate_schedule(learning_rate=2e-3, end_learning_rate=1e-5, warmup_steps=5, steps=20)
     ours = [learning_rate(step, peak=2e-3, end=1e-5, warmup_steps=5, steps=20) for step in range(25)]

@@ -147,6 +147,34 @@ _CASES = {
 }
 
 
+_FP8 = """
+import jax, json
+import jax.numpy as jnp
+import numpy as np
+from rig3r_jax.models.linear import fp8_product
+from rig3r_jax.training.sharding import batch_sharding, make_mesh
+
+x, gradient = 10.0 ** jnp.arange(-3, 5)[:, None] * jax.random.normal(jax.random.key(0), (2, 8, 32))
+kernel = jax.random.normal(jax.random.key(1), (32, 32))
+
+def step(x, kernel, gradient):
+    out, pull = jax.vjp(lambda x, k: fp8_product(x, k, (((1,), (0,)), ((), ()))), x, kernel)
+    return out, *pull(gradient)
+
+rows = batch_sharding(make_mesh(4, 2, 1))
+alone = jax.jit(step)(x, kernel, gradient)
+cut = jax.jit(step)(jax.device_put(x, rows), kernel, jax.device_put(gradient, rows))
+assert len(cut[0].sharding.device_set) == 8 and cut[0].addressable_shards[0].data.shape == (1, 32)
+print(json.dumps([float(jnp.abs(a - b).max() / jnp.abs(b).max()) for a, b in zip(cut, alone)]))
+"""
+
+
+@pytest.mark.slow
+def test_fp8_scales_are_those_of_the_whole_batch(repo):
+    """Every device holds one row, and the largest is 10 million times the smallest: scales of its own would tell."""
+    assert max(json.loads(_run(repo, 8, _FP8))) < 1e-6
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", _CASES)
 def test_every_mesh_takes_the_same_step(repo, case):
