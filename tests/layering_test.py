@@ -26,6 +26,7 @@ LAYERS = {
     "weights": 4,
     "configs": 5,
     "viz": 5,
+    "inspection": 6,
     "training": 6,
     "inference": 7,
     "uncertainty": 8,

@@ -56,9 +56,8 @@ class PipelineOptions(ViewOptions):
     camera_id_range: int = 1000  # cameras of a sample draw distinct ids of 0..range-1
     max_bad_fraction: float = 0.05  # of draws that cannot be used, above which the run stops
     min_draws: int = 100  # draws before that fraction is looked at
-    lenses: str = (
-        "auto"  # of a batch: pinhole; any (its arrays state kind and coefficients); auto: any where one is none
-    )
+    # Of a batch: pinhole; any (its arrays state every lens's kind and coefficients); auto: any where a scene wants it.
+    lenses: str = "auto"  # or pinhole, any
     ordered: bool = False  # sample n comes from record n mod the number of records
 
     def __post_init__(self):

@@ -1,8 +1,6 @@
 """One self-contained page about a run: what it learnt, what of that is vision, and what it looks like."""
 
-import base64
 import dataclasses
-import hashlib
 import math
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,6 +16,7 @@ from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.schema import Reconstruction
 from rig3r_jax.viz.above import scene_from_above
 from rig3r_jax.viz.charts import MAX_SERIES, Series, line_chart
+from rig3r_jax.viz.page import document
 from rig3r_jax.viz.panels import view_panels
 from rig3r_jax.viz.svg import DASH, escape, format_number, tag
 from rig3r_jax.viz.tables import comparisons, evaluation_tables, overview
@@ -81,24 +80,7 @@ def build_report(
     scenes = "".join(_example(example) for example in examples)
     examples_html = f"<section><h2>Scenes</h2>{scenes}</section>" if examples else ""
     body = f"{_header(title, summary, notes)}{_results(evaluation)}{_training(curves)}{examples_html}{_terms()}"
-    write_atomically(path, _page(title, body).encode("utf-8"))
-
-
-def _page(title: str, body: str) -> str:
-    """The HTML document; its policy lets in nothing but the style, the pictures and the one script it carries."""
-    style, script = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    head = (
-        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}</style>"
-    )
-    footer = tag("footer", "Self-contained page: nothing on it is loaded from elsewhere.")
-    main = tag("main", body + footer)
-    return (
-        f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>{main}<script>{script}</script></body></html>\n'
-    )
+    write_atomically(path, document(title, body).encode("utf-8"))
 
 
 def _header(title: str, summary: Mapping[str, Any], notes: Sequence[str]) -> str:
