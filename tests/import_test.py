@@ -16,7 +16,6 @@ HEAVY = {"tensorflow", "tensorboard", "torch", "clu", "grain", "tensorflow_datas
 # Rooms and modules that inference and benchmarks never need, and that may import something heavy.
 MAY_BE_HEAVY = (
     "data.records",
-    "data.bad_frames",
     "data.build",
     "data.record_source",
     "data.pipeline",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from rig3r_jax.data.frame_bytes import decode_depth
-from rig3r_jax.data.records import FRAME_CHECKS, check_cameras, check_order, frame_name
 from rig3r_jax.data.scene import BadRecord, DenseDepth, Frame, Scene, about, leaving_out, no_frame_left
+from rig3r_jax.data.scene_rules import FRAME_CHECKS, check_cameras, check_order, frame_name
 
 
 def without_bad_frames(scene: Scene) -> Scene:

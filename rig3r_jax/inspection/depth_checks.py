@@ -12,8 +12,8 @@ from rig3r_jax.inspection.evidence import FEWEST, Matched, angles
 from rig3r_jax.inspection.judgement import EPIPOLAR_BAND, Finding
 from rig3r_jax.inspection.residuals import moved, triangulated
 
-_LEAST_PARALLAX = 1.0  # degrees of a match whose triangulated distance counts
-_RATIO_BAND = 0.1  # of 1, of the median ratio
+_LEAST_PARALLAX = 2.0  # degrees of a match whose triangulated distance counts
+_RATIO_BAND = 0.2  # of 1, of the median ratio
 _WARP_BAND = 0.08  # of the distance, in the median
 _REACH = 1.5  # pixels from a point of sparse depth that a pixel may be
 _POINTS = 4000  # of one image that are moved into another
@@ -135,13 +135,13 @@ def _shift(claims: Claims, matched: Sequence[Matched]) -> Finding | None:
     if sum(len(pixels) for _, pixels, _ in seen) < 5 * FEWEST:
         return None
 
-    def error(right: float, down: float) -> float:
+    def error(right: int, down: int) -> float:
         logs = [np.abs(np.log(depth_at(shot, pixels + (right, down)) / away)) for shot, pixels, away in seen]
         logs = np.concatenate(logs)
         return float(np.nanmean(np.minimum(logs, 0.5))) if np.isfinite(logs).sum() >= FEWEST else np.inf
 
     step = max(2, round(max(seen[0][0].image.shape[:2]) / 100))
-    offsets = np.arange(-6, 7) * step
+    offsets = range(-6 * step, 7 * step, step)
     table = {(right, down): error(right, down) for right in offsets for down in offsets}
     best = min(table, key=table.get)
     if table[best] > 0.75 * table[0, 0] or max(map(abs, best)) < 2 * step:

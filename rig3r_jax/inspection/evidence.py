@@ -15,7 +15,7 @@ _SHARE = 0.5  # of the matches that one motion must explain: images of different
 _WORST = 10.0  # degrees that one pair counts at most: wrong is wrong
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Matched:
     """A pair of images and the pixels that show the same points."""
 

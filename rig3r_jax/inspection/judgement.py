@@ -14,6 +14,7 @@ from rig3r_jax.inspection.mistakes import usual_mistakes, with_lenses
 EPIPOLAR_BAND = 0.3
 _BETTER = 0.5  # of the cost that a mistake must leave to be named
 _SUSPECT_PAIR = 1.0  # degrees of one pair that is named though the scene is within the band
+_SUSPECT_SHARE = 0.2  # of such pairs, two at least, that are a fault: one camera of several may be wrong
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +54,10 @@ def _epipolar(claims: Claims, matched: Sequence[Matched], what: str) -> Finding:
     medians = {claims.name(one.pair): float(np.median(angles(claims, one))) for one in matched}
     value = float(np.median(list(medians.values())))
     worst = max(medians, key=medians.get)
-    words = f"{worst}: {medians[worst]:.2g} degrees" if medians[worst] > _SUSPECT_PAIR else ""
-    return Finding(claims.scene, what, value, "degrees", band, value > EPIPOLAR_BAND, words)
+    suspects = sum(median > _SUSPECT_PAIR for median in medians.values())
+    fault = value > EPIPOLAR_BAND or suspects >= max(2, _SUSPECT_SHARE * len(medians))
+    words = f"{suspects} of {len(medians)} pairs, {worst}: {medians[worst]:.2g} degrees" if suspects else ""
+    return Finding(claims.scene, what, value, "degrees", band, fault, words)
 
 
 def explanation(claims: Claims, matched: Sequence[Matched]) -> str:
@@ -76,7 +79,7 @@ def _half_pixel(claims: Claims, matched: Sequence[Matched]) -> Finding | None:
         moved = with_lenses(claims, lambda lens: lens.crop(-shift[0], -shift[1]))
         return np.concatenate([angles(moved, one) for one in good])
 
-    fitted = least_squares(residuals, np.zeros(2), loss="soft_l1", f_scale=0.05, diff_step=0.05, x_scale=1.0)
+    fitted = least_squares(residuals, np.zeros(2), loss="cauchy", f_scale=0.05, diff_step=0.05)
     spread = np.sqrt(
         np.maximum(np.diag(np.linalg.pinv(fitted.jac.T @ fitted.jac)), 0) * 2 * fitted.cost / fitted.fun.size
     )

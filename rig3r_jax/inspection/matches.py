@@ -1,6 +1,7 @@
 """Pixels that show the same point in two images: SIFT, mutual nearest neighbours, one common epipolar geometry."""
 
 import functools
+import typing
 
 import cv2
 import numpy as np
@@ -12,11 +13,16 @@ _RATIO = 0.8  # Lowe 2004
 _TRIALS, _SAMPLE = 400, 8
 _CONSENSUS = np.radians(0.5)  # from the plane that a common motion predicts
 
-Features = tuple[Float[np.ndarray, "n 2"], np.ndarray]
+
+class Features(typing.NamedTuple):
+    """What SIFT finds in one image."""
+
+    positions: np.ndarray  # (n, 2) float64 pixels, centres at +0.5
+    descriptors: np.ndarray  # (n, 128)
 
 
 def features(image: UInt8[np.ndarray, "h w 3"]) -> Features:
-    """Positions in the image, pixel centres at +0.5, and descriptors."""
+    """SIFT features of an image, at most a few thousand."""
     scale = min(1.0, _LARGEST / max(image.shape[:2]))
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     if scale < 1:
@@ -24,27 +30,28 @@ def features(image: UInt8[np.ndarray, "h w 3"]) -> Features:
     keypoints, descriptors = _sift().detectAndCompute(grey, None)
     steps = np.array(image.shape[1::-1]) / np.array(grey.shape[::-1])
     positions = np.array([keypoint.pt for keypoint in keypoints], np.float64).reshape(-1, 2)
-    return (positions + 0.5) * steps, np.zeros((0, 128), np.float32) if descriptors is None else descriptors
+    return Features((positions + 0.5) * steps, np.zeros((0, 128), np.float32) if descriptors is None else descriptors)
 
 
 @functools.cache
 def _sift() -> cv2.SIFT:
-    return cv2.SIFT_create(nfeatures=_FEATURES, contrastThreshold=0.02)
+    # Without precise upscaling all positions are off by a quarter of a pixel.
+    return cv2.SIFT_create(nfeatures=_FEATURES, contrastThreshold=0.02, enable_precise_upscale=True)
 
 
 def mutual_matches(a: Features, b: Features) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]:
     """Positions of the features that are each other's nearest, and much nearer than the second."""
-    if min(len(a[1]), len(b[1])) < 2:
+    if min(len(a.descriptors), len(b.descriptors)) < 2:
         return np.zeros((0, 2)), np.zeros((0, 2))
-    forth = cv2.BFMatcher(cv2.NORM_L2).knnMatch(a[1], b[1], k=2)
-    back = {match.queryIdx: match.trainIdx for match in cv2.BFMatcher(cv2.NORM_L2).match(b[1], a[1])}
+    forth = cv2.BFMatcher(cv2.NORM_L2).knnMatch(a.descriptors, b.descriptors, k=2)
+    back = {match.queryIdx: match.trainIdx for match in cv2.BFMatcher(cv2.NORM_L2).match(b.descriptors, a.descriptors)}
     kept = [
         (first.queryIdx, first.trainIdx)
         for first, second in forth
         if first.distance < _RATIO * second.distance and back[first.trainIdx] == first.queryIdx
     ]
     of_a, of_b = np.array(kept, int).reshape(-1, 2).T
-    return a[0][of_a], b[0][of_b]
+    return a.positions[of_a], b.positions[of_b]
 
 
 def consensus(rays_a: Float[np.ndarray, "n 3"], rays_b: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:

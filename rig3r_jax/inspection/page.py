@@ -73,7 +73,7 @@ def _section(looked: Looked) -> str:
 
 def _caption(claims: Claims, one: Matched) -> str:
     angle = float(np.median(angles(claims, one)))
-    return f"{claims.name(one.pair)}: {len(one.pixels_a)} matches, {angle:.3g} degrees in the median from what is claimed"
+    return f"{claims.name(one.pair)}: {len(one.pixels_a)} matches, {angle:.3g} degrees off in the median"
 
 
 def _with_depth(claims: Claims) -> list[Shot]:
@@ -128,7 +128,7 @@ def _draw_depth(shot: Shot) -> UInt8[np.ndarray, "h w 3"]:
     return canvas
 
 
-def _shown(image: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
+def _shown(image: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "hs ws 3"], float]:
     scale = _WIDTH / image.shape[1]
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=interpolation), scale

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from rig3r_jax.data import records
+from rig3r_jax.data import records, scene_rules
 from rig3r_jax.data.frame_bytes import encode_depth
 from rig3r_jax.data.scene import BadRecord, DenseDepth, RigCamera, SparseDepth
 from rig3r_jax.geometry.camera import Brown, Fisheye, Lens, Pinhole
@@ -79,9 +79,9 @@ def test_record_returns_the_scene_exactly(lens):
 
 @pytest.mark.parametrize("kind", [".jpg", ".png", ".gif", ".webp", ".bmp", ".tiff"])
 def test_good_scene_passes(kind):
-    records.check_scene(change_frame(street(), 0, image=encode(NOISE, kind)))
-    records.check_scene(make_scene(sparse=True))
-    records.check_scene(change_frame(street(), 2, world_from_camera=ROUNDED))
+    scene_rules.check_scene(change_frame(street(), 0, image=encode(NOISE, kind)))
+    scene_rules.check_scene(make_scene(sparse=True))
+    scene_rules.check_scene(change_frame(street(), 2, world_from_camera=ROUNDED))
 
 
 MIRROR = np.diag([1.0, 1.0, -1.0, 1.0])
@@ -115,7 +115,7 @@ BAD_FRAMES = {
 def test_bad_frame_is_named(case):
     fields, message = BAD_FRAMES[case]
     with pytest.raises(BadRecord, match=f"street.*{message}"):
-        records.check_scene(change_frame(street(), 2, **fields))
+        scene_rules.check_scene(change_frame(street(), 2, **fields))
 
 
 BAD_CAMERAS = {
@@ -139,7 +139,7 @@ BAD_CAMERAS = {
 def test_bad_camera_is_named(case):
     fields, message = BAD_CAMERAS[case]
     with pytest.raises(BadRecord, match=f"street.*{message}"):
-        records.check_scene(change_camera(street(), 0, **fields))
+        scene_rules.check_scene(change_camera(street(), 0, **fields))
 
 
 def test_annotations_of_a_camera_resolve():
@@ -154,4 +154,4 @@ def test_bad_scene_is_named():
         (dataclasses.replace(scene, front_camera=0), "must be the identity"),
     ]:
         with pytest.raises(BadRecord, match=f"street.*{message}"):
-            records.check_scene(bad)
+            scene_rules.check_scene(bad)

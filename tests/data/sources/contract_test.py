@@ -16,8 +16,8 @@ import pytest
 from rig3r_jax.configs import base
 from rig3r_jax.data.build import build_records, build_stamp
 from rig3r_jax.data.record_source import RecordSource
-from rig3r_jax.data.records import check_scene
 from rig3r_jax.data.scene import BadRecord
+from rig3r_jax.data.scene_rules import check_scene
 from rig3r_jax.data.source import filled_options, option_fields, options_from_words, takes_several_types, typed
 from rig3r_jax.data.sources import SOURCES, make_source, source_class
 from rig3r_jax.training.checks import mixture_problems

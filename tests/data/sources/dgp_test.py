@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from rig3r_jax.data import records
+from rig3r_jax.data import scene_rules
 from rig3r_jax.data.bad_frames import has_depth
 from rig3r_jax.data.build import build_records
 from rig3r_jax.data.frame_bytes import decode_depth
@@ -62,7 +62,7 @@ def test_scenes_are_read_and_good(shared):
     assert [name for name, _ in loaders] == ["scene_01", "scene_02"]
     for (_, loader), cameras in zip(loaders, (3, 6), strict=True):
         scene = loader()
-        records.check_scene(scene)
+        scene_rules.check_scene(scene)
         assert scene.front_camera == 0 and scene.cameras[0].name == "CAMERA_01"
         assert [(f.step, f.camera) for f in scene.frames] == [(s, c) for s in range(3) for c in range(cameras)]
         times = [frame.time for frame in scene.frames if frame.camera == 0]
@@ -148,11 +148,11 @@ def test_options_choose_cameras_and_cut_drives(shared):
     root = shared / RIG
     scene = load(root, cameras=["CAMERA_09", "CAMERA_01"], front="CAMERA_01")
     assert [camera.name for camera in scene.cameras] == ["CAMERA_09", "CAMERA_01"] and scene.front_camera == 1
-    records.check_scene(scene)
+    scene_rules.check_scene(scene)
     loaders = Dgp(str(root), window=2).scenes("val")
     assert [name for name, _ in loaders] == ["scene_01", "scene_01_00001", "scene_02", "scene_02_00001"]
     last = loaders[-1][1]()
-    records.check_scene(last)
+    scene_rules.check_scene(last)
     assert [frame.step for frame in last.frames] == [0] * 6 + [1] * 6
     np.testing.assert_allclose(last.frames[0].world_from_camera, np.eye(4), atol=1e-12)
     with pytest.raises(ValueError, match="must hold the front camera 'CAMERA_01'"):
@@ -253,7 +253,7 @@ BROKEN = [(calibration_file, *case) for case in CALIBRATION.values()] + [
 def test_bad_calibration_or_scene_file_is_named(root, file_of, change, message):
     edit(file_of(root), change)
     with pytest.raises(BadRecord, match=message):
-        records.check_scene(load(root))
+        scene_rules.check_scene(load(root))
 
 
 def camera_datum(document, name="CAMERA_06"):
@@ -288,7 +288,7 @@ def test_bad_frame_is_named_and_costs_itself(root, case):
     change, kind, message = FRAMES[case]
     edit(scene_file(root), change)
     scene = load(root)
-    records.check_scene(scene)
+    scene_rules.check_scene(scene)
     (frame,) = scene.left_out
     assert frame.kind == kind and re.search(message, frame.reason)
     assert len(scene.frames) == (18 if case == "datum twice" else 17)
@@ -312,7 +312,7 @@ def test_bad_pose_of_the_front_camera_moves_the_world_to_its_next(root):
 def test_recording_without_lidar_has_no_depth(root):
     edit(scene_file(root), lambda s: [x["datum_keys"].pop(0) for x in s["samples"]])
     scene = load(root)
-    records.check_scene(scene)
+    scene_rules.check_scene(scene)
     assert len(scene.frames) == 18 and not scene.left_out and not has_depth(scene)
 
 
@@ -374,7 +374,7 @@ def test_dropped_image_of_one_camera_is_left_out(root):
 
     edit(scene_file(root), drop)
     scene = load(root)
-    records.check_scene(scene)
+    scene_rules.check_scene(scene)
     assert len(scene.frames) == 17 and len(scene.cameras) == 6
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rig3r_jax import cli
-from rig3r_jax.data import records
+from rig3r_jax.data import scene_rules
 from rig3r_jax.data.build import build_records
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord
@@ -45,7 +45,7 @@ def test_real_sequence_is_read_and_good(shared):
     np.testing.assert_allclose([frame.time for frame in frames], np.arange(100) / 3, atol=1e-9)
     for of_split in scenes.values():
         for scene in of_split:
-            records.check_scene(scene)
+            scene_rules.check_scene(scene)
             np.testing.assert_array_equal(scene.cameras[0].lens.intrinsics, [[525, 0, 320], [0, 525, 240], [0, 0, 1]])
     worst = 0.0
     for number, frame in enumerate(frames):
@@ -126,7 +126,7 @@ def test_sequences_without_lists_are_cut_by_time(scene_folder):
 
 def test_frame_is_read(scene_folder):
     for scene in load_all(scene_folder, "train", fractions=(1.0, 0.0, 0.0)):
-        records.check_scene(scene)
+        scene_rules.check_scene(scene)
         published = [[525, 0, 320], [0, 525, 240], [0, 0, 80]]  # of 640 x 480, these images are an 80th
         np.testing.assert_allclose(scene.cameras[0].lens.intrinsics * 80, published)
         for (sequence, number), frame in zip(keys([scene]), scene.frames, strict=True):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rig3r_jax import cli
-from rig3r_jax.data import records, sampling
+from rig3r_jax.data import sampling, scene_rules
 from rig3r_jax.data.bad_frames import has_depth
 from rig3r_jax.data.build import build_records
 from rig3r_jax.data.record_source import RecordSource
@@ -48,7 +48,7 @@ def test_real_recording_is_read_and_good(shared):
     np.testing.assert_array_equal([frame.time for frame in frames], rows[:, 0])
     np.testing.assert_array_equal([frame.world_from_camera[:3, 3] for frame in frames], rows[:, 1:4])
     for scene in scenes:
-        records.check_scene(scene)
+        scene_rules.check_scene(scene)
         assert [camera.name for camera in scene.cameras] == [CAMERA]
         np.testing.assert_allclose(scene.cameras[0].lens.intrinsics, [[535.4, 0, 320.6], [0, 539.2, 248.1], [0, 0, 1]])
     names = [line.split()[1] for line in (root / "depth.txt").read_text().splitlines() if line[0] != "#"]
@@ -105,7 +105,7 @@ def test_splits_share_no_frame(root, gap, stride):
 
 def test_image_depth_and_pose_of_a_frame_belong_together(root):
     for scene in load_all(root, "train", window=16):
-        records.check_scene(scene)
+        scene_rules.check_scene(scene)
         for number, frame in zip(frame_numbers(scene), scene.frames, strict=True):
             depth = z_depth(scene, frame)
             assert depth[0, 0] == 0 and abs(depth[1, 1] - (5000 + number) / 5000) < 1e-3
@@ -196,7 +196,7 @@ def test_recording_without_depth_is_read(tmp_path):
         load_all(root, "train", fractions=(1.0, 0.0, 0.0))
     (root / "depth").rename(tmp_path / "elsewhere")
     (scene,) = load_all(root, "train", fractions=(1.0, 0.0, 0.0))
-    records.check_scene(scene)
+    scene_rules.check_scene(scene)
     assert len(scene.frames) == 12 and not has_depth(scene)
 
 

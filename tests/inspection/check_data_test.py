@@ -1,0 +1,203 @@
+"""Mistakes planted into a rendered drive are named; the drive itself, and real recordings, are found consistent."""
+
+import dataclasses
+import math
+import re
+
+import numpy as np
+import pytest
+
+from rig3r_jax.cli import main
+from rig3r_jax.data.frame_bytes import decode_depth, encode_depth
+from rig3r_jax.data.scene import BadRecord, DenseDepth
+from rig3r_jax.data.sources import make_source
+from rig3r_jax.geometry import rigid
+from rig3r_jax.geometry.camera import Brown
+from rig3r_jax.inspection.claims import read_claims
+from rig3r_jax.inspection.depth_checks import judge_depth
+from rig3r_jax.inspection.evidence import match_pairs
+from rig3r_jax.inspection.judgement import judge_geometry
+from rig3r_jax.inspection.page import table_of, write_page
+from rig3r_jax.inspection.residuals import arc_angles, triangulated
+from rig3r_jax.inspection.scan import scan
+from rig3r_jax.inspection.scene_checks import judge_numbers
+
+OPTIONS = {"train_worlds": 1, "image_size": 256, "steps": 6, "min_cameras": 5, "max_cameras": 5, "interval": 0.5}
+replace = dataclasses.replace
+
+
+@pytest.fixture(scope="module")
+def drive():
+    ((_, load),) = make_source("procedural", "", OPTIONS).scenes("train")
+    return load()
+
+
+@pytest.fixture(scope="module")
+def matched(drive):
+    return match_pairs(read_claims(drive, 6))
+
+
+def with_poses(scene, change):
+    return replace(scene, frames=tuple(replace(f, world_from_camera=change(f.world_from_camera)) for f in scene.frames))
+
+
+def with_lenses(scene, change):
+    return replace(scene, cameras=tuple(replace(camera, lens=change(camera.lens)) for camera in scene.cameras))
+
+
+def with_depths(scene, change):
+    def changed(frame):
+        values = change(decode_depth(frame.depth).values.astype(np.float32))
+        return replace(frame, depth=encode_depth(DenseDepth(values.astype(np.float32))))
+
+    return replace(scene, frames=tuple(map(changed, scene.frames)))
+
+
+def exchanged(scene, i, j):
+    """The images of two cameras under each other's name."""
+    other, images = {i: j, j: i}, {(frame.step, frame.camera): frame.image for frame in scene.frames}
+    frames = (replace(f, image=images[f.step, other.get(f.camera, f.camera)]) for f in scene.frames)
+    return replace(scene, frames=tuple(frames))
+
+
+def misread_quaternion(pose):
+    x, y, z, w = rigid.quat_xyzw_from_rotation(pose[:3, :3])  # the file's order is w x y z
+    rotation = rigid.rotation_from_quat_xyzw(np.array([w, x, y, z]))
+    return rigid.from_rotation_translation(rotation, pose[:3, 3])
+
+
+def scaled(pose):
+    return rigid.from_rotation_translation(pose[:3, :3], 10 * pose[:3, 3])
+
+
+FLIPPED = np.diag([1.0, -1.0, -1.0, 1.0])
+FORWARD = np.array([[0, -1.0, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+BENT = np.array([-0.3, 0.1, 0.0, 0.0, 0.0])
+GEOMETRY = {
+    "inverted poses": (lambda s: with_poses(s, np.linalg.inv), "camera_from_world read as world_from_camera"),
+    "swapped axes": (lambda s: with_poses(s, lambda pose: pose @ FLIPPED), "camera axes look like OpenGL's"),
+    "a vehicle's axes": (lambda s: with_poses(s, lambda pose: pose @ FORWARD), "camera axes look like a vehicle's"),
+    "quaternion order": (lambda s: with_poses(s, misread_quaternion), "quaternions look like w x y z read as x y z w"),
+    "half a pixel": (lambda s: with_lenses(s, lambda lens: lens.crop(0.5, 0.5)), "at whole numbers read as at \\+0.5"),
+    "wrong lens": (
+        lambda s: with_lenses(s, lambda lens: Brown(lens.intrinsics, BENT)),
+        "images look undistorted already",
+    ),
+    "intrinsics of another size": (lambda s: with_lenses(s, lambda lens: lens.resize(2, 2)), "images 2 times as wide"),
+}
+
+
+@pytest.mark.parametrize("planted", GEOMETRY)
+def test_planted_mistakes_of_geometry_are_named(drive, matched, planted):
+    plant, words = GEOMETRY[planted]
+    faults = [one for one in judge_geometry(read_claims(plant(drive), 6), matched) if one.fault]
+    assert faults and all(re.search(words, one.words) for one in faults), faults
+
+
+def test_a_drive_as_it_is_has_no_faults(drive, matched):
+    claims = read_claims(drive, 6)
+    findings = [*judge_numbers(drive), *judge_geometry(claims, matched), *judge_depth(claims, matched)]
+    assert not [one for one in findings if one.fault]
+    values = {one.what: one.value for one in findings}
+    assert values["epipolar, along time"] < 0.15 and values["epipolar, between cameras"] < 0.15
+    assert values["depth over that triangulated along time"] == pytest.approx(1, abs=0.02)
+    assert values["depth moved into other images"] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("plant", "words"),
+    [
+        (lambda s: with_depths(s, lambda depth: 5 * depth), "5 times that stated \\(5000, not 1000\\)"),
+        (lambda s: with_depths(s, lambda depth: depth / 1000), "metres read as millimetres"),
+        (lambda s: with_poses(s, scaled), "10 times too long|10 times too near"),
+        (lambda s: with_depths(s, lambda depth: np.roll(depth, (0, 18), (0, 1))), "shifted by 18, 0 pixels"),
+    ],
+    ids=["depth scale", "millimetres", "poses' scale", "unregistered"],
+)
+def test_planted_mistakes_of_depth_are_named(drive, matched, plant, words):
+    faults = [one.words for one in judge_depth(read_claims(plant(drive), 6), matched) if one.fault]
+    assert any(re.search(words, one) for one in faults), faults
+
+
+@pytest.mark.parametrize(("unit", "name"), [(1e9, "ns"), (1e6, "us"), (1e3, "ms")])
+def test_times_of_another_unit_are_named(drive, unit, name):
+    wrong = replace(drive, frames=tuple(replace(frame, time=frame.time * unit) for frame in drive.frames))
+    (rate,) = [one for one in judge_numbers(wrong) if one.what == "images a second"]
+    assert rate.fault and rate.words == f"times look like {name} read as seconds"
+
+
+def test_a_rig_that_its_poses_contradict_is_a_fault(drive):
+    cameras = (
+        drive.cameras[0],
+        *(replace(c, rig_from_camera=rigid.invert(c.rig_from_camera)) for c in drive.cameras[1:]),
+    )
+    faults = {one.what for one in judge_numbers(replace(drive, cameras=cameras)) if one.fault}
+    assert faults == {"rig, positions off its calibration", "rig, directions off its calibration"}
+
+
+def test_exchanged_cameras_and_repeated_scenes_are_named_on_a_page(drive, tmp_path):
+    def unreadable():
+        raise BadRecord("scene lost: its file is gone")
+
+    wrong = exchanged(drive, 1, 2)
+    again = replace(drive, name="other")
+    loaders = {"train": [(drive.name, lambda: wrong), ("lost", unreadable)], "val": [(drive.name, lambda: again)]}
+    found = scan(loaders, scenes=2, steps=6)
+    assert found.faulty and found.unread == {"train/lost": "scene lost: its file is gone"}
+    text = table_of(found)
+    names = [camera.name for camera in drive.cameras]
+    assert f"images of {names[1]} and {names[2]} look exchanged" in text
+    assert re.search(r"FAULT: train and val, scenes in both splits: .*scores on val are none of new scenes", text)
+    assert "FAULT: train/lost does not read: scene lost: its file is gone" in text
+    write_page(tmp_path / "page.html", found, "A check")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<figure>") >= 6 and "look exchanged" in page and "http" not in page.replace("http-equiv", "")
+
+
+def test_nothing_to_look_at_is_a_fault():
+    found = scan({"train": []}, scenes=2, steps=2)
+    assert found.faulty and table_of(found) == "FAULT: there is no scene to look at"
+
+
+def test_the_arc_of_a_ray_ends_where_the_point_is_far_and_where_it_is_near():
+    rays = np.array([[0.0, 0.0, 1.0]])
+    to_the_right = rigid.from_rotation_translation(np.eye(3), np.array([-1.0, 0, 0]))  # b stands right of a
+
+    def off(degrees_left, up=0.0):
+        angle = math.radians(degrees_left)
+        seen = np.array([[-math.sin(angle), -math.tan(math.radians(up)), math.cos(angle)]])
+        return arc_angles(rays, seen / np.linalg.norm(seen), to_the_right)[0]
+
+    assert off(0.0) < 1e-6 and off(45.0) < 1e-6 and off(89.0) < 1e-6  # far, one metre ahead, very near
+    assert off(-10.0) == pytest.approx(10) and off(100.0) == pytest.approx(10)  # behind one of the cameras
+    assert off(45.0, up=2.0) == pytest.approx(2 * math.cos(math.radians(45)) / math.cos(math.radians(45)), abs=0.6)
+    still = arc_angles(rays, np.array([[math.sin(0.1), 0, math.cos(0.1)]]), np.eye(4))
+    assert still[0] == pytest.approx(math.degrees(0.1))
+    distance, parallax = triangulated(rays, np.array([[-1.0, 0, 1.0]]) / math.sqrt(2), to_the_right)
+    assert distance[0] == pytest.approx(1.0) and parallax[0] == pytest.approx(45.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "bands"),
+    [
+        (("ddad", "ddad_dgp_rig"), {"epipolar, along time": 0.1, "epipolar, between cameras": 0.25}),
+        (("tum", "tum_fr3_cabinet", "intrinsics=freiburg3"), {"epipolar, along time": 0.6}),
+        (("sevenscenes", "sevenscenes_redkitchen"), {"epipolar, along time": 0.3}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_real_recordings_are_consistent(shared, tmp_path, capsys, arguments, bands):
+    name, folder, *settings = arguments
+    root = str(shared / "realdata" / folder)
+    code = main(
+        ["check-data", name, *settings, "--root", root, "--scenes=1", "--steps=4", f"--out={tmp_path}/page.html"]
+    )
+    text = capsys.readouterr().out
+    faults = [line for line in text.splitlines() if line.startswith("FAULT")]
+    repeated = [line for line in faults if "in both splits" in line]  # of ddad's sample, which says so
+    assert faults == repeated and code == int(bool(repeated)), text
+    for what, band in bands.items():
+        values = [
+            float(line.split("|")[3]) for line in text.splitlines() if f"| {what} |" in line and "| - |" not in line
+        ]
+        assert values and max(values) < band, text
