@@ -12,6 +12,7 @@ SOURCES = {  # name: module below this folder, and the class in it
     "ddad": "dgp:Dgp",
     "tum": "tum:Tum",
     "sevenscenes": "sevenscenes:SevenScenes",
+    "nuscenes": "nuscenes:NuScenes",
 }
 
 

