@@ -1,4 +1,4 @@
-"""Boxes around what was labelled: which LiDAR points lie on what moves."""
+"""Points inside oriented boxes: which LiDAR returns are of what moves."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,25 +8,24 @@ from jaxtyping import Bool, Float
 
 from rig3r_jax.geometry import rigid
 
-# Metres per second from which a box is taken as moving: boxes of parked cars wander by less from sweep to sweep.
-MOVING_SPEED = 0.5
-_MARGIN = 0.1  # metres beyond each face: labellers draw boxes tight
+_MARGIN = 0.1  # metres that a box is grown by to every side: boxes are drawn tight
 
 
 @dataclasses.dataclass(frozen=True)
 class Box:
-    """A cuboid around a thing at one time."""
+    """An oriented box around an object."""
 
-    world_from_box: Float[np.ndarray, "4 4"]  # origin in its middle, x forward, y left, z up
-    size: tuple[float, float, float]  # metres along x, y, z: length, width, height
-    moving: bool
+    frame_from_box: np.ndarray  # (4, 4) float64, metres; the box's centre is its origin
+    size: tuple[float, float, float]  # along the box's x, y and z
 
 
-def points_on_moving(points_world: Float[np.ndarray, "n 3"], boxes: Sequence[Box]) -> Bool[np.ndarray, " n"]:
-    """Whether each point lies in a box that moves, or a little outside its faces."""
-    on_moving = np.zeros(len(points_world), bool)
+def inside_any(points: Float[np.ndarray, "n 3"], boxes: Sequence[Box]) -> Bool[np.ndarray, " n"]:
+    """Whether each point, of the frame that the boxes are in, lies in one of them."""
+    inside = np.zeros(len(points), bool)
     for box in boxes:
-        if box.moving:
-            points_box = rigid.apply(rigid.invert(box.world_from_box), points_world)
-            on_moving |= (np.abs(points_box) <= np.array(box.size) / 2 + _MARGIN).all(axis=1)
-    return on_moving
+        half = np.asarray(box.size) / 2 + _MARGIN
+        centre = box.frame_from_box[:3, 3]
+        near = np.flatnonzero((np.abs(points - centre) <= np.linalg.norm(half)).all(axis=1))
+        points_box = rigid.apply(rigid.invert(box.frame_from_box), points[near])
+        inside[near[(np.abs(points_box) <= half).all(axis=1)]] = True
+    return inside

@@ -8,10 +8,10 @@ import numpy as np
 from rig3r_jax.data.image_bytes import decode_image
 
 
-def epipolar_degrees(images, lenses, world_from_camera, nearer=0.7, mean_of=20.0):
+def epipolar_degrees(images, lenses, world_from_camera, nearer=0.7, wrong=20.0):
     """Median angle, in degrees, between rays of matches and the epipolar planes of their partners, and their number.
 
-    `images` are encoded, each once with its lens and pose. Matches farther off than `mean_of` degrees are wrong matches.
+    `images` are encoded. Matches farther off than `wrong` degrees are wrong matches.
     """
     keys, features = zip(*map(_features, images), strict=True)
     pairs = [
@@ -34,7 +34,7 @@ def epipolar_degrees(images, lenses, world_from_camera, nearer=0.7, mean_of=20.0
     normals = np.cross(baseline, rays[0])
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     angles = np.degrees(np.abs(np.arcsin(np.clip(np.sum(normals * rays[1], axis=1), -1, 1))))
-    angles = angles[angles < mean_of]
+    angles = angles[angles < wrong]
     return float(np.median(angles)), len(angles)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rig3r_jax.data.boxes import points_on_moving
+from rig3r_jax.data.boxes import inside_any
 from rig3r_jax.data.files import read_bytes
 from rig3r_jax.data.image_bytes import read_image
 from rig3r_jax.data.scene import UNMATCHED, BadRecord, LeftOut, RigCamera, Scene, about, leaving_out
@@ -221,5 +221,5 @@ class _Sweeps:
         points_world = rigid.apply(self._tables.world_from_ego(datum) @ ego_from_lidar, points_lidar)
         if self._labels is None:
             return Sweep(points_world)
-        boxes = [box for thing in self._labels if (box := thing.box_at(datum.time)) is not None]
-        return Sweep(points_world, points_on_moving(points_world, boxes))
+        boxes = [box for thing in self._labels if (box := thing.moving_box(datum.time)) is not None]
+        return Sweep(points_world, inside_any(points_world, boxes))

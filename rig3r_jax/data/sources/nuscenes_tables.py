@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rig3r_jax.data.boxes import MOVING_SPEED, Box
+from rig3r_jax.data.boxes import Box
 from rig3r_jax.data.files import read_json_rows
-from rig3r_jax.data.poses_by_time import PosesByTime
+from rig3r_jax.data.pose_track import PoseTrack
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.geometry import rigid
 
 LIDAR = "LIDAR_TOP"
-_MICROSECONDS = 1e-6
-_LONGEST_GAP = 1.1  # seconds between two labels of a thing to move its box between; keyframes are 0.5 s apart
+MOVING_SPEED = 0.5  # metres per second, which boxes of parked cars wander by at most from label to label
+_MICROSECONDS, _NANOSECONDS = 1e-6, 1e-9
+_LONGEST_GAP = 1_100_000_000  # ns between two labels of a thing to move its box between; keyframes are 0.5 s apart
 _MOVING = ("vehicle.moving", "pedestrian.moving", "cycle.with_rider")  # attributes
 
 
@@ -62,19 +63,27 @@ class Calibration(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """Boxes of one thing in one scene, by time."""
+    """Boxes of one thing in one scene."""
 
-    poses: PosesByTime
-    size: tuple[float, float, float]
-    moving_at: tuple[bool, ...]  # by its attributes
+    track: PoseTrack
+    size: tuple[float, float, float]  # length, width, height
+    moving: tuple[bool, ...]  # whether its attributes say so, by label
 
-    def box_at(self, time: float) -> Box | None:
-        """Its box at this time, or None where it is not labelled around it."""
-        if not self.poses.covers(time):
+    def moving_box(self, time: float) -> Box | None:
+        """Its box at this time (seconds), if it is labelled then, or before and after it, and moves."""
+        times = self.track.times
+        at = round(time / _NANOSECONDS)
+        if not times[0] <= at <= times[-1]:
             return None
-        labelled = int(np.argmin(np.abs(self.poses.times - time)))
-        moving = self.moving_at[labelled] or self.poses.speed(time) > MOVING_SPEED
-        return Box(self.poses.at(time, "box"), self.size, moving)
+        after = int(np.searchsorted(times, at))
+        near = [number for number in (after - 1, after, after + 1) if 0 <= number < len(times)]
+        way = self.track.world_from_body[near[-1], :3, 3] - self.track.world_from_body[near[0], :3, 3]
+        seconds = (times[near[-1]] - times[near[0]]) * _NANOSECONDS
+        if not self.moving[after] and not np.linalg.norm(way) > MOVING_SPEED * seconds:
+            return None
+        if times[after] != at and times[after] - times[after - 1] > self.track.longest_gap:
+            return None
+        return Box(self.track.at(at), self.size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,9 +210,9 @@ def _read_labels(folder: Path, changed: int) -> dict[str, list[Labels]]:
     labels = collections.defaultdict(list)
     for (scene, instance), rows in things.items():
         rows.sort(key=lambda row: row[0])
-        times = np.array([time for time, *_ in rows])
+        times = np.array([round(time / _NANOSECONDS) for time, *_ in rows])
         poses = np.array([placed.matrix(f"{path}, {instance}") for _, placed, *_ in rows])
         width, length, height = rows[0][2]
-        with_gap = PosesByTime(times, poses, _LONGEST_GAP)
-        labels[scene].append(Labels(with_gap, (length, width, height), tuple(row[3] for row in rows)))
+        track = PoseTrack.of(times, poses, _LONGEST_GAP, f"{path}, {instance}")
+        labels[scene].append(Labels(track, (length, width, height), tuple(row[3] for row in rows)))
     return dict(labels)
