@@ -8,18 +8,18 @@ import numpy as np
 from rig3r_jax.data.image_bytes import decode_image
 
 
-def epipolar_degrees(images, lenses, world_from_camera, nearer=0.7, wrong=20.0):
+def epipolar_degrees(images, lenses, world_from_camera, nearer=0.7, wrong=20.0, features=4000):
     """Median angle, in degrees, between rays of matches and the epipolar planes of their partners, and their number.
 
     `images` are encoded. Matches farther off than `wrong` degrees are wrong matches.
     """
-    keys, features = zip(*map(_features, images), strict=True)
+    keys, descriptors = zip(*(_features(image, features) for image in images), strict=True)
     pairs = [
         match[0]
-        for match in cv2.BFMatcher().knnMatch(features[0], features[1], k=2)
+        for match in cv2.BFMatcher().knnMatch(*descriptors, k=2)
         if len(match) == 2 and match[0].distance < nearer * match[1].distance
     ]
-    back = {match.queryIdx: match.trainIdx for match in cv2.BFMatcher().match(features[1], features[0])}
+    back = {match.queryIdx: match.trainIdx for match in cv2.BFMatcher().match(*descriptors[::-1])}
     pairs = [match for match in pairs if back.get(match.trainIdx) == match.queryIdx]
     # OpenCV has the centre of the first pixel at 0.
     pixels = [
@@ -39,5 +39,5 @@ def epipolar_degrees(images, lenses, world_from_camera, nearer=0.7, wrong=20.0):
 
 
 @functools.lru_cache(maxsize=8)
-def _features(data):
-    return cv2.SIFT_create(8000).detectAndCompute(cv2.cvtColor(decode_image(data), cv2.COLOR_RGB2GRAY), None)
+def _features(data, count):
+    return cv2.SIFT_create(count).detectAndCompute(cv2.cvtColor(decode_image(data), cv2.COLOR_RGB2GRAY), None)

@@ -13,6 +13,7 @@ SOURCES = {  # name: module below this folder, and the class in it
     "tum": "tum:Tum",
     "sevenscenes": "sevenscenes:SevenScenes",
     "nuscenes": "nuscenes:NuScenes",
+    "waymo": "waymo:Waymo",
 }
 
 

@@ -137,7 +137,7 @@ def _sweep(segment: Segment, frame: SegmentFrame) -> Sweep:
             raise BadRecord(f"{segment.where}: has no calibration of LiDAR {image.lidar}; restore the file")
         points.append(points_world(image, segment.lidars[image.lidar], world_from_vehicle, segment.where))
     points = np.concatenate(points)
-    if frame.labels is None:
+    if frame.labels is None or not len(points):
         return Sweep(points)
     boxes = [_box(label, world_from_vehicle) for label in frame.labels if not label.speed < MOVING_SPEED]
     return Sweep(points, inside_any(points, boxes))

@@ -27,6 +27,8 @@ from tests.data.made_source import make_source as make_fake_source
 from tests.data.nuscenes_drive import write_nuscenes
 from tests.data.recordings import copy_rig, make_listed_scene, make_recording
 from tests.data.records_test import assert_same
+from tests.data.waymo_drive import NAME as WAYMO_SEGMENT
+from tests.data.waymo_drive import write_v2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +74,12 @@ CASES = {
         lambda _, folder: made(write_nuscenes, folder),
         "samples/CAM_BACK/scene-0061__CAM_BACK__1532402927637951.jpg",
         "train/scene-0061",
+    ),
+    "waymo": Case(
+        {"window": 2},
+        lambda _, folder: made(write_v2, folder, lidar=False),
+        "camera_calibration/*.parquet",
+        f"train/{WAYMO_SEGMENT}",
     ),
 }
 NAMES = list(SOURCES)
@@ -213,7 +221,7 @@ def test_files_are_read_by_loaders_alone(shared, tmp_path, name):
     source, root = open_case(name, shared, tmp_path)
     scenes = source.scenes("train")
     for path in Path(root).rglob("*"):
-        if path.suffix in (".png", ".jpg"):
+        if path.suffix in (".png", ".jpg", ".parquet"):
             path.unlink()
     with pytest.raises(BadRecord, match="cannot be read"):
         scenes[0][1]()
