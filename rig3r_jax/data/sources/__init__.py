@@ -14,6 +14,9 @@ SOURCES = {  # name: module below this folder, and the class in it
     "sevenscenes": "sevenscenes:SevenScenes",
     "nuscenes": "nuscenes:NuScenes",
     "waymo": "waymo:Waymo",
+    "kitti_odometry": "kitti_odometry:KittiOdometry",
+    "kitti360": "kitti360:Kitti360",
+    "kitti_raw": "kitti_raw:KittiRaw",
 }
 
 

@@ -1,7 +1,6 @@
 """What sources of driving data share: options, the rig about its front camera, and scenes of images with LiDAR."""
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -128,9 +127,3 @@ def nearest_step(times: Float[np.ndarray, " n"], time: float, within: float) -> 
     candidates = [i for i in (after - 1, after) if 0 <= i < len(times)]
     nearest = min(candidates, key=lambda i: abs(times[i] - time))
     return nearest if abs(times[nearest] - time) <= within else None
-
-
-def runs_without_gap(times: Float[np.ndarray, " n"], longest_gap: float) -> list[range]:
-    """Numbers of ascending times, parted where one comes more than `longest_gap` seconds after the one before."""
-    edges = [0, *(np.flatnonzero(np.diff(times) > longest_gap) + 1).tolist(), len(times)]
-    return [range(start, stop) for start, stop in itertools.pairwise(edges) if start < stop]

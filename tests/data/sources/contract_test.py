@@ -23,6 +23,8 @@ from rig3r_jax.data.sources import SOURCES, make_source, source_class
 from rig3r_jax.training.checks import mixture_problems
 from rig3r_jax.training.flags import read_config
 from tests.conftest import REPO
+from tests.data.kitti_drives import DRIVE as KITTI360_DRIVE
+from tests.data.kitti_drives import write_360, write_odometry, write_raw
 from tests.data.made_source import make_source as make_fake_source
 from tests.data.nuscenes_drive import write_nuscenes
 from tests.data.recordings import copy_rig, make_listed_scene, make_recording
@@ -80,6 +82,24 @@ CASES = {
         lambda _, folder: made(write_v2, folder, lidar=False),
         "camera_calibration/*.parquet",
         f"train/{WAYMO_SEGMENT}",
+    ),
+    "kitti_odometry": Case(
+        {"window": 3},
+        lambda _, folder: made(write_odometry, folder),
+        "sequences/00/velodyne/000001.bin",
+        "train/00",
+    ),
+    "kitti360": Case(
+        {"window": 3, "cameras": ["image_00", "image_03"]},
+        lambda _, folder: made(write_360, folder),
+        "data_2d_raw/*/image_03/data_rgb/0000000004.png",
+        f"train/{KITTI360_DRIVE}_0000000003",
+    ),
+    "kitti_raw": Case(
+        {"window": 3},
+        lambda _, folder: made(write_raw, folder),
+        "*/*/image_03/data/0000000001.png",
+        "train/2011_09_26_drive_0001_sync",
     ),
 }
 NAMES = list(SOURCES)
