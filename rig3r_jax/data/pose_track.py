@@ -39,8 +39,9 @@ class PoseTrack:
                 f"{self.where}: has no pose near {time} ns: those around it are {gap / 1e9:.3g} s apart, may be "
                 f"{self.longest_gap / 1e9:.3g} s"
             )
-        share = (time - self.times[after - 1]) / gap
-        return _between(self.world_from_body[after - 1], self.world_from_body[after], share)
+        return _between(
+            self.world_from_body[after - 1], self.world_from_body[after], (time - self.times[after - 1]) / gap
+        )
 
 
 def _between(start: np.ndarray, end: np.ndarray, share: float) -> np.ndarray:

@@ -116,7 +116,7 @@ def drive_scene(
             frames.append(Frame(index, shot.time, shot.step, base_from_camera, content, encode_depth(depth), mask))
     if not frames:
         raise no_frame_left(name, left_out)
-    return Scene(name, cameras, index_of[front], tuple(frames), tuple(left_out))
+    return Scene(name, cameras, index_of[front], tuple(frames), tuple(left_out), first.world_from_camera)
 
 
 def nearest_step(times: Float[np.ndarray, " n"], time: float, within: float) -> int | None:

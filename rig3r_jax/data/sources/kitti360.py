@@ -155,7 +155,8 @@ def _load(source: Kitti360, drive: str, name: str, frames: tuple[int, ...]) -> S
     for step, frame in enumerate(frames):
         imu = functools.cache(functools.partial(rigid_of, poses[frame], f"{_poses_file(root, drive)}: frame {frame}"))
         sweep = None
-        if imu_from_lidar is not None and (file := sweeps / f"{frame:010d}.bin").is_file():
+        if imu_from_lidar is not None and sweeps.is_dir():
+            file = sweeps / f"{frame:010d}.bin"
             sweep = functools.cache(functools.partial(_sweep, file, imu, imu_from_lidar))
         for camera in cameras:
             path = _images_folder(root, drive, camera.name) / f"{frame:010d}.png"

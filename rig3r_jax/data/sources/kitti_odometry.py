@@ -128,8 +128,8 @@ def _load(source: KittiOdometry, name: str, folder: Path, steps: range) -> Scene
     calibration = read_named_numbers(folder / "calib.txt")
     cameras = [_camera(camera, calibration, folder, images[camera]) for camera in kept]
     first_from = {camera.name: camera.rig_from_camera for camera in cameras}
-    first_from_lidar = None
-    if "Tr" in calibration:
+    first_from_lidar, sweeps = None, folder / "velodyne"
+    if sweeps.is_dir() and "Tr" in calibration:
         first_from_lidar = rigid_of(calibration["Tr"], f"{folder / 'calib.txt'}: Tr")
     poses = list(_rows(_poses_file(folder)))
     left_out: list[LeftOut] = []
@@ -137,7 +137,8 @@ def _load(source: KittiOdometry, name: str, folder: Path, steps: range) -> Scene
     for step, number in enumerate(steps):
         first = functools.cache(functools.partial(_pose, _poses_file(folder), *poses[number]))
         sweep = None
-        if first_from_lidar is not None and (file := folder / "velodyne" / f"{number:06d}.bin").is_file():
+        if first_from_lidar is not None:
+            file = sweeps / f"{number:06d}.bin"
             sweep = functools.cache(functools.partial(_sweep, file, first, first_from_lidar))
         for camera in kept:
             path = images[camera].get(number, folder / camera / f"{number:06d}.png")

@@ -101,14 +101,14 @@ def _load(source: KittiRaw, folder: Path, name: str, frames: tuple[int, ...]) ->
     track = _read_track(folder / "oxts")
     times = {camera: read_dates(folder / camera / "timestamps.txt") for camera in kept}
     sweeps = folder / "velodyne_points"
-    sweep_times = read_dates(sweeps / "timestamps.txt") if sweeps.is_dir() else np.zeros(0, np.int64)
+    sweep_times = read_dates(sweeps / "timestamps.txt") if sweeps.is_dir() else None
     left_out: list[LeftOut] = []
     shots = []
     for step, frame in enumerate(frames):
         sweep = None
-        if frame < len(sweep_times) and (file := sweeps / "data" / f"{frame:010d}.bin").is_file():
-            at = int(sweep_times[frame])
-            sweep = functools.cache(functools.partial(_sweep, file, at, track, imu_from_lidar))
+        if sweep_times is not None:
+            file = sweeps / "data" / f"{frame:010d}.bin"
+            sweep = functools.cache(functools.partial(_sweep, file, sweep_times, track, imu_from_lidar))
         for camera in cameras:
             path = images[camera.name].get(frame, folder / camera.name / "data" / f"{frame:010d}.png")
             with leaving_out(left_out, f"{camera.name}, frame {frame}"):
@@ -120,7 +120,8 @@ def _load(source: KittiRaw, folder: Path, name: str, frames: tuple[int, ...]) ->
     return drive_scene(name, cameras, source.front, shots, left_out)
 
 
-def _sweep(file: Path, time: int, track: PoseTrack, imu_from_lidar: np.ndarray) -> Sweep:
+def _sweep(file: Path, times: np.ndarray, track: PoseTrack, imu_from_lidar: np.ndarray) -> Sweep:
+    time = time_of(times, int(file.stem), file.parent.parent / "timestamps.txt")
     return read_sweep(file, track.at(time) @ imu_from_lidar)
 
 
