@@ -100,6 +100,8 @@ def check_frames(scene, taken, points, lidar=None, moving=None, tolerance=1e-6, 
         truth = taken[camera.name, frame.step]
         assert abs(frame.time - truth.time) < 2e-6, (camera.name, frame.step)
         assert np.abs(frame.world_from_camera[:3, 3]).max() < 1000
+        placed = scene.source_from_world @ frame.world_from_camera
+        np.testing.assert_allclose(placed, truth.world_from_camera, atol=1e-5, rtol=0)
         pixels, _, shown = truth.pixels(points)
         points_base = points @ base_from_world[:3, :3].T + base_from_world[:3, 3]
         camera_from_base = np.linalg.inv(frame.world_from_camera)
