@@ -193,6 +193,49 @@ def project_mei(points):
     return pixels
 
 
+def box_360(frame):
+    """world_from_corners of a van of 6 x 2.5 x 3 m whose corners are those of a unit cube: the transform stretches."""
+    van = world_from_vehicle(0.9) @ matrix(Rotation.from_euler("z", 0.4).as_matrix(), [17.0 + 0.3 * frame, 1.0, 0.5])
+    van[:3, :3] = van[:3, :3] @ np.diag([6.0, 2.5, 3.0])
+    return van
+
+
+def points_360(frame):
+    """What stands, and two points in the van and one beside it; which are in it."""
+    on_van = np.array([[0.45, 0.4, -0.4], [-0.45, -0.4, 0.3], [0.0, 0.6, 0.2]])
+    van = box_360(frame)
+    points = np.concatenate([static_points(240), on_van @ van[:3, :3].T + van[:3, 3]])
+    standing = ~_in_van(points, van)
+    return points, ~standing
+
+
+def _in_van(points, van):
+    lengths = np.linalg.norm(van[:3, :3], axis=0)
+    return (np.abs((points - van[:3, 3]) @ (van[:3, :3] / lengths)) <= lengths / 2 + 0.1).all(axis=1)
+
+
+def write_boxes_360(root, drive=DRIVE, frames=(3, 4, 5, 6, 18, 19)):
+    """Of the van by frame, and of a house around everything, which stands."""
+    corners = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
+
+    def node(name, value):
+        rows, columns = value.shape
+        size = f"<rows>{rows}</rows><cols>{columns}</cols><dt>f</dt>"
+        return f'<{name} type_id="opencv-matrix">{size}<data>\n{row(value)}</data></{name}>'
+
+    house = matrix(1000 * np.eye(3), world_from_vehicle(0)[:3, 3])
+    things = [(frame, box_360(frame)) for frame in frames] + [(-1, house)]
+    text = "".join(
+        f"<object{i}><index>{i}</index><label>van</label><timestamp>{frame}</timestamp>"
+        f"<dynamic>{int(frame >= 0)}</dynamic>{node('transform', pose)}{node('vertices', corners)}</object{i}>\n"
+        for i, (frame, pose) in enumerate(things)
+    )
+    path = root / "data_3d_bboxes" / "train" / f"{drive}.xml"
+    path.parent.mkdir(parents=True)
+    path.write_text(f'<?xml version="1.0"?>\n<opencv_storage>\n{text}</opencv_storage>\n')
+    return path
+
+
 def write_360(root, drive=DRIVE, frames=(3, 4, 5, 6, 18, 19), unposed=(0, 1, 7)):
     """Returns {(camera, frame): Taken}."""
     down = matrix(np.diag([1.0, -1, -1]), [0, 0, 0])  # the made vehicle's axes are forward, left, up
@@ -214,7 +257,7 @@ def write_360(root, drive=DRIVE, frames=(3, 4, 5, 6, 18, 19), unposed=(0, 1, 7))
                 taken[f"image_{camera:02d}", frame] = Taken(mounted, time, project_mei, size=FISHEYE_SIZE, wide=True)
         path = root / "data_3d_raw" / drive / "velodyne_points" / "data" / f"{frame:010d}.bin"
         world_from_lidar = world_from_imu @ imu_from_camera(0) @ np.linalg.inv(lidar_from_first)
-        write_sweep(path, world_from_lidar, static_points(240))
+        write_sweep(path, world_from_lidar, points_360(frame)[0])
     for camera in MOUNTED:
         folder = root / "data_2d_raw" / drive / f"image_{camera:02d}"
         for frame in (*frames, *unposed):

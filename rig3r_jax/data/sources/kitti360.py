@@ -1,7 +1,8 @@
 """Scenes of KITTI-360: a rectified pair that looks forward, two fisheyes that look to the sides, a LiDAR.
 
 The root holds `calibration/`, `data_2d_raw/` (a folder per drive, in it `image_00/data_rect`, `image_01/data_rect`,
-`image_02/data_rgb`, `image_03/data_rgb`, each with its `timestamps.txt`), `data_poses/`, for depth `data_3d_raw/`.
+`image_02/data_rgb`, `image_03/data_rgb`, each with its `timestamps.txt`), `data_poses/`, for depth `data_3d_raw/`,
+for what moves `data_3d_bboxes/`.
 `poses.txt` has world_from_imu by frame number, not of every frame: images without a pose are left out. Cameras and
 LiDAR are triggered together: images and sweeps of one number share the pose, as in the data set's own tools. LiDAR
 sweeps are as taken, not freed of the vehicle's motion. Fisheyes are of Mei's model, with the centre of the first pixel
@@ -12,15 +13,17 @@ import dataclasses
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from rig3r_jax.data.boxes import Box, inside_any
 from rig3r_jax.data.files import read_numbers, read_text
 from rig3r_jax.data.scene import UNMATCHED, BadRecord, LeftOut, RigCamera, Scene, about, leaving_out
 from rig3r_jax.data.source import Scenes, bad_scene, even_pieces
 from rig3r_jax.data.sources.drives import DriveSource, Shot, Sweep, drive_scene
+from rig3r_jax.data.sources.kitti360_boxes import moving_boxes
 from rig3r_jax.data.sources.kitti_files import (
     image_loader,
     matrix_of,
@@ -149,7 +152,7 @@ def _load(source: Kitti360, drive: str, name: str, frames: tuple[int, ...]) -> S
     cameras = [_camera(root / "calibration", camera, images[camera], imu_from[camera]) for camera in kept]
     times = {camera: read_dates(root / "data_2d_raw" / drive / camera / "timestamps.txt") for camera in kept}
     imu_from_lidar = _imu_from_lidar(root / "calibration", imu_from["image_00"])
-    sweeps = root / "data_3d_raw" / drive / "velodyne_points" / "data"
+    sweeps, boxes = root / "data_3d_raw" / drive / "velodyne_points" / "data", moving_boxes(root, drive)
     left_out: list[LeftOut] = []
     shots = []
     for step, frame in enumerate(frames):
@@ -157,7 +160,7 @@ def _load(source: Kitti360, drive: str, name: str, frames: tuple[int, ...]) -> S
         sweep = None
         if imu_from_lidar is not None and sweeps.is_dir():
             file = sweeps / f"{frame:010d}.bin"
-            sweep = functools.cache(functools.partial(_sweep, file, imu, imu_from_lidar))
+            sweep = functools.cache(functools.partial(_sweep, file, imu, imu_from_lidar, boxes))
         for camera in cameras:
             path = _images_folder(root, drive, camera.name) / f"{frame:010d}.png"
             path = images[camera.name].get(frame, path)
@@ -170,8 +173,16 @@ def _load(source: Kitti360, drive: str, name: str, frames: tuple[int, ...]) -> S
     return drive_scene(name, cameras, source.front, shots, left_out)
 
 
-def _sweep(file: Path, world_from_imu: Callable[[], np.ndarray], imu_from_lidar: np.ndarray) -> Sweep:
-    return read_sweep(file, world_from_imu() @ imu_from_lidar)
+def _sweep(
+    file: Path,
+    world_from_imu: Callable[[], np.ndarray],
+    imu_from_lidar: np.ndarray,
+    boxes: Mapping[int, Sequence[Box]] | None,
+) -> Sweep:
+    sweep = read_sweep(file, world_from_imu() @ imu_from_lidar)
+    if boxes is None:
+        return sweep
+    return Sweep(sweep.points_world, inside_any(sweep.points_world, boxes.get(int(file.stem), [])))
 
 
 def _imu_from_camera(calibration: Path, camera: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources.kitti360 import Kitti360
 from rig3r_jax.data.sources.kitti_odometry import KittiOdometry
 from rig3r_jax.data.sources.kitti_raw import TEST_DRIVES, KittiRaw
-from tests.data.kitti_drives import BASELINES, DRIVE, write_360, write_odometry, write_raw
+from tests.data.kitti_drives import BASELINES, DRIVE, points_360, write_360, write_boxes_360, write_odometry, write_raw
 from tests.data.made_drive import check_frames, static_points
 
 
@@ -119,7 +119,33 @@ def test_360_is_where_the_writer_put_it_through_fisheyes_too(tmp_path):
         scene = load()
         assert [camera.lens.kind for camera in scene.cameras] == ["pinhole", "pinhole", "unified", "unified"]
         assert len(scene.frames) == 4 * len(frames) and not scene.left_out
-        check_frames(scene, of_drive(taken, first=frames[0]), static_points(240), lidar=static_points(240))
+        check_frames(scene, of_drive(taken, first=frames[0]), static_points(240))
+
+
+@pytest.mark.parametrize("boxes", [True, False])
+def test_360_tells_points_of_boxes_that_move(tmp_path, boxes):
+    taken = write_360(tmp_path)
+    if boxes:
+        write_boxes_360(tmp_path)
+    loaders = Kitti360(str(tmp_path), window=1).scenes("train")
+    for (_, load), frame in zip(loaders, (3, 4, 5, 6, 18, 19), strict=True):
+        scene, (points, on_van) = load(), points_360(frame)
+        images = of_drive(taken, first=frame)
+        moving = on_van if boxes else None
+        check_frames(scene, images, static_points(240), lidar=points, moving=moving)
+        if boxes:
+            assert sum(decode_depth(image.depth).moving.sum() for image in scene.frames) >= 2
+
+
+def test_360_names_boxes_that_do_not_read(tmp_path):
+    write_360(tmp_path)
+    path = write_boxes_360(tmp_path)
+    for change in (("<rows>4", "<rows>5"), ("</opencv_storage>", ""), ("<timestamp>3", "<timestamp>x")):
+        text = path.read_text()
+        path.write_text(text.replace(*change))
+        with pytest.raises(BadRecord, match=f"{DRIVE}.xml: does not read as boxes of KITTI-360"):
+            Kitti360(str(tmp_path)).scenes("train")[0][1]()
+        path.write_text(text)
 
 
 def test_360_counts_images_without_pose(tmp_path):
