@@ -92,9 +92,9 @@ def images(frames):
     }
 
 
-def write_v2(folder, frames=3, lidar=True, labels=True):
-    """The components of one segment."""
-    stamps = [START_US + 100_000 * frame for frame in range(frames)]
+def write_v2(folder, frames=3, lidar=True, labels=True, stamps=()):
+    """The components of one segment; `stamps` are its frames' times, us."""
+    stamps = list(stamps) or [START_US + 100_000 * frame for frame in range(frames)]
 
     def write(component, rows, types=None):
         path = folder / component / f"{NAME}.parquet"

@@ -143,7 +143,7 @@ def _load(source: NuScenes, folder: Path, name: str, token: str, samples: Sequen
             if datum.sample in step_of:
                 steps[step_of[datum.sample]].append(datum)
     cameras = _cameras(source, tables, name, [datum for step in steps for datum in step if datum.channel != LIDAR])
-    sweeps = _Sweeps(tables, [datum for datum in data if datum.channel == LIDAR], read_labels(folder).get(token))
+    sweeps = _Sweeps(tables, [datum for datum in data if datum.channel == LIDAR], read_labels(folder, token))
     left_out: list[LeftOut] = []
     shots = []
     kept = {camera.name: camera for camera in cameras}

@@ -186,33 +186,46 @@ def _read_calibrations(folder: Path) -> dict[str, Calibration]:
         }
 
 
-def read_labels(folder: Path) -> dict[str, list[Labels]]:
-    """Labelled things by scene; {} of a version without labels. Read once as long as the table stays."""
+def read_labels(folder: Path, scene: str) -> list[Labels] | None:
+    """Labelled things of a scene; None where it has no labels. The table is read once as long as it stays."""
     path = folder / "sample_annotation.json"
-    return _read_labels(folder, path.stat().st_mtime_ns) if path.is_file() else {}
+    if not path.is_file():
+        return None
+    things = _read_things(folder, path.stat().st_mtime_ns).get(scene)
+    return None if things is None else [_labels(rows, f"{path}, {name}") for name, rows in things.items()]
+
+
+class _Label(NamedTuple):
+    """A row of sample_annotation."""
+
+    time: float  # seconds
+    world_from_box: Placed
+    size: tuple[float, ...]  # width, length, height
+    moving: bool  # by its attributes
 
 
 @functools.lru_cache(maxsize=1)
-def _read_labels(folder: Path, changed: int) -> dict[str, list[Labels]]:
+def _read_things(folder: Path, changed: int) -> dict[str, dict[str, list[_Label]]]:
+    """Labels by scene and thing."""
     with _reading(folder / "sample.json"):
         of_sample = {
             row["token"]: (row["scene_token"], row["timestamp"] * _MICROSECONDS) for row in _rows(folder, "sample")
         }
     with _reading(folder / "attribute.json"):
         moving = {row["token"] for row in _rows(folder, "attribute") if row["name"] in _MOVING}
-    things = collections.defaultdict(list)  # by scene and instance: time, pose, size, whether it moves
-    path = folder / "sample_annotation.json"
-    with _reading(path):
+    things: dict[str, dict[str, list[_Label]]] = {}
+    with _reading(folder / "sample_annotation.json"):
         for row in _rows(folder, "sample_annotation"):
             scene, time = of_sample[row["sample_token"]]
-            is_moving = not moving.isdisjoint(row["attribute_tokens"])
-            things[scene, row["instance_token"]].append((time, _placed(row), tuple(row["size"]), is_moving))
-    labels = collections.defaultdict(list)
-    for (scene, instance), rows in things.items():
-        rows.sort(key=lambda row: row[0])
-        times = np.array([round(time / _NANOSECONDS) for time, *_ in rows])
-        poses = np.array([placed.matrix(f"{path}, {instance}") for _, placed, *_ in rows])
-        width, length, height = rows[0][2]
-        track = PoseTrack.of(times, poses, _LONGEST_GAP, f"{path}, {instance}")
-        labels[scene].append(Labels(track, (length, width, height), tuple(row[3] for row in rows)))
-    return dict(labels)
+            label = _Label(time, _placed(row), tuple(row["size"]), not moving.isdisjoint(row["attribute_tokens"]))
+            things.setdefault(scene, {}).setdefault(row["instance_token"], []).append(label)
+    return things
+
+
+def _labels(rows: list[_Label], where: str) -> Labels:
+    rows = sorted(rows, key=lambda row: row.time)
+    times = np.array([round(row.time / _NANOSECONDS) for row in rows])
+    poses = np.array([row.world_from_box.matrix(where) for row in rows])
+    width, length, height = rows[0].size
+    track = PoseTrack.of(times, poses, _LONGEST_GAP, where)
+    return Labels(track, (length, width, height), tuple(row.moving for row in rows))

@@ -77,6 +77,22 @@ def test_odometry_names_a_bad_calibration(tmp_path, row, message):
         KittiOdometry(str(tmp_path)).scenes("train")[0][1]()
 
 
+def test_real_poses_of_odometry_go_forward_along_the_camera(shared, tmp_path):
+    write_odometry(tmp_path, ["00"], frames=30)
+    real = shared / "realdata/trajectories_gt"
+    for name, path in (("gt", "poses/00.txt"), ("gt_times", "sequences/00/times.txt")):
+        rows = (real / f"KITTI_00_{name}.txt").read_text().splitlines()[:30]
+        (tmp_path / path).write_text("\n".join(rows) + "\n")
+    scenes = [load() for _, load in KittiOdometry(str(tmp_path), cameras=("image_2",)).scenes("train")]
+    frames = [frame for scene in scenes for frame in scene.frames]
+    assert len(frames) == 30 and not any(scene.left_out for scene in scenes)
+    for before, after in zip(frames, frames[1:], strict=False):
+        if after.step > before.step:
+            way = before.world_from_camera[:3, :3].T @ (after.world_from_camera - before.world_from_camera)[:3, 3]
+            assert way[2] > 0.98 * np.linalg.norm(way) and 0.3 < np.linalg.norm(way) < 2
+            assert 0.09 < after.time - before.time < 0.12
+
+
 def test_raw_images_and_sweeps_have_poses_of_their_own_times(tmp_path):
     taken, points = write_raw(tmp_path)
     source = KittiRaw(str(tmp_path), cameras=("image_00", "image_02", "image_03"))

@@ -1,13 +1,17 @@
 """Waymo: both formats give the same scenes; axes, lens, poses and LiDAR are where a writer of its own put them."""
 
 import dataclasses
+import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from rig3r_jax.data.frame_bytes import decode_depth
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources.waymo import Waymo
+from rig3r_jax.data.sources.waymo_segment import transform
+from rig3r_jax.data.sources.waymo_v2 import read_segment
 from tests.data.made_drive import check_frames, static_points
 from tests.data.records_test import assert_same
 from tests.data.two_views import epipolar_degrees
@@ -104,6 +108,18 @@ def test_a_component_that_does_not_read_is_named(tmp_path, component):
     path.write_bytes(b"PAR1 no more")
     with pytest.raises(BadRecord, match=f"{component}/{NAME}.parquet: .*restore the file"):
         load_all(tmp_path)
+
+
+def test_real_table_of_poses_is_read(shared, tmp_path):
+    (real_poses,) = (shared / SAMPLE / "v2" / "vehicle_pose").glob("*.parquet")
+    stamps = pq.read_table(real_poses)["key.frame_timestamp_micros"].to_pylist()[:3]
+    write_v2(tmp_path, labels=False, stamps=stamps)
+    shutil.copy(real_poses, tmp_path / "vehicle_pose" / f"{NAME}.parquet")
+    segment = read_segment(tmp_path / "camera_image" / f"{NAME}.parquet", range(3))
+    poses = [transform(frame.world_from_vehicle, "real") for frame in segment.frames]
+    assert 1e3 < np.abs(poses[0][:2, 3]).max() < 1e5
+    (scene,) = load_all(tmp_path)
+    assert len(scene.frames) == 9 and not scene.left_out
 
 
 @pytest.fixture(scope="module")
