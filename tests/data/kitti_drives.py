@@ -119,7 +119,7 @@ def even_drive(time):
     return matrix(rotation, start + np.array([6.0, 2.5, 0.1]) * time)
 
 
-def write_raw(root, day="2011_09_26", drive="0001", frames=5, cameras=(0, 1, 2, 3), first=0):
+def write_raw(root, day="2011_09_26", drive="0001", frames=5, cameras=(0, 1, 2, 3), first=0, more_points=None):
     """Returns {(camera, frame): Taken}, and points of LiDAR. Images are taken 35 ms, sweeps 20 ms behind the poses."""
     folder = root / day / f"{day}_drive_{drive}_sync"
     start, scale = mercator_start()
@@ -143,7 +143,8 @@ def write_raw(root, day="2011_09_26", drive="0001", frames=5, cameras=(0, 1, 2, 
         (folder / f"image_{camera:02d}" / "timestamps.txt").write_text(text)
     for frame in range(first, frames):
         path = folder / "velodyne_points" / "data" / f"{frame:010d}.bin"
-        write_sweep(path, even_drive(0.1 * frame + 0.02) @ IMU_FROM_LIDAR, points)
+        more = np.zeros((0, 3)) if more_points is None else more_points(0.1 * frame + 0.02)
+        write_sweep(path, even_drive(0.1 * frame + 0.02) @ IMU_FROM_LIDAR, np.concatenate([points, more]))
     (folder / "velodyne_points" / "timestamps.txt").write_text(dates(stamps[:frames] + 20_000_000))
 
     def transform(name, value):
@@ -159,6 +160,33 @@ def write_raw(root, day="2011_09_26", drive="0001", frames=5, cameras=(0, 1, 2, 
     rows = [f"R_rect_00: {row(RECTIFIED_FROM_CAMERA)}" if line.startswith("R_rect_00") else line for line in rows]
     (root / day / "calib_cam_to_cam.txt").write_text("\n".join(rows) + "\n")
     return taken, points
+
+
+TRACKED, TRACKED_SIZE = matrix(Rotation.from_euler("z", 0.2).as_matrix(), [24.0, 2.0, 0.8]), (4.2, 1.7, 1.6)
+
+
+def tracked_car(time, speed):
+    """world_from_box of a car whose size is TRACKED_SIZE."""
+    car = even_drive(0.0) @ TRACKED
+    car[:3, 3] += speed * time * car[:3, 0]
+    return car
+
+
+def write_tracklets(folder, frames, speed, first=0):
+    """Of a drive of `write_raw`: the car, seen from the LiDAR when it sweeps; the box's origin is at its bottom."""
+    length, width, height = TRACKED_SIZE
+    items = ""
+    for frame in range(first, frames):
+        time = 0.1 * frame + 0.02
+        box = np.linalg.inv(even_drive(time) @ IMU_FROM_LIDAR) @ tracked_car(time, speed)
+        x, y, z = box[:3, 3] - [0, 0, height / 2]
+        yaw = np.arctan2(box[1, 0], box[0, 0])
+        items += f"<item><tx>{x}</tx><ty>{y}</ty><tz>{z}</tz><rx>0</rx><ry>0</ry><rz>{yaw}</rz><state>2</state></item>"
+    (folder / "tracklet_labels.xml").write_text(
+        '<?xml version="1.0" encoding="UTF-8"?>\n<boost_serialization version="9"><tracklets><count>1</count><item>'
+        f"<objectType>Car</objectType><h>{height}</h><w>{width}</w><l>{length}</l><first_frame>{first}</first_frame>"
+        f"<poses><count>{frames - first}</count>{items}</poses></item></tracklets></boost_serialization>\n"
+    )
 
 
 DRIVE = "2013_05_28_drive_0000_sync"

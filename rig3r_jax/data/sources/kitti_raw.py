@@ -2,16 +2,19 @@
 
 The root holds a folder per day with `calib_cam_to_cam.txt`, `calib_velo_to_cam.txt`, `calib_imu_to_velo.txt` and a
 folder per drive, in it `image_00/` to `image_03/`, `oxts/` and, for depth, `velodyne_points/`, each with `data/` and
-`timestamps.txt`. Every image and every sweep has the pose at its own time, between those of the OXTS unit. LiDAR sweeps
-are as taken, not freed of the vehicle's motion.
+`timestamps.txt`, and, for what moves, `tracklet_labels.xml`. Every image and every sweep has the pose at its own time,
+between those of the OXTS unit. LiDAR sweeps are as taken, not freed of the vehicle's motion.
 """
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from rig3r_jax.data.boxes import inside_any
 from rig3r_jax.data.files import read_text
 from rig3r_jax.data.pose_track import PoseTrack
 from rig3r_jax.data.scene import UNMATCHED, BadRecord, LeftOut, RigCamera, Scene, about, leaving_out
@@ -29,6 +32,7 @@ from rig3r_jax.data.sources.kitti_files import (
     size_of,
     time_of,
 )
+from rig3r_jax.data.sources.kitti_tracklets import AROUND, PlacedSweep, Tracklet, read_tracklets
 from rig3r_jax.geometry import rigid
 
 _CAMERAS = ("image_00", "image_01", "image_02", "image_03")
@@ -102,13 +106,14 @@ def _load(source: KittiRaw, folder: Path, name: str, frames: tuple[int, ...]) ->
     times = {camera: read_dates(folder / camera / "timestamps.txt") for camera in kept}
     sweeps = folder / "velodyne_points"
     sweep_times = read_dates(sweeps / "timestamps.txt") if sweeps.is_dir() else None
+    tracklets = read_tracklets(folder / "tracklet_labels.xml")
     left_out: list[LeftOut] = []
     shots = []
     for step, frame in enumerate(frames):
         sweep = None
         if sweep_times is not None:
             file = sweeps / "data" / f"{frame:010d}.bin"
-            sweep = functools.cache(functools.partial(_sweep, file, sweep_times, track, imu_from_lidar))
+            sweep = functools.cache(functools.partial(_sweep, file, sweep_times, track, imu_from_lidar, tracklets))
         for camera in cameras:
             path = images[camera.name].get(frame, folder / camera.name / "data" / f"{frame:010d}.png")
             with leaving_out(left_out, f"{camera.name}, frame {frame}"):
@@ -120,9 +125,23 @@ def _load(source: KittiRaw, folder: Path, name: str, frames: tuple[int, ...]) ->
     return drive_scene(name, cameras, source.front, shots, left_out)
 
 
-def _sweep(file: Path, times: np.ndarray, track: PoseTrack, imu_from_lidar: np.ndarray) -> Sweep:
-    time = time_of(times, int(file.stem), file.parent.parent / "timestamps.txt")
-    return read_sweep(file, track.at(time) @ imu_from_lidar)
+def _sweep(
+    file: Path,
+    times: np.ndarray,
+    track: PoseTrack,
+    imu_from_lidar: np.ndarray,
+    tracklets: Sequence[Tracklet] | None,
+) -> Sweep:
+    frame, listing = int(file.stem), file.parent.parent / "timestamps.txt"
+    sweep = read_sweep(file, track.at(time_of(times, frame, listing)) @ imu_from_lidar)
+    if tracklets is None:
+        return sweep
+    placed = {}
+    for number in range(max(frame - AROUND, 0), min(frame + AROUND + 1, len(times))):
+        with contextlib.suppress(BadRecord):  # one around it, beyond the poses
+            placed[number] = PlacedSweep(int(times[number]) / 1e9, track.at(int(times[number])) @ imu_from_lidar)
+    boxes = [box for thing in tracklets if (box := thing.moving_box(frame, placed)) is not None]
+    return Sweep(sweep.points_world, inside_any(sweep.points_world, boxes))
 
 
 def _read_transform(path: Path) -> np.ndarray:

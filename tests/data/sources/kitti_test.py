@@ -8,7 +8,17 @@ from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources.kitti360 import Kitti360
 from rig3r_jax.data.sources.kitti_odometry import KittiOdometry
 from rig3r_jax.data.sources.kitti_raw import TEST_DRIVES, KittiRaw
-from tests.data.kitti_drives import BASELINES, DRIVE, points_360, write_360, write_boxes_360, write_odometry, write_raw
+from tests.data.kitti_drives import (
+    BASELINES,
+    DRIVE,
+    points_360,
+    tracked_car,
+    write_360,
+    write_boxes_360,
+    write_odometry,
+    write_raw,
+    write_tracklets,
+)
 from tests.data.made_drive import check_frames, static_points
 
 
@@ -113,6 +123,26 @@ def test_raw_images_beyond_the_poses_are_left_out(tmp_path):
     assert {frame.step for frame in scene.frames} == {0}  # 1 to 3 lie in a gap of 0.3 s, 4 beyond the end
     assert len(scene.left_out) == 8 and all("has no pose" in entry.reason for entry in scene.left_out)
     assert {entry.kind for entry in scene.left_out} == {"unmatched"}
+
+
+@pytest.mark.parametrize("speed, moves", [(3.0, True), (0.2, False)])
+def test_raw_points_of_tracklets_that_move_are_told(tmp_path, speed, moves):
+    def on_car(time):
+        car = tracked_car(time, speed)
+        return np.array([[2.0, 0.5, -0.7], [-2.0, -0.8, 0.7], [0.0, 1.2, 0.0]]) @ car[:3, :3].T + car[:3, 3]
+
+    taken, points = write_raw(tmp_path, more_points=on_car)
+    folder = tmp_path / "2011_09_26" / "2011_09_26_drive_0001_sync"
+    write_tracklets(folder, 4, speed, first=1)
+    for frame, (_, load) in enumerate(KittiRaw(str(tmp_path), window=1).scenes("train")):
+        images = {(camera, 0): image for (camera, number), image in taken.items() if number == frame}
+        moving = np.zeros(len(points) + 3, bool)
+        moving[-3:-1] = moves and 1 <= frame < 4  # the last point is 0.35 m beside the car
+        everything = np.concatenate([points, on_car(0.1 * frame + 0.02)])
+        check_frames(load(), images, points, lidar=everything, moving=moving, tolerance=1e-5)
+    (folder / "tracklet_labels.xml").write_text("<tracklets>")
+    with pytest.raises(BadRecord, match="tracklet_labels.xml: does not read as tracklets of KITTI"):
+        KittiRaw(str(tmp_path)).scenes("train")[0][1]()
 
 
 def test_raw_splits_are_eigens(tmp_path):
