@@ -1,7 +1,7 @@
 """LiDAR points as the sparse depth of a camera."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from rig3r_jax.data.scene import RigCamera, SparseDepth
 from rig3r_jax.geometry import rigid
@@ -10,32 +10,43 @@ _MIN_DEPTH = 0.5  # metres; nearer returns are of the vehicle itself or of dirt 
 # The LiDAR on the roof sees over what hides a point from a camera. A point is taken as hidden if it is this many
 # times as far as the nearest one in its cell (pixels) or one of the eight cells around.
 _HIDDEN_RATIO, _HIDDEN_CELL = 1.5, 8
+_SAME_RAY = 1e-2  # between the unit vectors of a point and of its pixel; farther apart the lens's polynomial folds back
 
 
 def project_points(
-    points_world: Float[np.ndarray, "n 3"], world_from_camera: Float[np.ndarray, "4 4"], camera: RigCamera
+    points_world: Float[np.ndarray, "n 3"],
+    world_from_camera: Float[np.ndarray, "4 4"],
+    camera: RigCamera,
+    moving: Bool[np.ndarray, " n"] | None = None,
 ) -> SparseDepth:
     """The points that a camera sees, at most one per pixel; metres, pixels.
 
-    Of points in one pixel the nearest stays; points that nearer ones around them seem to hide are left out.
+    Of points in one pixel the nearest stays; points that nearer ones around them seem to hide are left out. `moving`
+    tells which points lie on what moves (None: not known).
     """
     height, width = camera.size
     points_camera = rigid.apply(rigid.invert(world_from_camera), points_world)
     depths = np.linalg.norm(points_camera, axis=-1)
     ahead = depths > _MIN_DEPTH if camera.lens.wide else points_camera[:, 2] > _MIN_DEPTH
-    points_camera, depths = points_camera[ahead], depths[ahead]
-    pixels = camera.lens.project(points_camera)
+    numbers = np.flatnonzero(ahead)
+    pixels = camera.lens.project(points_camera[numbers])
     inside = ((pixels >= 0) & (pixels < [width, height])).all(axis=1)
-    pixels, depths = pixels[inside], depths[inside]
-    seen = ~_hidden(pixels, depths, camera.size)
-    pixels, depths = pixels[seen], depths[seen]
+    numbers, pixels = numbers[inside], pixels[inside]
+    if camera.lens.kind != "pinhole":
+        rays = points_camera[numbers] / depths[numbers, None]
+        one_to_one = np.linalg.norm(camera.lens.rays(pixels) - rays, axis=-1) < _SAME_RAY
+        numbers, pixels = numbers[one_to_one], pixels[one_to_one]
+    seen = ~_hidden(pixels, depths[numbers], camera.size)
+    numbers, pixels = numbers[seen], pixels[seen]
+    depths = depths[numbers]
     columns, rows = pixels.astype(np.int64).T
     order = np.lexsort((depths, columns, rows))  # by pixel, then from near to far
     _, first = np.unique((rows * width + columns)[order], return_index=True)
     nearest = order[first]
     # float32 may round a position onto the far border
     pixels = np.minimum(pixels[nearest].astype(np.float32), np.nextafter(np.float32([width, height]), np.float32(0)))
-    return SparseDepth(pixels, depths[nearest].astype(np.float32))
+    on_moving = None if moving is None else moving[numbers[nearest]]
+    return SparseDepth(pixels, depths[nearest].astype(np.float32), on_moving)
 
 
 def _hidden(pixels: np.ndarray, depths: np.ndarray, size: tuple[int, int]) -> np.ndarray:

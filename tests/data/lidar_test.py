@@ -45,3 +45,20 @@ def test_points_pass_the_lens_as_opencv_has_it():
     order = np.argsort(depth.depths)
     np.testing.assert_allclose(depth.pixels[order], expected[[0, 2, 1], 0], rtol=1e-5)
     assert np.abs(expected[:, 0] - (points_camera @ INTRINSICS.T / points_camera[:, 2:])[:, :2]).max() > 0.5
+
+
+def test_points_beyond_where_a_lens_folds_back_are_not_seen():
+    """The polynomial of a camera of Waymo sends points 50 degrees off its axis back into the image."""
+    distortion = np.array([0.03, -0.33, 0.0, 0.0, 0.0])
+    points_camera = np.array([[12.0, 0, 10], [2.0, 1.0, 10], [-14.0, 1.0, 11]])
+    depth = project(points_camera, Brown(INTRINSICS, distortion))
+    assert (Brown(INTRINSICS, distortion).project(points_camera)[0] < 100).all()
+    np.testing.assert_allclose(depth.depths, np.linalg.norm(points_camera[1:2], axis=1), rtol=1e-6)
+
+
+def test_what_moves_stays_told_through_the_choice_of_points():
+    points_camera = np.array([[0.0, 0, -5], [0, 0, 10], [0.001, 0, 9], [3, 1, 12], [50, 0, 10]])
+    camera = RigCamera("front", Pinhole(INTRINSICS), (80, 100), np.eye(4))
+    depth = project_points(points_camera, np.eye(4), camera, np.array([True, False, True, False, True]))
+    np.testing.assert_allclose(depth.depths, np.linalg.norm(points_camera[[2, 3]], axis=1), rtol=1e-6)
+    np.testing.assert_array_equal(depth.moving, [True, False])

@@ -12,6 +12,11 @@ SOURCES = {  # name: module below this folder, and the class in it
     "ddad": "dgp:Dgp",
     "tum": "tum:Tum",
     "sevenscenes": "sevenscenes:SevenScenes",
+    "nuscenes": "nuscenes:NuScenes",
+    "waymo": "waymo:Waymo",
+    "kitti_odometry": "kitti_odometry:KittiOdometry",
+    "kitti360": "kitti360:Kitti360",
+    "kitti_raw": "kitti_raw:KittiRaw",
 }
 
 

@@ -23,9 +23,14 @@ from rig3r_jax.data.sources import SOURCES, make_source, source_class
 from rig3r_jax.training.checks import mixture_problems
 from rig3r_jax.training.flags import read_config
 from tests.conftest import REPO
+from tests.data.kitti_drives import DRIVE as KITTI360_DRIVE
+from tests.data.kitti_drives import write_360, write_odometry, write_raw
 from tests.data.made_source import make_source as make_fake_source
+from tests.data.nuscenes_drive import write_nuscenes
 from tests.data.recordings import copy_rig, make_listed_scene, make_recording
 from tests.data.records_test import assert_same
+from tests.data.waymo_drive import NAME as WAYMO_SEGMENT
+from tests.data.waymo_drive import write_v2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +41,12 @@ class Case:
     make: Callable[[Path, Path], Path] | None = None  # (shared folder, new folder) -> root; None: the source needs none
     damaged: str = ""  # a file of one scene, below the root
     damaged_scene: str = ""  # (split, name) of it, as split/name
+
+
+def made(write, folder, *args, **options):
+    """The folder that a writer filled."""
+    write(folder, *args, **options)
+    return folder
 
 
 CASES = {
@@ -59,6 +70,36 @@ CASES = {
         lambda _, folder: make_listed_scene(folder / "chess"),
         "seq-01/frame-000002.depth.png",
         "train/chess_seq-01_000000",
+    ),
+    "nuscenes": Case(
+        {"version": "v1.0-mini"},
+        lambda _, folder: made(write_nuscenes, folder),
+        "samples/CAM_BACK/scene-0061__CAM_BACK__1532402927637951.jpg",
+        "train/scene-0061",
+    ),
+    "waymo": Case(
+        {"window": 2},
+        lambda _, folder: made(write_v2, folder, lidar=False),
+        "camera_calibration/*.parquet",
+        f"train/{WAYMO_SEGMENT}",
+    ),
+    "kitti_odometry": Case(
+        {"window": 3},
+        lambda _, folder: made(write_odometry, folder),
+        "sequences/00/velodyne/000001.bin",
+        "train/00",
+    ),
+    "kitti360": Case(
+        {"window": 3, "cameras": ["image_00", "image_03"]},
+        lambda _, folder: made(write_360, folder),
+        "data_2d_raw/*/image_03/data_rgb/0000000004.png",
+        f"train/{KITTI360_DRIVE}_0000000003",
+    ),
+    "kitti_raw": Case(
+        {"window": 3},
+        lambda _, folder: made(write_raw, folder),
+        "*/*/image_03/data/0000000001.png",
+        "train/2011_09_26_drive_0001_sync",
     ),
 }
 NAMES = list(SOURCES)
@@ -200,9 +241,9 @@ def test_files_are_read_by_loaders_alone(shared, tmp_path, name):
     source, root = open_case(name, shared, tmp_path)
     scenes = source.scenes("train")
     for path in Path(root).rglob("*"):
-        if path.suffix in (".png", ".jpg"):
+        if path.suffix in (".png", ".jpg", ".parquet"):
             path.unlink()
-    with pytest.raises(BadRecord, match="cannot be read"):
+    with pytest.raises(BadRecord, match="cannot be read|has no images"):
         scenes[0][1]()
 
 
@@ -293,7 +334,7 @@ def test_all_problems_of_a_mixture_come_before_anything_is_built(monkeypatch, tm
         "data.mixture[4].weight is -1.0; it must be finite and not negative",
         "data.mixture[5]: source 'ddad': window=0 must be at least 1 time step; cameras=['CAMERA_05'] must hold",
         "data.mixture[5] (ddad) has no root",
-        "data.mixture[6].name: unknown source 'dddad'; sources: procedural, ddad, tum, sevenscenes, made; did you mean",
+        "data.mixture[6].name: unknown source 'dddad'; sources: procedural, ddad, tum, sevenscenes, ",
     ):
         assert sum(words in problem for problem in problems) == 1, (words, problems)
     assert len(problems) == 7 and not fake.reads

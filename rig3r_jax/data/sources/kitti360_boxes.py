@@ -1,0 +1,57 @@
+"""KITTI-360's boxes of what moves, by frame: `data_3d_bboxes/train_full/DRIVE.xml`, or `train`.
+
+A child of the file is a thing: `timestamp` is the number of its frame, or -1 of what stands; `vertices`, through
+`transform`, are its corners in the world of the poses.
+"""
+
+import functools
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+
+from rig3r_jax.data.boxes import Box
+from rig3r_jax.data.scene import BadRecord
+from rig3r_jax.geometry import rigid
+
+_FOLDERS = ("train_full", "train")
+
+
+def moving_boxes(root: Path, drive: str) -> dict[int, list[Box]] | None:
+    """Boxes of things that move, by frame; None of a drive without a file. BadRecord for a file that is none."""
+    for folder in _FOLDERS:
+        path = root / "data_3d_bboxes" / folder / f"{drive}.xml"
+        if path.is_file():
+            return _read(path, path.stat().st_mtime_ns)
+    return None
+
+
+@functools.lru_cache(maxsize=2)
+def _read(path: Path, changed: int) -> dict[int, list[Box]]:
+    boxes: dict[int, list[Box]] = {}
+    try:
+        for _, thing in ElementTree.iterparse(path):
+            if thing.find("transform") is None or thing.find("vertices") is None:
+                continue
+            if (frame := int(thing.findtext("timestamp", "-1"))) >= 0:
+                boxes.setdefault(frame, []).append(_box(_matrix(thing, "transform"), _matrix(thing, "vertices")))
+            thing.clear()
+    except (OSError, ElementTree.ParseError, ValueError, AttributeError, TypeError) as error:
+        raise BadRecord(f"{path}: does not read as boxes of KITTI-360 ({error}); restore the file") from error
+    return boxes
+
+
+def _matrix(thing: ElementTree.Element, name: str) -> np.ndarray:
+    """As OpenCV writes it: rows, cols, data."""
+    node = thing.find(name)
+    return np.array(node.findtext("data").split(), np.float64).reshape(
+        int(node.findtext("rows")), int(node.findtext("cols"))
+    )
+
+
+def _box(world_from_vertices: np.ndarray, vertices: np.ndarray) -> Box:
+    """The transform may stretch; the box is along its axes and as large as the corners reach."""
+    axes = rigid.nearest_rotation(world_from_vertices[:3, :3] / np.linalg.norm(world_from_vertices[:3, :3], axis=0))
+    corners = (vertices @ world_from_vertices[:3, :3].T + world_from_vertices[:3, 3]) @ axes
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    return Box(rigid.from_rotation_translation(axes, axes @ (low + high) / 2), tuple((high - low).tolist()))
