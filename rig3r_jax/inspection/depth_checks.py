@@ -132,7 +132,7 @@ def _shift(claims: Claims, matched: Sequence[Matched]) -> Finding | None:
             return None
         pixels, distances = _seen(claims, one)
         seen.append((shot, pixels, distances))
-    if sum(len(pixels) for _, pixels, _ in seen) < 5 * FEWEST:
+    if sum(len(pixels) for _, pixels, _ in seen) < 10 * FEWEST:
         return None
 
     def error(right: int, down: int) -> float:
