@@ -31,6 +31,7 @@ from tests.data.recordings import copy_rig, make_listed_scene, make_recording
 from tests.data.records_test import assert_same
 from tests.data.waymo_drive import NAME as WAYMO_SEGMENT
 from tests.data.waymo_drive import write_v2
+from tests.data.written.argoverse2 import write_argoverse2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +101,11 @@ CASES = {
         lambda _, folder: made(write_raw, folder),
         "*/*/image_03/data/0000000001.png",
         "train/2011_09_26_drive_0001_sync",
+    "argoverse2": Case(
+        {"window": 2},
+        lambda _, folder: write_argoverse2(folder).root,
+        "train/*/city_SE3_egovehicle.feather",
+        "train/00a6ffc1-6ce9-3bc3-a060-6006e9893a1a_00000",
     ),
 }
 NAMES = list(SOURCES)
@@ -335,6 +341,7 @@ def test_all_problems_of_a_mixture_come_before_anything_is_built(monkeypatch, tm
         "data.mixture[5]: source 'ddad': window=0 must be at least 1 time step; cameras=['CAMERA_05'] must hold",
         "data.mixture[5] (ddad) has no root",
         "data.mixture[6].name: unknown source 'dddad'; sources: procedural, ddad, tum, sevenscenes, ",
+        f"data.mixture[6].name: unknown source 'dddad'; sources: {', '.join(NAMES)}, made; did you mean",
     ):
         assert sum(words in problem for problem in problems) == 1, (words, problems)
     assert len(problems) == 7 and not fake.reads

@@ -1,0 +1,92 @@
+"""Data sets in their formats' documented layouts: what their writers put at a place is read at that place."""
+
+import numpy as np
+import pytest
+
+from rig3r_jax.data.frame_bytes import decode_depth
+from rig3r_jax.data.records import check_scene
+from rig3r_jax.data.sources import make_source
+from tests.data.written.argoverse2 import write_argoverse2
+
+WRITERS = {  # of a root; options
+    "argoverse2": (write_argoverse2, {"window": 2, "stride": 2}),
+}
+
+
+def load(name, root, split="train", **options):
+    return [loader() for _, loader in make_source(name, str(root), {**WRITERS[name][1], **options}).scenes(split)]
+
+
+def assert_points_are_where_they_were_written(scenes, written, tolerance=1e-6):
+    """Every frame sees the writer's points at the writer's pixels. Returns how many frames were looked at."""
+    taken = {(image.camera, image.time): image for image in written.taken}
+    looked_at = 0
+    for scene in scenes:
+        check_scene(scene)
+        front = scene.cameras[scene.front_camera]
+        assert front.name == written.front and np.array_equal(front.rig_from_camera, np.eye(4))
+        first = next(frame for frame in scene.frames if frame.camera == scene.front_camera)
+        first = taken[front.name, first.time]
+        assert np.abs([frame.world_from_camera[:3, 3] for frame in scene.frames]).max() < 1000  # re-based
+        for frame in scene.frames:
+            camera = scene.cameras[frame.camera]
+            image = taken[camera.name, frame.time]
+            points_base = (image.points - first.position) @ first.axes
+            base_from_camera = frame.world_from_camera
+            points_camera = (points_base - base_from_camera[:3, 3]) @ base_from_camera[:3, :3]
+            np.testing.assert_allclose(camera.lens.project(points_camera), image.pixels, atol=tolerance)
+            looked_at += 1
+    return looked_at
+
+
+def assert_rig_is_rigid(scene, step_tolerance):
+    """world_from_camera is that of the step's front image times the rig, as far as both were taken at once."""
+    fronts = {frame.step: frame for frame in scene.frames if frame.camera == scene.front_camera}
+    for frame in scene.frames:
+        expected = fronts[frame.step].world_from_camera @ scene.cameras[frame.camera].rig_from_camera
+        assert np.abs(frame.world_from_camera[:3, 3] - expected[:3, 3]).max() <= step_tolerance
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_points_are_where_they_were_written(name, tmp_path):
+    written = WRITERS[name][0](tmp_path)
+    scenes = load(name, written.root)
+    assert assert_points_are_where_they_were_written(scenes, written) >= 4
+    assert not [frame for scene in scenes for frame in scene.left_out]
+
+
+def test_argoverse2_takes_every_image_at_its_own_time_and_lidar_apart_from_what_moves(tmp_path):
+    written = write_argoverse2(tmp_path)
+    scenes = load("argoverse2", written.root)
+    assert [len({frame.step for frame in scene.frames}) for scene in scenes] == [2, 2]
+    assert [camera.name for camera in scenes[0].cameras] == ["ring_front_center", "ring_side_left", "stereo_front_left"]
+    assert scenes[0].cameras[0].size == (64, 48) and scenes[0].cameras[0].lens.kind == "pinhole"
+    for scene in scenes:
+        assert_rig_is_rigid(scene, 10 * 0.03)
+        stereo = [frame.step for frame in scene.frames if scene.cameras[frame.camera].name.startswith("stereo")]
+        assert stereo == [0] and not scene.left_out
+    front = decode_depth(scenes[0].frames[0].depth)
+    assert len(front.depths) == 4 and sorted(front.moving.tolist()) == [False, False, False, True]
+    camera = written.taken[0]
+    driving = np.array([6014.0, 3001.5, 21.0])  # the point is half a metre from it
+    (distance,) = front.depths[front.moving]
+    assert abs(distance - np.linalg.norm(driving - camera.position)) < 0.6
+    (unannotated, *_) = load("argoverse2", written.root, "test")
+    assert decode_depth(unannotated.frames[0].depth).moving is None
+
+
+def test_argoverse2_counts_images_without_an_image_of_the_front_camera(tmp_path):
+    root = write_argoverse2(tmp_path).root
+    (log,) = (root / "train").iterdir()
+    fronts = sorted((log / "sensors/cameras/ring_front_center").iterdir())
+    fronts[2].unlink()
+    scenes = load("argoverse2", root, stride=1, window=8)
+    assert [(entry.kind, "ring_side_left" in entry.reason) for entry in scenes[0].left_out] == [("unmatched", True)]
+
+
+def test_argoverse2_without_lidar_has_no_depth(tmp_path):
+    root = write_argoverse2(tmp_path).root
+    for sweep in root.glob("*/*/sensors/lidar/*"):
+        sweep.unlink()
+    (scene, _) = load("argoverse2", root)
+    assert all(len(decode_depth(frame.depth).depths) == 0 for frame in scene.frames)
