@@ -18,6 +18,7 @@ SOURCES = {  # name: module below this folder, and the class in it
     "kitti360": "kitti360:Kitti360",
     "kitti_raw": "kitti_raw:KittiRaw",
     "argoverse2": "argoverse2:Argoverse2",
+    "pandaset": "pandaset:PandaSet",
 }
 
 

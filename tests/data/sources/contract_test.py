@@ -32,6 +32,7 @@ from tests.data.records_test import assert_same
 from tests.data.waymo_drive import NAME as WAYMO_SEGMENT
 from tests.data.waymo_drive import write_v2
 from tests.data.written.argoverse2 import write_argoverse2
+from tests.data.written.pandaset import write_pandaset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +107,12 @@ CASES = {
         lambda _, folder: write_argoverse2(folder).root,
         "train/*/city_SE3_egovehicle.feather",
         "train/00a6ffc1-6ce9-3bc3-a060-6006e9893a1a_00000",
+    ),
+    "pandaset": Case(
+        {"window": 2, "test_share": 0.0},
+        lambda _, folder: write_pandaset(folder).root,
+        "001/lidar/01.pkl.gz",
+        "train/001_00000",
     ),
 }
 NAMES = list(SOURCES)

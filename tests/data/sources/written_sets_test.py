@@ -7,9 +7,11 @@ from rig3r_jax.data.frame_bytes import decode_depth
 from rig3r_jax.data.records import check_scene
 from rig3r_jax.data.sources import make_source
 from tests.data.written.argoverse2 import write_argoverse2
+from tests.data.written.pandaset import write_pandaset
 
 WRITERS = {  # of a root; options
     "argoverse2": (write_argoverse2, {"window": 2, "stride": 2}),
+    "pandaset": (write_pandaset, {"window": 3, "test_share": 0.0}),
 }
 
 
@@ -90,3 +92,23 @@ def test_argoverse2_without_lidar_has_no_depth(tmp_path):
         sweep.unlink()
     (scene, _) = load("argoverse2", root)
     assert all(len(decode_depth(frame.depth).depths) == 0 for frame in scene.frames)
+
+
+def test_pandaset_rig_is_compared_at_one_time_and_cuboids_tell_what_moves(tmp_path):
+    written = write_pandaset(tmp_path)
+    scene = load("pandaset", written.root, window=8)[0]
+    assert [camera.name for camera in scene.cameras] == ["back_camera", "front_camera"]
+    (back,) = (camera for camera in scene.cameras if camera.name == "back_camera")
+    place = np.array([-1.0 - 1.5, 0.1, 1.5 - 1.6])  # from the front camera's in the vehicle, by CAMERAS
+    np.testing.assert_allclose(back.rig_from_camera[:3, 3], [-place[1], -place[2], place[0]], atol=1e-4)
+    depth = decode_depth(next(frame for frame in scene.frames if frame.camera == 1).depth)
+    nearest = np.linalg.norm(np.array([10.1, -1.5, 1.0]) - [1.5, 0, 1.6])
+    assert depth.moving.sum() == 1 and len(depth.moving) == 3
+    np.testing.assert_allclose(depth.depths[depth.moving], nearest, rtol=1e-6)
+
+
+def test_pandaset_places_are_held_out_by_name(tmp_path):
+    root = write_pandaset(tmp_path).root
+    source = make_source("pandaset", str(root), {"test_share": 0.5})
+    assert {source.split_of("001"), source.split_of("002")} == set(source.splits())
+    assert make_source("pandaset", str(root), {"test_share": 1.0}).splits() == ("test",)
