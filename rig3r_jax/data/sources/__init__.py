@@ -19,6 +19,7 @@ SOURCES = {  # name: module below this folder, and the class in it
     "kitti_raw": "kitti_raw:KittiRaw",
     "argoverse2": "argoverse2:Argoverse2",
     "pandaset": "pandaset:PandaSet",
+    "vkitti2": "vkitti2:VirtualKitti2",
 }
 
 

@@ -92,3 +92,12 @@ def _decoded(path: Path) -> np.ndarray:
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         reason = f"does not decode ({error}); restore the file"
         raise BadRecord(f"{path}: depth image of {len(data)} bytes {reason}") from error
+
+
+def read_indices(path: Path, size: tuple[int, int]) -> Integer[np.ndarray, "h w"]:
+    """The numbers of a segmentation: of the palette, where the image has one, or grey values."""
+    values = _decoded(path)
+    if values.ndim != 2 or values.dtype.kind not in "iu" or values.shape != tuple(size):
+        rule = f"must hold one number per pixel of its image, {tuple(size)} (height, width)"
+        raise BadRecord(f"{path}: is {values.dtype} of shape {values.shape}, {rule}")
+    return values

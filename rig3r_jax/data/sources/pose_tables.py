@@ -12,6 +12,8 @@ from rig3r_jax.data.scene import BadRecord, LeftOut, about, leaving_out
 from rig3r_jax.formats.text import numbered_lines, split_words
 from rig3r_jax.geometry import rigid
 
+_TRUTHS = {"True": "1", "False": "0"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -23,11 +25,12 @@ class Row:
 
 
 def read_rows(
-    path: Path, numbers: int, left_out: list[LeftOut], words: int = 0, header: str | None = None
+    path: Path, numbers: int, left_out: list[LeftOut], words: int = 0, header: str | None = None, least: int = 1
 ) -> list[Row]:
     """The rows of a text file, each of `words` words and then `numbers` finite numbers, without comments (#).
 
-    A row that is none costs that row: it is added to `left_out`. BadRecord where the file has no row that can be used.
+    True and False are 1 and 0. A row that is none costs that row: it is added to `left_out`. BadRecord where the file
+    has less than `least` rows that can be used.
 
     Args:
         path: of the file.
@@ -35,6 +38,7 @@ def read_rows(
         left_out: gets the rows that cannot be used.
         words: before the numbers.
         header: how a first line begins that is no row, or None.
+        least: rows.
     """
     rows: list[Row] = []
     bad_rows: list[LeftOut] = []
@@ -45,14 +49,14 @@ def read_rows(
         with leaving_out(bad_rows, f"{path.name}, line {number}"), about("row"):
             parts = split_words(line)
             try:
-                values = np.array([float(part) for part in parts[words:]])
+                values = np.array([float(_TRUTHS.get(part, part)) for part in parts[words:]])
             except ValueError as error:
                 raise BadRecord(f"{where}: does not read ({error}); restore the file") from error
             if len(values) != numbers or not np.isfinite(values).all():
                 what = f"{words} words and " if words else ""
                 raise BadRecord(f"{where}: {line!r} must be {what}{numbers} finite numbers; restore the file")
             rows.append(Row(where, tuple(parts[:words]), values))
-    if not rows:
+    if len(rows) < least:
         reason = f"the first: {bad_rows[0].reason}" if bad_rows else "it is empty"
         raise BadRecord(f"{path}: has no row of {numbers} numbers ({reason}); restore the file")
     left_out += bad_rows

@@ -33,6 +33,7 @@ from tests.data.waymo_drive import NAME as WAYMO_SEGMENT
 from tests.data.waymo_drive import write_v2
 from tests.data.written.argoverse2 import write_argoverse2
 from tests.data.written.pandaset import write_pandaset
+from tests.data.written.vkitti2 import write_vkitti2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +114,12 @@ CASES = {
         lambda _, folder: write_pandaset(folder).root,
         "001/lidar/01.pkl.gz",
         "train/001_00000",
+    ),
+    "vkitti2": Case(
+        {"window": 3, "test_share": 0.0},
+        lambda _, folder: write_vkitti2(folder).root,
+        "Scene01/clone/frames/depth/Camera_1/depth_00001.png",
+        "train/Scene01_clone_00000",
     ),
 }
 NAMES = list(SOURCES)

@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 
-from rig3r_jax.data.frame_bytes import decode_depth
+from rig3r_jax.data.frame_bytes import MOVING, decode_depth, decode_mask
 from rig3r_jax.data.records import check_scene
 from rig3r_jax.data.sources import make_source
 from tests.data.written.argoverse2 import write_argoverse2
 from tests.data.written.pandaset import write_pandaset
+from tests.data.written.vkitti2 import write_vkitti2
 
 WRITERS = {  # of a root; options
     "argoverse2": (write_argoverse2, {"window": 2, "stride": 2}),
     "pandaset": (write_pandaset, {"window": 3, "test_share": 0.0}),
+    "vkitti2": (write_vkitti2, {"window": 3, "test_share": 0.0}),
 }
 
 
@@ -112,3 +114,18 @@ def test_pandaset_places_are_held_out_by_name(tmp_path):
     source = make_source("pandaset", str(root), {"test_share": 0.5})
     assert {source.split_of("001"), source.split_of("002")} == set(source.splits())
     assert make_source("pandaset", str(root), {"test_share": 1.0}).splits() == ("test",)
+
+
+def test_vkitti2_depth_is_exact_and_pixels_of_what_moves_are_marked(tmp_path):
+    scene = load("vkitti2", write_vkitti2(tmp_path).root, variants=("fog",), window=8)[0]
+    assert scene.name == "Scene01_fog_00000" and [camera.name for camera in scene.cameras] == ["Camera_0", "Camera_1"]
+    np.testing.assert_allclose(scene.cameras[1].rig_from_camera[:3, 3], [0.532725, 0, 0], atol=1e-9)
+    assert_rig_is_rigid(scene, 1e-9)
+    for frame in scene.frames:
+        depth = decode_depth(frame.depth).values
+        assert depth[0, 0] == 0  # the sky
+        for row, column in ((0, 1), (24, 32), (47, 63)):
+            x, y = (column - 31.5) / 72.5, (row - 23.5) / 72.0
+            assert abs(depth[row, column] / (12.34 * np.sqrt(1 + x * x + y * y)) - 1) < 5e-4
+        mask = decode_mask(frame.mask)
+        assert (mask[1:5, 1:5] == MOVING).all() and np.count_nonzero(mask) == 16
