@@ -20,6 +20,7 @@ SOURCES = {  # name: module below this folder, and the class in it
     "argoverse2": "argoverse2:Argoverse2",
     "pandaset": "pandaset:PandaSet",
     "vkitti2": "vkitti2:VirtualKitti2",
+    "tartanair2": "tartanair2:TartanAir2",
 }
 
 

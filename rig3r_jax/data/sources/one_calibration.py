@@ -61,9 +61,9 @@ class SameRays:
         flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_NEAREST if nearest else cv2.INTER_CUBIC)
         return cv2.warpAffine(values, matrix, self.size[::-1], flags=flags, borderMode=cv2.BORDER_CONSTANT)
 
-    def bring_mask(self, mask: Bool[np.ndarray, "h w"] | None) -> Bool[np.ndarray, "h w"] | None:
-        """A mask, false outside; None stays None."""
-        return None if mask is None else self.bring(mask.astype(np.uint8), nearest=True).astype(bool)
+    def bring_mask(self, mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+        """A mask, false outside."""
+        return self.bring(mask.astype(np.uint8), nearest=True).astype(bool)
 
     def outside(self) -> Bool[np.ndarray, "h w"]:
         """Pixels whose rays the image that there is does not show."""

@@ -48,9 +48,11 @@ class Shot:
     time: float  # seconds
     image: Path
     world_from_camera: np.ndarray  # (4, 4) float64, in the source's own world, which may be far from its origin
-    # Of a camera with the image's own lens: its depth, and where the image shows what moves, (h, w) bool.
+    # Of a camera with the image's own lens: its depth, and (h, w) bool where the image shows what moves and where it
+    # shows no part of the scene.
     depth: Callable[[RigCamera], DenseDepth | SparseDepth] | None = None
     moving: Callable[[RigCamera], np.ndarray] | None = None
+    outside: Callable[[RigCamera], np.ndarray] | None = None
     lens: "rig3r_jax.geometry.camera.Lens | None" = None  # of an image that is calibrated by itself, a pinhole
 
 
@@ -113,22 +115,18 @@ def _rig(cameras: Sequence[ShotCamera], images: Sequence[tuple[str, tuple[int, i
 
 
 def _frame(shot: Shot, image: bytes, camera: RigCamera, number: int) -> Frame:
-    own, moving, outside = camera if shot.lens is None else dataclasses.replace(camera, lens=shot.lens), None, None
+    own = camera if shot.lens is None else dataclasses.replace(camera, lens=shot.lens)
     with about("pose"):
         rigid.check(shot.world_from_camera, f"{shot.image}: world_from_camera", BadRecord)
     with about("depth"):
         depth = shot.depth(own) if shot.depth else NO_POINTS
     with about("mask"):
-        if shot.moving:
-            moving = shot.moving(own)
-    if shot.lens is not None:
-        same_rays = SameRays.between(shot.lens, camera.lens, camera.size)
-        if same_rays.worth_it:
-            image, outside = bring_image(image, same_rays), same_rays.outside()
-            depth, moving = bring_depth(depth, same_rays), same_rays.bring_mask(moving)
-    mask = b""
-    if moving is not None or outside is not None:
-        mask = encode_mask(np.zeros(camera.size, bool) if outside is None else outside, moving)
+        moving = shot.moving(own) if shot.moving else None
+        outside = shot.outside(own) if shot.outside else np.zeros(camera.size, bool)
+    if shot.lens is not None and (same_rays := SameRays.between(shot.lens, camera.lens, camera.size)).worth_it:
+        image, depth = bring_image(image, same_rays), bring_depth(depth, same_rays)
+        moving = None if moving is None else same_rays.bring_mask(moving)
+        outside = same_rays.bring_mask(outside) | same_rays.outside()
     return Frame(
         camera=number,
         time=shot.time,
@@ -136,5 +134,5 @@ def _frame(shot: Shot, image: bytes, camera: RigCamera, number: int) -> Frame:
         world_from_camera=np.asarray(shot.world_from_camera, np.float64),
         image=image,
         depth=encode_depth(depth),
-        mask=mask,
+        mask=encode_mask(outside, moving),
     )

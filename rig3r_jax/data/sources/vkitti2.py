@@ -41,7 +41,9 @@ class VirtualKitti2(HeldOutSource):
         folder = self.folder()
         found = sorted({path.parents[1].name for path in folder.glob("*/*/extrinsic.txt")})
         if not found:
-            raise BadRecord(f"{folder}: holds no Scene01/clone/extrinsic.txt or the like; give the folder of the scenes")
+            raise BadRecord(
+                f"{folder}: holds no Scene01/clone/extrinsic.txt or the like; give the folder of the scenes"
+            )
         return found
 
     def sequences(self, split: str) -> Iterator[tuple[str, Callable[[], ImageSequence]]]:

@@ -33,6 +33,7 @@ from tests.data.waymo_drive import NAME as WAYMO_SEGMENT
 from tests.data.waymo_drive import write_v2
 from tests.data.written.argoverse2 import write_argoverse2
 from tests.data.written.pandaset import write_pandaset
+from tests.data.written.tartanair2 import write_tartanair2
 from tests.data.written.vkitti2 import write_vkitti2
 
 
@@ -120,6 +121,12 @@ CASES = {
         lambda _, folder: write_vkitti2(folder).root,
         "Scene01/clone/frames/depth/Camera_1/depth_00001.png",
         "train/Scene01_clone_00000",
+    ),
+    "tartanair2": Case(
+        {"window": 1, "test_share": 0.0},
+        lambda _, folder: write_tartanair2(folder).root,
+        "*/*/*/depth_lcam_right/000001_lcam_right_depth.png",
+        "train/AbandonedCable_easy_P000_00001",
     ),
 }
 NAMES = list(SOURCES)

@@ -3,17 +3,19 @@
 import numpy as np
 import pytest
 
-from rig3r_jax.data.frame_bytes import MOVING, decode_depth, decode_mask
+from rig3r_jax.data.frame_bytes import MOVING, OUTSIDE, decode_depth, decode_mask
 from rig3r_jax.data.records import check_scene
 from rig3r_jax.data.sources import make_source
 from tests.data.written.argoverse2 import write_argoverse2
 from tests.data.written.pandaset import write_pandaset
+from tests.data.written.tartanair2 import write_tartanair2
 from tests.data.written.vkitti2 import write_vkitti2
 
 WRITERS = {  # of a root; options
     "argoverse2": (write_argoverse2, {"window": 2, "stride": 2}),
     "pandaset": (write_pandaset, {"window": 3, "test_share": 0.0}),
     "vkitti2": (write_vkitti2, {"window": 3, "test_share": 0.0}),
+    "tartanair2": (write_tartanair2, {"window": 3, "test_share": 0.0}),
 }
 
 
@@ -129,3 +131,20 @@ def test_vkitti2_depth_is_exact_and_pixels_of_what_moves_are_marked(tmp_path):
             assert abs(depth[row, column] / (12.34 * np.sqrt(1 + x * x + y * y)) - 1) < 5e-4
         mask = decode_mask(frame.mask)
         assert (mask[1:5, 1:5] == MOVING).all() and np.count_nonzero(mask) == 16
+
+
+def test_tartanair2_depth_is_along_the_ray_of_pinholes_and_fisheyes(tmp_path):
+    root = write_tartanair2(tmp_path).root
+    (scene,) = load("tartanair2", root)
+    assert [camera.name for camera in scene.cameras] == ["lcam_front", "lcam_right", "rcam_front", "lcam_fish"]
+    assert_rig_is_rigid(scene, 1e-9)
+    np.testing.assert_allclose(scene.cameras[2].rig_from_camera[:3, 3], [0.25, 0, 0], atol=1e-9)
+    front, _, right, fish = (decode_depth(frame.depth) for frame in scene.frames[:4])
+    assert front.values[0, 0] == front.values[0, 1] == 0 and len(right.depths) == 0
+    x, y = (639.5 - 320) / 320, (100.5 - 320) / 320
+    assert abs(front.values[100, 639] / (7.25 * np.sqrt(1 + x * x + y * y)) - 1) < 5e-4
+    assert scene.cameras[3].lens.wide and fish.values[50, 3] == 7.25
+    mask = decode_mask(scene.frames[3].mask)
+    assert mask[0, 0] == OUTSIDE and mask[50, 0] == mask[50, 50] == 0 and scene.frames[0].mask == b""
+    (note,) = make_source("tartanair2", str(root)).notes()
+    assert "images of lcam_equirect are of no lens that is read" in note
