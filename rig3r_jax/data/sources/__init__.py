@@ -21,6 +21,9 @@ SOURCES = {  # name: module below this folder, and the class in it
     "pandaset": "pandaset:PandaSet",
     "vkitti2": "vkitti2:VirtualKitti2",
     "tartanair2": "tartanair2:TartanAir2",
+    "pointodyssey": "pointodyssey:PointOdyssey",
+    "blendedmvs": "blendedmvs:BlendedMvs",
+    "mapfree": "mapfree:MapFree",
 }
 
 

@@ -22,11 +22,13 @@ from rig3r_jax.data.scene import (
     leaving_out,
     no_frame_left,
 )
-from rig3r_jax.data.sources.one_calibration import SameRays, bring_depth, bring_image
+from rig3r_jax.data.sources.one_calibration import SameRays, bring_depth, bring_image, middle_lens
 from rig3r_jax.geometry import rigid
 
 if typing.TYPE_CHECKING:
     import rig3r_jax.geometry.camera
+
+CAMERA = "camera"  # the name of a camera that is its own rig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +56,6 @@ class Shot:
     moving: Callable[[RigCamera], np.ndarray] | None = None
     outside: Callable[[RigCamera], np.ndarray] | None = None
     lens: "rig3r_jax.geometry.camera.Lens | None" = None  # of an image that is calibrated by itself, a pinhole
-
-
-def single_camera(lens: "rig3r_jax.geometry.camera.Lens", name: str = "camera") -> ShotCamera:
-    """A camera that is a rig of its own."""
-    return ShotCamera(name, lens, np.eye(4))
 
 
 def scene_of_shots(
@@ -136,3 +133,18 @@ def _frame(shot: Shot, image: bytes, camera: RigCamera, number: int) -> Frame:
         depth=encode_depth(depth),
         mask=encode_mask(outside, moving),
     )
+
+
+def scene_of_one_camera(
+    name: str, shots: Sequence[Shot], left_out: Sequence[LeftOut] = (), size: tuple[int, int] | None = None
+) -> Scene:
+    """The scene of one camera that is its own rig, whose images (of `CAMERA`) are each calibrated by themselves.
+
+    `size` (height, width) is that of the calibration, or None: that of most images.
+    """
+    if not shots and left_out:
+        raise no_frame_left(name, left_out)
+    if not shots:
+        raise BadRecord(f"scene {name}: has no images; restore them or leave it out")
+    lens = middle_lens([shot.lens for shot in shots])
+    return scene_of_shots(name, [ShotCamera(CAMERA, lens, np.eye(4), size)], CAMERA, shots, left_out)

@@ -33,6 +33,7 @@ from tests.data.waymo_drive import NAME as WAYMO_SEGMENT
 from tests.data.waymo_drive import write_v2
 from tests.data.written.argoverse2 import write_argoverse2
 from tests.data.written.pandaset import write_pandaset
+from tests.data.written.singles import write_blendedmvs, write_mapfree, write_pointodyssey
 from tests.data.written.tartanair2 import write_tartanair2
 from tests.data.written.vkitti2 import write_vkitti2
 
@@ -127,6 +128,24 @@ CASES = {
         lambda _, folder: write_tartanair2(folder).root,
         "*/*/*/depth_lcam_right/000001_lcam_right_depth.png",
         "train/AbandonedCable_easy_P000_00001",
+    ),
+    "pointodyssey": Case(
+        {"window": 3},
+        lambda _, folder: write_pointodyssey(folder).root,
+        "train/*/anno.npz",
+        "train/ani1_new__00000",
+    ),
+    "blendedmvs": Case(
+        {"window": 2},
+        lambda _, folder: write_blendedmvs(folder).root,
+        "5a3ca9cb270f0e3f14d0eddb/rendered_depth_maps/00000001.pfm",
+        "train/5a3ca9cb270f0e3f14d0eddb_00001",
+    ),
+    "mapfree": Case(
+        {"window": 8},
+        lambda _, folder: write_mapfree(folder).root,
+        "train/s00000/intrinsics.txt",
+        "train/s00000_seq0_00000",
     ),
 }
 NAMES = list(SOURCES)

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from rig3r_jax.data.frame_bytes import MOVING, OUTSIDE, decode_depth, decode_mask
+from rig3r_jax.data.image_bytes import decode_image
 from rig3r_jax.data.records import check_scene
 from rig3r_jax.data.sources import make_source
 from tests.data.written.argoverse2 import write_argoverse2
 from tests.data.written.pandaset import write_pandaset
+from tests.data.written.singles import write_blendedmvs, write_mapfree, write_pointodyssey
 from tests.data.written.tartanair2 import write_tartanair2
 from tests.data.written.vkitti2 import write_vkitti2
 
@@ -16,6 +18,9 @@ WRITERS = {  # of a root; options
     "pandaset": (write_pandaset, {"window": 3, "test_share": 0.0}),
     "vkitti2": (write_vkitti2, {"window": 3, "test_share": 0.0}),
     "tartanair2": (write_tartanair2, {"window": 3, "test_share": 0.0}),
+    "pointodyssey": (write_pointodyssey, {"window": 3}),
+    "blendedmvs": (write_blendedmvs, {"window": 2}),
+    "mapfree": (write_mapfree, {"window": 8}),
 }
 
 
@@ -25,10 +30,10 @@ def load(name, root, split="train", **options):
 
 def assert_points_are_where_they_were_written(scenes, written, tolerance=1e-6):
     """Every frame sees the writer's points at the writer's pixels. Returns how many frames were looked at."""
-    taken = {(image.camera, image.time): image for image in written.taken}
     looked_at = 0
     for scene in scenes:
         check_scene(scene)
+        taken = {(image.camera, image.time): image for image in written.taken if image.sequence in scene.name}
         front = scene.cameras[scene.front_camera]
         assert front.name == written.front and np.array_equal(front.rig_from_camera, np.eye(4))
         first = next(frame for frame in scene.frames if frame.camera == scene.front_camera)
@@ -57,7 +62,7 @@ def assert_rig_is_rigid(scene, step_tolerance):
 def test_points_are_where_they_were_written(name, tmp_path):
     written = WRITERS[name][0](tmp_path)
     scenes = load(name, written.root)
-    assert assert_points_are_where_they_were_written(scenes, written) >= 4
+    assert assert_points_are_where_they_were_written(scenes, written) >= 3
     assert not [frame for scene in scenes for frame in scene.left_out]
 
 
@@ -148,3 +153,50 @@ def test_tartanair2_depth_is_along_the_ray_of_pinholes_and_fisheyes(tmp_path):
     assert mask[0, 0] == OUTSIDE and mask[50, 0] == mask[50, 50] == 0 and scene.frames[0].mask == b""
     (note,) = make_source("tartanair2", str(root)).notes()
     assert "images of lcam_equirect are of no lens that is read" in note
+
+
+def test_pointodyssey_depth_has_a_range(tmp_path):
+    root = write_pointodyssey(tmp_path).root
+    assert make_source("pointodyssey", str(root)).splits() == ("train", "val")
+    depth = decode_depth(load("pointodyssey", root)[0].frames[0].depth).values
+    assert depth[0, 0] == depth[0, 1] == 0
+    x, y = (10.5 - 32) / 70, (40.5 - 24) / 71
+    assert abs(depth[40, 10] / (5 * np.sqrt(1 + x * x + y * y)) - 1) < 2e-3  # 15 mm are one of 65535
+
+
+def test_blendedmvs_maps_lie_upside_down_and_lists_make_the_splits(tmp_path):
+    root = write_blendedmvs(tmp_path).root
+    source = make_source("blendedmvs", str(root))
+    assert source.splits() == ("train", "validation")
+    (note,) = source.notes()
+    assert "1 places are in no list and not read, such as 5b21e18c58e2823a67a10dd8" in note
+    depth = decode_depth(load("blendedmvs", root)[0].frames[0].depth).values
+    for row, metres in ((0, 7.5), (46, 7.5), (47, 2.5)):
+        x, y = (63.5 - 32.1) / 70, (row + 0.5 - 24.2) / 71
+        assert abs(depth[row, 63] / (metres * np.sqrt(1 + x * x + y * y)) - 1) < 5e-4
+    assert depth[0, 0] == 0
+    for file in root.glob("*.txt"):
+        file.unlink()
+    assert set(make_source("blendedmvs", str(root), {"test_share": 0.5}).splits()) <= {"train", "test"}
+
+
+def test_mapfree_images_of_other_focal_lengths_are_brought_to_the_camera(tmp_path):
+    written = write_mapfree(tmp_path)
+    source = make_source("mapfree", str(written.root))
+    assert source.notes() == [f"{written.root}: the 1 places of test have no poses and are not read"]
+    assert [name for name, _ in source.scenes("val")] == ["s00460_00000"]  # the one image, and the other scan
+    scene = load("mapfree", written.root)[0]
+    as_they_are = [(written.root / f"train/s00000/seq0/frame_{i:05d}.jpg").read_bytes() for i in range(5)]
+    assert [frame.image == image for frame, image in zip(scene.frames, as_they_are, strict=True)] == [True] * 4 + [
+        False
+    ]
+    before, after = decode_image(as_they_are[4]), decode_image(scene.frames[4].image)
+    # The gradient along a row is one grey level per pixel: 70 / 73.5 pixels of the camera's are one of the image's.
+    row = after[24, :, 2].astype(float)
+    column = 31.5 + (20.5 - 31.5) * 73.5 / 70  # in the image, of pixel 20 of the camera's
+    assert abs(row[20] - np.interp(column - 0.5, np.arange(64), before[24, :, 2])) <= 1.5
+    mask = decode_mask(scene.frames[4].mask) if scene.frames[4].mask else np.zeros((48, 64))
+    edges = (np.array([0.5, 63.5]) - 31.5) * 73.5 / 70 + 31.5
+    assert (mask[24, [0, 63]] == np.where((edges < 0) | (edges > 64), OUTSIDE, 0)).all() and (
+        mask[:, 10:50][5:40] == 0
+    ).all()

@@ -56,6 +56,7 @@ class Taken:
     axes: np.ndarray  # (3, 3): columns are the camera's right, down and forward in the writer's world
     points: np.ndarray  # (n, 3) in the writer's world, in front of the camera
     pixels: np.ndarray  # (n, 2), the centre of the first pixel at 0.5
+    sequence: str = ""  # part of the names of the scenes that hold it, where others have the same times
 
 
 def pinhole_pixels(points, position, axes, fx, fy, cx, cy):
