@@ -24,6 +24,7 @@ SOURCES = {  # name: module below this folder, and the class in it
     "pointodyssey": "pointodyssey:PointOdyssey",
     "blendedmvs": "blendedmvs:BlendedMvs",
     "mapfree": "mapfree:MapFree",
+    "co3d": "co3d:Co3d",
 }
 
 

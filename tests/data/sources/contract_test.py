@@ -32,6 +32,7 @@ from tests.data.records_test import assert_same
 from tests.data.waymo_drive import NAME as WAYMO_SEGMENT
 from tests.data.waymo_drive import write_v2
 from tests.data.written.argoverse2 import write_argoverse2
+from tests.data.written.co3d import write_co3d
 from tests.data.written.pandaset import write_pandaset
 from tests.data.written.singles import write_blendedmvs, write_mapfree, write_pointodyssey
 from tests.data.written.tartanair2 import write_tartanair2
@@ -146,6 +147,12 @@ CASES = {
         lambda _, folder: write_mapfree(folder).root,
         "train/s00000/intrinsics.txt",
         "train/s00000_seq0_00000",
+    ),
+    "co3d": Case(
+        {"window": 3},
+        lambda _, folder: write_co3d(folder).root,
+        "apple/110_13051_23361/depths/frame000003.jpg.geometric.png",
+        "train/apple_110_13051_23361_00002",
     ),
 }
 NAMES = list(SOURCES)

@@ -6,8 +6,10 @@ import pytest
 from rig3r_jax.data.frame_bytes import MOVING, OUTSIDE, decode_depth, decode_mask
 from rig3r_jax.data.image_bytes import decode_image
 from rig3r_jax.data.records import check_scene
+from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources import make_source
 from tests.data.written.argoverse2 import write_argoverse2
+from tests.data.written.co3d import write_co3d
 from tests.data.written.pandaset import write_pandaset
 from tests.data.written.singles import write_blendedmvs, write_mapfree, write_pointodyssey
 from tests.data.written.tartanair2 import write_tartanair2
@@ -21,6 +23,7 @@ WRITERS = {  # of a root; options
     "pointodyssey": (write_pointodyssey, {"window": 3}),
     "blendedmvs": (write_blendedmvs, {"window": 2}),
     "mapfree": (write_mapfree, {"window": 8}),
+    "co3d": (write_co3d, {"window": 3}),
 }
 
 
@@ -200,3 +203,17 @@ def test_mapfree_images_of_other_focal_lengths_are_brought_to_the_camera(tmp_pat
     assert (mask[24, [0, 63]] == np.where((edges < 0) | (edges > 64), OUTSIDE, 0)).all() and (
         mask[:, 10:50][5:40] == 0
     ).all()
+
+
+def test_co3d_has_two_conventions_and_depth_with_factor_and_mask(tmp_path):
+    written = write_co3d(tmp_path)
+    assert make_source("co3d", str(tmp_path)).splits() == ("train", "test")
+    assert assert_points_are_where_they_were_written(load("co3d", tmp_path, "test"), written) == 3  # ndc_isotropic
+    depth = decode_depth(load("co3d", tmp_path)[0].frames[0].depth).values
+    assert depth[0, 0] == depth[1, 1] == 0
+    x, y = (9.5 - 33) / 70, (39.5 - 22) / 72
+    assert abs(depth[39, 9] / (3 * np.sqrt(1 + x * x + y * y)) - 1) < 5e-4
+    with pytest.raises(BadRecord, match="set_lists_manyview_dev_0.json: does not exist; set set_list= .*fewview_dev"):
+        load("co3d", tmp_path, set_list="manyview_dev_0")
+    with pytest.raises(BadRecord, match=r"has no \['pear'\]; it has \['apple'\]; set categories="):
+        load("co3d", tmp_path, categories=("pear",))
