@@ -92,7 +92,7 @@ def scene_of_shots(
     frames = [
         dataclasses.replace(frame, world_from_camera=base_from_world @ frame.world_from_camera) for frame in frames
     ]
-    return Scene(name, rig, numbers[front], tuple(frames), tuple(left_out))
+    return Scene(name, rig, numbers[front], tuple(frames), tuple(left_out), rigid.invert(base_from_world))
 
 
 def _where(shot: Shot) -> str:

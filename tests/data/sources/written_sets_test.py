@@ -49,6 +49,8 @@ def assert_points_are_where_they_were_written(scenes, written, tolerance=1e-6):
             base_from_camera = frame.world_from_camera
             points_camera = (points_base - base_from_camera[:3, 3]) @ base_from_camera[:3, :3]
             np.testing.assert_allclose(camera.lens.project(points_camera), image.pixels, atol=tolerance)
+            written_place = scene.source_from_world @ base_from_camera[:, 3]
+            np.testing.assert_allclose(written_place[:3], image.position, atol=1e-6)
             looked_at += 1
     return looked_at
 
