@@ -38,6 +38,7 @@ _LIDAR_WITHIN = 60_000_000  # ns between an image and its sweep: sweeps are 100 
 class Argoverse2(SequenceSource):
     """Options of Argoverse 2."""
 
+    window: int = 16  # time steps per scene; its images of all cameras are in memory while it is built
     stride: int = 2  # every n-th image of the front camera, which takes 20 per second, is a time step
     cameras: tuple[str, ...] = ()  # names of the cameras to keep; () keeps all
     front: str = "ring_front_center"  # name of the camera whose frame is the rig frame

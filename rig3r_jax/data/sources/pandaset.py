@@ -38,6 +38,7 @@ _DIMENSIONS = ("dimensions.x", "dimensions.y", "dimensions.z")
 class PandaSet(HeldOutSource):
     """Options of PandaSet."""
 
+    window: int = 16  # time steps per scene; its images of all cameras are in memory while it is built
     cameras: tuple[str, ...] = ()  # names of the cameras to keep; () keeps all
     front: str = "front_camera"  # name of the camera whose frame is the rig frame
 

@@ -39,6 +39,7 @@ _IMAGE = re.compile(r"(\d+)_.*\.png")
 class TartanAir2(HeldOutSource):
     """Options of TartanAir V2."""
 
+    window: int = 16  # time steps per scene; its images of all cameras are in memory while it is built
     cameras: tuple[str, ...] = ()  # names of the cameras to keep, such as lcam_front; () keeps all
     front: str = "lcam_front"  # name of the camera whose frame is the rig frame
     fisheye_fov: float = 195.0  # degrees across the width of a fisheye's images
