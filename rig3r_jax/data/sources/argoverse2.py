@@ -74,6 +74,11 @@ class Argoverse2(SequenceSource):
 
     def _sequence(self, log: Path) -> ImageSequence:
         times = image_times(log, self.front)
+        if not times:
+            found = sorted(path.name for path in (log / _CAMERAS).iterdir())
+            raise BadRecord(
+                f"{log}: has no images of the front camera {self.front}; it has those of {found}; set front="
+            )
         return ImageSequence(log.name, len(times), functools.partial(_load, self, log, times))
 
 

@@ -30,6 +30,7 @@ from rig3r_jax.geometry import rigid
 
 _SPLITS = ("train", "val", "test")
 _LEFT_UP = np.diag([-1.0, -1.0, 1.0])  # PyTorch3D's axes of a camera to OpenCV's, and back
+_FARTHEST = 1e5  # units; some frames are stated to be farther off
 
 Frame = Mapping[str, typing.Any]  # an entry of frame_annotations.jgz
 
@@ -136,6 +137,8 @@ def _shot(root: Path, entry: Frame, step: int, time: float, where: str) -> Shot:
     except (KeyError, TypeError, ValueError) as error:
         raise BadRecord(f"{where}: lacks image or viewpoint ({error!r}); restore the file") from error
     lens.check(where, BadRecord)
+    if np.abs(camera_from_world[:3, 3]).max() > _FARTHEST:
+        raise BadRecord(f"{where}: T {viewpoint['T']} is no place: COLMAP did not find it; leave the frame out")
     pose = rigid.invert(rigid.nearest_rigid(rigid.check(camera_from_world, f"{where}: viewpoint", BadRecord)))
     return Shot(CAMERA, step, time, file, pose, depth, lens=lens)
 
@@ -153,8 +156,11 @@ def _intrinsics(viewpoint: Mapping[str, typing.Any], size: tuple[int, int], wher
 
 
 def _depth(root: Path, stated: Mapping[str, typing.Any], camera: RigCamera) -> DenseDepth:
-    path = root / with_slashes(stated["path"])
-    depth = read_half_png(path) * float(stated["scale_adjustment"])
+    try:
+        path, factor = root / with_slashes(stated["path"]), float(stated["scale_adjustment"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BadRecord(f"{root}: a frame's depth {stated} lacks path or scale_adjustment ({error!r})") from error
+    depth = read_half_png(path) * factor
     if stated.get("mask_path"):
         mask = root / with_slashes(stated["mask_path"])
         depth = np.where(read_indices(mask, camera.size) > 0, depth, 0)

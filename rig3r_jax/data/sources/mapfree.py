@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from rig3r_jax.data.scene import BadRecord, LeftOut, Scene, about, leaving_out
-from rig3r_jax.data.sources.pose_tables import Row, pose_of, read_rows
+from rig3r_jax.data.sources.pose_tables import Row, no_row, pose_of, read_rows
 from rig3r_jax.data.sources.sequences import ImageSequence, SequenceSource
 from rig3r_jax.data.sources.shots import CAMERA, Shot, scene_of_one_camera
 from rig3r_jax.geometry import rigid
@@ -70,15 +70,18 @@ def _images(scan: Path) -> list[str]:
 
 def _load(place: Path, images: Sequence[str], name: str, piece: Sequence[int]) -> Scene:
     left_out: list[LeftOut] = []
-    poses = {row.words[0]: row for row in read_rows(place / "poses.txt", 7, left_out, words=1)}
-    intrinsics = {row.words[0]: row for row in read_rows(place / "intrinsics.txt", 6, left_out, words=1)}
+    bad_rows: dict[str, list[LeftOut]] = {"poses.txt": [], "intrinsics.txt": []}
+    poses, intrinsics = (
+        {row.words[0]: row for row in read_rows(place / file, numbers, bad_rows[file], words=1)}
+        for file, numbers in (("poses.txt", 7), ("intrinsics.txt", 6))
+    )
     shots: list[Shot] = []
     for step, number in enumerate(piece):
         image = images[number]
         with leaving_out(left_out, image), about("pose"):
             for rows, file in ((poses, "poses.txt"), (intrinsics, "intrinsics.txt")):
                 if image not in rows:
-                    raise BadRecord(f"{place / file}: has no row of {image}; restore the file")
+                    raise no_row(place / file, image, bad_rows[file])
             shots.append(_shot(place / image, step, number / _RATE, poses[image], intrinsics[image]))
     sizes = {(int(height), int(width)) for _, _, _, _, width, height in (row.numbers for row in intrinsics.values())}
     return scene_of_one_camera(name, shots, left_out, sizes.pop() if len(sizes) == 1 else None)

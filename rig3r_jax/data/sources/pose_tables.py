@@ -63,20 +63,27 @@ def read_rows(
     return rows
 
 
+def no_row(path: Path, what: str, bad_rows: Sequence[LeftOut]) -> BadRecord:
+    """What to raise for an image without a row; among those that do not read may be its own."""
+    others = f" ({len(bad_rows)} rows of it do not read; the first: {bad_rows[0].reason})" if bad_rows else ""
+    return BadRecord(f"{path}: has no row of {what}{others}; restore the file")
+
+
 def poses_of(
     quaternions: Float[np.ndarray, "n 4"], translations: Float[np.ndarray, "n 3"], where: str, order: str
 ) -> Float[np.ndarray, "n 4 4"]:
     """The transforms of unit quaternions, of the `order` "wxyz" or "xyzw", and translations.
 
-    BadRecord, naming `where` and the row from 0, for what is none.
+    BadRecord, naming `where` and, of several, the row from 0, for what is none.
     """
     quat_xyzw = quaternions[:, [1, 2, 3, 0]] if order == "wxyz" else quaternions
     lengths = np.linalg.norm(quat_xyzw, axis=1)
     bad = np.flatnonzero(~(np.abs(lengths - 1) <= rigid.TOLERANCE) | ~np.isfinite(translations).all(axis=1))
     if len(bad):
         row = bad[0]
-        rigid.check_quat_xyzw(quat_xyzw[row], f"{where}, row {row}", BadRecord)
-        raise BadRecord(f"{where}, row {row}: translation {translations[row].tolist()} is not finite; correct it")
+        where = f"{where}, row {row}" if len(lengths) > 1 else where
+        rigid.check_quat_xyzw(quat_xyzw[row], where, BadRecord)
+        raise BadRecord(f"{where}: translation {translations[row].tolist()} is not finite; correct it")
     return rigid.from_rotation_translation(rigid.rotation_from_quat_xyzw(quat_xyzw), translations)
 
 

@@ -76,6 +76,10 @@ class TartanAir2(HeldOutSource):
     def _sequence(self, name: str, folder: Path) -> ImageSequence:
         matches = (_IMAGE.fullmatch(path.name) for path in (folder / f"image_{self.front}").glob("*.png"))
         frames = sorted(int(match[1]) for match in matches if match)
+        if not frames:
+            raise BadRecord(
+                f"{folder}: has no images of the front camera {self.front}; set front= to one that is there"
+            )
         return ImageSequence(name, len(frames), functools.partial(_load, self, folder, frames))
 
     def notes(self) -> list[str]:

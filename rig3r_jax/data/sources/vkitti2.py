@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
-from rig3r_jax.data.scene import BadRecord, DenseDepth, LeftOut, RigCamera, Scene
+from rig3r_jax.data.scene import BadRecord, DenseDepth, LeftOut, RigCamera, Scene, about, leaving_out
 from rig3r_jax.data.sources.depth_images import dense_depth, read_indices, read_whole_numbers
-from rig3r_jax.data.sources.pose_tables import read_rows
+from rig3r_jax.data.sources.pose_tables import no_row, read_rows
 from rig3r_jax.data.sources.sequences import HeldOutSource, ImageSequence
 from rig3r_jax.data.sources.shots import Shot, ShotCamera, scene_of_shots
 from rig3r_jax.geometry import rigid
@@ -63,7 +63,8 @@ class VirtualKitti2(HeldOutSource):
 
 def _load(source: VirtualKitti2, folder: Path, frames: Sequence[int], name: str, piece: Sequence[int]) -> Scene:
     left_out: list[LeftOut] = []
-    poses = _poses(folder / "extrinsic.txt", left_out)
+    bad_rows: list[LeftOut] = []
+    poses = _poses(folder / "extrinsic.txt", bad_rows)
     cameras = _cameras(folder / "intrinsic.txt", poses, left_out)
     moving = _moving_tracks(folder / "bbox.txt", left_out)
     with_depth = (folder / "frames/depth").is_dir()
@@ -71,8 +72,8 @@ def _load(source: VirtualKitti2, folder: Path, frames: Sequence[int], name: str,
     for camera in cameras:
         for step, frame in enumerate(frames[number] for number in piece):
             if (camera.name, frame) not in poses:
-                reason = f"{folder / 'extrinsic.txt'}: has no row of frame {frame} and {camera.name}; restore the file"
-                left_out.append(LeftOut(f"{camera.name}, frame {frame}", "pose", reason))
+                fault = no_row(folder / "extrinsic.txt", f"frame {frame} and {camera.name}", bad_rows)
+                left_out.append(LeftOut(f"{camera.name}, frame {frame}", "pose", str(fault)))
                 continue
             images = folder / "frames"
             depth = images / "depth" / camera.name / f"depth_{frame:05d}.png"
@@ -92,13 +93,14 @@ def _load(source: VirtualKitti2, folder: Path, frames: Sequence[int], name: str,
     return scene_of_shots(name, cameras, _FRONT, shots, left_out)
 
 
-def _poses(path: Path, left_out: list[LeftOut]) -> dict[tuple[str, int], np.ndarray]:
+def _poses(path: Path, bad_rows: list[LeftOut]) -> dict[tuple[str, int], np.ndarray]:
     """world_from_camera by camera and frame."""
     poses = {}
-    for row in read_rows(path, 18, left_out, header="frame"):
+    for row in read_rows(path, 18, bad_rows, header="frame"):
         frame, camera = (int(number) for number in row.numbers[:2])
-        camera_from_world = rigid.check(row.numbers[2:].reshape(4, 4), row.where, BadRecord)
-        poses[f"Camera_{camera}", frame] = rigid.invert(rigid.nearest_rigid(camera_from_world))
+        with leaving_out(bad_rows, f"Camera_{camera}, frame {frame}"), about("pose"):
+            camera_from_world = rigid.check(row.numbers[2:].reshape(4, 4), row.where, BadRecord)
+            poses[f"Camera_{camera}", frame] = rigid.invert(rigid.nearest_rigid(camera_from_world))
     return poses
 
 

@@ -1,5 +1,8 @@
 """Data sets in their formats' documented layouts: what their writers put at a place is read at that place."""
 
+import gzip
+import json
+
 import numpy as np
 import pytest
 
@@ -219,3 +222,37 @@ def test_co3d_has_two_conventions_and_depth_with_factor_and_mask(tmp_path):
         load("co3d", tmp_path, set_list="manyview_dev_0")
     with pytest.raises(BadRecord, match=r"has no \['pear'\]; it has \['apple'\]; set categories="):
         load("co3d", tmp_path, categories=("pear",))
+
+
+def test_a_bad_row_of_poses_costs_its_frame(tmp_path):
+    root = write_vkitti2(tmp_path).root
+    table = root / "Scene01/clone/extrinsic.txt"
+    lines = table.read_text().splitlines()
+    lines[3] = lines[3].removesuffix("1") + "2"
+    table.write_text("\n".join(lines))
+    (scene,) = load("vkitti2", root, variants=("clone",), window=8)
+    assert len(scene.frames) == 7
+    (entry,) = scene.left_out
+    assert entry.kind == "pose" and "has no row of frame 1 and Camera_0 (1 rows of it do not read" in entry.reason
+    assert "extrinsic.txt, line 4 = " in entry.reason
+
+
+def test_co3d_frames_that_are_nowhere_or_lack_fields_are_left_out(tmp_path):
+    write_co3d(tmp_path)
+    file = tmp_path / "apple/frame_annotations.jgz"
+    frames = json.loads(gzip.decompress(file.read_bytes()))
+    frames[0]["viewpoint"]["T"] = [1e7, 0, 0]
+    frames[1]["viewpoint"]["intrinsics_format"] = "pixels"
+    frames[2]["depth"]["scale_adjustment"] = None
+    file.write_bytes(gzip.compress(json.dumps(frames).encode()))
+    (scene,) = load("co3d", tmp_path, window=8)
+    assert len(scene.frames) == 1
+    for words, entry in zip(("is no place", "'pixels' must be one of", "lacks path or"), scene.left_out, strict=True):
+        assert words in entry.reason
+
+
+@pytest.mark.parametrize("name", ["argoverse2", "tartanair2"])
+def test_front_camera_without_images_is_named(name, tmp_path):
+    root, front = WRITERS[name][0](tmp_path).root, {"argoverse2": "ring_rear_left", "tartanair2": "lcam_top"}[name]
+    with pytest.raises(BadRecord, match=f"has no images of the front camera {front}; .*set front="):
+        load(name, root, front=front)
