@@ -106,6 +106,7 @@ CASES = {
         lambda _, folder: made(write_raw, folder),
         "*/*/image_03/data/0000000001.png",
         "train/2011_09_26_drive_0001_sync",
+    ),
     "argoverse2": Case(
         {"window": 2},
         lambda _, folder: write_argoverse2(folder).root,

@@ -8,8 +8,8 @@ import pytest
 
 from rig3r_jax.data.frame_bytes import MOVING, OUTSIDE, decode_depth, decode_mask
 from rig3r_jax.data.image_bytes import decode_image
-from rig3r_jax.data.records import check_scene
 from rig3r_jax.data.scene import BadRecord
+from rig3r_jax.data.scene_rules import check_scene
 from rig3r_jax.data.sources import make_source
 from tests.data.written.argoverse2 import write_argoverse2
 from tests.data.written.co3d import write_co3d
