@@ -4,7 +4,7 @@
 # PYTHON=/path/to/python takes that interpreter and no other. A mark .venv/.have-EXTRA tells make what is there.
 set -eu
 
-USAGE="usage: sh launch/setup.sh EXTRA[,EXTRA...], or --find; extras: train, train-tf, dev, torch, cuda12, cuda13, flash, tokamax"
+USAGE="usage: sh launch/setup.sh EXTRA[,EXTRA...], or --find; extras: train, train-tf, data, dev, torch, cuda12, cuda13, flash, tokamax"
 
 say() { echo "$*" >&2; }
 

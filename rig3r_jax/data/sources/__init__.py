@@ -17,6 +17,14 @@ SOURCES = {  # name: module below this folder, and the class in it
     "kitti_odometry": "kitti_odometry:KittiOdometry",
     "kitti360": "kitti360:Kitti360",
     "kitti_raw": "kitti_raw:KittiRaw",
+    "argoverse2": "argoverse2:Argoverse2",
+    "pandaset": "pandaset:PandaSet",
+    "vkitti2": "vkitti2:VirtualKitti2",
+    "tartanair2": "tartanair2:TartanAir2",
+    "pointodyssey": "pointodyssey:PointOdyssey",
+    "blendedmvs": "blendedmvs:BlendedMvs",
+    "mapfree": "mapfree:MapFree",
+    "co3d": "co3d:Co3d",
 }
 
 

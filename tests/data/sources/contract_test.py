@@ -31,6 +31,12 @@ from tests.data.recordings import copy_rig, make_listed_scene, make_recording
 from tests.data.records_test import assert_same
 from tests.data.waymo_drive import NAME as WAYMO_SEGMENT
 from tests.data.waymo_drive import write_v2
+from tests.data.written.argoverse2 import write_argoverse2
+from tests.data.written.co3d import write_co3d
+from tests.data.written.pandaset import write_pandaset
+from tests.data.written.singles import write_blendedmvs, write_mapfree, write_pointodyssey
+from tests.data.written.tartanair2 import write_tartanair2
+from tests.data.written.vkitti2 import write_vkitti2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +106,54 @@ CASES = {
         lambda _, folder: made(write_raw, folder),
         "*/*/image_03/data/0000000001.png",
         "train/2011_09_26_drive_0001_sync",
+    ),
+    "argoverse2": Case(
+        {"window": 2},
+        lambda _, folder: write_argoverse2(folder).root,
+        "train/*/city_SE3_egovehicle.feather",
+        "train/00a6ffc1-6ce9-3bc3-a060-6006e9893a1a_00000",
+    ),
+    "pandaset": Case(
+        {"window": 2, "test_share": 0.0},
+        lambda _, folder: write_pandaset(folder).root,
+        "001/lidar/01.pkl.gz",
+        "train/001_00000",
+    ),
+    "vkitti2": Case(
+        {"window": 3, "test_share": 0.0},
+        lambda _, folder: write_vkitti2(folder).root,
+        "Scene01/clone/frames/depth/Camera_1/depth_00001.png",
+        "train/Scene01_clone_00000",
+    ),
+    "tartanair2": Case(
+        {"window": 1, "test_share": 0.0},
+        lambda _, folder: write_tartanair2(folder).root,
+        "*/*/*/depth_lcam_right/000001_lcam_right_depth.png",
+        "train/AbandonedCable_easy_P000_00001",
+    ),
+    "pointodyssey": Case(
+        {"window": 3},
+        lambda _, folder: write_pointodyssey(folder).root,
+        "train/*/anno.npz",
+        "train/ani1_new__00000",
+    ),
+    "blendedmvs": Case(
+        {"window": 2},
+        lambda _, folder: write_blendedmvs(folder).root,
+        "5a3ca9cb270f0e3f14d0eddb/rendered_depth_maps/00000001.pfm",
+        "train/5a3ca9cb270f0e3f14d0eddb_00001",
+    ),
+    "mapfree": Case(
+        {"window": 8},
+        lambda _, folder: write_mapfree(folder).root,
+        "train/s00000/intrinsics.txt",
+        "train/s00000_seq0_00000",
+    ),
+    "co3d": Case(
+        {"window": 3},
+        lambda _, folder: write_co3d(folder).root,
+        "apple/110_13051_23361/depths/frame000003.jpg.geometric.png",
+        "train/apple_110_13051_23361_00002",
     ),
 }
 NAMES = list(SOURCES)
@@ -335,6 +389,7 @@ def test_all_problems_of_a_mixture_come_before_anything_is_built(monkeypatch, tm
         "data.mixture[5]: source 'ddad': window=0 must be at least 1 time step; cameras=['CAMERA_05'] must hold",
         "data.mixture[5] (ddad) has no root",
         "data.mixture[6].name: unknown source 'dddad'; sources: procedural, ddad, tum, sevenscenes, ",
+        f"data.mixture[6].name: unknown source 'dddad'; sources: {', '.join(NAMES)}, made; did you mean",
     ):
         assert sum(words in problem for problem in problems) == 1, (words, problems)
     assert len(problems) == 7 and not fake.reads
