@@ -11,6 +11,7 @@ _RATES = (0.1, 500.0)  # images a second that recordings have
 _FASTEST = 70.0  # metres a second
 _RIGID_METRES, _RIGID_DEGREES = 0.15, 1.0  # that cameras of one step may be apart from the calibration, beyond driving
 _FOCAL = (0.2, 10.0)  # over the image's longer side
+_CENTRE = 0.4  # of an image's sides that its principal point may be from its middle: Waymo's side images have 0.22
 _TIME_UNITS = {1e-3: "ms", 1e-6: "us", 1e-9: "ns", 1e3: "thousands of seconds"}
 
 
@@ -29,7 +30,7 @@ def _lenses(scene: Scene) -> list[Finding]:
             words.append(f"focal length {k[0, 0]:.4g} is not of an image of {width} x {height} pixels")
         if not 0.8 < k[0, 0] / k[1, 1] < 1.25:
             words.append(f"focal lengths {k[0, 0]:.4g} and {k[1, 1]:.4g} differ: pixels would not be square")
-        if abs(k[0, 2] / width - 0.5) > 0.2 or abs(k[1, 2] / height - 0.5) > 0.2:
+        if max(abs(k[0, 2] / width - 0.5), abs(k[1, 2] / height - 0.5)) > _CENTRE:
             words.append(f"principal point {k[0, 2]:.4g}, {k[1, 2]:.4g} is far from the middle: of a crop, or swapped?")
         if words:
             what = f"lens of {camera.name}, focal length over width"
