@@ -21,6 +21,8 @@ from rig3r_jax.viz.svg import escape, tag
 TITLES = ("scene", "what", "value", "unit", "expected", "fault")
 _PAIRS_SHOWN, _LINES = 3, 60  # of a scene, of a pair
 _WIDTH = 560  # pixels of one image of a picture
+_MOST = 60_000  # points that are drawn
+_FEW = 30_000  # points, as LiDAR has them, that are drawn larger
 _GOOD, _BAD = (90, 170, 60), (220, 60, 40)  # RGB
 
 
@@ -87,13 +89,14 @@ def _html_table(findings: Sequence[Finding]) -> str:
     rows = ""
     for one in findings:
         cells = (one.what, number(one.value), one.unit, one.band, f"{'FAULT: ' if one.fault else ''}{one.words}")
-        rows += tag("tr", "".join(tag("td", escape(cell)) for cell in cells))
+        rows += tag("tr", tag("th", escape(cells[0])) + "".join(tag("td", escape(cell)) for cell in cells[1:]))
     return tag("div", tag("table", tag("thead", head) + tag("tbody", rows)), class_="scroll")
 
 
 def _figure(picture: UInt8[np.ndarray, "h w 3"], caption: str) -> str:
     data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
-    image = f'<img alt="{escape(caption)}" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+    source = f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+    image = f'<img alt="{escape(caption)}" style="max-width:100%" src="{source}">'
     return tag("figure", image + tag("figcaption", escape(caption)))
 
 
@@ -119,12 +122,15 @@ def _draw_depth(shot: Shot) -> UInt8[np.ndarray, "h w 3"]:
     image, scale = _shown(shot.image)
     canvas = (image * 0.6).astype(np.uint8)
     pixels, distances = shot.depths()
+    every = max(1, len(pixels) // _MOST)
+    pixels, distances = pixels[::every], distances[::every]
     low, high = np.log(depth_range(distances))
     colors = colormap((np.log(distances) - low) / max(high - low, 1e-9), "depth")[:, :3]
     columns, rows = (pixels * scale).astype(int).T
     inside = (columns >= 0) & (columns < canvas.shape[1]) & (rows >= 0) & (rows < canvas.shape[0])
-    order = np.argsort(-distances[inside])  # the nearest is drawn last
-    canvas[rows[inside][order], columns[inside][order]] = colors[inside][order]
+    for index in np.argsort(-distances[inside]):  # the nearest is drawn last
+        place = int(columns[inside][index]), int(rows[inside][index])
+        cv2.circle(canvas, place, 1 if len(distances) < _FEW else 0, colors[inside][index].tolist(), -1)
     return canvas
 
 
