@@ -152,7 +152,7 @@ def test_data_sets_without_a_root_are_named_or_left_out(tmp_path, monkeypatch):
         base.dataset("ddad"),
         base.dataset("made"),
         base.dataset("tum"),
-        base.dataset("tum", weight=0),
+        base.dataset("tum", weight=0.0),
     ]
     problems = list(mixture_problems(config))
     assert problems == [
