@@ -194,10 +194,10 @@ class _Bar:
         built = list(built)
         self.scenes = sum(len(of_group.names) for of_group in built)
         self.num_bytes = self._images = self._skipped = self._left_out = 0
-        seconds = 0.1 if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
+        file, seconds = (sys.stderr, 0.1) if sys.stderr.isatty() else (_Lines(), _SECONDS_BETWEEN_LINES)
         self._bar = tqdm(
-            desc=f"records of {name}", total=total, initial=self.scenes, unit="scene", file=sys.stderr,
-            disable=not shown, mininterval=seconds,
+            desc=f"records of {name}", total=total, initial=self.scenes, unit="scene", file=file, mininterval=seconds,
+            disable=not shown,
         )  # fmt: skip
         for of_group in built:
             self._count(of_group)
@@ -221,6 +221,18 @@ class _Bar:
         self._left_out += len(built.left_out)
         text = f"{self.num_bytes / 1e9:.2f} GB, images={self._images}"
         self._bar.set_postfix_str(f"{text}, skipped={self._skipped}, left_out={self._left_out}", refresh=False)
+
+
+class _Lines:
+    """Standard error that is no terminal: each state of the bar is a line of its own."""
+
+    def write(self, text: str) -> None:
+        """Prints what is no movement of a cursor."""
+        if text := text.strip("\r\n "):
+            print(text, file=sys.stderr)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def _open_groups(out: Path, name: str, source: Source) -> GroupFolder:
