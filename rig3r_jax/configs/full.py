@@ -22,6 +22,10 @@ from rig3r_jax.configs import base
 MIXTURE = {
     # Rigs on vehicles.
     "ddad": 4.0,
+    "waymo": 12.0,
+    "nuscenes": 12.0,
+    "kitti_raw": 4.0,  # whose drives hold those of kitti_odometry
+    "kitti360": 6.0,
 }
 
 
