@@ -26,6 +26,16 @@ MIXTURE = {
     "nuscenes": 12.0,
     "kitti_raw": 4.0,  # whose drives hold those of kitti_odometry
     "kitti360": 6.0,
+    "argoverse2": 12.0,
+    "pandaset": 4.0,
+    # Rendered worlds.
+    "vkitti2": 5.0,
+    "tartanair2": 10.0,
+    "pointodyssey": 5.0,
+    # Hand-held cameras.
+    "co3d": 8.0,
+    "blendedmvs": 4.0,
+    "mapfree": 4.0,
 }
 
 

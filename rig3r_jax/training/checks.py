@@ -12,10 +12,12 @@ from rig3r_jax.data.sources import make_source, source_class
 from rig3r_jax.extras import lack_of
 from rig3r_jax.training.metrics import EVENT_WRITERS
 
+_LISTED_ROOTLESS = 3  # data sets without a root that have a line each
+
 
 def mixture_problems(config: ConfigDict, ready: Container[int] = ()) -> Iterator[str]:
     """What keeps data.mixture from being read; `ready` are its entries whose records are built: these need no root."""
-    remedy_named = False  # how to go without all that have no root
+    rootless = _rootless(config, ready)
     for index, entry in enumerate(config.data.mixture):
         key = f"data.mixture[{index}]"
         unknown = sorted(set(entry.keys()) - {"name", "root", "weight", "options"})
@@ -33,8 +35,9 @@ def mixture_problems(config: ConfigDict, ready: Container[int] = ()) -> Iterator
         except ValueError as error:
             yield f"{key}: {error}"
         if entry.weight > 0 and index not in ready and not is_skipped(config, index, ready):
-            yield from _unready(kind, entry, key, remedy_named)
-            remedy_named |= _lacks_root(entry)
+            yield from _unready(kind, entry, key)
+            if index in rootless[: None if len(rootless) <= _LISTED_ROOTLESS else 1]:
+                yield _no_root(config, index, rootless)
     if not 0 <= config.data.max_bad_fraction <= 1:
         yield f"data.max_bad_fraction is {config.data.max_bad_fraction}; it must be in [0, 1]"
     if config.data.build_workers < 0:
@@ -59,14 +62,31 @@ def _lacks_root(entry: ConfigDict) -> bool:
     return False
 
 
-def _unready(source: type[Source], entry: ConfigDict, key: str, remedy_named: bool) -> Iterator[str]:
+def _rootless(config: ConfigDict, ready: Container[int]) -> list[int]:
+    """The entries of data.mixture that want a root and have none."""
+    if config.data.skip_missing:
+        return []
+    entries = enumerate(config.data.mixture)
+    return [index for index, entry in entries if entry.weight > 0 and index not in ready and _lacks_root(entry)]
+
+
+def _no_root(config: ConfigDict, index: int, rootless: list[int]) -> str:
+    """That an entry has no root; the first one's line says how to go without, and names the others where they are
+    many."""
+    key, name = f"data.mixture[{index}]", config.data.mixture[index].name
+    line = f"{key} ({name}) has no root, the folder of its raw data: --config.{key}.root=FOLDER"
+    if index != rootless[0]:
+        return line
+    if len(rootless) > _LISTED_ROOTLESS:
+        line += "; nor have " + ", ".join(f"[{other}] ({config.data.mixture[other].name})" for other in rootless[1:])
+    return f"{line}; --config.data.skip_missing=True goes without all data sets that have none"
+
+
+def _unready(source: type[Source], entry: ConfigDict, key: str) -> Iterator[str]:
     """What a source lacks that is to be read."""
     if lack := lack_of(source.requires):
         yield f"{key} ({entry.name}) {lack}"
-    if source.needs_root and not entry.root:
-        without = "" if remedy_named else "; --config.data.skip_missing=True goes without all data sets that have none"
-        yield f"{key} ({entry.name}) has no root, the folder of its raw data: --config.{key}.root=FOLDER{without}"
-    elif source.needs_root and not Path(entry.root).is_dir():
+    if source.needs_root and entry.root and not Path(entry.root).is_dir():
         yield (
             f"{key}.root is {entry.root!r}, which is no folder; give the folder that holds {source.root_holds}, or the "
             "folder of records that were built from it: --config.data.records=FOLDER"
