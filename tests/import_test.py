@@ -17,6 +17,10 @@ HEAVY = {"tensorflow", "tensorboard", "torch", "clu", "grain", "tensorflow_datas
 MAY_BE_HEAVY = (
     "data.records",
     "data.build",
+    "data.build_groups",
+    "data.build_workers",
+    "data.build_finish",
+    "data.record_files",
     "data.record_source",
     "data.pipeline",
     "data.window_stream",

@@ -36,7 +36,7 @@ LAYERS = {
 }
 
 # Heavy packages and the only places (a folder, or a module) that may import them, at the top or inside a function.
-RECORD_MODULES = ("data.records", "data.record_source", "data.build", "data.pipeline")
+RECORD_MODULES = ("data.records", "data.record_source", "data.record_files", "data.pipeline")
 TORCH_PEER = tuple(f"benchmarks.torch_{part}" for part in ("attention", "fast", "flash3", "recover", "step"))
 ONLY_IN = {
     "torch": ("weights", "parity", *TORCH_PEER),

@@ -112,6 +112,13 @@ def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=at_least(1), nargs="+", help="loader threads to compare; by default 1 and the cores"
     )
+    parser.add_argument(
+        "--each",
+        nargs="*",
+        metavar="NAME=ROOT",
+        help="a line for each of several data sets, such as procedural ddad=/data/ddad; without any those of the "
+        "config's mixture that have a root",
+    )
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="options of the source")
 
 

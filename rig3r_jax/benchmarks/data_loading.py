@@ -103,6 +103,10 @@ class Work:
 
 def command(options: argparse.Namespace, rest: list[str]) -> int:
     """Prints the stages and the loaders, and writes the JSON."""
+    if options.each is not None:
+        from rig3r_jax.benchmarks import data_sources  # which measures by what is here
+
+        return data_sources.command(options, rest)
     work = _work(options, rest)
     sampling, batch = work.sampling, work.batch
     if not options.records:

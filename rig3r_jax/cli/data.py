@@ -8,7 +8,8 @@ from rig3r_jax.data.sources import SOURCES, make_source, source_class
 from rig3r_jax.training.config_file import check_whole
 from rig3r_jax.training.flags import read_config
 
-_MAX_BAD_FRACTION = "max_bad_fraction="  # an option of builds, not of sources
+# Options of builds, not of sources: what each is, and how it is read.
+_BUILD_OPTIONS = {"max_bad_fraction": (float, "a number in [0, 1]"), "workers": (int, "a whole number")}
 
 
 def _build_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,40 +19,73 @@ def _build_data_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         nargs="*",
         help="options of the source, such as window=16; max_bad_fraction=0.2: of its scenes and of their frames, "
-        "a larger share of bad ones ends the build (0.1)",
+        "a larger share of bad ones ends the build (0.1); workers=4: processes (as many as cores)",
     )
     parser.add_argument("--root", type=path_text, default="", help="folder of the raw data")
     parser.add_argument("--out", type=path_text, default="", help="folder of the records to make")
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        type=_shard,
+        default=(0, 1),
+        help="build the I-th of N parts of the scenes, I from 0, on any machine that sees OUT; the records are made "
+        "when the last part is there",
+    )
+    parser.add_argument(
+        "--merge", action="store_true", help="build nothing, but make the records of the parts, if all are there"
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Number and count of shards of I/N."""
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and int(number) < int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r} must be I/N with I from 0 to N-1, such as 0/8")
+    return int(number), int(count)
 
 
 def _build_data(options: argparse.Namespace) -> int:
+    if options.merge and options.shard != (0, 1):
+        raise ValueError("--merge and --shard: give one of the two; --merge takes the parts of all shards")
     if options.flags:
-        config = read_config(options.flags)
-        check_whole(config)
-        if options.source:
-            raise ValueError(f"SOURCE is {options.source!r} beside --config; give one of the two")
-        from rig3r_jax.training.records import build_ahead
-
-        print(build_ahead(config))
-        return 0
+        return _build_mixture(options)
     if not options.source:
         raise ValueError(f"SOURCE is missing: one of {', '.join(SOURCES)}; or --config of a run")
-    build_words = [word for word in options.settings if word.startswith(_MAX_BAD_FRACTION)]
+    build_words = [word for word in options.settings if word.partition("=")[0] in _BUILD_OPTIONS]
     settings = [word for word in options.settings if word not in build_words]
     source = _source(options.source, options.root, settings)  # refused before anything heavy is imported
     check_root(type(source), options.root)
     if not options.out:
         raise ValueError("--out is missing: the folder of the records to make")
-    build_options = {}
-    if build_words:
-        try:
-            build_options["max_bad_fraction"] = float(build_words[-1].removeprefix(_MAX_BAD_FRACTION))
-        except ValueError:
-            raise ValueError(f"{build_words[-1]} must be a number in [0, 1]") from None
-    from rig3r_jax.data.build import build_records
+    build_options = dict(map(_build_option, build_words))
+    from rig3r_jax.data.build import Share, build_records
 
-    print(build_records(options.source, source, options.out, **build_options).summary())
+    share = Share(build_options.pop("workers", 0), *options.shard, merge=options.merge)
+    print(build_records(options.source, source, options.out, share=share, **build_options).summary())
     return 0
+
+
+def _build_mixture(options: argparse.Namespace) -> int:
+    """All that a run reads."""
+    config = read_config(options.flags)
+    check_whole(config)
+    if options.source:
+        raise ValueError(f"SOURCE is {options.source!r} beside --config; give one of the two")
+    from rig3r_jax.data.build import Share
+    from rig3r_jax.training.records import build_ahead
+
+    print(build_ahead(config, Share(config.data.build_workers, *options.shard, merge=options.merge)))
+    return 0
+
+
+def _build_option(word: str) -> tuple[str, int | float]:
+    """Name and value of a word key=value of _BUILD_OPTIONS."""
+    name, _, value = word.partition("=")
+    kind, rule = _BUILD_OPTIONS[name]
+    try:
+        return name, kind(value)
+    except ValueError:
+        raise ValueError(f"{word} must be {rule}") from None
 
 
 def _source(name: str, root: str, words: list[str]) -> Source:

@@ -35,6 +35,8 @@ def get_config() -> ConfigDict:
     data.mixture = [dataset("procedural")]
     data.records = ""  # folder of the built records; "" is <workdir>/records
     data.max_bad_fraction = 0.1  # of a source's scenes, and of their frames, that a build may leave out as bad
+    data.skip_missing = False  # leave out the data sets of the mixture that have no root, nor records built before
+    data.build_workers = 0  # processes that build records; 0: as many as cores
     data.split = "train"
     data.threads = 8  # of the loader
     data.prefetch = 16  # batches

@@ -27,14 +27,15 @@ class BuildReport:
     left_out: tuple[tuple[str, LeftOut], ...] = ()  # ("split/scene" or recording, frame and reason)
     without_depth: int = 0  # scenes in which no frame has depth
     notes: Sequence[str] = ()  # about the source's files as a whole
-    lenses: Mapping[str, Sequence[str]] = dataclasses.field(
-        default_factory=dict
-    )  # kinds of the cameras' lenses, by split
+    # Kinds of the cameras' lenses, by split.
+    lenses: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    unbuilt: int = 0  # scenes that other shards of the build have yet to write; until then there is no folder
 
     def summary(self) -> str:
         """Some lines for the reader of a terminal."""
         counts = ", ".join(f"{split} {count}" for split, count in self.splits.items())
-        lines = [f"{self.path}: {'reused, ' if self.reused else ''}scenes per split: {counts}"]
+        state = "reused, " if self.reused else f"not whole yet, {self.unbuilt} scenes missing; " if self.unbuilt else ""
+        lines = [f"{self.path}: {state}scenes per split: {counts}"]
         if self.skipped:
             lines.append(f"{len(self.skipped)} scenes left out, see {self.path / _QUARANTINE}:")
             lines += _listing(self.skipped)

@@ -51,6 +51,10 @@ class PipelineOptions(ViewOptions):
     max_cameras: int = 8  # of a sample, without `grids`
     min_stride: int = 1  # least distance of one drawn time step from the next, in steps of the recording
     max_stride: int = 4  # largest distance between them
+    min_seconds: float = 0.0  # least distance of one drawn time step from the next, where max_seconds is not 0
+    max_seconds: float = 0.0  # largest, in place of strides in steps; 0: strides in steps. For sets of different rates
+    overlapping: float = 0.0  # share of samples of which each camera sees something that another one sees, if it can be
+    apart: float = 0.0  # share of samples of which no camera sees what another one sees, if it can be
     metadata_dropout: float = 0.5  # probability that a field is hidden, per sample and field
     frame_index_pool: int = 100  # images beside the reference, which has 0, draw distinct indices of 1..pool
     camera_id_range: int = 1000  # cameras of a sample draw distinct ids of 0..range-1
@@ -67,6 +71,9 @@ class PipelineOptions(ViewOptions):
             ("min_cameras", 1 <= self.min_cameras <= self.max_cameras, "at least 1, at most max_cameras"),
             ("max_cameras", self.max_cameras <= self.camera_id_range, "at most camera_id_range"),
             ("min_stride", 1 <= self.min_stride <= self.max_stride, "at least 1, at most max_stride"),
+            ("max_seconds", 0 <= self.min_seconds <= self.max_seconds < math.inf, "finite, at least min_seconds >= 0"),
+            ("overlapping", min(self.overlapping, self.apart) >= 0, "not negative, nor apart"),
+            ("apart", self.overlapping + self.apart <= 1, "at most 1 - overlapping"),
             ("metadata_dropout", 0 <= self.metadata_dropout <= 1, "in [0, 1]"),
             ("max_bad_fraction", 0 <= self.max_bad_fraction <= 1, "in [0, 1]"),
             ("lenses", self.lenses in LENS_CHOICES, f"one of {', '.join(LENS_CHOICES)}"),
@@ -79,6 +86,7 @@ class PipelineOptions(ViewOptions):
     def draw(self) -> dict[str, Any]:
         """What `sampling.draw_frames` and `sampling.can_fill` take of these."""
         names = ("num_views", "max_cameras", "min_cameras", "max_stride", "min_stride", "grids")
+        names += ("min_seconds", "max_seconds", "overlapping", "apart")
         return {name: getattr(self, name) for name in names}
 
     def for_evaluation(self) -> "PipelineOptions":

@@ -97,6 +97,10 @@ class SampleStream:
 
     def __getitem__(self, n: int) -> Batch:
         """Sample n; BadRecord when the budget of bad records is spent."""
+        return self.sample_and_source(n)[0]
+
+    def sample_and_source(self, n: int) -> tuple[Batch, int]:
+        """Sample n, and the number of the source that it is from."""
         for attempt in range(_ATTEMPTS):
             rng = np.random.default_rng([self.seed, n, attempt])
             source, index = self._draw_record(n + attempt, rng)
@@ -108,7 +112,7 @@ class SampleStream:
                 reason = error
                 continue
             self.quarantine.add(record, None)
-            return sample
+            return sample, source
         raise BadRecord(f"sample {n}: none of {_ATTEMPTS} draws could be used, the last: {reason}; repair the records")
 
     def _draw_record(self, position: int, rng: np.random.Generator) -> tuple[int, int]:

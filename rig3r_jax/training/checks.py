@@ -1,5 +1,6 @@
 """What keeps any run from starting, one line per problem: key, value, rule, remedy."""
 
+import contextlib
 import math
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
@@ -11,9 +12,12 @@ from rig3r_jax.data.sources import make_source, source_class
 from rig3r_jax.extras import lack_of
 from rig3r_jax.training.metrics import EVENT_WRITERS
 
+_LISTED_ROOTLESS = 3  # data sets without a root that have a line each
+
 
 def mixture_problems(config: ConfigDict, ready: Container[int] = ()) -> Iterator[str]:
     """What keeps data.mixture from being read; `ready` are its entries whose records are built: these need no root."""
+    rootless = _rootless(config, ready)
     for index, entry in enumerate(config.data.mixture):
         key = f"data.mixture[{index}]"
         unknown = sorted(set(entry.keys()) - {"name", "root", "weight", "options"})
@@ -30,21 +34,59 @@ def mixture_problems(config: ConfigDict, ready: Container[int] = ()) -> Iterator
             make_source(entry.name, entry.root, entry.options.to_dict())
         except ValueError as error:
             yield f"{key}: {error}"
-        if entry.weight > 0 and index not in ready:
+        if entry.weight > 0 and index not in ready and not is_skipped(config, index, ready):
             yield from _unready(kind, entry, key)
+            if index in rootless[: None if len(rootless) <= _LISTED_ROOTLESS else 1]:
+                yield _no_root(config, index, rootless)
     if not 0 <= config.data.max_bad_fraction <= 1:
         yield f"data.max_bad_fraction is {config.data.max_bad_fraction}; it must be in [0, 1]"
-    if not any(entry.weight > 0 for entry in config.data.mixture):
+    if config.data.build_workers < 0:
+        yield f"data.build_workers is {config.data.build_workers}; it must be at least 1, or 0 for as many as cores"
+    weighty = [index for index, entry in enumerate(config.data.mixture) if entry.weight > 0]
+    if not weighty:
         yield "data.mixture has no entry with a weight above 0; give at least one"
+    elif all(is_skipped(config, index, ready) for index in weighty):
+        names = ", ".join(config.data.mixture[index].name for index in weighty)
+        yield f"data.skip_missing leaves out all data sets, since none has a root: {names}; give one its root"
+
+
+def is_skipped(config: ConfigDict, index: int, ready: Container[int] = ()) -> bool:
+    """Whether data.skip_missing leaves out an entry of data.mixture: it has no root, and needs one; `ready` are the
+    entries whose records are built."""
+    return config.data.skip_missing and index not in ready and _lacks_root(config.data.mixture[index])
+
+
+def _lacks_root(entry: ConfigDict) -> bool:
+    with contextlib.suppress(ValueError):  # of a source that there is not
+        return not entry.root and source_class(entry.name).needs_root
+    return False
+
+
+def _rootless(config: ConfigDict, ready: Container[int]) -> list[int]:
+    """The entries of data.mixture that want a root and have none."""
+    if config.data.skip_missing:
+        return []
+    entries = enumerate(config.data.mixture)
+    return [index for index, entry in entries if entry.weight > 0 and index not in ready and _lacks_root(entry)]
+
+
+def _no_root(config: ConfigDict, index: int, rootless: list[int]) -> str:
+    """That an entry has no root; the first one's line says how to go without, and names the others where they are
+    many."""
+    key, name = f"data.mixture[{index}]", config.data.mixture[index].name
+    line = f"{key} ({name}) has no root, the folder of its raw data: --config.{key}.root=FOLDER"
+    if index != rootless[0]:
+        return line
+    if len(rootless) > _LISTED_ROOTLESS:
+        line += "; nor have " + ", ".join(f"[{other}] ({config.data.mixture[other].name})" for other in rootless[1:])
+    return f"{line}; --config.data.skip_missing=True goes without all data sets that have none"
 
 
 def _unready(source: type[Source], entry: ConfigDict, key: str) -> Iterator[str]:
     """What a source lacks that is to be read."""
     if lack := lack_of(source.requires):
         yield f"{key} ({entry.name}) {lack}"
-    if source.needs_root and not entry.root:
-        yield f"{key} ({entry.name}) has no root, the folder of its raw data: --config.{key}.root=FOLDER"
-    elif source.needs_root and not Path(entry.root).is_dir():
+    if source.needs_root and entry.root and not Path(entry.root).is_dir():
         yield (
             f"{key}.root is {entry.root!r}, which is no folder; give the folder that holds {source.root_holds}, or the "
             "folder of records that were built from it: --config.data.records=FOLDER"

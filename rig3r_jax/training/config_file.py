@@ -24,6 +24,8 @@ _REMEDY = "restore the file, or give the folder of a run of this program"
 
 # Keys that are newer than a config.json may be, and what held before each was one. Others have their defaults.
 _NEWER: dict[tuple[str, str], Any] = {
+    ("data", "build_workers"): 0,
+    ("data", "skip_missing"): False,
     ("mesh", "frames"): 1,
     ("model", "decoder_heads"): 0,
     ("model", "heads"): 0,

@@ -13,12 +13,12 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from rig3r_jax.data.build import BuildReport, build_records, build_stamp, stamp_differences
+from rig3r_jax.data.build import BuildReport, Share, build_records, build_stamp, stamp_differences
 from rig3r_jax.data.record_source import read_build
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.source import Source
 from rig3r_jax.data.sources import make_source
-from rig3r_jax.training.checks import mixture_problems
+from rig3r_jax.training.checks import is_skipped, mixture_problems
 from rig3r_jax.training.processes import is_first, on_first
 
 logger = logging.getLogger(__name__)
@@ -50,11 +50,13 @@ def build_mixture(config: ConfigDict, folder: Path, *, progress: bool = True, bu
     Raises:
         ValueError: data that cannot be used; without `build` records that are not there, with the command for them.
     """
-    return on_first(lambda: _build(config, folder, progress, build), then_all=True)
+    share = Share(workers=config.data.build_workers)
+    return on_first(lambda: _build(config, folder, progress, build, share), then_all=True)
 
 
-def build_ahead(config: ConfigDict) -> str:
-    """Builds what a run of this config reads into config.data.records, where the run finds it; returns a summary.
+def build_ahead(config: ConfigDict, share: Share = Share()) -> str:  # noqa: B008 (frozen)
+    """Builds what a run of this config reads, or a shard of it, into config.data.records, where the run finds it;
+    returns a summary.
 
     ValueError, naming every problem, when that cannot be done.
     """
@@ -63,13 +65,14 @@ def build_ahead(config: ConfigDict) -> str:
         problems.append("data.records is empty: --config.data.records=FOLDER, the same for the run")
     if problems:
         raise ValueError("\n".join(problems))
-    return "\n".join(report.summary() for _, report in build_mixture(config, records_folder(config, Path("."))))
+    built = _build(config, records_folder(config, Path(".")), True, True, share)
+    return "\n".join(report.summary() for _, report in built)
 
 
-def _build(config: ConfigDict, folder: Path, progress: bool, build: bool) -> Records:
-    built = []
-    for entry in config.data.mixture:
-        if entry.weight > 0:
+def _build(config: ConfigDict, folder: Path, progress: bool, build: bool, share: Share) -> Records:
+    built, ready = [], ready_entries(config, folder)
+    for index, entry in enumerate(config.data.mixture):
+        if entry.weight > 0 and not is_skipped(config, index, ready):
             source = make_source(entry.name, entry.root, entry.options.to_dict())
             source, out = _folder_of(source, entry.name, folder)
             if not is_first() and not out.is_dir():
@@ -81,7 +84,7 @@ def _build(config: ConfigDict, folder: Path, progress: bool, build: bool) -> Rec
                 if not build:
                     raise ValueError(_absent(source, entry.name, out))
                 _name_unread(source, entry.name, out)
-            report = build_records(entry.name, source, out, config.data.max_bad_fraction, progress)
+            report = build_records(entry.name, source, out, config.data.max_bad_fraction, progress, share)
             built.append((entry, report))
     return built
 

@@ -7,7 +7,8 @@ import types
 import pytest
 
 from rig3r_jax import cli
-from rig3r_jax.benchmarks import data_loading
+from rig3r_jax.benchmarks import data_loading, data_sources
+from tests.data.made_source import loaders, make_source
 
 
 def spin(seconds):
@@ -69,6 +70,32 @@ def test_command_takes_a_config_and_built_records(repo, tmp_path, capsys):
     assert cli.main(["bench", "data", *flags]) == 0
     printed = capsys.readouterr().out
     assert "procedural: 6 views of 16x16, 1 samples in batches of 8" in printed and "written" not in printed
+
+
+def test_every_data_set_has_a_line(monkeypatch, tmp_path, capsys):
+    """With as many views as its scenes fill; what cannot be measured says why, and what is slow by what."""
+    make_source(monkeypatch, {"val": loaders(0, 1)})
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(data_sources, "TARGET", 1e9)
+    flags = ["--size", "16", "--samples", "2", "--out", str(tmp_path)]
+    assert cli.main(["bench", "data", *flags, "--each", "procedural", "made", f"ddad={tmp_path / 'empty'}"]) == 0
+    result = json.loads((tmp_path / "data_sources.json").read_text())
+    rows = {row["source"]: row for row in result["rows"]}
+    assert rows["made"]["views"] == 6 and rows["made"]["scenes"] == 2 and rows["made"]["stored"] == "64x64"
+    assert rows["procedural"]["views"] == 24 and all(row["images/s per core"] > 0 for row in rows.values())
+    printed = capsys.readouterr().out
+    assert "made: below that, most of the time goes to: " in printed
+    assert f"ddad: not measured: {tmp_path / 'empty'}: " in printed and len(result["not_measured"]) == 1
+
+
+def test_data_sets_of_a_config_are_those_with_a_root(tmp_path, capsys):
+    flags = ["--each", "--views=2", "--size=16", "--samples=1", "--out", ""]
+    worlds = [f"--config.data.mixture[0].options.{option}" for option in ("train_worlds=2", "test_worlds=0", "steps=2")]
+    assert cli.main(["bench", "data", *flags, "--config=demo", *worlds]) == 0
+    assert "procedural       2      2" in capsys.readouterr().out
+    assert cli.main(["bench", "data", *flags, "--config=full"]) == 2
+    assert "no data set of the mixture has a root" in capsys.readouterr().err
+    assert cli.main(["bench", "data", *flags]) == 2 and "--each wants data sets" in capsys.readouterr().err
 
 
 def test_bad_input_is_named(tmp_path, capsys):

@@ -32,7 +32,7 @@ def test_settings_may_stand_anywhere(monkeypatch, capsys, tmp_path, arguments):
 
     seen = []
     report = build.BuildReport(path=tmp_path, splits={"train": 3}, skipped=[], reused=False)
-    monkeypatch.setattr(build, "build_records", lambda *given: seen.append(given) or report)
+    monkeypatch.setattr(build, "build_records", lambda *given, share: seen.append(given) or report)
     assert cli.main(arguments) == 0
     assert seen == [("procedural", Procedural(seed=1), "OUT")] and capsys.readouterr().out.endswith("train 3\n")
 

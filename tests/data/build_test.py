@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 
@@ -12,7 +11,7 @@ import pytest
 from rig3r_jax import cli
 from rig3r_jax.data import sources
 from rig3r_jax.data.bad_frames import without_bad_frames
-from rig3r_jax.data.build import _partial_prefix, build_records
+from rig3r_jax.data.build import build_records
 from rig3r_jax.data.frame_bytes import NO_POINTS, encode_depth
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, Scene
@@ -50,22 +49,27 @@ def test_foreign_folder_is_left_alone(source, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_killed_build_leaves_nothing_that_counts(source, tmp_path):
-    finished = subprocess.Popen([sys.executable, "-c", ""])
-    finished.wait()
-    prefix = _partial_prefix(tmp_path / "records")
-    (tmp_path / f"{prefix}{finished.pid}").mkdir()
-    (tmp_path / f"{prefix}{os.getppid()}").mkdir()  # of a process that runs
-    (tmp_path / "records").mkdir()  # an empty folder may be filled
-    build(tmp_path / "records")
-    assert {path.name for path in tmp_path.iterdir()} == {"records", f"{prefix}{os.getppid()}"}
-
-
-def test_failed_build_leaves_nothing(monkeypatch, tmp_path):
+def test_failed_build_leaves_no_records_and_goes_on_where_it_was(monkeypatch, tmp_path):
     def crash() -> Scene:
         raise RuntimeError("a bug")
 
-    make_source(monkeypatch, {"train": [*loaders(0), ("scene_1", crash)]})
+    loaded = []
+    of_split = [(name, lambda load=load: loaded.append(1) or load()) for name, load in loaders(0, 1, 2)]
+    make_source(monkeypatch, {"train": [*of_split[:2], ("scene_2", crash)]})
+    (tmp_path / "records").mkdir()  # an empty folder may be filled
+    with pytest.raises(RuntimeError, match="a bug"):
+        build(tmp_path / "records")
+    assert not any((tmp_path / "records").iterdir()) and len(loaded) == 2
+    make_source(monkeypatch, {"train": of_split})
+    assert build(tmp_path / "records").splits == {"train": 3} and len(loaded) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["records"]
+
+
+def test_build_of_which_nothing_is_whole_leaves_nothing(monkeypatch, tmp_path):
+    def crash() -> Scene:
+        raise RuntimeError("a bug")
+
+    make_source(monkeypatch, {"train": [("scene_1", crash), *loaders(0)]})
     with pytest.raises(RuntimeError, match="a bug"):
         build(tmp_path / "records")
     assert not any(tmp_path.iterdir())
@@ -100,7 +104,11 @@ def test_too_many_bad_scenes_end_the_build(monkeypatch, tmp_path, good, bad):
     make_source(monkeypatch, loaders_of_split)
     with pytest.raises(BadRecord, match=f"of {good + bad} scenes are bad.*\n  train/bad_0: no good"):
         build(tmp_path / "records")
-    assert not any(tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} <= {".records.building"}
+    for number in range(bad):  # repaired
+        loaders_of_split["train"][good + number] = loaders(good + number)[0]
+    if good + bad < 20:
+        assert build(tmp_path / "records").splits == {"train": good + bad}
 
 
 BAD_FRAMES = {

@@ -1,5 +1,6 @@
 """Training on a real scheduler: two processes, put back in the queue twice, end where one process ends."""
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,3 +125,19 @@ def test_data_script_builds_records(submit, slurm, tmp_path):
     job = slurm.wait(number)
     assert job["JobState"] == "COMPLETED", said(log)
     assert "train 2" in said(log) and (out / "build.json").is_file()
+
+
+def test_array_of_the_data_script_builds_shards_whose_last_one_makes_the_records(submit, slurm, tmp_path):
+    """Each task of the array has its share, in a process of its own node; an array with gaps is refused."""
+    out = tmp_path / "records"
+    options = ("procedural", f"--out={out}", "train_worlds=5", "test_worlds=1", "image_size=32")
+    number, _ = submit("build_data", ("--array=1-2",), *options)
+    gaps, log = submit("build_data", ("--array=0,2",), *options[:1], f"--out={tmp_path / 'gaps'}")
+    slurm.until(lambda: not slurm.run("squeue", "--noheader", f"--jobs={number},{gaps}"), "the arrays to end")
+    build = json.loads((out / "build.json").read_text())
+    assert build["splits"] == {"train": 5, "same_rigs": 1, "unseen_rigs": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["records"]
+    alone, _ = submit("build_data", (), *options[:1], f"--out={tmp_path / 'alone'}", *options[2:])
+    slurm.wait(alone)
+    assert json.loads((tmp_path / "alone/build.json").read_text()) == build
+    assert "the numbers of the array must follow one another" in said(log)

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+from rig3r_jax.configs import full as full_module
 from rig3r_jax.data.options import PipelineOptions, WindowOptions
+from rig3r_jax.data.sources import SOURCES
 from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.losses.pose_nll import NllOptions
@@ -43,7 +45,10 @@ def test_full_is_the_papers_run(config):
     for key, value in paper.items():
         section, name = key.split(".")
         assert full[section][name] == value, key
-    assert [(entry.name, entry.root, entry.weight) for entry in full.data.mixture] == [("ddad", "", 1.0)]
+    assert {entry.name: entry.weight for entry in full.data.mixture} == full_module.MIXTURE
+    assert set(full_module.MIXTURE) <= set(SOURCES) and not any(entry.root for entry in full.data.mixture)
+    full.data.roots.ddad = "/data/ddad"
+    assert full.data.mixture[0].name == "ddad" and full.data.mixture[0].root == "/data/ddad"
     assert full.train.accumulate == 1 and full.train.steps * full.train.batch_size == 32_000_000
     augmented = ("brightness", "contrast", "saturation", "hue", "blur_probability")
     assert all(full.sampling[change] > 0 for change in augmented)

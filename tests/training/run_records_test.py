@@ -8,6 +8,7 @@ import pytest
 from rig3r_jax import cli
 from rig3r_jax.configs import base
 from rig3r_jax.data import records as record_fields
+from rig3r_jax.data.build import Share
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.source import bad_scene
 from rig3r_jax.data.sources import make_source
@@ -15,6 +16,8 @@ from rig3r_jax.training.checks import mixture_problems
 from rig3r_jax.training.records import _folder_of, build_ahead, build_mixture, ready_entries
 from tests.data.made_source import loaders
 from tests.data.made_source import make_source as make_fake_source
+
+FORMAT = record_fields.FORMAT_VERSION
 
 
 def test_folder_is_told_by_root_and_options(tmp_path, monkeypatch):
@@ -63,11 +66,11 @@ def test_records_of_another_version_are_built_anew_beside_the_old_which_are_name
     (damaged / "build.json").write_text("{")
     assert not own_warnings()
     if part == "format":
-        monkeypatch.setattr(record_fields, "FORMAT_VERSION", 4)
-        versions = ("format 3, version 1", "format 4, version 1")
+        monkeypatch.setattr(record_fields, "FORMAT_VERSION", FORMAT + 1)
+        versions = (f"format {FORMAT}, version 1", f"format {FORMAT + 1}, version 1")
     else:
         fake.VERSION = 2
-        versions = ("format 3, version 1", "format 3, version 2")
+        versions = (f"format {FORMAT}, version 1", f"format {FORMAT}, version 2")
     ((_, new),) = build_mixture(config, tmp_path, progress=False)
     assert not new.reused and new.path != old.path and old.path.is_dir()
     (warning,) = own_warnings()
@@ -140,3 +143,43 @@ def test_share_of_bad_scenes_is_an_option_of_the_run(tmp_path, monkeypatch):
     assert report.splits == {"train": 1}
     config.data.max_bad_fraction = 1.5
     assert "data.max_bad_fraction is 1.5; it must be in [0, 1]" in list(mixture_problems(config))
+
+
+def test_data_sets_without_a_root_are_named_or_left_out(tmp_path, monkeypatch):
+    make_fake_source(monkeypatch, {"train": loaders(0)})
+    config = base.get_config()
+    config.data.mixture = [
+        base.dataset("ddad"),
+        base.dataset("made"),
+        base.dataset("tum"),
+        base.dataset("tum", weight=0.0),
+    ]
+    problems = list(mixture_problems(config))
+    assert problems == [
+        "data.mixture[0] (ddad) has no root, the folder of its raw data: --config.data.mixture[0].root=FOLDER; "
+        "--config.data.skip_missing=True goes without all data sets that have none",
+        "data.mixture[2] (tum) has no root, the folder of its raw data: --config.data.mixture[2].root=FOLDER",
+    ]
+    config.data.skip_missing = True
+    assert not list(mixture_problems(config))
+    assert [entry.name for entry, _ in build_mixture(config, tmp_path, progress=False)] == ["made"]
+    config.data.mixture[2].root = str(tmp_path / "nowhere")  # is set, and wrong
+    assert [problem.partition(",")[0] for problem in mixture_problems(config)] == [
+        f"data.mixture[2].root is '{tmp_path / 'nowhere'}'"
+    ]
+    config.data.mixture = [base.dataset("ddad"), base.dataset("tum")]
+    assert list(mixture_problems(config)) == [
+        "data.skip_missing leaves out all data sets, since none has a root: ddad, tum; give one its root"
+    ]
+    config.data.build_workers = -1
+    assert "data.build_workers is -1; it must be at least 1" in "".join(mixture_problems(config))
+
+
+def test_records_of_a_run_are_built_in_shards(tmp_path, monkeypatch, capsys):
+    make_fake_source(monkeypatch, {"train": loaders(0, 1, 2)})
+    config = base.get_config()
+    config.data.mixture, config.data.records = [base.dataset("made")], str(tmp_path / "recs")
+    assert "not whole yet, 2 scenes missing" in build_ahead(config, Share(shard=0, shards=2))
+    assert ready_entries(config, tmp_path / "recs") == frozenset()
+    assert "scenes per split: train 3" in build_ahead(config, Share(shard=1, shards=2))
+    assert ready_entries(config, tmp_path / "recs") == {0} and "reused" in build_ahead(config)

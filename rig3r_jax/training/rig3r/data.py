@@ -1,7 +1,8 @@
 """Samples of a run: the stream of its training, the batches of its evaluation."""
 
+import collections
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ml_collections import ConfigDict
 
@@ -57,6 +58,33 @@ def training_stream(config: ConfigDict, records: Records) -> SampleStream:
     """The samples of training: a function of (config.seed, n)."""
     options = PipelineOptions(**config.sampling.to_dict())
     return _stream(records, config.data.split, options, config.seed, cache_gigabytes=config.data.cache_gigabytes)
+
+
+class CountedSamples:
+    """The samples of a stream, which notes of which source each is until it is counted."""
+
+    def __init__(self, stream: SampleStream) -> None:
+        self._stream = stream
+        self._sources: dict[int, int] = {}  # of samples that are prepared, and not counted yet; threads write to it
+        self._counts: collections.Counter[int] = collections.Counter()
+
+    def __getitem__(self, n: int) -> Batch:
+        """Sample n."""
+        sample, self._sources[n] = self._stream.sample_and_source(n)
+        return sample
+
+    def count(self, samples: Iterable[int]) -> None:
+        """These samples are taken."""
+        self._counts.update(self._sources.pop(n) for n in samples)
+
+    def take_counts(self) -> dict[str, float]:
+        """Samples taken since the last call, by the name of their source: `data/samples/NAME`, of every source."""
+        counts, self._counts = self._counts, collections.Counter()
+        names = [name for name, _, _ in self._stream.sources]
+        of_names = {f"data/samples/{name}": 0.0 for name in names}
+        for number, count in counts.items():
+            of_names[f"data/samples/{names[number]}"] += count
+        return of_names
 
 
 def evaluation_batches(

@@ -15,7 +15,7 @@ from rig3r_jax.training.processes import gather, on_first
 from rig3r_jax.training.records import Records, build_mixture, records_folder
 from rig3r_jax.training.rig3r import evaluate, report
 from rig3r_jax.training.rig3r.checks import problems
-from rig3r_jax.training.rig3r.data import check_splits, check_views, training_stream
+from rig3r_jax.training.rig3r.data import CountedSamples, check_splits, check_views, training_stream
 from rig3r_jax.training.rig3r.flops import train_flops
 from rig3r_jax.training.rig3r.initial import initialise
 from rig3r_jax.training.rig3r.layout import Layout, divisors, evaluation_batch_sizes
@@ -129,9 +129,12 @@ class _Batches:
     def __init__(self, task: Rig3RTask, position: Position):
         config, self._mesh = task.config, task.placed.mesh
         self._stream = training_stream(config, task.records)
+        self._samples = CountedSamples(self._stream)
         part, parts = row_share(self._mesh)
+        rows = config.train.batch_size // parts
+        self._first, self._rows, self._global_batch = position.next_sample + part * rows, rows, config.train.batch_size
         self._loader = make_loader(
-            self._stream,
+            self._samples,
             config.train.batch_size,
             start_sample=position.next_sample,
             process_index=part,
@@ -141,7 +144,10 @@ class _Batches:
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        return (to_device(batch, self._mesh) for batch in self._loader)
+        for number, batch in enumerate(self._loader):
+            first = self._first + number * self._global_batch
+            self._samples.count(range(first, first + self._rows))
+            yield to_device(batch, self._mesh)
 
     def close(self) -> None:
         self._loader.close()
@@ -149,4 +155,5 @@ class _Batches:
             logger.warning("left out %s: %s", record, reason)
 
     def scalars(self) -> dict[str, float]:
-        return {"data/bad_draws": float(self._stream.quarantine.bad_draws)}
+        """Draws that could not be used, so far; samples of each source since the last call, both of this process."""
+        return {"data/bad_draws": float(self._stream.quarantine.bad_draws), **self._samples.take_counts()}

@@ -1,5 +1,6 @@
 """The data of a run, before it trains."""
 
+import collections
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,8 @@ from ml_collections import ConfigDict
 
 from rig3r_jax.configs import base
 from rig3r_jax.data.build import BuildReport
+from rig3r_jax.data.options import PipelineOptions
+from rig3r_jax.data.pipeline import SampleStream, make_loader
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.rig3r import data
 from rig3r_jax.training.rig3r.data import check_splits
@@ -63,3 +66,22 @@ def test_scenes_that_cannot_fill_a_sample_are_told_before_training(monkeypatch, 
 
 def test_position_counts_samples():
     assert Position(7, 16).after(8).to_json() == {"seed": 7, "next_sample": 24}
+
+
+def test_counts_are_of_the_samples_that_were_taken():
+    """Of every source, since they were last asked for; samples that were prepared ahead do not count."""
+    scenes = [make_scene(seed, steps=3, cameras=2, size=(8, 8)) for seed in range(2)]
+    sources = [("rigs", scenes, 3.0), ("single", scenes[:1], 1.0), ("rigs", scenes[1:], 1.0), ("rare", scenes, 1e-9)]
+    stream = SampleStream(sources, PipelineOptions(num_views=2, image_size=8), 0)
+    counted = data.CountedSamples(stream)
+    loader = make_loader(counted, global_batch=8, process_index=1, process_count=2, num_threads=2, num_batches=6)
+    expected = collections.Counter({"data/samples/rigs": 0, "data/samples/single": 0, "data/samples/rare": 0})
+    assert counted.take_counts() == expected
+    for number, _ in enumerate(loader):
+        samples = range(8 * number + 4, 8 * number + 8)
+        counted.count(samples)
+        expected.update(f"data/samples/{sources[stream.sample_and_source(n)[1]][0]}" for n in samples)
+        if number == 2:
+            assert counted.take_counts() == expected and sum(expected.values()) == 12
+            expected = collections.Counter(dict.fromkeys(expected, 0))
+    assert counted.take_counts() == expected and sum(expected.values()) == 12
