@@ -21,7 +21,8 @@ import flax.linen as nn
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
-ATTENTION, QKV = "attention", "qkv"  # checkpoint names of attention's output and of its inputs
+# Checkpoint names of attention's output, of its inputs, and of linear layers' outputs with their bias.
+ATTENTION, QKV, LINEAR = "attention", "qkv", "linear"
 
 # Primitives that bind fused kernels: cuDNN's, and those of other packages. Keeping their outputs keeps the softmax
 # statistics, which carry no name.
@@ -42,7 +43,10 @@ def _with_attention(*policies):
 
 REMAT_POLICIES = {
     "none": None,
-    "dots": _with_attention(jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
+    "dots": _with_attention(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(LINEAR),
+    ),
     "qkv": _with_attention(jax.checkpoint_policies.save_only_these_names(QKV)),
     "attention": _with_attention(),
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -69,6 +73,11 @@ def named_inputs(*arrays: jax.Array) -> tuple[jax.Array, ...]:
 def named_output(array: jax.Array) -> jax.Array:
     """Attention's output under the name that all policies but `full` keep."""
     return checkpoint_name(array, ATTENTION)
+
+
+def named_linear(array: jax.Array) -> jax.Array:
+    """A linear layer's output with its bias, which `dots` keeps instead of the product alone."""
+    return checkpoint_name(array, LINEAR)
 
 
 def kept_bytes(policy: str, width: int, heads: int) -> int:
