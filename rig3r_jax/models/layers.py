@@ -78,6 +78,7 @@ class QueriesKeysValues(nn.Module):
 
         if not is_fused(options.attend):
             return jnp.split(product(kernel, bias), 3, axis=-1)
+        kernel = nn.with_logical_constraint(kernel, (None, None))  # gathered before it is cut in three
         kernels, biases = (jnp.split(whole, 3, axis=-1) for whole in (kernel, bias))
         return [named_linear(product(*parameters)) for parameters in zip(kernels, biases, strict=True)]
 
