@@ -97,6 +97,11 @@ def cannot_run(name: str, *, backend: str, dtype: jax.typing.DTypeLike, kind: st
     return ""
 
 
+def is_fused(attend: Attention) -> bool:
+    """Whether it is, by its name, one of KERNELS: these read q, k and v as whole arrays, each by itself in memory."""
+    return getattr(attend, "__name__", "").removesuffix("_attention") in KERNELS
+
+
 def lack_of_package(name: str) -> str:
     """What an implementation wants that is not installed, and how to install it; "" where nothing is missing."""
     kernel = KERNELS.get(name)

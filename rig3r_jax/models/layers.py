@@ -1,19 +1,21 @@
 """The transformer block that all models share, and its stacking over layers."""
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
-from rig3r_jax.models.attention import Attention, dense_attention
+from rig3r_jax.models.attention import Attention, dense_attention, is_fused
 from rig3r_jax.models.gelu import gelu
 from rig3r_jax.models.linear import Product
 from rig3r_jax.models.positions import rotate_by_position
-from rig3r_jax.models.remat import rematerialised
+from rig3r_jax.models.remat import named_linear, rematerialised
 
 _INIT = nn.initializers.xavier_uniform()
 # Logical axes of activations; training owns the rules that place them.
@@ -62,6 +64,34 @@ def stack(depth: int, body: Callable, *, unroll: bool = False) -> Callable:
     )
 
 
+class QueriesKeysValues(nn.Module):
+    """The linear layer to q, k and v, whose parameters are those of one layer to all three.
+
+    A product for each where a fused kernel takes them: it reads whole arrays, and parts of one product would be copied
+    for it, once on the way forward and twice on the way back. One product elsewhere, and in FP8.
+    """
+
+    options: BlockOptions
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"]) -> list[Float[Array, "b n d"]]:
+        options, width = self.options, x.shape[-1]
+        kernel = self.param("kernel", _INIT, (width, 3 * width))
+        bias = self.param("bias", nn.initializers.zeros, (3 * width,))
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=options.dtype)
+
+        def product(kernel: jax.Array, bias: jax.Array) -> jax.Array:
+            multiply = options.product or jax.lax.dot_general
+            out = multiply(x, kernel, (((x.ndim - 1,), (0,)), ((), ()))) + bias
+            return nn.with_logical_constraint(out, options.axes)  # cut as x is, wherever the kernel is
+
+        if options.product or not is_fused(options.attend):
+            return jnp.split(product(kernel, bias), 3, axis=-1)
+        kernel = nn.with_logical_constraint(kernel, (None, None))  # gathered before it is cut in three
+        kernels, biases = (jnp.split(whole, 3, axis=-1) for whole in (kernel, bias))
+        return [named_linear(product(*parameters)) for parameters in zip(kernels, biases, strict=True)]
+
+
 class SelfAttention(nn.Module):
     options: BlockOptions
     positions: np.ndarray | None = None  # (n, 2) grid rows and columns: rotary embedding when given
@@ -70,9 +100,8 @@ class SelfAttention(nn.Module):
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         """Multi-head self-attention; the rows of `qkv` are q, then k, then v, each head-major."""
         options, width = self.options, x.shape[-1]
-        qkv = linear(3 * width, "qkv", options.dtype, options.product)(x)
-        qkv = nn.with_logical_constraint(qkv, options.axes)  # cut as x is, wherever the kernel is cut
-        q, k, v = (part.reshape(*x.shape[:2], options.heads, -1) for part in jnp.split(qkv, 3, axis=-1))
+        parts = QueriesKeysValues(options, name="qkv")(x)
+        q, k, v = (part.reshape(*x.shape[:2], options.heads, -1) for part in parts)
         if options.qk_norm:
             q, k = options.norm("q_norm")(q), options.norm("k_norm")(k)
         if self.positions is not None:
@@ -132,6 +161,11 @@ class Block(nn.Module):
         return LayerScale(initial, self.options.dtype, name=name)(branch) if initial else branch
 
 
+def _cast_kernels(params: PyTree, dtype: typing.Any) -> PyTree:
+    """Kernels in the type that a block computes in: what enters a block is kept for its backward pass as it enters."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if leaf.ndim > 1 else leaf, params)
+
+
 class Blocks(nn.Module):
     """`depth` blocks in a row by one scan: parameters are stacked along axis 0, compiled once."""
 
@@ -142,6 +176,9 @@ class Blocks(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         options = self.options
-        block = rematerialised(Block, options.remat, unroll=options.unroll)(options, self.positions, name="block")
+        block = rematerialised(Block, options.remat, unroll=options.unroll)
+        if not self.is_initializing():
+            block = nn.map_variables(block, "params", functools.partial(_cast_kernels, dtype=options.dtype))
+        block = block(options, self.positions, name="block")
         scan = stack(self.depth, lambda module, carry, _: (module(carry), None), unroll=self.options.unroll)
         return scan(block, x, None)[0]

@@ -22,8 +22,9 @@ import flax.linen as nn
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
-ATTENTION, QKV = "attention", "qkv"  # checkpoint names of attention's output and of its inputs
-SCALE = "scale"  # and of what an array was divided by before it was rounded to 8 bits
+# Checkpoint names of attention's output, of its inputs, of linear layers' outputs with their bias, and of what an array
+# was divided by before it was rounded to 8 bits.
+ATTENTION, QKV, LINEAR, SCALE = "attention", "qkv", "linear", "scale"
 
 # Primitives that bind fused kernels: cuDNN's, and those of other packages. Keeping their outputs keeps the softmax
 # statistics, which carry no name.
@@ -44,7 +45,10 @@ def _with_attention(*policies):
 
 REMAT_POLICIES = {
     "none": None,
-    "dots": _with_attention(jax.checkpoint_policies.dots_with_no_batch_dims_saveable),
+    "dots": _with_attention(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(LINEAR),
+    ),
     "qkv": _with_attention(jax.checkpoint_policies.save_only_these_names(QKV)),
     "attention": _with_attention(),
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -76,6 +80,11 @@ def named_output(array: jax.Array) -> jax.Array:
 def named_scale(array: jax.Array) -> jax.Array:
     """The scale of an array of 8 bits under the name that all policies but `full` keep."""
     return checkpoint_name(array, SCALE)
+
+
+def named_linear(array: jax.Array) -> jax.Array:
+    """A linear layer's output with its bias, which `dots` keeps instead of the product alone."""
+    return checkpoint_name(array, LINEAR)
 
 
 def kept_bytes(policy: str, width: int, heads: int) -> int:

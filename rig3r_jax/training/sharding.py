@@ -5,6 +5,7 @@ Three axes: `data` holds whole copies of the state, over `fsdp` one copy of para
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -121,6 +122,7 @@ def over_frames(attend: Attention, mesh: Mesh) -> Attention:
     images of their sample (context parallel; exact)."""
     cut = PartitionSpec(BATCH_AXES, FRAMES)
 
+    @functools.wraps(attend)  # its name tells which it is
     def from_own_queries(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         k, v = (jax.lax.all_gather(x, FRAMES, axis=1, tiled=True) for x in (k, v))
         return attend(q, k, v)

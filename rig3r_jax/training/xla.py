@@ -31,6 +31,9 @@ FLAGS: dict[str, dict[str, str]] = {
         # A fused kernel that reads a layer's slice of a stack is cloned by that pass where the slice has a second
         # reader: every layer's attention then runs forward twice (911 against 708 ms per step on one H200).
         "xla_gpu_enable_dynamic_slice_fusion": "false",
+        # Products that share an operand are merged below this size, and the parts of the result copied apart: two of
+        # q, k and v, which the fused kernels read as arrays of their own.
+        "xla_gpu_dot_merger_threshold_mb": "0",
     },
     "cpu": {},  # the defaults
 }

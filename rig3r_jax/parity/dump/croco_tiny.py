@@ -86,11 +86,11 @@ def _outputs(dump: Dump, theirs: Archive, dtype: np.dtype) -> Results:
 def _inside_a_block(captured: Mapping, heads: int, positions: np.ndarray) -> Results:
     """`block0/...`; q, k and v are (b heads n d)."""
     first = {name: called(captured[name])[0] for name in ("norm1", "mlp", "attn")}
-    qkv = called(captured["attn"]["qkv"])[0]
-    q, k, v = (part.reshape(*qkv.shape[:2], heads, -1) for part in jnp.split(qkv, 3, axis=-1))
+    parts = [part[0] for part in called(captured["attn"]["qkv"])]
+    q, k, v = (part.reshape(*part.shape[:2], heads, -1) for part in parts)
     q_rope, k_rope = (rotate_by_position(part, positions) for part in (q, k))
-    tokens, depth = qkv.shape[1], q.shape[-1]
-    identity = jnp.pad(jnp.eye(tokens, dtype=qkv.dtype), ((0, 0), (0, -tokens % depth)))
+    tokens, depth = q.shape[1], q.shape[-1]
+    identity = jnp.pad(jnp.eye(tokens, dtype=q.dtype), ((0, 0), (0, -tokens % depth)))
     weights = [  # values that show the probabilities, one head's width of them at a time
         dense_attention(q_rope, k_rope, jnp.broadcast_to(identity[:, None, start : start + depth], v.shape))
         for start in range(0, tokens, depth)
