@@ -14,7 +14,7 @@ check_extras() {
     while [ -n "$rest" ]; do
         extra=${rest%%,*} rest=${rest#*,}
         case $extra in
-            train | train-tf | dev | torch | cuda12 | cuda13 | flash | tokamax) ;;
+            train | train-tf | data | dev | torch | cuda12 | cuda13 | flash | tokamax) ;;
             *)
                 say "'$extra' is not an extra; $USAGE"
                 return 2

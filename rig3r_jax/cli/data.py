@@ -1,8 +1,8 @@
-"""Commands that turn data sets into records."""
+"""Commands that turn data sets into records, and one that makes an example of a data set."""
 
 import argparse
 
-from rig3r_jax.cli.command import Command, path_text
+from rig3r_jax.cli.command import Command, path, path_text
 from rig3r_jax.data.source import Source, check_root, options_from_words
 from rig3r_jax.data.sources import SOURCES, make_source, source_class
 from rig3r_jax.training.config_file import check_whole
@@ -88,6 +88,28 @@ def _build_option(word: str) -> tuple[str, int | float]:
         raise ValueError(f"{word} must be {rule}") from None
 
 
+def _example_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", metavar="OUT", type=path, help="folder to make")
+    parser.add_argument("--drives", metavar="N", type=int, default=4, help="recordings, each in a world of its own (4)")
+    parser.add_argument("--cameras", metavar="N", type=int, default=3, help="cameras of the rig, 1 to 8 (3)")
+    parser.add_argument("--steps", metavar="N", type=int, default=16, help="time steps of a drive (16)")
+    parser.add_argument("--image-size", metavar="N", type=int, default=128, help="pixels, height and width (128)")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of worlds and rig (0)")
+
+
+def _example(options: argparse.Namespace) -> int:
+    if options.drives < 1:
+        raise ValueError(f"--drives is {options.drives}; it must be at least 1")
+    cameras = {"min_cameras": options.cameras, "max_cameras": options.cameras, "fixed_rigs": 1}
+    sizes = {"steps": options.steps, "image_size": options.image_size, "seed": options.seed}
+    worlds = make_source("procedural", "", {"train_worlds": options.drives, **cameras, **sizes})
+    from rig3r_jax.data.example_rig import write_example
+
+    print("\n".join(write_example(options.out, options.drives, worlds)))
+    print(f"records of it: rig3r build-data folder --root {options.out} --out {options.out}_records")
+    return 0
+
+
 def _source(name: str, root: str, words: list[str]) -> Source:
     """The source with its root and options. ValueError for one that is none or an option that it cannot have."""
     kind = source_class(name)
@@ -105,5 +127,10 @@ COMMANDS = {
         _build_data,
         config="the run whose records are built, into its data.records",
         extra="train",
+    ),
+    "example-rig": Command(
+        "make a folder of images, calibration, poses, depth and masks, laid out as build-data folder reads it",
+        _example_arguments,
+        _example,
     ),
 }

@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rig3r_jax.data import records
 from rig3r_jax.data.bad_frames import has_depth, without_bad_frames
 from rig3r_jax.data.record_files import RecordFile
 from rig3r_jax.data.record_source import FRAMES, SCENES
+from rig3r_jax.data.rectify import rectified
 from rig3r_jax.data.scene import BadRecord, LeftOut, Scene
 from rig3r_jax.data.source import Scenes, Source, bad_scene
 from rig3r_jax.formats.json_file import read_json, write_json
@@ -68,7 +70,14 @@ class BuiltGroup:
 
 def list_scenes(source: Source) -> dict[str, Scenes]:
     """Names and loaders of all scenes by split; that of a name that its split has already raises BadRecord."""
-    return {split: _each_once(split, source.scenes(split)) for split in source.splits()}
+    listing = {split: _each_once(split, source.scenes(split)) for split in source.splits()}
+    if not source.rectify:
+        return listing
+    return {split: [(name, partial(_rectified, load)) for name, load in scenes] for split, scenes in listing.items()}
+
+
+def _rectified(load: Callable[[], Scene]) -> Scene:
+    return rectified(without_bad_frames(load()))
 
 
 def _each_once(split: str, scenes: Scenes) -> Scenes:

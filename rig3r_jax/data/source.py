@@ -29,6 +29,8 @@ class Source:
     """
 
     root: str = ""  # folder of the raw data
+    # Turns images of other lenses into those of pinholes, of up to 120 degrees, when records are built.
+    rectify: bool = dataclasses.field(default=False, kw_only=True)
 
     VERSION: ClassVar[int] = 1  # raised when the same options give other scenes
     needs_root: ClassVar[bool] = True
@@ -107,8 +109,10 @@ def _raise(reason: str) -> Scene:
 
 
 def option_fields(kind: type[Source]) -> dict[str, dataclasses.Field]:
-    """The options of a source but its root, by name."""
-    return {field.name: field for field in dataclasses.fields(kind) if field.name != "root"}
+    """The options of a source but its root, by name: its own, then those of every source."""
+    of_all = {field.name for field in dataclasses.fields(Source)}
+    fields = sorted(dataclasses.fields(kind), key=lambda field: field.name in of_all)
+    return {field.name: field for field in fields if field.name != "root"}
 
 
 def takes_several_types(field: dataclasses.Field) -> bool:

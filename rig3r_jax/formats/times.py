@@ -1,5 +1,8 @@
 """The unit of the times of a file, as the user names it or as their size tells it."""
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
@@ -10,6 +13,7 @@ TIME_UNITS = (AUTO, *PER_SECOND)
 _EPOCH = (5e8, 5e9)  # seconds since 1970, of the years 1985 to 2128
 _LONGEST_GAP_OF_EPOCH = 600.0  # seconds from one row to the next, in the median, where times are since 1970
 _LONGEST_GAP = 10.0  # where they are since something else
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 def unit_of_times(times: Float[np.ndarray, " n"], time_unit: str, where: str) -> str:
@@ -50,3 +54,28 @@ def _median_gap(times: np.ndarray) -> float:
     gaps = np.diff(np.sort(times))
     gaps = gaps[gaps > 0]
     return float(np.median(gaps)) if len(gaps) else 0.0
+
+
+def times_of_names(names: Sequence[str], time_unit: str, where: str) -> tuple[Float[np.ndarray, " n"], str] | None:
+    """Seconds, and the unit, where names of files without their suffix are times; None where they are not.
+
+    Names are times that are numbers since 1970 in s, ms, us or ns (`1403715273262142976`), or of another clock with a
+    decimal point (`12.345`), or any numbers where `time_unit` is given. `000123` alone counts images. Names of
+    nanoseconds keep all that a float64 of seconds holds: they are divided as whole numbers.
+    """
+    check_time_unit(time_unit)
+    if not names or not all(_NUMBER.fullmatch(name) for name in names):
+        return None
+    values = np.array([float(name) for name in names])
+    unit = time_unit
+    if time_unit == AUTO:
+        since_1970 = unit_since_1970(float(np.median(values)))
+        if since_1970 is None and not all("." in name for name in names):
+            return None
+        unit = unit_of_times(values, AUTO, where) if since_1970 else "s"
+    per_second = int(PER_SECOND[unit])
+    seconds = [
+        float(name) / per_second if "." in name else int(name) // per_second + int(name) % per_second / per_second
+        for name in names
+    ]
+    return np.array(seconds), unit

@@ -141,6 +141,13 @@ def read_file_list(path: str | Path, bad_rows: list[str] | None = None, *, time_
     return FileList(seconds, tuple(files), unit)
 
 
+def write_file_list(path: str | Path, listed: FileList) -> None:
+    """Writes what `read_file_list` reads, times in seconds; numbers lose nothing."""
+    rows = zip(listed.times, listed.files, strict=True)
+    lines = ["# time file", *(f"{float(time)!r} {file}" for time, file in rows)]
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+
+
 def read_associations(path: str | Path, time_unit: str = AUTO) -> tuple[FileList, FileList]:
     """(colour images, depth images) of equal length, row by row, times in `time_unit`.
 

@@ -14,8 +14,8 @@ from rig3r_jax.data.pipeline import make_loader
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources import make_source
+from rig3r_jax.data.sources.cut_by_time import SPLITS
 from rig3r_jax.data.sources.procedural.source import SPLITS as WORLD_SPLITS
-from rig3r_jax.data.sources.rgbd import SPLITS
 from rig3r_jax.data.window_stream import WindowStream
 from tests.data.recordings import drop_rows, make_recording
 from tests.data.records_test import change_frame

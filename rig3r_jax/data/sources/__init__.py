@@ -25,6 +25,14 @@ SOURCES = {  # name: module below this folder, and the class in it
     "blendedmvs": "blendedmvs:BlendedMvs",
     "mapfree": "mapfree:MapFree",
     "co3d": "co3d:Co3d",
+    "folder": "folder.source:Folder",
+    "colmap": "colmap:Colmap",
+    "transforms": "colmap:Transforms",
+    "wayvescenes": "colmap:WayveScenes",
+    "scannetpp": "colmap:ScanNetPp",
+    "euroc": "euroc:Euroc",
+    "hilti": "hilti:Hilti",
+    "kapture": "kapture:KaptureSource",
 }
 
 

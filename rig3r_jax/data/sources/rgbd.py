@@ -1,5 +1,5 @@
-"""What recordings of one RGB-D camera share: splits by blocks of frames, scenes of a camera that is its own rig, and
-a check that depth images are read in the right unit."""
+"""What recordings of one RGB-D camera share: scenes of a camera that is its own rig, and a check that depth images are
+read in the right unit."""
 
 import collections
 import dataclasses
@@ -27,10 +27,9 @@ from rig3r_jax.data.scene import (
     leaving_out,
     no_frame_left,
 )
-from rig3r_jax.data.source import Source, even_pieces
+from rig3r_jax.data.sources.cut_by_time import CutByTime
 from rig3r_jax.data.sources.registration import Registration
 
-SPLITS = ("train", "validation", "test")
 CAMERA = "camera"
 
 Cameras = Callable[[tuple[int, int]], tuple[Float[np.ndarray, "3 3"], Registration | None]]
@@ -58,74 +57,54 @@ class RgbdFrame:
 
 
 @dataclasses.dataclass(frozen=True)
-class RgbdSource(Source):
-    """Options of recordings that are cut into splits and scenes. Every frame is in one scene of one split at most."""
+class RgbdSource(CutByTime):
+    """Options of recordings of one camera with depth."""
 
-    fractions: tuple[float, ...] = (0.7, 0.15, 0.15)  # shares of train, validation and test, in this order of time
-    gap: int = 0  # frames left out where one split ends and the next begins, so that neighbours are less alike
-    stride: int = 1  # every n-th frame is taken
-    window: int = 64  # frames per scene at most; a record is read as a whole
-    min_frames: int = 8  # a recording's part of a split with fewer frames is a bad scene
     depth_scale: float = 1000.0  # what depth images hold for 1 metre
     plausible_depth: tuple[float, float] = (0.5, 20.0)  # metres; a recording with another median depth is bad
 
     def problems(self) -> Iterator[str]:
         """See `Source`."""
-        shares = self.fractions
-        if len(shares) != 3 or not all(share >= 0 for share in shares) or abs(sum(shares) - 1) > 1e-6:
-            yield f"fractions={shares!r} must be three shares, of {', '.join(SPLITS)}, that sum to 1"
-        lowest = {"gap": 0, "stride": 1, "window": 1, "min_frames": 1}
-        for key, low in lowest.items():
-            if getattr(self, key) < low:
-                yield f"{key}={getattr(self, key)} must be a whole number of frames, at least {low}"
-        if not 0 < self.depth_scale < math.inf:
-            yield f"depth_scale={self.depth_scale} must be a positive number of units per metre"
-        nearest, farthest = self.plausible_depth
-        if not 0 <= nearest < farthest:
-            yield f"plausible_depth={self.plausible_depth!r} must be two ascending numbers of metres, not negative"
-        if 2 * self.min_frames > self.window + 1:  # a block of window + 1 frames becomes two scenes
-            yield (
-                f"min_frames={self.min_frames} with window={self.window}: scenes may get half of the window; set "
-                f"min_frames of at most {(self.window + 1) // 2}, or window of at least {2 * self.min_frames - 1}"
-            )
-
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits that have a share."""
-        return tuple(split for split, share in zip(SPLITS, self.fractions, strict=True) if share > 0)
+        yield from super().problems()
+        yield from depth_problems(self.depth_scale, self.plausible_depth)
 
     def check_depth(self, depths: Sequence[Path], code: DepthCode) -> None:
-        """BadRecord where the median depth of a recording's images is of another unit than `depth_scale` says.
+        """See `check_depth_unit`."""
+        check_depth_unit(depths, code, self.plausible_depth)
 
-        A few images that are spread over the recording are read; one that does not decode is left to its scene.
-        """
-        chosen = np.linspace(0, len(depths) - 1, min(len(depths), _CHECKED_IMAGES)).astype(int)
-        medians = {path: _median_depth(path, code) for path in (depths[index] for index in chosen)}
-        medians = {path: median for path, median in medians.items() if median}
-        nearest, farthest = self.plausible_depth
-        median = float(np.median(list(medians.values()))) if medians else nearest
-        if nearest <= median <= farthest:
-            return
-        metres_of = {scale: median * self.depth_scale / scale for scale in _COMMON_SCALES}
-        fitting = [
-            f"{scale:g} ({_COMMON_SCALES[scale]}: {metres:.3g} m)"
-            for scale, metres in metres_of.items()
-            if nearest <= metres <= farthest
-        ]
-        raise BadRecord(
-            f"{next(iter(medians))}: median depth of {len(medians)} images from here on is {median:.3g} m with "
-            f"depth_scale={self.depth_scale:g}, must be {nearest:g} to {farthest:g} m; set depth_scale="
-            f"{' or '.join(fitting) or 'what the images hold for 1 metre'}, or widen plausible_depth if it is right"
-        )
 
-    def block(self, count: int, split: str) -> range:
-        """The frames, of `count`, that belong to a split: one contiguous block."""
-        index = SPLITS.index(split)
-        edges = [round(sum(self.fractions[:i]) * count) for i in range(4)]
-        return range(min(edges[index] + (self.gap if edges[index] else 0), edges[index + 1]), edges[index + 1])
+def depth_problems(depth_scale: float, plausible_depth: tuple[float, float]) -> Iterator[str]:
+    """What cannot hold of these two options."""
+    if not 0 < depth_scale < math.inf:
+        yield f"depth_scale={depth_scale} must be a positive number of units per metre"
+    nearest, farthest = plausible_depth
+    if not 0 <= nearest < farthest:
+        yield f"plausible_depth={plausible_depth!r} must be two ascending numbers of metres, not negative"
 
-    def pieces(self, block: range) -> list[range]:
-        """The block in pieces of nearly equal length, none longer than `window`."""
-        return even_pieces(block, self.window)
+
+def check_depth_unit(depths: Sequence[Path], code: DepthCode, plausible_depth: tuple[float, float]) -> None:
+    """BadRecord where the median depth of a recording's images is of another unit than `depth_scale` says.
+
+    A few images that are spread over the recording are read; one that does not decode is left to its scene.
+    """
+    chosen = np.linspace(0, len(depths) - 1, min(len(depths), _CHECKED_IMAGES)).astype(int)
+    medians = {path: _median_depth(path, code) for path in (depths[index] for index in chosen)}
+    medians = {path: median for path, median in medians.items() if median}
+    nearest, farthest = plausible_depth
+    median = float(np.median(list(medians.values()))) if medians else nearest
+    if nearest <= median <= farthest:
+        return
+    metres_of = {scale: median * code.units_per_metre / scale for scale in _COMMON_SCALES}
+    fitting = [
+        f"{scale:g} ({_COMMON_SCALES[scale]}: {metres:.3g} m)"
+        for scale, metres in metres_of.items()
+        if nearest <= metres <= farthest
+    ]
+    raise BadRecord(
+        f"{next(iter(medians))}: median depth of {len(medians)} images from here on is {median:.3g} m with "
+        f"depth_scale={code.units_per_metre:g}, must be {nearest:g} to {farthest:g} m; set depth_scale="
+        f"{' or '.join(fitting) or 'what the images hold for 1 metre'}, or widen plausible_depth if it is right"
+    )
 
 
 def single_camera_scene(

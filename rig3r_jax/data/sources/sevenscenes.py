@@ -18,7 +18,8 @@ from jaxtyping import Float
 from rig3r_jax.data.files import read_numbers, read_text
 from rig3r_jax.data.scene import BadRecord, LeftOut, Scene, about, leaving_out
 from rig3r_jax.data.source import Scenes, bad_scene
-from rig3r_jax.data.sources.rgbd import SPLITS, DepthCode, RgbdFrame, RgbdSource, single_camera_scene
+from rig3r_jax.data.sources.cut_by_time import SPLITS
+from rig3r_jax.data.sources.rgbd import DepthCode, RgbdFrame, RgbdSource, single_camera_scene
 from rig3r_jax.data.sources.sevenscenes_cameras import KinectCameras
 from rig3r_jax.formats.text import numbered_lines
 from rig3r_jax.geometry import rigid

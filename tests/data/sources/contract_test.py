@@ -23,6 +23,7 @@ from rig3r_jax.data.sources import SOURCES, make_source, source_class
 from rig3r_jax.training.checks import mixture_problems
 from rig3r_jax.training.flags import read_config
 from tests.conftest import REPO
+from tests.data import rig_folders
 from tests.data.kitti_drives import DRIVE as KITTI360_DRIVE
 from tests.data.kitti_drives import write_360, write_odometry, write_raw
 from tests.data.made_source import make_source as make_fake_source
@@ -154,6 +155,51 @@ CASES = {
         lambda _, folder: write_co3d(folder).root,
         "apple/110_13051_23361/depths/frame000003.jpg.geometric.png",
         "train/apple_110_13051_23361_00002",
+    ),
+    "folder": Case(
+        {"window": 8, "longest_gap": 0.3},
+        lambda _, folder: rig_folders.make_folder(folder / "rig"),
+        "poses.txt",
+        "train/rig",
+    ),
+    "colmap": Case(
+        {"window": 8}, lambda _, folder: rig_folders.make_colmap(folder / "rig"), "sparse/0/images.txt", "train/rig"
+    ),
+    "transforms": Case(
+        {"window": 8},
+        lambda _, folder: rig_folders.make_transforms(folder / "rig").parent,
+        "rig/transforms.json",
+        "train/rig",
+    ),
+    "wayvescenes": Case(
+        {"front": "left"},
+        lambda _, folder: rig_folders.make_wayve(folder),
+        "scene_001/colmap_sparse/rig/images.txt",
+        "train/scene_001",
+    ),
+    "scannetpp": Case(
+        {"fractions": [0.5, 0.5, 0]},
+        lambda _, folder: rig_folders.make_scannetpp(folder, ".jpg"),
+        "data/0a5c013435/dslr/colmap/images.txt",
+        "train/0a5c013435",
+    ),
+    "euroc": Case(
+        {"window": 8},
+        lambda _, folder: rig_folders.make_euroc(folder / "V1_01_easy"),
+        "mav0/cam0/sensor.yaml",
+        "train/V1_01_easy",
+    ),
+    "hilti": Case(
+        {"window": 8},
+        lambda _, folder: rig_folders.make_hilti(folder / "exp04"),
+        "lidar/fastlio2_odom.txt",
+        "train/exp04",
+    ),
+    "kapture": Case(
+        {"window": 8},
+        lambda _, folder: rig_folders.make_kapture(folder / "office"),
+        "sensors/trajectories.txt",
+        "train/office",
     ),
 }
 NAMES = list(SOURCES)

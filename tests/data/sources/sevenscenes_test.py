@@ -10,7 +10,7 @@ from rig3r_jax.data.build import build_records
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources import make_source
-from rig3r_jax.data.sources.rgbd import SPLITS
+from rig3r_jax.data.sources.cut_by_time import SPLITS
 from rig3r_jax.data.sources.sevenscenes import SevenScenes, read_world_from_camera
 from tests.data.recordings import depth_errors, make_listed_scene, make_sequence, z_depth
 

@@ -17,7 +17,8 @@ from rig3r_jax.data.build import build_records
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources import make_source, tum
-from rig3r_jax.data.sources.rgbd import CAMERA, SPLITS
+from rig3r_jax.data.sources.cut_by_time import SPLITS
+from rig3r_jax.data.sources.rgbd import CAMERA
 from tests.data.recordings import depth_errors, drop_rows, make_recording, z_depth
 
 REAL = "realdata/tum_fr3_cabinet"

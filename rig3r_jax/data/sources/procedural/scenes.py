@@ -1,5 +1,6 @@
 """Scenes of the procedural source: which world and rig each name stands for, and how a scene is made."""
 
+import dataclasses
 import functools
 
 import cv2
@@ -10,7 +11,7 @@ from rig3r_jax.data.scene import DenseDepth, Frame, Scene
 from rig3r_jax.data.sources.procedural.render import render_frames
 from rig3r_jax.data.sources.procedural.rigs import Rig, draw_rig, draw_rig_pool
 from rig3r_jax.data.sources.procedural.source import SPLITS, Procedural
-from rig3r_jax.data.sources.procedural.worlds import draw_world, drive
+from rig3r_jax.data.sources.procedural.worlds import World, draw_world, drive
 
 _RIGS, _UNSEEN_RIGS = len(SPLITS), len(SPLITS) + 1  # second words of the seeds, after those of the splits' worlds
 
@@ -44,19 +45,37 @@ def _encode(image: np.ndarray, source: Procedural) -> bytes:
     return data.tobytes()
 
 
-def make_scene(source: Procedural, name: str, split: str, index: int) -> Scene:
-    """Draws the world, drives the rig through it, renders all frames."""
+@dataclasses.dataclass(frozen=True)
+class Drive:
+    """A rig's way through a world, not yet seen by its cameras."""
+
+    rig: Rig
+    world: World
+    times: np.ndarray  # (steps,) seconds
+    world_from_rig: np.ndarray  # (steps, 4, 4)
+
+
+def make_drive(source: Procedural, split: str, index: int) -> Drive:
+    """Draws the world and drives the rig through it."""
     rig = _rig(source, split, index)
     rng = np.random.default_rng([source.seed, SPLITS.index(split), index])
     world = draw_world(rng, duration=(source.steps - 1) * source.interval * 1.1)
     jitter = rng.uniform(-0.05, 0.05, source.steps) * source.interval
     times = np.arange(source.steps) * source.interval + jitter - jitter[0]
-    world_from_rig = drive(rng, world, times) @ rig.vehicle_from_rig
+    return Drive(rig, world, times, drive(rng, world, times) @ rig.vehicle_from_rig)
+
+
+def make_scene(source: Procedural, name: str, split: str, index: int) -> Scene:
+    """Draws the world, drives the rig through it, renders all frames."""
+    driven = make_drive(source, split, index)
+    rig, times = driven.rig, driven.times
     rig_from_camera = np.stack([camera.rig_from_camera for camera in rig.cameras])
-    world_from_camera = (world_from_rig[:, None] @ rig_from_camera).reshape(-1, 4, 4)
+    world_from_camera = (driven.world_from_rig[:, None] @ rig_from_camera).reshape(-1, 4, 4)
     count = len(rig.cameras)
     intrinsics = np.tile(np.stack([camera.lens.intrinsics for camera in rig.cameras]), (source.steps, 1, 1))
-    images, depths = render_frames(world, np.repeat(times, count), world_from_camera, intrinsics, source.image_size)
+    images, depths = render_frames(
+        driven.world, np.repeat(times, count), world_from_camera, intrinsics, source.image_size
+    )
     frames = tuple(
         Frame(
             camera=i % count,
