@@ -25,6 +25,7 @@ SOURCES = {  # name: module below this folder, and the class in it
     "blendedmvs": "blendedmvs:BlendedMvs",
     "mapfree": "mapfree:MapFree",
     "co3d": "co3d:Co3d",
+    "mvimgnet": "mvimgnet:MvImgNet",
 }
 
 

@@ -33,6 +33,7 @@ from tests.data.waymo_drive import NAME as WAYMO_SEGMENT
 from tests.data.waymo_drive import write_v2
 from tests.data.written.argoverse2 import write_argoverse2
 from tests.data.written.co3d import write_co3d
+from tests.data.written.mvimgnet import write_mvimgnet
 from tests.data.written.pandaset import write_pandaset
 from tests.data.written.singles import write_blendedmvs, write_mapfree, write_pointodyssey
 from tests.data.written.tartanair2 import write_tartanair2
@@ -154,6 +155,12 @@ CASES = {
         lambda _, folder: write_co3d(folder).root,
         "apple/110_13051_23361/depths/frame000003.jpg.geometric.png",
         "train/apple_110_13051_23361_00002",
+    ),
+    "mvimgnet": Case(
+        {"window": 8, "test_share": 0.0},
+        lambda _, folder: write_mvimgnet(folder).root,
+        "0/0f01c3e5/images/002.jpg",
+        "train/0_0f01c3e5_00000",
     ),
 }
 NAMES = list(SOURCES)
