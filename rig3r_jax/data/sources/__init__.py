@@ -33,6 +33,7 @@ SOURCES = {  # name: module below this folder, and the class in it
     "euroc": "euroc:Euroc",
     "hilti": "hilti:Hilti",
     "kapture": "kapture:KaptureSource",
+    "mvimgnet": "mvimgnet:MvImgNet",
 }
 
 

@@ -34,6 +34,7 @@ from tests.data.waymo_drive import NAME as WAYMO_SEGMENT
 from tests.data.waymo_drive import write_v2
 from tests.data.written.argoverse2 import write_argoverse2
 from tests.data.written.co3d import write_co3d
+from tests.data.written.mvimgnet import write_mvimgnet
 from tests.data.written.pandaset import write_pandaset
 from tests.data.written.singles import write_blendedmvs, write_mapfree, write_pointodyssey
 from tests.data.written.tartanair2 import write_tartanair2
@@ -200,6 +201,12 @@ CASES = {
         lambda _, folder: rig_folders.make_kapture(folder / "office"),
         "sensors/trajectories.txt",
         "train/office",
+    ),
+    "mvimgnet": Case(
+        {"window": 8, "test_share": 0.0},
+        lambda _, folder: write_mvimgnet(folder).root,
+        "0/0f01c3e5/images/002.jpg",
+        "train/0_0f01c3e5_00000",
     ),
 }
 NAMES = list(SOURCES)

@@ -8,12 +8,14 @@ import pytest
 
 from rig3r_jax.data.frame_bytes import MOVING, OUTSIDE, decode_depth, decode_mask
 from rig3r_jax.data.image_bytes import decode_image
-from rig3r_jax.data.scene import BadRecord
+from rig3r_jax.data.scene import UNMATCHED, BadRecord
 from rig3r_jax.data.scene_rules import check_scene
 from rig3r_jax.data.sources import make_source
 from tests.data.written.argoverse2 import write_argoverse2
 from tests.data.written.co3d import write_co3d
+from tests.data.written.mvimgnet import write_mvimgnet
 from tests.data.written.pandaset import write_pandaset
+from tests.data.written.scenery import write_image
 from tests.data.written.singles import write_blendedmvs, write_mapfree, write_pointodyssey
 from tests.data.written.tartanair2 import write_tartanair2
 from tests.data.written.vkitti2 import write_vkitti2
@@ -27,6 +29,7 @@ WRITERS = {  # of a root; options
     "blendedmvs": (write_blendedmvs, {"window": 2}),
     "mapfree": (write_mapfree, {"window": 8}),
     "co3d": (write_co3d, {"window": 3}),
+    "mvimgnet": (write_mvimgnet, {"window": 8, "test_share": 0.0}),
 }
 
 
@@ -256,3 +259,18 @@ def test_front_camera_without_images_is_named(name, tmp_path):
     root, front = WRITERS[name][0](tmp_path).root, {"argoverse2": "ring_rear_left", "tartanair2": "lcam_top"}[name]
     with pytest.raises(BadRecord, match=f"has no images of the front camera {front}; .*set front="):
         load(name, root, front=front)
+
+
+def test_mvimgnet_points_of_small_errors_and_enough_images_are_depth(tmp_path):
+    written = write_mvimgnet(tmp_path)
+    write_image(tmp_path / "0/0f01c3e5/images/005.jpg", (48, 64))  # that COLMAP could not place
+    (scene,) = load("mvimgnet", written.root)
+    assert scene.cameras[0].lens.kind == "brown" and len(scene.frames) == 4
+    assert [(entry.frame, entry.kind) for entry in scene.left_out] == [("005.jpg", UNMATCHED)]
+    for frame, image in zip(scene.frames, written.taken, strict=True):
+        depth = decode_depth(frame.depth)
+        order = np.argsort(depth.depths)[::-1]
+        np.testing.assert_allclose(depth.pixels[order], image.pixels[:2], atol=1e-4)
+        np.testing.assert_allclose(
+            depth.depths[order], np.linalg.norm(image.points[:2] - image.position, axis=1), rtol=1e-6
+        )
