@@ -33,7 +33,9 @@ MIXTURE = {
     "tartanair2": 10.0,
     "pointodyssey": 5.0,
     # Hand-held cameras.
+    "scannetpp": 8.0,
     "co3d": 8.0,
+    "mvimgnet": 8.0,
     "blendedmvs": 4.0,
     "mapfree": 4.0,
 }
