@@ -29,10 +29,11 @@ from rig3r_jax.data.scene import (
 )
 from rig3r_jax.data.sources.cut_by_time import CutByTime
 from rig3r_jax.data.sources.registration import Registration
+from rig3r_jax.schema import LensLike
 
 CAMERA = "camera"
 
-Cameras = Callable[[tuple[int, int]], tuple[Float[np.ndarray, "3 3"], Registration | None]]
+Cameras = Callable[[tuple[int, int]], tuple[LensLike, Registration | None]]
 
 _CHECKED_IMAGES = 5  # depth images of a recording whose median is looked at
 _COMMON_SCALES = {1000.0: "millimetres", 5000.0: "as in TUM's own files", 10000.0: "tenths of millimetres"}
@@ -122,13 +123,12 @@ def single_camera_scene(
     Args:
         name: of the scene.
         frames: in the order of time.
-        cameras: of the (height, width) of the images: intrinsics of colour, and how depth comes into its camera where
+        cameras: of the (height, width) of the images: the lens of colour, and how depth comes into its camera where
             that has one of its own.
         code: of the depth images.
         left_out: frames that the caller could not use.
     """
-    from rig3r_jax.geometry.camera import Pinhole  # imports JAX: not where options are read
-    from rig3r_jax.geometry.depth import along_rays
+    from rig3r_jax.geometry.depth import along_rays  # imports JAX: not where options are read
 
     left_out, images = list(left_out), {}
     for step, frame in enumerate(frames):
@@ -137,8 +137,7 @@ def single_camera_scene(
     if not images:
         raise no_frame_left(name, left_out)
     ((size, _),) = collections.Counter(size for _, size in images.values()).most_common(1)
-    intrinsics, registration = cameras(size)
-    lens = Pinhole(intrinsics)
+    lens, registration = cameras(size)
     loaded: list[Frame] = []
     for step, (image, image_size) in images.items():
         frame = frames[step]

@@ -19,10 +19,12 @@ from rig3r_jax.data.files import read_numbers, read_text
 from rig3r_jax.data.scene import BadRecord, LeftOut, Scene, about, leaving_out
 from rig3r_jax.data.source import Scenes, bad_scene
 from rig3r_jax.data.sources.cut_by_time import SPLITS
+from rig3r_jax.data.sources.registration import Registration
 from rig3r_jax.data.sources.rgbd import DepthCode, RgbdFrame, RgbdSource, single_camera_scene
 from rig3r_jax.data.sources.sevenscenes_cameras import KinectCameras
 from rig3r_jax.formats.text import numbered_lines
 from rig3r_jax.geometry import rigid
+from rig3r_jax.schema import LensLike
 
 _TRAIN, _VALIDATION, _TEST = SPLITS
 _FRAME = re.compile(r"frame-(\d+)\.color\.(?i:png|jpe?g)")
@@ -193,6 +195,8 @@ def _too_short(folder: Path, split: str, count: int, min_frames: int) -> str:
 
 
 def _load(source: SevenScenes, sequence: _Sequence, name: str, images: dict[int, Path]) -> Scene:
+    from rig3r_jax.geometry.camera import Pinhole  # imports JAX: not where options are read
+
     frames: list[RgbdFrame] = []
     left_out: list[LeftOut] = []
     with_depth = any(path.suffix.lower() == ".png" for path in sequence.folder.glob("frame-*.depth.*"))
@@ -206,7 +210,11 @@ def _load(source: SevenScenes, sequence: _Sequence, name: str, images: dict[int,
                     world_from_camera=read_world_from_camera(_beside(image, "pose.txt")),
                 )
             )
-    cameras = functools.partial(source.cameras, (sequence.folder, sequence.scene))
+
+    def cameras(size: tuple[int, int]) -> tuple[LensLike, Registration | None]:
+        intrinsics, registration = source.cameras((sequence.folder, sequence.scene), size)
+        return Pinhole(intrinsics), registration
+
     return single_camera_scene(name, frames, cameras, _code(source), left_out)
 
 

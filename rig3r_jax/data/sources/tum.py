@@ -2,9 +2,8 @@
 
 The root is one recording or a folder of them; a recording holds `rgb.txt`, `depth.txt` and `groundtruth.txt`. Times
 of colour, depth and poses differ and are matched by nearness; recordings of other tools may have them in ms, us or ns.
-Depth images are registered to colour. The images of freiburg1 and freiburg2 are taken as they are, as pinhole images,
-though their lenses bend them (by the benchmark's coefficients 5 pixels in the median, 33 and 27 in the farthest
-corner); those of freiburg3 are undistorted.
+Depth images are registered to colour. The lenses of freiburg1 and freiburg2 bend their images, by 5 pixels in the
+median, 33 and 27 in the farthest corner; those of freiburg3 are undistorted.
 """
 
 import contextlib
@@ -24,12 +23,19 @@ from rig3r_jax.data.source import Scenes, bad_scene
 from rig3r_jax.data.sources.rgbd import DepthCode, RgbdFrame, RgbdSource, single_camera_scene
 from rig3r_jax.formats import tum
 from rig3r_jax.formats.times import AUTO, check_time_unit
+from rig3r_jax.schema import LensLike
 
 # fx, fy, cx, cy as the benchmark's site gives them: pixels of 640x480 images, the centre of the first pixel at 0.
 INTRINSICS = {
     "freiburg1": (517.3, 516.5, 318.6, 255.3),
     "freiburg2": (520.9, 521.0, 325.1, 249.7),
     "freiburg3": (535.4, 539.2, 320.1, 247.6),
+}
+# k1, k2, p1, p2, k3, likewise.
+DISTORTION = {
+    "freiburg1": (0.2624, -0.9531, -0.0054, 0.0026, 1.1633),
+    "freiburg2": (0.2312, -0.7849, -0.0033, -0.0001, 0.9172),
+    "freiburg3": (0.0, 0.0, 0.0, 0.0, 0.0),
 }
 _NAME = re.compile(r"(?:^|[^a-z0-9])(?:freiburg|fr)([123])(?:$|[^a-z0-9])", re.IGNORECASE)
 _BY_NAME = "by_name"
@@ -133,8 +139,18 @@ def stated_intrinsics(folder: str | Path, intrinsics: str | Sequence[float] = _B
     Raises ValueError where the name tells nothing, or `intrinsics` is none of these.
     """
     if isinstance(intrinsics, str):
-        if intrinsics in INTRINSICS:
-            return INTRINSICS[intrinsics]
+        return INTRINSICS[camera_of(folder, intrinsics)]
+    if len(intrinsics) != 4 or not all(0 < value < math.inf for value in intrinsics):
+        raise ValueError(f"intrinsics={intrinsics!r} must be fx, fy, cx, cy, positive numbers of pixels")
+    return tuple(map(float, intrinsics))
+
+
+def camera_of(folder: str | Path, intrinsics: str = _BY_NAME) -> str:
+    """The key of INTRINSICS of a recording: `intrinsics` itself, or for "by_name" what the folder's name tells.
+
+    Raises ValueError where it tells nothing, or `intrinsics` is neither.
+    """
+    if intrinsics not in INTRINSICS:
         if intrinsics != _BY_NAME:
             raise ValueError(
                 f"intrinsics={intrinsics!r} must be {_BY_NAME}, {', '.join(INTRINSICS)} or [fx, fy, cx, cy]"
@@ -146,10 +162,8 @@ def stated_intrinsics(folder: str | Path, intrinsics: str | Sequence[float] = _B
                 f"{folder}: the name {name!r} does not tell the camera (freiburg1, freiburg2, freiburg3); set "
                 "intrinsics=freiburg3, say, or intrinsics=[fx,fy,cx,cy]"
             )
-        return INTRINSICS[f"freiburg{match[1]}"]
-    if len(intrinsics) != 4 or not all(0 < value < math.inf for value in intrinsics):
-        raise ValueError(f"intrinsics={intrinsics!r} must be fx, fy, cx, cy, positive numbers of pixels")
-    return tuple(map(float, intrinsics))
+        return f"freiburg{match[1]}"
+    return intrinsics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +174,7 @@ class Tum(RgbdSource):
     intrinsics: str | tuple[float, ...] = _BY_NAME  # see `stated_intrinsics`; one that is given holds for all
     time_unit: str = AUTO  # of the lists: s, ms, us or ns, or what the times tell by their size
 
+    VERSION = 2  # 1: images of freiburg1 and freiburg2 as those of pinholes
     root_holds = "a TUM recording or several"
 
     def problems(self) -> Iterator[str]:
@@ -228,8 +243,7 @@ def _folders(source: Tum) -> list[Path]:
 
 
 def _loaders_of(folder: Path, split: str, source: Tum) -> Scenes:
-    fx, fy, cx, cy = stated_intrinsics(folder, source.intrinsics)
-    matrix = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1]])  # pixel centres at 0.5 from here on
+    stated_intrinsics(folder, source.intrinsics)  # refused here, before anything is loaded
     size = _SIZE if isinstance(source.intrinsics, str) else None
     recording = read_recording(folder, source.time_unit)
     code = DepthCode(source.depth_scale, unknown=(0,))
@@ -245,7 +259,7 @@ def _loaders_of(folder: Path, split: str, source: Tum) -> Scenes:
             "min_frames, gap or stride, change fractions, or leave this recording out"
         )
     return [
-        (scene, functools.partial(_load, recording, scene, piece, matrix, code, size))
+        (scene, functools.partial(_load, recording, scene, piece, source.intrinsics, code, size))
         for piece in source.pieces(block)
         if (scene := f"{name}_{piece[0] // source.stride:05d}")
     ]
@@ -275,7 +289,7 @@ def _load(
     recording: Recording,
     name: str,
     frames: Sequence[int],
-    intrinsics: np.ndarray,
+    intrinsics: str | tuple[float, ...],
     code: DepthCode,
     size: tuple[int, int] | None,
 ) -> Scene:
@@ -288,10 +302,21 @@ def _load(
         )
         for i in frames
     ]
-    scene = single_camera_scene(name, rgbd_frames, lambda _: (intrinsics, None), code)
+    lens = _lens(recording.folder, intrinsics)
+    scene = single_camera_scene(name, rgbd_frames, lambda _: (lens, None), code)
     if size is not None and scene.cameras[0].size != size:
         raise BadRecord(
             f"{rgbd_frames[0].image}: is {scene.cameras[0].size}, the benchmark's intrinsics are for {size} "
             "(height, width); set intrinsics=[fx,fy,cx,cy] of these images"
         )
     return scene
+
+
+def _lens(folder: Path, intrinsics: str | tuple[float, ...]) -> LensLike:
+    """Of a recording; pixel centres at 0.5 from here on."""
+    from rig3r_jax.geometry.camera import Brown, Pinhole  # imports JAX: not where options are read
+
+    fx, fy, cx, cy = stated_intrinsics(folder, intrinsics)
+    matrix = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1]])
+    distortion = DISTORTION[camera_of(folder, intrinsics)] if isinstance(intrinsics, str) else (0.0,)
+    return Brown(matrix, np.array(distortion)) if any(distortion) else Pinhole(matrix)

@@ -227,8 +227,15 @@ def test_several_recordings_and_one_bad_among_them(root, tmp_path):
         "rgbd_dataset_freiburg2_made_00000",
         "rgbd_dataset_freiburg3_bad",
     ]
-    focal = [loaders[name]().cameras[0].lens.intrinsics[0, 0] for name in list(loaders)[:2]]
-    assert focal == [517.3, 520.9]
+    lenses = [loaders[name]().cameras[0].lens for name in list(loaders)[:2]]
+    assert [lens.intrinsics[0, 0] for lens in lenses] == [517.3, 520.9]
+    # The benchmark's camera matrix and coefficients as OpenCV takes them: the centre of the first pixel at 0.
+    matrix = np.array([[517.3, 0, 318.6], [0, 516.5, 255.3], [0, 0, 1]])
+    coefficients = np.array([0.2624, -0.9531, -0.0054, 0.0026, 1.1633])
+    pixels = np.array([[20.0, 30.0], [600.0, 400.0], [320.0, 100.0]])
+    expected = cv2.undistortPoints(pixels[:, None], matrix, coefficients, None, None, None)[:, 0]
+    rays = lenses[0].rays(pixels + 0.5)
+    np.testing.assert_allclose(rays[:, :2] / rays[:, 2:], expected, atol=1e-3)  # OpenCV stops after 5 steps
     report = build_records(
         "tum", make_source("tum", str(tmp_path)), tmp_path / "out", max_bad_fraction=0.8, progress=False
     )
