@@ -47,7 +47,10 @@ def test_scene_of_right_predictions_is_the_true_one(sample, with_rig, known_intr
     np.testing.assert_allclose(scene.intrinsics, targets.intrinsics, rtol=1e-4)
     rows = np.arange(2, 32, 4)
     valid = targets.valid[:, rows[:, None], rows] & scene.points.on_image
-    depth = factor * targets.depth[:, rows[:, None], rows]
+    u, v = np.meshgrid(rows + 0.5, rows + 0.5)
+    focal, middle = targets.intrinsics[:, 0, 0, None, None], 16.0
+    along_axis = focal / np.sqrt((u - middle) ** 2 + (v - middle) ** 2 + focal**2)
+    depth = factor * targets.depth[:, rows[:, None], rows] * along_axis
     np.testing.assert_allclose(scene.points.depth[valid], depth[valid], rtol=1e-3)
     assert [camera.id for camera in scene.cameras] == ([2, 0, 5, 1] if with_rig else [])
 
