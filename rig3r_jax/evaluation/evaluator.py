@@ -1,6 +1,7 @@
 """The evaluation of a predict_fn: every metadata setting of the ablation, and the rows without a network.
 
-Cameras are recovered from the predicted ray maps in closed form, in float64; `scores` says how they are scored.
+Cameras are recovered from the predicted ray maps in closed form, in float64, wide lenses that are not known by a fit;
+`scores` says how they are scored.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from rig3r_jax.evaluation.rows import SETTINGS, blank_label, check_settings
 from rig3r_jax.evaluation.scores import Scorer
 from rig3r_jax.geometry import camera, recover
 from rig3r_jax.geometry.depth import along_axis
+from rig3r_jax.geometry.fit_lens import fitted_lenses
 from rig3r_jax.geometry.lenses import batch_lens
 from rig3r_jax.schema import Batch, Predictions, Targets, Views
 
@@ -27,7 +29,9 @@ from rig3r_jax.schema import Batch, Predictions, Targets, Views
 class EvaluationOptions:
     """What is evaluated and how."""
 
-    known_intrinsics: bool = True  # recover cameras with the true intrinsics, else with the focals the rays imply
+    # Recover cameras with the true lenses; else with those that the rays imply: a fisheye for images whose true lens is
+    # wide (`geometry.fit_lens`), and focal lengths of pinholes for others, Brown's too.
+    known_intrinsics: bool = True
     max_points: int = 512  # corresponding points a sample
     scores: ScoreOptions = ScoreOptions()
 
@@ -106,14 +110,24 @@ def _add_cameras(
     image_mask: Bool[np.ndarray, "b v h w"],
     known_intrinsics: bool,
 ) -> None:
-    """Recovers cameras from both ray maps; adds pairs of images, rigs and focal errors of a batch."""
-    lenses = batch_lens(targets.intrinsics, targets.distortion) if known_intrinsics else None
+    """Recovers cameras from both ray maps; adds pairs of images, rigs and focal errors of a batch.
+
+    An image has one lens: where it is not known, that of its pose rays. Focal lengths of wide lenses are scored where
+    they are fitted, which takes about 20 ms an image, those of other lenses always.
+    """
+    true_lenses = batch_lens(targets.intrinsics, targets.distortion)
+    wide = np.broadcast_to(true_lenses.wide, targets.intrinsics.shape[:-2])
     pose_rays = (predictions.pose_directions, predictions.pose_center, image_mask)
     rig_rays = (predictions.rig_directions, predictions.rig_center, image_mask)
+    lenses = true_lenses if known_intrinsics else None
+    if wide.any() and not known_intrinsics:
+        lenses = fitted_lenses(predictions.pose_directions, image_mask, wide)
     cameras = recover.host_cameras_of(*pose_rays, lenses)
     scorer.add_poses(cameras.a_from_camera, targets.reference_from_camera, targets.time, targets.camera_index)
-    focals = _ray_focals(*pose_rays) if known_intrinsics else _focals(cameras)
-    scorer.add_focals(focals, _focals(targets))
+    focals, scored = _focals(cameras), np.ones_like(wide)
+    if known_intrinsics:
+        focals, scored = _ray_focals(*pose_rays), ~wide
+    scorer.add_focals(focals[scored], _focals(targets)[scored])
     rig_from_camera = recover.host_cameras_of(*rig_rays, lenses).a_from_camera
     scorer.add_rigs(rig_from_camera, targets.rig_from_camera, targets.camera_index)
 
@@ -121,7 +135,7 @@ def _add_cameras(
 def _ray_focals(
     directions: Float[np.ndarray, "b v r c 3"], center: Float[np.ndarray, "b v 3"], image_mask: np.ndarray
 ) -> Float[np.ndarray, "b v 2"]:
-    """(fx, fy) that the rays imply, pixels; NaN of grids too small to tell."""
+    """(fx, fy) of pinholes that the rays imply, pixels; NaN of grids too small to tell."""
     if not recover.tells_focal(*directions.shape[-3:-1]):
         return np.full((*directions.shape[:-3], 2), math.nan)
     return _focals(recover.host_cameras_of(directions, center, image_mask))

@@ -124,7 +124,7 @@ class Scorer:
             "rig_RTA15": pairs["RTA15"],
             # The median: a single image of parallel rays would own a mean. NaN where a grid is too small to show it.
             "focal_error_percent": 100.0 * float(np.median(np.concatenate(self.focal_errors)))
-            if self.focal_errors
+            if sum(map(len, self.focal_errors))
             else math.nan,
         }
 

@@ -15,7 +15,13 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from rig3r_jax.geometry.distortion import distort_brown, distort_fisheye, undistort_brown, undistort_fisheye
+from rig3r_jax.geometry.distortion import (
+    distort_brown,
+    distort_fisheye,
+    fisheye_reach,
+    undistort_brown,
+    undistort_fisheye,
+)
 from rig3r_jax.geometry.numerics import (
     AnyArray,
     align_leading,
@@ -198,6 +204,11 @@ class Fisheye(Lens):
     kind = "fisheye"
     coefficients = ("k1", "k2", "k3", "k4")
     wide = True
+
+    def sees(self, pixels: Float[AnyArray, "... 2"]) -> Bool[AnyArray, "..."]:
+        """See `Lens`; by the radius alone, for the loader."""
+        radius = safe_norm(normalized_from_pixels(pixels, self.intrinsics))
+        return radius < align_leading(fisheye_reach(self.distortion), 1, radius.ndim)[..., 0]
 
     def _directions(self, normalized):
         xp = array_module(normalized, self.distortion)

@@ -4,6 +4,8 @@ For JAX arrays, differentiable, and for numpy arrays, which stay numpy's in thei
 The leading axes of the coefficients are the first axes of the points (see `numerics.align_leading`).
 """
 
+import math
+
 import jax
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +13,9 @@ from jaxtyping import Float
 from rig3r_jax.geometry.numerics import AnyArray, align_leading, array_module, safe_divide
 
 _NEWTON_STEPS = 8  # quadratic convergence: 5 are enough for lenses up to 120 degrees
+_CHORD = math.pi / 16
+_COARSE_ANGLES = np.linspace(0.0, math.pi, 17)  # of the curve radius by angle, from the axis, a chord apart
+_FINE_ANGLES = np.linspace(0.0, math.pi, 513)
 
 
 def distort_brown(
@@ -71,29 +76,68 @@ def distort_fisheye(angle: Float[AnyArray, "..."], distortion: Float[AnyArray, "
 
 
 def undistort_fisheye(radius: Float[AnyArray, "..."], distortion: Float[AnyArray, "*b 4"]) -> Float[AnyArray, "..."]:
-    """Inverse of `distort_fisheye` where that grows with the angle, by a fixed number of Newton steps; radians."""
+    """Inverse of `distort_fisheye` from the axis to where that first stops to grow; radians. Beyond, about that angle.
+
+    By a fixed number of Newton steps from a chord of the curve, near which they stay: from the radius itself they need
+    any number of steps where the curve bends much, as it does past 90 degrees.
+    """
     xp = array_module(radius, distortion)
+    shape = np.broadcast_shapes(radius.shape, align_leading(distortion, 1, radius.ndim).shape[:-1])
+    radius = xp.broadcast_to(radius, shape)
+    first = _angle_on_chord(_constant(radius), _constant(distortion))
 
     def step(angle, target, coefficients):
         k1, k2, k3, k4 = xp.moveaxis(align_leading(_constant(coefficients), 1, angle.ndim), -1, 0)
         a2 = angle * angle
         slope = 1.0 + a2 * (3.0 * k1 + a2 * (5.0 * k2 + a2 * (7.0 * k3 + a2 * 9.0 * k4)))
-        return angle - safe_divide(distort_fisheye(angle, coefficients) - target, slope)
+        stepped = angle - safe_divide(distort_fisheye(angle, coefficients) - target, slope)
+        return xp.clip(stepped, first - _CHORD, first + _CHORD)
 
-    shape = np.broadcast_shapes(radius.shape, align_leading(distortion, 1, radius.ndim).shape[:-1])
-    return _newton(step, xp.broadcast_to(radius, shape), distortion)
+    return _newton(step, radius, distortion, first)
 
 
-def _newton(step, target, coefficients):
-    """The last step alone carries the derivative, which by the implicit function theorem is the solution's."""
+def fisheye_reach(distortion: Float[AnyArray, "*b 4"]) -> Float[AnyArray, "*b 1"]:
+    """The largest radius on the unit image that rays reach before the radius stops to grow with the angle."""
+    radii, grows = _curve(distortion, _FINE_ANGLES)
+    xp = array_module(distortion)
+    return xp.max(xp.where(grows, radii[..., 1:], 0.0), axis=-1, keepdims=True)
+
+
+def _curve(distortion: Float[AnyArray, "*b 4"], angles: np.ndarray) -> tuple[AnyArray, AnyArray]:
+    """Radii at some angles (*b n), and whether the radius grows from the axis over each piece between (*b n-1)."""
+    xp = array_module(distortion)
+    angles = xp.broadcast_to(xp.asarray(angles, distortion.dtype), (*distortion.shape[:-1], len(angles)))
+    radii = distort_fisheye(angles, distortion)
+    return radii, xp.cumprod(radii[..., 1:] > radii[..., :-1], axis=-1).astype(bool)
+
+
+def _angle_on_chord(radius: Float[AnyArray, "..."], distortion: Float[AnyArray, "*b 4"]) -> Float[AnyArray, "..."]:
+    """The angle at a radius on the polygon through some points of the curve, as far as that grows."""
+    xp = array_module(radius, distortion)
+    radii, grows = _curve(distortion, _COARSE_ANGLES)
+    starts, lengths = radii[..., :-1], xp.where(grows, radii[..., 1:] - radii[..., :-1], 1.0)
+    angle = 0.0
+    for piece in range(len(_COARSE_ANGLES) - 1):
+        start, length, counts = (
+            values[..., piece].reshape(*values.shape[:-1], *(1,) * (radius.ndim - values.ndim + 1))
+            for values in (starts, lengths, grows)
+        )
+        angle = angle + xp.where(counts, xp.clip((radius - start) / length, 0.0, 1.0), 0.0)
+    return _CHORD * angle
+
+
+def _newton(step, target, coefficients, start=None):
+    """The solution, by steps from `start` or from the target. The last step alone carries the derivative, which by the
+    implicit function theorem is the solution's."""
     if array_module(target, coefficients) is np:
-        solution = target
+        solution = target if start is None else start
         for _ in range(_NEWTON_STEPS):
             solution = step(solution, target, coefficients)
         return solution
     fixed_target, fixed_coefficients = _constant(target), _constant(coefficients)
+    start = fixed_target if start is None else start
     solution = jax.lax.fori_loop(
-        0, _NEWTON_STEPS - 1, lambda _, estimate: step(estimate, fixed_target, fixed_coefficients), fixed_target
+        0, _NEWTON_STEPS - 1, lambda _, estimate: step(estimate, fixed_target, fixed_coefficients), start
     )
     return step(_constant(solution), target, coefficients)
 

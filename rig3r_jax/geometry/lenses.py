@@ -90,6 +90,12 @@ def stacked(lenses: Sequence[Lens]) -> Pinhole | Lenses:
     return Lenses(intrinsics, Distortion(kind, np.stack([padded_coefficients(lens) for lens in lenses])))
 
 
+def one_lens(lenses: Lenses, index: int | tuple[int, ...]) -> Lens:
+    """Of lenses in numpy arrays, that of one camera."""
+    kind, coefficients = KINDS[lenses.distortion.kind[index]], lenses.distortion.coefficients[index]
+    return make_lens(kind, lenses.intrinsics[index], coefficients)
+
+
 def padded_coefficients(lens: Lens) -> Float[np.ndarray, " n"]:
     """Of one lens, float64, followed by zeros."""
     padded = np.zeros(MOST_COEFFICIENTS)

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float
 
 from rig3r_jax.geometry import align, rigid
 from rig3r_jax.geometry.camera import Lens, Pinhole, stride_pixels
-from rig3r_jax.geometry.lenses import stacked
+from rig3r_jax.geometry.fit_lens import fitted_lenses
+from rig3r_jax.geometry.lenses import one_lens, stacked
 from rig3r_jax.geometry.recover import host_cameras_of
 from rig3r_jax.schema import Crop, PhysicalCamera, PointMaps, PosedImage, Predictions, Reconstruction, Scale, Views
 
@@ -24,6 +25,7 @@ class SourceImage:
     height: int
     crop: Crop | None = None  # None: the network saw all of it at its own size
     lens: Lens | None = None  # of the original image
+    wide: bool = False  # where the lens is not known: a fisheye, which is fitted, not a pinhole
     camera: int | None = None  # id of its physical camera
     time: float | None = None  # seconds since the first image
 
@@ -41,20 +43,20 @@ def reconstruction_of(
         predictions: of one sample, numpy, without the batch axis.
         views: what the model saw of it, likewise.
         sources: the images, in the order of the sample. Images without a lens become pinholes whose focal lengths the
-            predicted rays imply.
+            predicted rays imply, Brown's too; or fisheyes fitted to them (`fit_lens`), where they are said to be wide.
         cameras: the rig as far as it is known; its rig_from_camera in metres.
         scale: metres over predicted lengths. None: from the baselines of the given rig, and where these do not tell,
             lengths stay those predicted, in units of the scene.
     """
     scale = scale or rig_scale(predictions, sources, cameras) or Scale(1.0, "none")
     crops = [_crop_of(image, views.image_mask.shape[1:3]) for image in sources]
-    seen, world_from_camera = _recover(predictions, views, sources, crops, scale.factor)
+    lenses, world_from_camera = _recover(predictions, views, sources, crops, scale.factor)
     images = [
         PosedImage(
             name=image.name,
             width=image.width,
             height=image.height,
-            lens=image.lens or original_lens(Pinhole(seen[index]), crops[index]),
+            lens=lenses[index],
             world_from_camera=world_from_camera[index],
             camera=image.camera,
             time=image.time,
@@ -101,18 +103,25 @@ def _crop_of(image: SourceImage, size: tuple[int, int]) -> Crop:
 
 def _recover(
     predictions: Predictions, views: Views, sources: Sequence[SourceImage], crops: Sequence[Crop], factor: float
-) -> tuple[Float[np.ndarray, "v 3 3"], Float[np.ndarray, "v 4 4"]]:
-    """Intrinsics of what the network saw and world_from_camera, by images with and without a given lens."""
-    has_lens = np.array([image.lens is not None for image in sources])
-    intrinsics, world_from_camera = np.zeros((len(sources), 3, 3)), np.zeros((len(sources), 4, 4))
-    for rows in filter(len, (np.flatnonzero(has_lens), np.flatnonzero(~has_lens))):
-        lenses = None
-        if has_lens[rows[0]]:
-            lenses = stacked([seen_lens(sources[row].lens, crops[row]) for row in rows])
-        rays = (predictions.pose_directions[rows], predictions.pose_center[rows] * factor, views.image_mask[rows])
-        cameras = host_cameras_of(*rays, lenses)
-        intrinsics[rows], world_from_camera[rows] = cameras.intrinsics, cameras.a_from_camera
-    return intrinsics, world_from_camera
+) -> tuple[list[Lens], Float[np.ndarray, "v 4 4"]]:
+    """Lenses of the original images and world_from_camera, by images with a given lens, wide ones and others."""
+    lenses: list[Lens] = [image.lens for image in sources]
+    world_from_camera = np.zeros((len(sources), 4, 4))
+    how = np.array(["given" if image.lens else "wide" if image.wide else "pinhole" for image in sources])
+    for rows in (np.flatnonzero(how == name) for name in np.unique(how)):
+        directions, mask = predictions.pose_directions[rows], views.image_mask[rows]
+        seen = None
+        if how[rows[0]] == "given":
+            seen = stacked([seen_lens(lenses[row], crops[row]) for row in rows])
+        elif how[rows[0]] == "wide":
+            seen = fitted_lenses(directions, mask, np.ones(len(rows), bool))
+        cameras = host_cameras_of(directions, predictions.pose_center[rows] * factor, mask, seen)
+        world_from_camera[rows] = cameras.a_from_camera
+        for place, row in enumerate(rows):
+            if how[row] != "given":
+                lens = Pinhole(cameras.intrinsics[place]) if seen is None else one_lens(seen, place)
+                lenses[row] = original_lens(lens, crops[row])
+    return lenses, world_from_camera
 
 
 def _point_maps(

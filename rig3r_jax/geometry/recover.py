@@ -37,7 +37,7 @@ def cameras_of(
 ) -> RecoveredCamera:
     """The cameras of predicted ray maps: `recover_camera` of the rays that look at the image, not at padding.
 
-    `lenses` are given or fitted (`fit_lens`); None: pinholes, whose focal lengths the rays tell.
+    `lenses` are given or fitted (`fit_lens`); None: pinholes, whose focal lengths the rays tell (of Brown lenses too).
     Where one of these is not finite the rotation is NaN, wrong by every threshold; the identity might be right.
     """
     directions = rays_on_image(directions, image_mask)

@@ -5,15 +5,16 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import PyTree
 
-from rig3r_jax.schema import Batch, RigMetadata, Targets, Views
+from rig3r_jax.schema import Batch, Distortion, RigMetadata, Targets, Views
 
 
-def random_batch(seed: int = 0, batch: int = 2, views: int = 3, size: int = 32) -> Batch:
+def random_batch(seed: int = 0, batch: int = 2, views: int = 3, size: int = 32, lenses: bool = False) -> Batch:
     """A batch in which every field matters, float32 and on the host.
 
     Padding on one side of a view, depth that is partly NaN, cameras with skew, two focal lengths and a principal point
     off the centre; every metadata field is known for half of the images and NaN, where it can be, for the others. From
-    three samples on, the last one has no valid depth and so no z-bar.
+    three samples on, the last one has no valid depth and so no z-bar. With `lenses` the images have lenses of all kinds
+    in turn, else all are pinholes and the batch holds no `distortion`.
     """
     rng = np.random.default_rng(seed)
     shape = (batch, views)
@@ -25,6 +26,7 @@ def random_batch(seed: int = 0, batch: int = 2, views: int = 3, size: int = 32) 
     intrinsics[..., 0, 0], intrinsics[..., 1, 1] = rng.uniform(0.6, 1.2, (2, *shape)) * size
     intrinsics[..., 0, 1] = rng.uniform(-0.02, 0.02, shape) * size
     intrinsics[..., :2, 2] = rng.uniform(0.4, 0.6, (*shape, 2)) * size
+    distortion = _lenses(np.random.default_rng([seed, 1]), intrinsics) if lenses else None
     image_mask = np.ones((*shape, size, size), bool)
     image_mask[:, -1, : size // 4] = False
     image_mask[0, 0, :, size - size // 8 :] = False
@@ -43,6 +45,7 @@ def random_batch(seed: int = 0, batch: int = 2, views: int = 3, size: int = 32) 
         has_camera_id=has_camera_id,
         has_time=has_time,
         has_rig=has_rig,
+        distortion=distortion,
     )
     metadata = metadata.replace(
         frame_index=metadata.frame_index.astype(np.int32), camera_id=metadata.camera_id.astype(np.int32)
@@ -52,8 +55,28 @@ def random_batch(seed: int = 0, batch: int = 2, views: int = 3, size: int = 32) 
     depth = np.where(valid, rng.uniform(1, 20, valid.shape), np.nan).astype(np.float32)
     images = rng.integers(0, 256, (*shape, size, size, 3), dtype=np.uint8)
     camera_index = rng.integers(0, 3, shape).astype(np.int32)
-    targets = Targets(depth, valid, reference_from_camera, rig_from_camera, intrinsics, camera_index, time)
+    targets = Targets(depth, valid, reference_from_camera, rig_from_camera, intrinsics, camera_index, time, distortion)
     return Batch(Views(images, image_mask, metadata), targets)
+
+
+_COEFFICIENTS = np.array(  # centres and half ranges by kind: one-to-one over the whole images that `random_batch` makes
+    [
+        [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0]],
+        [[0, 0, 0, 0, 0], [0.05, 0.01, 2e-3, 2e-3, 2e-3]],
+        [[0, 0, 0, 0, 0], [0.01, 1e-3, 1e-4, 1e-5, 0]],
+        [[0.8, 0, 0, 0, 0], [0.4, 0.02, 5e-3, 2e-3, 2e-3]],
+    ]
+)
+_FOCAL_FACTORS = np.array([1.0, 1.0, 0.5, 1.3])  # fisheyes see past 90 degrees; a unified lens ends at some radius
+
+
+def _lenses(rng: np.random.Generator, intrinsics: np.ndarray) -> Distortion:
+    """Kinds 0, 1, 2, 3, 0, ... of the images and their coefficients; focal lengths are fitted to the kinds in place."""
+    shape = intrinsics.shape[:2]
+    kind = np.arange(shape[0] * shape[1], dtype=np.int32).reshape(shape) % len(_COEFFICIENTS)
+    intrinsics[..., :2, :2] *= _FOCAL_FACTORS[kind][..., None, None].astype(np.float32)
+    center, spread = np.moveaxis(_COEFFICIENTS[kind], -2, 0)
+    return Distortion(kind, (center + spread * rng.uniform(-1, 1, center.shape)).astype(np.float32))
 
 
 def _transforms(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

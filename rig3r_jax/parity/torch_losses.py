@@ -6,20 +6,23 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rig3r_jax.schema import Targets
+from rig3r_jax.parity.torch_lenses import along_axis, lens_rays
+from rig3r_jax.schema import Distortion, Targets
 
 
-def unprojected(
-    intrinsics: Float[Tensor, "b v 3 3"], size: tuple[int, int], cells: tuple[int, int]
+def camera_rays(
+    intrinsics: Float[Tensor, "b v 3 3"],
+    distortion: Distortion | None,
+    size: tuple[int, int],
+    cells: tuple[int, int],
 ) -> Float[Tensor, "b v rows columns 3"]:
-    """K^-1 (u, v, 1) at the centres of rows x columns equal cells of an image of size (height, width)."""
+    """Unit directions_camera at the centres of rows x columns equal cells of an image of size (height, width)."""
     v, u = (
         (torch.arange(count, dtype=intrinsics.dtype, device=intrinsics.device) + 0.5) * length / count
         for length, count in zip(size, cells, strict=True)
     )
     v, u = torch.meshgrid(v, u, indexing="ij")
-    pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1)
-    return torch.einsum("bvij,rcj->bvrci", torch.linalg.inv_ex(intrinsics).inverse, pixels)
+    return lens_rays(intrinsics, distortion, torch.stack([u, v], dim=-1))
 
 
 def raymap(
@@ -27,22 +30,25 @@ def raymap(
     intrinsics: Float[Tensor, "b v 3 3"],
     size: tuple[int, int],
     cells: tuple[int, int],
+    distortion: Distortion | None = None,
 ) -> tuple[Float[Tensor, "b v rows columns 3"], Float[Tensor, "b v 3"]]:
-    """R K^-1 (u, v, 1), normalised, and the camera's centre, in frame a.
+    """R times the unit rays of the lens, for a pinhole K^-1 (u, v, 1) normalised, and the camera's centre, in frame a.
 
     Normalised before it is turned: a rotation that was rounded to float32 does not quite keep lengths.
     """
-    directions_camera = unprojected(intrinsics, size, cells)
-    directions_camera = directions_camera / directions_camera.norm(dim=-1, keepdim=True)
+    directions_camera = camera_rays(intrinsics, distortion, size, cells)
     return torch.einsum("bvij,bvrcj->bvrci", a_from_camera[..., :3, :3], directions_camera), a_from_camera[..., :3, 3]
 
 
 def points_from_depth(
-    depth: Float[Tensor, "b v h w"], intrinsics: Float[Tensor, "b v 3 3"], a_from_camera: Float[Tensor, "b v 4 4"]
+    depth: Float[Tensor, "b v h w"],
+    intrinsics: Float[Tensor, "b v 3 3"],
+    a_from_camera: Float[Tensor, "b v 4 4"],
+    distortion: Distortion | None = None,
 ) -> Float[Tensor, "b v h w 3"]:
     """Centre + depth times the unit ray of every pixel."""
     size = tuple(depth.shape[-2:])
-    rays, centers = raymap(a_from_camera, intrinsics, size, size)
+    rays, centers = raymap(a_from_camera, intrinsics, size, size, distortion)
     return centers[..., None, None, :] + depth[..., None] * rays
 
 
@@ -51,23 +57,24 @@ def ground_truth(
 ) -> dict[str, Tensor]:
     """What the predictions should be, lengths over z-bar, and the masks that the loss runs over.
 
-    z-bar is the mean of z, which is depth over |K^-1 (u, v, 1)|, over the valid pixels of all views of a sample;
-    without any it is 1 and `has_scale` false.
+    z-bar is the mean over the valid pixels of all views of a sample of z, which is depth times the ray's z, or depth
+    itself for lenses of 180 degrees; without any it is 1 and `has_scale` false.
     Points stand at the pixels stride/2, 3 stride/2, ..; a ray counts where the pixel under it is no padding.
     """
     height, width = size = tuple(targets.depth.shape[-2:])
     valid = targets.valid & image_mask
     count = valid.flatten(1).sum(dim=1)
     has_scale = count > 0
-    z = targets.depth / unprojected(targets.intrinsics, size, size).norm(dim=-1)
+    lens = targets.intrinsics, targets.distortion
+    z = along_axis(targets.depth, camera_rays(*lens, size, size), lens[1])
     total = torch.where(valid, z, 0).flatten(1).sum(dim=1)
     scale = torch.where(has_scale, total / count.clamp(min=1), 1)
-    points = points_from_depth(targets.depth, targets.intrinsics, targets.reference_from_camera)
+    points = points_from_depth(targets.depth, lens[0], targets.reference_from_camera, lens[1])
     down, across = height // points_grid[0], width // points_grid[1]
     grid = (slice(None), slice(None), slice(down // 2, None, down), slice(across // 2, None, across))
     under = [[int((i + 0.5) * length / n) for i in range(n)] for length, n in zip(size, rays_grid, strict=True)]
-    pose_directions, pose_center = raymap(targets.reference_from_camera, targets.intrinsics, size, rays_grid)
-    rig_directions, rig_center = raymap(targets.rig_from_camera, targets.intrinsics, size, rays_grid)
+    pose_directions, pose_center = raymap(targets.reference_from_camera, lens[0], size, rays_grid, lens[1])
+    rig_directions, rig_center = raymap(targets.rig_from_camera, lens[0], size, rays_grid, lens[1])
     return {
         "points": points[grid] / scale[:, None, None, None, None],
         "points_valid": valid[grid],

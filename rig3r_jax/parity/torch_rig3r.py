@@ -66,7 +66,7 @@ class RigEmbedding(nn.Module):
     def forward(self, metadata: RigMetadata, grid: tuple[int, int], size: tuple[int, int]) -> Float[Tensor, "b v n d"]:
         """One vector per patch of every image; `grid` and `size` are (rows, columns) in patches and pixels."""
         dtype = self.rig_null.dtype
-        directions, center = raymap(metadata.rig_from_camera, metadata.intrinsics, size, grid)
+        directions, center = raymap(metadata.rig_from_camera, metadata.intrinsics, size, grid, metadata.distortion)
         rig = torch.cat([directions, center[:, :, None, None].expand_as(directions)], dim=-1).flatten(2, 3)
         camera_id = sincos(metadata.camera_id, CODE_WIDTH, dtype)[:, :, None]
         time = sincos(metadata.time / self.time_unit, CODE_WIDTH, dtype)[:, :, None]

@@ -30,16 +30,9 @@ from rig3r_jax.weights.engine import export
 
 def twin_command(config: ConfigDict, options: argparse.Namespace) -> int:
     """`rig3r parity twin`: prints the tables; 1 when anything is beyond its tolerance."""
-    sections = run_twin(
-        config,
-        precisions=options.precision,
-        steps=options.steps,
-        batch=options.batch,
-        views=options.views,
-        size=options.size,
-        seed=options.seed,
-        corrupt=options.corrupt,
-    )
+    given = {name: getattr(options, name) for name in ("batch", "views", "size", "seed", "corrupt")}
+    sections = run_twin(config, precisions=options.precision, steps=options.steps, **given)
+    sections += run_twin(config, precisions=options.precision, steps=0, lenses=True, **given)
     for section in sections:
         print(format_section(section, in_full=options.all), end="\n\n")
     beyond, compared = sum(section.beyond for section in sections), sum(len(section.rows) for section in sections)
@@ -57,6 +50,7 @@ def run_twin(
     size: int | None = None,
     seed: int = 0,
     corrupt: str | None = None,
+    lenses: bool = False,
 ) -> list[Section]:
     """Runs both sides and compares them.
 
@@ -71,12 +65,13 @@ def run_twin(
         seed: of batch and parameters.
         corrupt: what is changed by 1% on the twin's side, to see that it is noticed: a name of its state dict (its
             first element changes, by 1% of the largest), `loss.alpha` or `optimizer.b1` and the like.
+        lenses: images of all kinds of lenses, else of pinholes.
     """
     unknown = sorted(set(precisions) - set(PRECISIONS))
     if unknown:
         raise ValueError(f"precision {', '.join(unknown)} is not known; take some of {', '.join(PRECISIONS)}")
     config = _shortened(config, steps, views, size)
-    data = random_batch(seed, batch, config.sampling.num_views, config.sampling.image_size)
+    data = random_batch(seed, batch, config.sampling.num_views, config.sampling.image_size, lenses)
     model = build_model(_of_type(config, "float32"))
     fields = Twin.fields_of(model)
     params = random_parameters(model.clone(unroll=False), data.views, seed)  # unrolling would compile for longer
@@ -85,11 +80,11 @@ def run_twin(
         params = jax.device_get(laid_over)
     state, recipe = _corrupted(export(params, rig3r.table(params)), _recipe(config, steps), corrupt)
     exact = run_torch(fields, state, data, recipe, "float64")
-    sections = []
+    sections, kinds = [], ", lenses of all kinds" if lenses else ""
     for name in precisions:
         precision = PRECISIONS[name]
         if name == "tf32" and jax.default_backend() != "gpu":
-            sections.append(Section("tf32", [], remark="not compared: only GPUs have TF32"))
+            sections.append(Section(name + kinds, [], remark="not compared: only GPUs have TF32"))
             continue
         trained = precision.after_steps is not None
         ours = run_flax(config, params, data, precision, steps if trained else 0)
@@ -97,7 +92,8 @@ def run_twin(
             theirs = dataclasses.replace(exact, curves={}, parameters={})
         else:
             theirs = exact if name == "float64" else run_torch(fields, state, data, recipe, name)
-        sections += compare_outcomes(name, ours, theirs, exact, state)
+        for section in compare_outcomes(name, ours, theirs, exact, state):
+            sections.append(dataclasses.replace(section, title=section.title.replace(name, name + kinds, 1)))
     return sections
 
 

@@ -95,7 +95,8 @@ class Rig3RBackbone:
     """One refinement. Features: decoder tokens of the last, normalised state, averaged over the part of a frame that is
     no padding. Cameras: the closed form on the pose rays, lengths in units of the sample's mean depth.
 
-    `config.evaluation.known_intrinsics` of the run says whether cameras are recovered with the true intrinsics.
+    `config.evaluation.known_intrinsics` of the run says whether cameras are recovered with the true intrinsics, or as
+    pinholes: ValueError for wide lenses.
     """
 
     def __init__(self, placed: PlacedModel, params: PyTree, metadata: str = "all", name: str = "Rig3R"):
@@ -126,11 +127,23 @@ class Rig3RBackbone:
                 batch = batch.replace(views=apply_setting(batch.views, self._metadata))
             placed = to_device(batch, self._placed.mesh)
             targets = placed.targets
-            lenses = batch_lens(targets.intrinsics, targets.distortion) if self._known_intrinsics else None
+            lenses = batch_lens(targets.intrinsics, targets.distortion)
+            if not self._known_intrinsics:
+                _check_pinholes(lenses)
+                lenses = None
             with placed_on(self._placed.mesh):
                 features, cameras = (np.asarray(x)[None] for x in self._read(self._params, placed.views, lenses))
             parts.append((features, cameras, _true_cameras(batch)))
         return _windows(parts, names)
+
+
+def _check_pinholes(lenses: Pinhole | Lenses) -> None:
+    """ValueError where cameras could only be recovered as what they are not."""
+    if np.any(np.asarray(lenses.wide)):
+        raise ValueError(
+            "the backbone's run has evaluation.known_intrinsics=False, by which its cameras are recovered as pinholes, "
+            "but the data has wide lenses (fisheye or unified); take a run with known_intrinsics=True"
+        )
 
 
 def _read_rig3r(model, params: PyTree, views: Views, lenses: Pinhole | Lenses | None) -> tuple[Array, Array]:

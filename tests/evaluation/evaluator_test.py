@@ -2,6 +2,7 @@ import math
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -9,7 +10,8 @@ from scipy.spatial.transform import Rotation
 from rig3r_jax.evaluation import baselines, evaluator
 from rig3r_jax.evaluation.rows import SETTINGS, SUBSETS
 from rig3r_jax.evaluation.scores import ScoreOptions
-from rig3r_jax.schema import Batch, Predictions, RigMetadata, Targets, Views
+from rig3r_jax.losses.ground_truth import ground_truth
+from rig3r_jax.schema import Batch, Distortion, Predictions, RigMetadata, Targets, Views
 
 SIZE, GRID, POINTS = 32, 4, 8
 
@@ -136,6 +138,23 @@ def test_perfect_predictions_score_100_in_every_row(known_intrinsics):
         assert row["chamfer_m"] < 1e-3 and row["focal_error_percent"] < 1e-2
     same_time = 2 * 2 * 3 + 2 * 6
     assert result["none"]["same_time"]["pairs"] == same_time
+
+
+@pytest.mark.parametrize("known_intrinsics", [True, False])
+def test_fisheyes_are_recovered_and_their_focal_lengths_scored_where_they_are_fitted(known_intrinsics):
+    batch = make_batch(np.random.default_rng(0), cameras=2)
+    targets, mask = batch.targets, batch.views.image_mask
+    coefficients = np.zeros((*targets.camera_index.shape, 5))
+    coefficients[..., :4] = 0.03, -0.01, 2e-3, -1e-4
+    targets = targets.replace(distortion=Distortion(np.full(targets.camera_index.shape, 2), coefficients))
+    truth = ground_truth(jax.tree.map(jnp.asarray, targets), jnp.asarray(mask), (POINTS, POINTS), (6, 6))
+    fields = ("pose_directions", "pose_center", "rig_directions", "rig_center")
+    right = Predictions(truth.points, jnp.ones(truth.points.shape[:-1]), *(getattr(truth, name) for name in fields))
+    options = evaluator.EvaluationOptions(known_intrinsics)
+    result = evaluator.evaluate(lambda views: right, [batch.replace(targets=targets)], ["all"], options=options)
+    row = result["all"]
+    assert row["RRA5"] == row["RTA5"] == row["rig_mAA30_unfolded"] == 100.0
+    assert math.isnan(row["focal_error_percent"]) if known_intrinsics else row["focal_error_percent"] < 0.05
 
 
 @pytest.mark.parametrize("metres", [0.064, 0.11, 0.54])

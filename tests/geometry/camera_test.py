@@ -220,3 +220,23 @@ def test_a_lens_has_the_coefficients_of_its_kind():
 
 class _NamedError(ValueError, KeyError):
     """An error of the caller's own type."""
+
+
+@pytest.mark.parametrize("bends", [(0.1, 0.05, 0.02, 0.005), (-0.05, 0.02, 0.03, 0.005), (0.18, 0.07, 0.007, -0.006)])
+def test_fisheyes_that_bend_much_are_inverted_to_where_they_stop_to_grow(bends):
+    """From the radius itself 8 Newton steps end far off beyond 90 degrees."""
+    angles = np.radians(np.linspace(0.0, 100.0, 201))
+    coefficients = np.array(bends)
+    radii = distortion.distort_fisheye(angles, coefficients)
+    np.testing.assert_allclose(distortion.undistort_fisheye(radii, coefficients), angles, atol=1e-9)
+    with jax.enable_x64(True):
+        on_device = distortion.undistort_fisheye(jnp.asarray(radii), jnp.asarray(coefficients))
+        np.testing.assert_allclose(on_device, angles, atol=1e-9)
+
+
+def test_a_fisheye_sees_the_circle_in_which_its_radius_grows():
+    lens = Fisheye(np.array([[20.0, 0, 32], [0, 20, 32], [0, 0, 1]]), np.array([0.0, -0.02, 0.0, 0.0]))
+    largest = 10.0**0.25  # where 1 = 5 * 0.02 angle^4
+    reach = largest * (1 - 0.02 * largest**4)
+    u, v = np.meshgrid(np.arange(64) + 0.5, np.arange(64) + 0.5)
+    np.testing.assert_array_equal(lens.sees(np.stack([u, v], axis=-1)), np.hypot(u - 32, v - 32) < 20 * reach)

@@ -196,3 +196,20 @@ def test_predictions_that_are_not_numbers_stay_so(scene):
     broken = jax.tree.map(lambda values: np.full_like(values, math.nan), predictions)
     result = reconstruction_of(broken, views, sources, rig)
     assert result.length_unit == "scene" and np.isnan(result.world_from_camera[:, :3]).all()
+
+
+def test_lenses_said_to_be_wide_are_fitted_fisheyes(scene):
+    sources, rig, views, predictions, world_from_camera, *_ = scene
+    lens = Fisheye(np.array([[310.0, 0, 300], [0, 300.0, 250], [0, 0, 1]]), np.array([0.02, -0.01, 2e-3, -2e-4]))
+    cells = np.asarray(cell_centers(*SEEN, *RAYS), np.float64)
+    directions = np.array(predictions.pose_directions)
+    for view in (0, 1):
+        rays = seen_lens(lens, CROPS[view]).rays(cells)
+        directions[view] = rays @ world_from_camera[view, :3, :3].T
+    wide = [dataclasses.replace(image, wide=index < 2) for index, image in enumerate(sources)]
+    result = reconstruction_of(predictions.replace(pose_directions=directions), views, wide, rig)
+    for image in result.images[:2]:
+        np.testing.assert_allclose(image.lens.intrinsics, lens.intrinsics, rtol=1e-4)
+        np.testing.assert_allclose(image.lens.distortion, lens.distortion, atol=1e-5)
+    assert [image.lens.kind for image in result.images] == ["fisheye", "fisheye", "pinhole", "pinhole"]
+    np.testing.assert_allclose(result.world_from_camera[:, :3, :3], world_from_camera[:, :3, :3], atol=1e-6)

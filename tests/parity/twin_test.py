@@ -5,17 +5,20 @@ import dataclasses
 import functools
 from unittest import mock
 
+import jax
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from rig3r_jax.configs import demo  # noqa: E402
+from rig3r_jax.geometry.lenses import batch_lens  # noqa: E402
 from rig3r_jax.losses.multitask import LossWeights  # noqa: E402
 from rig3r_jax.parity import twin  # noqa: E402
 from rig3r_jax.parity.compare import Comparison  # noqa: E402
 from rig3r_jax.parity.inputs import random_batch  # noqa: E402
-from rig3r_jax.parity.torch_losses import multitask_loss, points_from_depth, raymap, unprojected  # noqa: E402
+from rig3r_jax.parity.torch_lenses import lens_rays  # noqa: E402
+from rig3r_jax.parity.torch_losses import camera_rays, multitask_loss, points_from_depth, raymap  # noqa: E402
 from rig3r_jax.parity.torch_optimizer import clip_by_global_norm, learning_rate  # noqa: E402
 from rig3r_jax.parity.torch_run import Outcome  # noqa: E402
 from rig3r_jax.parity.twin import run_twin, twin_command  # noqa: E402
@@ -57,9 +60,10 @@ def _ours():
 
     def keep(name, function):
         def call(*args):
-            if name not in kept:
-                kept[name] = function(*args)
-            return kept[name]
+            inputs = name, "Distortion" in str(jax.tree.structure(args))  # pinholes, or lenses of all kinds
+            if inputs not in kept:
+                kept[inputs] = function(*args)
+            return kept[inputs]
 
         return call
 
@@ -111,6 +115,27 @@ def test_dpt_rotary_positions_and_normed_queries_agree_in_float64():
     names = {row.name for row in sections[2].rows}
     assert {"point_head.dpt.level1_resize.weight", "decoder.stage2.0.attn.q_norm.weight", "decoder_embed.bias"} <= names
     assert not sections[2].silent
+
+
+def test_lenses_of_all_kinds_agree_in_float64():
+    sections = run_twin(_config(), precisions=("float64",), steps=0, lenses=True, batch=2, views=4, size=32)
+    names = ("forward", "loss terms", "gradients")
+    assert [section.title for section in sections] == [f"float64, lenses of all kinds: {name}" for name in names]
+    assert not [name for section in sections for name in _beyond(section)]
+
+
+def test_rays_of_every_lens_are_those_of_the_package_past_90_degrees():
+    batch = random_batch(lenses=True, batch=2, views=4, size=32)
+    targets = jax.tree.map(lambda leaf: leaf.astype(float) if leaf.dtype.kind == "f" else leaf, batch.targets)
+    ours = batch_lens(targets.intrinsics, targets.distortion)
+    u, v = np.meshgrid(np.arange(32) + 0.5, np.arange(32) + 0.5)
+    pixels = np.stack([u, v], axis=-1)
+    theirs = lens_rays(
+        *jax.tree.map(torch.from_numpy, (targets.intrinsics, targets.distortion)), torch.from_numpy(pixels)
+    )
+    np.testing.assert_allclose(theirs.numpy(), ours.rays(pixels[None, None]), atol=1e-9)
+    assert set(targets.distortion.kind.ravel()) == {0, 1, 2, 3} and theirs[..., 2].min() < -0.2
+    np.testing.assert_allclose(ours.project(theirs.numpy()), np.broadcast_to(pixels, (2, 4, 32, 32, 2)), atol=1e-6)
 
 
 def test_a_broken_weight_is_noticed_from_there_on(capsys):
@@ -276,7 +301,7 @@ def test_golden_seed_loss_values_and_gradients_of_the_twin(shared, case):
         directions, origin = raymap(frame, intrinsics, (4, 5), (4, 5))
         truth |= {f"{name}_directions": directions, f"{name}_center": origin / scale[:, None, None]}
         if name == "pose":
-            distance = x["depth"] * unprojected(intrinsics, (4, 5), (4, 5)).norm(dim=-1)  # theirs is along the axes
+            distance = x["depth"] / camera_rays(intrinsics, None, (4, 5), (4, 5))[..., 2]  # theirs is along the axes
             truth["points"] = points_from_depth(distance, intrinsics, frame) / scale[:, None, None, None, None]
     names = {"alpha": "alpha", "beta": "beta", "lambda_pose": "lambda_p", "lambda_rig": "lambda_r"}
     weights = {key: float(inputs[name]) for key, name in names.items()}

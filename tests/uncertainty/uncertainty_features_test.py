@@ -13,6 +13,7 @@ from rig3r_jax.geometry import pose_encoding
 from rig3r_jax.geometry.recover import recover_camera
 from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.models.vggt import build_vggt
+from rig3r_jax.schema import Distortion
 from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.uncertainty.backbone import Rig3RBackbone, VggtBackbone
 from rig3r_jax.uncertainty.features import (
@@ -52,6 +53,14 @@ def params():
 @pytest.fixture(scope="module")
 def windows(params):
     return Rig3RBackbone(run_of(True), params).features(BATCHES)
+
+
+def test_wide_lenses_want_to_be_known(params):
+    targets = BATCHES[0].targets
+    fisheyes = Distortion(np.full((2, 3), 2, np.int32), np.zeros((2, 3, 5), np.float32))
+    batch = BATCHES[0].replace(targets=targets.replace(distortion=fisheyes))
+    with pytest.raises(ValueError, match="wide lenses .fisheye or unified.; take a run with known_intrinsics=True"):
+        Rig3RBackbone(run_of(False), params).features([batch])
 
 
 @pytest.mark.parametrize("known", [True, False])

@@ -15,7 +15,7 @@ from rig3r_jax.formats.cameras_json import write_cameras
 from rig3r_jax.formats.ply import write_ply
 from rig3r_jax.geometry.camera import Lens, Pinhole
 from rig3r_jax.geometry.depth import along_axis
-from rig3r_jax.geometry.lenses import KINDS, batch_lens, make_lens
+from rig3r_jax.geometry.lenses import batch_lens, one_lens
 from rig3r_jax.geometry.reconstruct import SourceImage, reconstruction_of, rig_scale
 from rig3r_jax.losses.ground_truth import mean_depth
 from rig3r_jax.models.rig3r import to_unit_range
@@ -77,10 +77,19 @@ def _reconstruction(
     """
     height, width = targets.depth.shape[-2:]
     numbers = targets.camera_index.tolist()
-    lenses = _lenses(targets) if known_intrinsics else [None] * len(targets.intrinsics)
+    true_lenses = _lenses(targets)
+    lenses = true_lenses if known_intrinsics else [None] * len(true_lenses)
     sources = [
-        SourceImage(f"view_{view:02d}", width, height, lens=lens, camera=number if with_rig else None, time=time)
-        for view, (lens, number, time) in enumerate(zip(lenses, numbers, targets.time.tolist(), strict=True))
+        SourceImage(
+            f"view_{view:02d}",
+            width,
+            height,
+            lens=lenses[view],
+            wide=lens.wide,
+            camera=numbers[view] if with_rig else None,
+            time=time,
+        )
+        for view, (lens, time) in enumerate(zip(true_lenses, targets.time.tolist(), strict=True))
     ]
     rig = [
         PhysicalCamera(number, f"camera {number}", lenses[view], targets.rig_from_camera[view])
@@ -100,8 +109,8 @@ def _lenses(targets: Targets) -> list[Lens]:
     """Of a sample's images."""
     if targets.distortion is None:
         return [Pinhole(intrinsics) for intrinsics in targets.intrinsics]
-    kinds = [KINDS[number] for number in targets.distortion.kind]
-    return list(map(make_lens, kinds, targets.intrinsics, targets.distortion.coefficients))
+    lenses = batch_lens(targets.intrinsics, targets.distortion)
+    return [one_lens(lenses, view) for view in range(len(targets.intrinsics))]
 
 
 def _shown_depth(targets: Targets) -> Float[np.ndarray, "v h w"]:

@@ -6,8 +6,9 @@ import pytest
 
 from rig3r_jax.formats.cameras_json import read_cameras
 from rig3r_jax.formats.ply import read_ply
+from rig3r_jax.geometry.camera import Fisheye, cell_centers
 from rig3r_jax.losses.ground_truth import ground_truth
-from rig3r_jax.schema import CONFIDENT, Predictions
+from rig3r_jax.schema import CONFIDENT, Distortion, Predictions
 from rig3r_jax.training.rig3r import report
 from rig3r_jax.viz.panels import view_panels
 from tests.batches import random_batch
@@ -46,9 +47,31 @@ def test_scene_of_right_predictions_is_the_true_one(sample, with_rig, known_intr
     np.testing.assert_allclose(scene.intrinsics, targets.intrinsics, rtol=1e-4)
     rows = np.arange(2, 32, 4)
     valid = targets.valid[:, rows[:, None], rows] & scene.points.on_image
-    depth = factor * targets.depth[:, rows[:, None], rows]
+    u, v = np.meshgrid(rows + 0.5, rows + 0.5)
+    focal, middle = targets.intrinsics[:, 0, 0, None, None], 16.0
+    along_axis = focal / np.sqrt((u - middle) ** 2 + (v - middle) ** 2 + focal**2)
+    depth = factor * targets.depth[:, rows[:, None], rows] * along_axis
     np.testing.assert_allclose(scene.points.depth[valid], depth[valid], rtol=1e-3)
     assert [camera.id for camera in scene.cameras] == ([2, 0, 5, 1] if with_rig else [])
+
+
+def test_fisheyes_that_are_not_known_are_fitted(sample):
+    views, targets, predictions, _ = sample
+    bends = np.array([0.02, -0.01, 2e-3, -1e-4, 0.0])
+    targets = targets.replace(distortion=Distortion(np.full(4, 2, np.int32), np.tile(bends, (4, 1))))
+    lens = Fisheye(targets.intrinsics[0], bends[:4])
+    cells = np.asarray(cell_centers(32, 32, 6, 6), np.float64)
+    directions = [
+        Fisheye(k, bends[:4]).rays(cells) @ pose[:3, :3].T
+        for k, pose in zip(targets.intrinsics, targets.reference_from_camera, strict=True)
+    ]
+    predictions = predictions.replace(pose_directions=np.stack(directions))
+    views = views.replace(image_mask=np.ones_like(views.image_mask))
+    scene = report._reconstruction(views, targets, predictions, with_rig=True, known_intrinsics=False)
+    np.testing.assert_allclose(scene.intrinsics, targets.intrinsics, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(scene.images[0].lens.rays(cells), lens.rays(cells), atol=1e-4)
+    known = report._reconstruction(views, targets, predictions, with_rig=True, known_intrinsics=True)
+    assert [image.lens.kind for image in known.images] == ["fisheye"] * 4
 
 
 def test_files_and_picture_are_of_the_same_scene(sample, tmp_path):

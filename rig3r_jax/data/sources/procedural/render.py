@@ -1,10 +1,11 @@
-"""Ray caster: images and exact depths of a procedural world, compiled once whatever the rig.
+"""Ray caster: images and exact depths of a procedural world, compiled once whatever the rig and its lenses.
 
-Rays have unit length along the camera's axis, so that the distance to a hit is its depth. Arrays of a tile of rays are
-(f n): frames by pixels. All nearest hits are found first; then one shading pass colours the winners.
+`depth` here counts in lengths of the ray (see `sight.Sight`). Arrays of a tile of rays are (f n): frames by pixels. All
+nearest hits are found first; then one shading pass colours the winners.
 """
 
 import typing
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from jaxtyping import Array, Float, Float16, UInt8
 
 from rig3r_jax.data.sources.procedural import worlds
 from rig3r_jax.data.sources.procedural.shading import BOXES, CROWNS, FAR, GROUND, POLES, SKY, Hits, shade
+from rig3r_jax.data.sources.procedural.sight import PinholeRays, Rays, lit_pixels, rays_of_tile
+from rig3r_jax.geometry.camera import Lens
 
 FRAMES_PER_CALL = 8
 _TILE = 4096  # pixels of each frame that are traced together, whatever the image's size: one compilation serves all
@@ -42,7 +45,6 @@ class Shots:
 
     center: Float[Array, "f 3"]  # of the camera, world
     rotation: Float[Array, "f 3 3"]  # world from camera
-    pinhole: Float[Array, "f 4"]  # fx, fy, cx, cy in pixels
     boxes: Float[Array, "f boxes 3"]  # centers, world
     yaw: Float[Array, "f boxes"]
 
@@ -142,16 +144,17 @@ def _road_coordinates(place: Place, x: Array, y: Array) -> tuple[Array, Array, A
 
 @jax.jit
 def render_tile(
-    shots: Shots, place: Place, pixels: Float[Array, "2 n"]
+    shots: Shots, place: Place, rays: PinholeRays | Rays
 ) -> tuple[UInt8[Array, "f n"], UInt8[Array, "f n"], UInt8[Array, "f n"], Float16[Array, "f n"]]:
-    """Red, green, blue and depth (metres along the ray, 0 at the sky) of the pixels (u, v) of every frame.
+    """Red, green, blue and depth (metres along the ray, 0 at the sky) of as many pixels of every frame.
 
     The channels stay apart: XLA on CPU would shade anew for each of three interleaved ones, element by element.
     """
-    fx, fy, cx, cy = (shots.pinhole[:, i, None] for i in range(4))
-    right, down = (pixels[0] - cx) / fx, (pixels[1] - cy) / fy
+    (right, down, ahead), focal = rays.of_frames()
     rotation = shots.rotation[..., None]
-    direction = tuple(rotation[:, i, 0] * right + rotation[:, i, 1] * down + rotation[:, i, 2] for i in range(3))
+    direction = tuple(
+        rotation[:, i, 0] * right + rotation[:, i, 1] * down + rotation[:, i, 2] * ahead for i in range(3)
+    )
     below = direction[2] < -1e-6
     depth = jnp.where(below, -shots.center[:, 2:] / jnp.where(below, direction[2], -1.0), jnp.inf)
     index = jnp.full(depth.shape, GROUND, jnp.int32)
@@ -160,13 +163,13 @@ def render_tile(
     index = jnp.where(depth < FAR, index, SKY)
     reach = jnp.minimum(depth, FAR)
     point = tuple(shots.center[:, i, None] + reach * direction[i] for i in range(3))
-    stretch = jnp.sqrt(1 + right * right + down * down)
+    stretch = jnp.sqrt(ahead * ahead + right * right + down * down)
     hits = Hits(
         index=index,
         point=point,
         ray=tuple(component / stretch for component in direction),
         distance=reach * stretch,
-        pixel=reach / fx,
+        pixel=reach / focal,
         road=_road_coordinates(place, point[0], point[1]),
     )
     colors = shade(hits, _surface_columns(shots, place), place.light)
@@ -207,35 +210,40 @@ def render_frames(
     world: worlds.World,
     times: Float[np.ndarray, "frames"],
     world_from_camera: Float[np.ndarray, "frames 4 4"],
-    intrinsics: Float[np.ndarray, "frames 3 3"],
+    lenses: Sequence[Lens],
     image_size: int,
 ) -> tuple[UInt8[np.ndarray, "frames h w 3"], Float16[np.ndarray, "frames h w"]]:
-    """RGB images and depths of any number of frames, FRAMES_PER_CALL at a time."""
+    """RGB images and depths of any number of frames, each with its lens, FRAMES_PER_CALL at a time.
+
+    Black and of depth 0 where no light reaches the pixel.
+    """
     cars, _, cars_yaw = worlds.car_boxes(world, times)
     still = np.broadcast_to(world.buildings_center, (len(times), *world.buildings_center.shape))
     still_yaw = np.broadcast_to(world.buildings_yaw, (len(times), len(world.buildings_yaw)))
-    pinhole = np.stack([intrinsics[:, i, j] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2))], axis=-1)
     shots = _float32(
         Shots(
             world_from_camera[:, :3, 3],
             world_from_camera[:, :3, :3],
-            pinhole,
             np.concatenate([still, cars], axis=1),
             np.concatenate([still_yaw, cars_yaw], axis=1),
         )
     )
     place, count = place_of(world), image_size * image_size
-    number = np.minimum(np.arange(-(-count // _TILE) * _TILE), count - 1).reshape(-1, 1, _TILE)
-    pixels = np.concatenate([number % image_size, number // image_size], axis=1).astype(np.float32) + 0.5
+    tiles = np.minimum(np.arange(-(-count // _TILE) * _TILE), count - 1).reshape(-1, _TILE)
     pending = []
     for start in range(0, len(times), FRAMES_PER_CALL):
         rows = np.minimum(np.arange(start, start + FRAMES_PER_CALL), len(times) - 1)  # the last call repeats a frame
         some = Shots(**{name: getattr(shots, name)[rows] for name in Shots.__dataclass_fields__})
-        pending.append([render_tile(some, place, uv) for uv in pixels])
+        pending.append(
+            [render_tile(some, place, rays_of_tile([lenses[row] for row in rows], image_size, tile)) for tile in tiles]
+        )
     *channels, depths = (
         np.concatenate([np.concatenate([np.asarray(tile[i]) for tile in tiles], axis=1) for tiles in pending])
         for i in range(4)
     )
     shape = (len(times), image_size, image_size)
     images = np.stack(channels, axis=-1)[: len(times), :count].reshape(*shape, 3)
-    return images, depths[: len(times), :count].reshape(shape)
+    depths = depths[: len(times), :count].reshape(shape)
+    dark = ~np.stack([lit_pixels(lens, image_size) for lens in lenses])
+    images[dark], depths[dark] = 0, 0
+    return images, depths

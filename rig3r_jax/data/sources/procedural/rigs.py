@@ -1,4 +1,4 @@
-"""Random camera rigs: one to eight pinhole cameras on a vehicle, in layouts that real vehicles use.
+"""Random camera rigs: one to eight cameras, pinholes or fisheyes, on a vehicle, in layouts that real vehicles use.
 
 The vehicle frame has its origin on the ground under the vehicle's centre and the axes of a level camera that looks
 ahead (x right, y down, z forward). The rig frame is the front camera's frame. Yaw turns to the right.
@@ -15,9 +15,13 @@ from scipy.spatial.transform import Rotation
 from rig3r_jax.data.scene import RigCamera
 from rig3r_jax.data.sources.procedural.source import CAMERA_COUNTS
 from rig3r_jax.geometry import rigid
-from rig3r_jax.geometry.camera import Pinhole
+from rig3r_jax.geometry.camera import Fisheye, Lens, Pinhole
+from rig3r_jax.geometry.distortion import distort_fisheye
 
-_FIELD_OF_VIEW_DEG = (60.0, 100.0)
+_FIELD_OF_VIEW_DEG = (60.0, 100.0)  # of pinholes, across the image
+_FISHEYE_FIELD_DEG = (170.0, 190.0)
+_FISHEYE_BENDS = (0.05, 5e-3, 5e-4, 5e-5)  # largest k1..k4: every such lens is one-to-one to 190 degrees and beyond
+_FISHEYE_SHIFT = 0.02  # image sizes from the middle to the principal point, at most, along each side
 _RADIUS = (0.6, 1.6)  # metres from the vehicle's centre, seen from above
 _HEIGHT = (1.3, 1.9)  # metres above the ground
 _SECTORS = ("front", "front_right", "right", "rear_right", "rear", "rear_left", "left", "front_left")
@@ -120,6 +124,15 @@ def pinhole(field_of_view_deg: float, image_size: int) -> Float[np.ndarray, "3 3
     return np.array([[focal, 0, image_size / 2], [0, focal, image_size / 2], [0, 0, 1]])
 
 
+def fisheye(rng: np.random.Generator, image_size: int) -> Fisheye:
+    """A Kannala-Brandt lens of a square image with square pixels, as a real calibration finds it."""
+    half_angle = math.radians(rng.uniform(*_FISHEYE_FIELD_DEG)) / 2
+    bends = rng.uniform(-1, 1, 4) * _FISHEYE_BENDS
+    focal = image_size / 2 / distort_fisheye(np.array([half_angle]), bends)[0]
+    cx, cy = image_size * (0.5 + rng.uniform(-1, 1, 2) * _FISHEYE_SHIFT)
+    return Fisheye(np.array([[focal, 0, cx], [0, focal, cy], [0, 0, 1]]), bends)
+
+
 def _names(mounts: list[_Mount]) -> list[str]:
     """A name per camera by the sector to which it looks; a number is added where a sector has several."""
     names: list[str] = []
@@ -131,9 +144,15 @@ def _names(mounts: list[_Mount]) -> list[str]:
 
 
 def draw_rig(
-    rng: np.random.Generator, count: int, image_size: int, layouts: Sequence[str] = tuple(CAMERA_COUNTS)
+    rng: np.random.Generator,
+    count: int,
+    image_size: int,
+    layouts: Sequence[str] = tuple(CAMERA_COUNTS),
+    lenses: str = "pinhole",
 ) -> Rig:
     """A random rig of `count` cameras in one of the `layouts` that take as many; the front camera is the first.
+
+    Equal generators mount the cameras equally whatever the `lenses`, one of `source.LENSES`.
 
     Raises:
         ValueError: when no layout does.
@@ -146,6 +165,8 @@ def draw_rig(
     layout = str(rng.choice(fitting))
     mounts = _MOUNTS[layout](rng, count)
     height, pitch_deg, field_of_view = rng.uniform(*_HEIGHT), rng.uniform(-4, 3), rng.uniform(*_FIELD_OF_VIEW_DEG)
+    lens_rng = rng.spawn(1)[0]  # takes no number from `rng`
+    shared_fisheye = fisheye(lens_rng, image_size)
     vehicle_from_cameras = [_vehicle_from_camera(rng, mount, height, pitch_deg) for mount in mounts]
     rig_from_vehicle = rigid.invert(vehicle_from_cameras[0])
     cameras = []
@@ -153,7 +174,9 @@ def draw_rig(
         own_lens = rng.uniform() < 0.25
         degrees = rng.uniform(*_FIELD_OF_VIEW_DEG) if own_lens else field_of_view
         rig_from_camera = np.eye(4) if i == 0 else rig_from_vehicle @ vehicle_from_camera
-        lens = Pinhole(pinhole(degrees, image_size))
+        lens: Lens = Pinhole(pinhole(degrees, image_size))
+        if lenses == "fisheye":
+            lens = fisheye(lens_rng, image_size) if own_lens else shared_fisheye
         cameras.append(RigCamera(name, lens, (image_size, image_size), rig_from_camera))
     return Rig(layout, tuple(cameras), vehicle_from_cameras[0])
 
@@ -165,8 +188,9 @@ def draw_rig_pool(
     max_cameras: int,
     image_size: int,
     layouts: Sequence[str] = tuple(CAMERA_COUNTS),
+    lenses: str = "pinhole",
 ) -> tuple[Rig, ...]:
     """Rigs whose camera counts are spread evenly over min_cameras..max_cameras."""
     counts = np.arange(min_cameras, max_cameras + 1)
     rounds = [rng.permutation(counts) for _ in range(-(-size // len(counts)))]
-    return tuple(draw_rig(rng, int(count), image_size, layouts) for count in np.concatenate(rounds)[:size])
+    return tuple(draw_rig(rng, int(count), image_size, layouts, lenses) for count in np.concatenate(rounds)[:size])

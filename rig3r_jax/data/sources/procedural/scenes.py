@@ -6,10 +6,11 @@ import functools
 import cv2
 import numpy as np
 
-from rig3r_jax.data.frame_bytes import encode_depth
+from rig3r_jax.data.frame_bytes import encode_depth, encode_mask
 from rig3r_jax.data.scene import DenseDepth, Frame, Scene
 from rig3r_jax.data.sources.procedural.render import render_frames
 from rig3r_jax.data.sources.procedural.rigs import Rig, draw_rig, draw_rig_pool
+from rig3r_jax.data.sources.procedural.sight import lit_pixels
 from rig3r_jax.data.sources.procedural.source import SPLITS, Procedural
 from rig3r_jax.data.sources.procedural.worlds import World, draw_world, drive
 
@@ -19,9 +20,8 @@ _RIGS, _UNSEEN_RIGS = len(SPLITS), len(SPLITS) + 1  # second words of the seeds,
 @functools.lru_cache(maxsize=4)
 def _rig_pool(source: Procedural) -> tuple[Rig, ...]:
     rng = np.random.default_rng([source.seed, _RIGS, 0])
-    return draw_rig_pool(
-        rng, source.fixed_rigs, source.min_cameras, source.max_cameras, source.image_size, source.layouts
-    )
+    counts = source.min_cameras, source.max_cameras
+    return draw_rig_pool(rng, source.fixed_rigs, *counts, source.image_size, source.layouts, source.lenses)
 
 
 def _rig(source: Procedural, split: str, index: int) -> Rig:
@@ -31,7 +31,7 @@ def _rig(source: Procedural, split: str, index: int) -> Rig:
         return pool[index % len(pool)]
     rng = np.random.default_rng([source.seed, _UNSEEN_RIGS, index])
     count = int(rng.integers(source.min_cameras, source.max_cameras + 1))
-    return draw_rig(rng, count, source.image_size, source.layouts)
+    return draw_rig(rng, count, source.image_size, source.layouts, source.lenses)
 
 
 def _encode(image: np.ndarray, source: Procedural) -> bytes:
@@ -72,10 +72,11 @@ def make_scene(source: Procedural, name: str, split: str, index: int) -> Scene:
     rig_from_camera = np.stack([camera.rig_from_camera for camera in rig.cameras])
     world_from_camera = (driven.world_from_rig[:, None] @ rig_from_camera).reshape(-1, 4, 4)
     count = len(rig.cameras)
-    intrinsics = np.tile(np.stack([camera.lens.intrinsics for camera in rig.cameras]), (source.steps, 1, 1))
+    lenses = [camera.lens for camera in rig.cameras]
     images, depths = render_frames(
-        driven.world, np.repeat(times, count), world_from_camera, intrinsics, source.image_size
+        driven.world, np.repeat(times, count), world_from_camera, lenses * source.steps, source.image_size
     )
+    masks = [encode_mask(~lit_pixels(lens, source.image_size)) for lens in lenses]
     frames = tuple(
         Frame(
             camera=i % count,
@@ -84,6 +85,7 @@ def make_scene(source: Procedural, name: str, split: str, index: int) -> Scene:
             world_from_camera=world_from_camera[i],
             image=_encode(images[i], source),
             depth=encode_depth(DenseDepth(depths[i])),
+            mask=masks[i % count],
         )
         for i in range(len(images))
     )

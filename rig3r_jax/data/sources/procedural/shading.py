@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from rig3r_jax.data.sources.procedural import worlds
 
-FAR = 200.0  # metres along the camera's axis; what lies behind is sky
+FAR = 200.0  # metres along the camera's axis, of a wide lens along the ray; what lies behind is sky
 BUILDINGS = range(0, worlds.BUILDINGS)
 BODIES = range(BUILDINGS.stop, BUILDINGS.stop + worlds.CARS)
 CABINS = range(BODIES.stop, BODIES.stop + worlds.CARS)

@@ -18,6 +18,7 @@ CAMERA_COUNTS = {  # that each layout of cameras on the vehicle takes
     "surround": range(3, 9),
     "stereo_surround": range(4, 9),
 }
+LENSES = ("pinhole", "fisheye")  # of the cameras; fisheye: Kannala-Brandt, fields of about 180 degrees
 _BOUNDS = {
     "seed": (0, 2**63 - 1), "train_worlds": (0, 10**7), "test_worlds": (0, 10**7), "fixed_rigs": (1, 10**6),
     "min_cameras": (1, MAX_CAMERAS), "max_cameras": (1, MAX_CAMERAS), "steps": (1, 1000), "interval": (0.01, 10.0),
@@ -39,6 +40,7 @@ class Procedural(Source):
     min_cameras: int = 1
     max_cameras: int = MAX_CAMERAS
     layouts: tuple[str, ...] = tuple(CAMERA_COUNTS)  # of the cameras on the vehicle
+    lenses: str = "pinhole"  # or fisheye: the same worlds, drives and mounts, through other lenses
     steps: int = 8
     interval: float = 0.5  # seconds between steps, but for a jitter of a tenth
     image_size: int = 64  # pixels, height and width
@@ -57,6 +59,8 @@ class Procedural(Source):
                 bad_counts |= name.endswith("cameras")
         if self.image_format not in ("jpeg", "png"):
             yield f"image_format={self.image_format!r} must be 'jpeg' or 'png'"
+        if self.lenses not in LENSES:
+            yield f"lenses={self.lenses!r} must be one of {', '.join(LENSES)}"
         if not self.layouts or set(self.layouts) - set(CAMERA_COUNTS):
             yield f"layouts={self.layouts!r} must name some of {', '.join(CAMERA_COUNTS)}"
         elif self.min_cameras > self.max_cameras:
