@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import statistics
 import time
 import types
 import typing
@@ -9,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from rig3r_jax.benchmarks.result import Row
 from rig3r_jax.benchmarks.setting import out_of_memory
-from rig3r_jax.benchmarks.timing import Limit, Timing
+from rig3r_jax.benchmarks.timing import HostUse, Limit, Timing
 
 
 @typing.runtime_checkable
@@ -46,6 +47,7 @@ class Result:
     compile_seconds: float  # the first call, less a usual one
     peak_bytes: int | None
     remark: str = ""
+    host: Sequence[HostUse] = ()  # of each timed call
 
 
 def contest_rows(
@@ -78,6 +80,9 @@ def contest_rows(
             "compile s": result.compile_seconds,
             "peak GB": None if result.peak_bytes is None else result.peak_bytes / 1e9,
         }
+        if result.host:
+            row["host CPU s"] = statistics.median(use.cpu_seconds for use in result.host)
+            row["page faults"] = statistics.median(use.page_faults for use in result.host)
         if len(results) > 1:
             row["peer / ours"] = seconds / first.median if first else None
         rows.append(row)
@@ -129,7 +134,9 @@ class _Entry:
     """A contestant in a contest: its timed calls, why it is out of it, and in the end its result."""
 
     def __init__(self, contestant: Contestant):
-        self.contestant, self.seconds, self.failure = contestant, [], ""
+        self.contestant, self.failure = contestant, ""
+        self.seconds: list[float] = []
+        self.host: list[HostUse] = []
         self.result: Result
 
     def open(self, limit: Limit) -> None:
@@ -140,10 +147,11 @@ class _Entry:
 
     def call(self, *, timed: bool) -> None:
         """One more call, whose seconds count where it is timed."""
-        start = time.perf_counter()
+        before, start = HostUse.so_far(), time.perf_counter()
         self._attempt(self.contestant.call)
         if timed and not self.failure:
             self.seconds.append(time.perf_counter() - start)
+            self.host.append(HostUse.so_far().since(before))
 
     def finish(self) -> None:
         """Makes its result, before it is closed."""
@@ -153,7 +161,7 @@ class _Entry:
             return
         timing = Timing(tuple(self.seconds))
         compile_seconds = max(0.0, contestant.first_seconds - timing.median)
-        self.result = Result(contestant.name, timing, compile_seconds, peak, contestant.remark)
+        self.result = Result(contestant.name, timing, compile_seconds, peak, contestant.remark, self.host)
 
     def _attempt(self, action: Callable[[], object]) -> None:
         """Does it unless the contestant is out; a lack of memory or of a kernel puts it out and closes it."""

@@ -20,6 +20,9 @@ from rig3r_jax.formats.json_file import write_json
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
 Row = Mapping[str, str | int | float | None]
 
+_NUMBERS = {"family": "cpu family", "model": "model"}  # of /proc/cpuinfo
+_VECTORS = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}  # flags of it, widest first
+
 
 def environment() -> dict[str, object]:
     """Hardware, versions, commit, time and the command line, as JSON takes them."""
@@ -114,11 +117,22 @@ def _cell(value: str | int | float | None) -> str:
 
 
 def _processor() -> str:
+    """The processor's name and, as a virtual machine may leave the model out of it, its numbers and widest vectors."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
+    except OSError:
         return platform.processor() or platform.machine()
+    facts: dict[str, str] = {}
+    for line in lines:
+        key, colon, value = line.partition(":")
+        if colon:
+            facts.setdefault(key.strip(), value.strip())
+    if "model name" not in facts:
+        return platform.processor() or platform.machine()
+    numbers = ", ".join(f"{key} {facts[full]}" for key, full in _NUMBERS.items() if full in facts)
+    vectors = next((name for flag, name in _VECTORS.items() if flag in facts.get("flags", "").split()), "")
+    beside = ", ".join(filter(None, (numbers, vectors)))
+    return f"{facts['model name']} ({beside})" if beside else facts["model name"]
 
 
 def _commit() -> str:

@@ -29,6 +29,31 @@ class Timing:
         return (third - first) / 2 / self.median
 
 
+@dataclasses.dataclass(frozen=True)
+class HostUse:
+    """What this process had of the host while calls ran: where a step on a CPU is slow though its parts are not, memory
+    that is fetched anew (page faults) or cores that are not busy say why."""
+
+    cpu_seconds: float = 0.0  # of all threads, the system's share included
+    system_seconds: float = 0.0
+    page_faults: int = 0  # without reading from a disk
+
+    @classmethod
+    def so_far(cls) -> "HostUse":
+        """Of this process since it began; zeros where the system does not tell."""
+        try:
+            import resource
+        except ImportError:  # not on Windows
+            return cls()
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return cls(usage.ru_utime + usage.ru_stime, usage.ru_stime, usage.ru_minflt)
+
+    def since(self, earlier: "HostUse") -> "HostUse":
+        """What was added."""
+        values = zip(dataclasses.astuple(self), dataclasses.astuple(earlier), strict=True)
+        return HostUse(*(now - before for now, before in values))
+
+
 class Limit:
     """The time that a benchmark may take; what is not begun by then is left out by name."""
 

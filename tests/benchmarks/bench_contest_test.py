@@ -2,7 +2,10 @@
 
 import argparse
 import json
+import mmap
+import time
 
+import numpy as np
 import pytest
 
 from rig3r_jax.benchmarks.contest import Result, contest_rows, run_contest
@@ -78,6 +81,18 @@ def test_other_errors_are_errors():
         run_contest([_Fake("a", [], "open", KeyError("x"))], repeats=1, warmup=0, in_turns=True)
     with pytest.raises(ValueError, match="repeats=0"):
         run_contest([], repeats=0, warmup=0, in_turns=True)
+
+
+def test_what_calls_take_of_the_host_is_told():
+    class Toucher(_Fake):
+        def call(self):
+            end = time.process_time() + 0.05
+            while time.process_time() < end:
+                np.frombuffer(mmap.mmap(-1, 64 * mmap.PAGESIZE), np.uint8)[:: mmap.PAGESIZE].sum()  # 64 fresh pages
+
+    (result,) = run_contest([Toucher("a", [])], repeats=3, warmup=0, in_turns=True)
+    (row,) = contest_rows([result], "step", "s/step", lambda seconds: {})
+    assert row["host CPU s"] == pytest.approx(0.05, rel=0.5) and row["page faults"] >= 64
 
 
 def test_rows_are_against_the_first():
