@@ -27,6 +27,9 @@ class Distortion:
 
     kind: Int[Array, "b v"]  # its number: 0 pinhole, 1 brown, 2 fisheye (Kannala-Brandt), 3 unified (Mei)
     coefficients: Float[Array, "b v 5"]  # those of the kind in its order, then zeros
+    kinds: tuple[int, ...] = struct.field(
+        pytree_node=False, default=(0, 1, 2, 3)
+    )  # that may occur: others cost nothing
 
 
 @typing.no_type_check

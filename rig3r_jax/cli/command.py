@@ -15,8 +15,8 @@ OVERRIDES = """\
 is a flag of its own, with its value after =: --config.train.steps=100 --config.model.variant=small
 '--config.data.mixture[0].root=/data/ddad' (quoted because of the shell); --config.model.unroll and
 --noconfig.model.unroll set a boolean; another name of a data set brings that source's default options. In rig3r_jax,
-configs/base.py names and explains the keys, data/options.py those of sampling and windows, data/sources the options of
-each data set."""
+configs/base.py names and explains the keys, data/options.py those of sampling and windows, data/source.py the options
+that all data sets have, data/sources those of each."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ class CachedSource:
         self._left = gigabytes * 1e9  # bytes
         self._full = False
         self._scenes: dict[int, Scene] = {}
-        self.pinholes_only: bool | None = getattr(source, "pinholes_only", None)  # None: the source does not tell
+        self.lens_kinds: frozenset[str] | None = getattr(source, "lens_kinds", None)  # None: the source does not tell
         self._lock = threading.Lock()
 
     def __len__(self) -> int:

@@ -4,18 +4,18 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
-from rig3r_jax.data.options import PipelineOptions
+from rig3r_jax.data.options import AUTO, PipelineOptions
 from rig3r_jax.data.sampling import can_fill, extent
 from rig3r_jax.data.scene import BadRecord, Scene, SceneSource
 
 
 def fixed_lenses(options: PipelineOptions, sources: Sequence[SceneSource]) -> PipelineOptions:
-    """The options with `lenses` decided, so that all batches have the same arrays: pinhole where no scene has another
-    lens. Left to every scene where a source does not tell (`pinholes_only`)."""
-    told = [getattr(source, "pinholes_only", None) for source in sources]
-    if options.lenses != "auto" or None in told:
+    """The options with `lenses` decided, so that all batches have the same arrays: the kinds that occur. Left to every
+    scene where a source does not tell its `lens_kinds`."""
+    told = [getattr(source, "lens_kinds", None) for source in sources]
+    if options.lenses != AUTO or None in told:
         return options
-    return dataclasses.replace(options, lenses="pinhole" if all(told) else "any")
+    return dataclasses.replace(options, lenses=",".join(sorted(frozenset().union(*told))))
 
 
 class FittingScenes:
@@ -29,7 +29,7 @@ class FittingScenes:
         self._source, self._num_views = source, options.num_views
         self._numbers: list[int] = []
         self.too_small: list[tuple[str, str]] = []  # (name, extent) of the scenes that are left out
-        self.pinholes_only: bool | None = getattr(source, "pinholes_only", None)  # None: the source does not tell
+        self.lens_kinds: frozenset[str] | None = getattr(source, "lens_kinds", None)  # None: the source does not tell
         for number in range(len(source)):
             try:
                 scene = source[number]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 KINDS = ("varied", "consecutive", "two_cluster")  # of windows
-LENS_CHOICES = ("auto", "pinhole", "any")
+AUTO, LENS_KINDS = "auto", ("pinhole", "brown", "fisheye", "unified")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +60,8 @@ class PipelineOptions(ViewOptions):
     camera_id_range: int = 1000  # cameras of a sample draw distinct ids of 0..range-1
     max_bad_fraction: float = 0.05  # of draws that cannot be used, above which the run stops
     min_draws: int = 100  # draws before that fraction is looked at
-    # Of a batch: pinhole; any (its arrays state every lens's kind and coefficients); auto: any where a scene wants it.
-    lenses: str = "auto"  # or pinhole, any
+    # Kinds of lenses that a batch's arrays can hold, such as "pinhole" or "brown,fisheye"; auto: those that occur.
+    lenses: str = "auto"  # or kinds, joined by commas
     ordered: bool = False  # sample n comes from record n mod the number of records
 
     def __post_init__(self):
@@ -76,7 +76,11 @@ class PipelineOptions(ViewOptions):
             ("apart", self.overlapping + self.apart <= 1, "at most 1 - overlapping"),
             ("metadata_dropout", 0 <= self.metadata_dropout <= 1, "in [0, 1]"),
             ("max_bad_fraction", 0 <= self.max_bad_fraction <= 1, "in [0, 1]"),
-            ("lenses", self.lenses in LENS_CHOICES, f"one of {', '.join(LENS_CHOICES)}"),
+            (
+                "lenses",
+                self.lenses == AUTO or set(self.lenses.split(",")) <= set(LENS_KINDS),
+                f"{AUTO}, or kinds of {', '.join(LENS_KINDS)} joined by commas",
+            ),
             ("grids", all(t * c >= self.num_views and c >= 1 for t, c in self.grids), "times x cameras >= num_views"),
         ]
         problems += [f"{key}={getattr(self, key)!r} must be {rule}" for key, holds, rule in rules if not holds]

@@ -18,7 +18,7 @@ import numpy as np
 
 from rig3r_jax.data.augment import PreparedView, blank_views, draw_placement, prepare_view
 from rig3r_jax.data.fitting import fixed_lenses
-from rig3r_jax.data.options import PipelineOptions
+from rig3r_jax.data.options import AUTO, PipelineOptions
 from rig3r_jax.data.sampling import draw_frames
 from rig3r_jax.data.scene import BadRecord, Frame, Scene, SceneSource
 from rig3r_jax.geometry.camera import Pinhole
@@ -144,15 +144,8 @@ def make_sample(scene: Scene, chosen: Sequence[int], options: PipelineOptions, r
     time = np.array([frame.time - frames[0].time for frame in frames]).astype(np.float32)
     frame_index, camera_id, visible = _draw_metadata(camera_index, options, rng)
     images, image_mask, depth, valid, intrinsics, coefficients = _prepare_views(scene, frames, options, rng)
-    intrinsics, distortion = intrinsics.astype(np.float32), None
-    if options.lenses == "any" or (options.lenses == "auto" and not scene.pinholes_only):
-        kind = np.array([KINDS.index(scene.cameras[c].lens.kind) for c in camera_index], np.int32)
-        distortion = Distortion(kind, coefficients.astype(np.float32))
-    elif bent := [scene.cameras[c] for c in camera_index if scene.cameras[c].lens.kind != Pinhole.kind]:
-        raise BadRecord(
-            f"scene {scene.name}, camera {bent[0].name}: its lens is {bent[0].lens.kind}, sampling.lenses is pinhole; "
-            "set that to auto or any, or build the records with rectify=True"
-        )
+    intrinsics = intrinsics.astype(np.float32)
+    distortion = _distortion(scene, camera_index, coefficients.astype(np.float32), options)
     has_camera_id, has_time, has_rig = (np.full(len(frames), value) for value in visible)
     metadata = RigMetadata(
         frame_index=frame_index,
@@ -176,6 +169,23 @@ def make_sample(scene: Scene, chosen: Sequence[int], options: PipelineOptions, r
         distortion=distortion,
     )
     return Batch(views=Views(images=images, image_mask=image_mask, metadata=metadata), targets=targets)
+
+
+def _distortion(
+    scene: Scene, camera_index: np.ndarray, coefficients: np.ndarray, options: PipelineOptions
+) -> Distortion | None:
+    """Of the views; None where no lens but pinholes may occur. BadRecord for a lens that the options do not name."""
+    of_scene = {camera.lens.kind for camera in scene.cameras}
+    kinds = of_scene if options.lenses == AUTO else set(options.lenses.split(","))
+    if beyond := of_scene - kinds:
+        raise BadRecord(
+            f"scene {scene.name}: has lenses of the kind {', '.join(sorted(beyond))}, sampling.lenses is "
+            f"{options.lenses}; set that to auto, or build the records with rectify=True"
+        )
+    if kinds == {Pinhole.kind}:
+        return None
+    kind = np.array([KINDS.index(scene.cameras[c].lens.kind) for c in camera_index], np.int32)
+    return Distortion(kind, coefficients, tuple(sorted(map(KINDS.index, kinds))))
 
 
 def _where_known(known: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -44,7 +44,7 @@ class RecordSource:
                 raise BadRecord(f"{file}: {state}, was written with {size}; delete {path} and build it again")
         self._scenes, self._frames = (_Part(dataset_folder(self.path, part), split) for part in (SCENES, FRAMES))
 
-        self.pinholes_only = set(build["lenses"][split]) <= {"pinhole"}
+        self.lens_kinds = frozenset(build["lenses"][split])
 
     def __len__(self) -> int:
         return len(self._scenes)

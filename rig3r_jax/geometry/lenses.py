@@ -46,8 +46,8 @@ MOST_COEFFICIENTS = max(len(lens.coefficients) for lens in LENSES.values())
 @typing.no_type_check
 @struct.dataclass
 class Lenses:
-    """Lenses of several kinds. Every kind is computed for all and the right one taken: where all are pinholes, a
-    `Pinhole` is quicker."""
+    """Lenses of several kinds. Every kind that may occur (`distortion.kinds`) is computed for all and the right one
+    taken: where all are pinholes, a `Pinhole` is quicker."""
 
     intrinsics: Float[AnyArray, "*b 3 3"]  # pixels
     distortion: Distortion  # kinds (*b) and coefficients (*b 5)
@@ -66,12 +66,14 @@ class Lenses:
         return array_module(self.distortion.kind).asarray([lens.wide for lens in LENSES.values()])[self.distortion.kind]
 
     def _each(self) -> list[Lens]:
-        return [make_lens(kind, self.intrinsics, self.distortion.coefficients) for kind in KINDS]
+        return [
+            make_lens(KINDS[number], self.intrinsics, self.distortion.coefficients) for number in self.distortion.kinds
+        ]
 
     def _chosen(self, leading: int, of_kinds: list[AnyArray]) -> AnyArray:
         kind, chosen, xp = self.distortion.kind, of_kinds[0], array_module(*of_kinds)
         kind = kind.reshape(*kind.shape, *(1,) * (leading - kind.ndim), 1)  # leading axes meet the first ones
-        for number, values in enumerate(of_kinds[1:], start=1):
+        for number, values in zip(self.distortion.kinds[1:], of_kinds[1:], strict=True):
             chosen = xp.where(kind == number, values, chosen)
         return chosen
 
@@ -87,7 +89,8 @@ def stacked(lenses: Sequence[Lens]) -> Pinhole | Lenses:
     if all(lens.kind == Pinhole.kind for lens in lenses):
         return Pinhole(intrinsics)
     kind = np.array([KINDS.index(lens.kind) for lens in lenses], np.int32)
-    return Lenses(intrinsics, Distortion(kind, np.stack([padded_coefficients(lens) for lens in lenses])))
+    coefficients = np.stack([padded_coefficients(lens) for lens in lenses])
+    return Lenses(intrinsics, Distortion(kind, coefficients, tuple(np.unique(kind).tolist())))
 
 
 def one_lens(lenses: Lenses, index: int | tuple[int, ...]) -> Lens:

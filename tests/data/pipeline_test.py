@@ -9,6 +9,7 @@ import pytest
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.pipeline import SampleStream, draw_sample, make_loader
 from rig3r_jax.data.scene import BadRecord
+from rig3r_jax.geometry.camera import Fisheye
 from tests.data.scenes import make_scene
 
 OPTIONS = PipelineOptions(num_views=6, image_size=16, grids=((2, 3), (3, 2)), max_stride=2)
@@ -298,3 +299,40 @@ def test_options_name_every_problem():
         make_stream(sources=[("a", SCENES, 0.0), ("b", [], 1.0)])
     with pytest.raises(ValueError, match="no sources"):
         SampleStream([], OPTIONS, 0)
+
+
+def test_batches_state_the_lenses_that_occur_and_no_others():
+    scene = make_scene(steps=4, cameras=2)
+    fisheye = dataclasses.replace(scene.cameras[1], lens=Fisheye(scene.cameras[1].lens.intrinsics, np.full(4, 0.01)))
+    mixed = dataclasses.replace(scene, cameras=(scene.cameras[0], fisheye))
+    options = PipelineOptions(num_views=4, image_size=16, max_cameras=2, min_cameras=2, metadata_dropout=0.0)
+    sample = draw_sample(mixed, options, np.random.default_rng(0))
+    distortion = sample.targets.distortion
+    assert distortion.kinds == (0, 2)
+    np.testing.assert_array_equal(distortion.kind, np.where(sample.targets.camera_index == 1, 2, 0))
+    np.testing.assert_allclose(distortion.coefficients[distortion.kind == 2, :4], 0.01)
+    np.testing.assert_array_equal(sample.views.metadata.distortion.coefficients, distortion.coefficients)
+    hidden = draw_sample(mixed, dataclasses.replace(options, metadata_dropout=1.0), np.random.default_rng(0))
+    assert not hidden.views.metadata.distortion.coefficients.any() and hidden.targets.distortion.coefficients.any()
+    assert draw_sample(scene, options, np.random.default_rng(0)).targets.distortion is None
+    named = dataclasses.replace(options, lenses="pinhole,fisheye")
+    assert draw_sample(scene, named, np.random.default_rng(0)).targets.distortion.kinds == (0, 2)
+    with pytest.raises(
+        BadRecord, match="scene scene_0: has lenses of the kind fisheye, sampling.lenses is pinhole; set"
+    ):
+        draw_sample(mixed, dataclasses.replace(options, lenses="pinhole"), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="lenses='wide' must be auto, or kinds of pinhole, brown, fisheye, unified"):
+        PipelineOptions(lenses="wide")
+
+
+class Telling(list):
+    def __init__(self, scenes, kinds):
+        super().__init__(scenes)
+        self.lens_kinds = frozenset(kinds)
+
+
+def test_a_stream_over_sources_of_several_lenses_has_one_kind_of_batch():
+    scene = make_scene(steps=4, cameras=2)
+    sources = [("a", Telling([scene], ["pinhole"]), 1.0), ("b", Telling([scene], ["brown"]), 1.0)]
+    stream = SampleStream(sources, PipelineOptions(num_views=2, image_size=16), seed=0)
+    assert stream.options.lenses == "brown,pinhole" and stream[0].targets.distortion.kinds == (0, 1)
