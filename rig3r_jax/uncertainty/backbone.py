@@ -127,10 +127,9 @@ class Rig3RBackbone:
                 batch = batch.replace(views=apply_setting(batch.views, self._metadata))
             placed = to_device(batch, self._placed.mesh)
             targets = placed.targets
-            lenses = batch_lens(targets.intrinsics, targets.distortion)
-            if not self._known_intrinsics:
-                _check_pinholes(lenses)
-                lenses = None
+            lenses = batch_lens(targets.intrinsics, targets.distortion) if self._known_intrinsics else None
+            if lenses is None:
+                _check_pinholes(batch_lens(batch.targets.intrinsics, batch.targets.distortion))
             with placed_on(self._placed.mesh):
                 features, cameras = (np.asarray(x)[None] for x in self._read(self._params, placed.views, lenses))
             parts.append((features, cameras, _true_cameras(batch)))

@@ -10,6 +10,7 @@ import pytest
 
 from rig3r_jax.configs import demo
 from rig3r_jax.geometry import pose_encoding
+from rig3r_jax.geometry.camera import Pinhole
 from rig3r_jax.geometry.recover import recover_camera
 from rig3r_jax.losses.pose_nll import NllOptions
 from rig3r_jax.models.vggt import build_vggt
@@ -72,8 +73,8 @@ def test_cameras_of_rig3r_are_the_closed_form_on_its_pose_rays(params, windows, 
         predictions = apply({"params": params}, batch.views)
         directions = np.array(predictions.pose_directions)
         directions[:, 1, :2] = 0.0  # rays of the padding, a quarter of the rows of view 1
-        intrinsics = jnp.asarray(batch.targets.intrinsics) if known else None
-        expected = recover_camera(jnp.asarray(directions), predictions.pose_center, 32, 32, intrinsics)
+        lenses = Pinhole(jnp.asarray(batch.targets.intrinsics)) if known else None
+        expected = recover_camera(jnp.asarray(directions), predictions.pose_center, 32, 32, lenses)
         got = np.linalg.inv(found.camera_from_world_predicted[0, 2 * n : 2 * n + 2].astype(np.float64))
         np.testing.assert_allclose(got, expected.a_from_camera, atol=2e-3)
         true = found.camera_from_world_true[2 * n : 2 * n + 2]
