@@ -29,6 +29,7 @@ _NEWER: dict[tuple[str, str], Any] = {
     ("mesh", "frames"): 1,
     ("model", "decoder_heads"): 0,
     ("model", "heads"): 0,
+    ("model", "linear"): "plain",
     ("train", "watchdog_seconds"): 0.0,
 }
 
