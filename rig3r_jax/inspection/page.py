@@ -128,9 +128,13 @@ def _draw_depth(shot: Shot) -> UInt8[np.ndarray, "h w 3"]:
     colors = colormap((np.log(distances) - low) / max(high - low, 1e-9), "depth")[:, :3]
     columns, rows = (pixels * scale).astype(int).T
     inside = (columns >= 0) & (columns < canvas.shape[1]) & (rows >= 0) & (rows < canvas.shape[0])
-    for index in np.argsort(-distances[inside]):  # the nearest is drawn last
-        place = int(columns[inside][index]), int(rows[inside][index])
-        cv2.circle(canvas, place, 1 if len(distances) < _FEW else 0, colors[inside][index].tolist(), -1)
+    order = np.argsort(-distances[inside])  # the nearest is drawn last
+    columns, rows, colors = columns[inside][order], rows[inside][order], colors[inside][order]
+    if len(distances) > _FEW:
+        canvas[rows, columns] = colors
+        return canvas
+    for column, row, color in zip(columns.tolist(), rows.tolist(), colors.tolist(), strict=True):
+        cv2.circle(canvas, (column, row), 1, color, -1)
     return canvas
 
 
