@@ -73,10 +73,12 @@ def make_listed_scene(folder):
 
 
 def z_depth(scene, frame):
-    """Depth along the axis of the frame's pinhole camera, float64, of the distances along rays that frames hold."""
-    intrinsics, (height, width) = scene.cameras[frame.camera].lens.intrinsics, scene.cameras[frame.camera].size
-    u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    lengths = np.linalg.norm(np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(intrinsics).T, axis=-1)
+    """Depth along the axis of the frame's camera, float64, of the distances along rays that frames hold."""
+    lens, (height, width) = scene.cameras[frame.camera].lens, scene.cameras[frame.camera].size
+    pixels = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1).reshape(-1, 1, 2)
+    until = (cv2.TERM_CRITERIA_COUNT, 40, 0.0)
+    normalized = cv2.undistortPointsIter(pixels, lens.intrinsics, lens.distortion, None, None, until)
+    lengths = np.sqrt(1 + (normalized.reshape(height, width, 2) ** 2).sum(axis=-1))
     return decode_depth(frame.depth).values.astype(np.float64) / lengths
 
 

@@ -29,7 +29,7 @@ def randomised(model, x: jax.Array):
 
 def test_fused_kernels_are_known_by_their_names_on_a_mesh_too():
     mesh = make_mesh(1, 1, 1, jax.devices()[:1])
-    fused = (cudnn_attention, flash3_attention, FUSED, over_rows(FUSED, mesh, ("data",)), over_frames(FUSED, mesh))
+    fused = (cudnn_attention, flash3_attention, FUSED, over_rows(FUSED, mesh), over_frames(FUSED, mesh))
     assert all(map(is_fused, fused))
     assert not any(map(is_fused, (dense_attention, chunked_attention, functools.partial(chunked_attention, chunk=2))))
 

@@ -65,7 +65,7 @@ def test_the_same_source_keeps_the_options_of_its_config_and_the_last_name_holds
         ([f"{ENTRY}.options.windw=8", f"{ENTRY}.name=tum"], "has no 'windw'; did you mean window"),
         ([f"{ENTRY}.options.front=x", f"{ENTRY}.name=tum"], "has no 'front'; it has depth_scale, fractions, gap"),
         ([f"{ENTRY}.name=tun"], r"--config.data.mixture\[0\].name: unknown source 'tun'; .*did you mean 'tum'"),
-        (["--config.data.mixture[7].name=tum"], "has no '7'"),
+        (["--config.data.mixture[99].name=tum"], "has no '99'"),
     ],
 )
 def test_another_source_is_refused_what_it_does_not_have(words, message):

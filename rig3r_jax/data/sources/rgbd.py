@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+import rig3r_jax  # by which an annotation below is read; its schema imports JAX
 from rig3r_jax.data.files import read_bytes
 from rig3r_jax.data.frame_bytes import NO_POINTS, encode_depth
 from rig3r_jax.data.image_bytes import read_image
@@ -29,11 +30,10 @@ from rig3r_jax.data.scene import (
 )
 from rig3r_jax.data.sources.cut_by_time import CutByTime
 from rig3r_jax.data.sources.registration import Registration
-from rig3r_jax.schema import LensLike
 
 CAMERA = "camera"
 
-Cameras = Callable[[tuple[int, int]], tuple[LensLike, Registration | None]]
+Cameras = Callable[[tuple[int, int]], tuple["rig3r_jax.schema.LensLike", Registration | None]]
 
 _CHECKED_IMAGES = 5  # depth images of a recording whose median is looked at
 _COMMON_SCALES = {1000.0: "millimetres", 5000.0: "as in TUM's own files", 10000.0: "tenths of millimetres"}

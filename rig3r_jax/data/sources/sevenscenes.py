@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+import rig3r_jax  # by which an annotation below is read; its schema imports JAX
 from rig3r_jax.data.files import read_numbers, read_text
 from rig3r_jax.data.scene import BadRecord, LeftOut, Scene, about, leaving_out
 from rig3r_jax.data.source import Scenes, bad_scene
@@ -24,7 +25,6 @@ from rig3r_jax.data.sources.rgbd import DepthCode, RgbdFrame, RgbdSource, single
 from rig3r_jax.data.sources.sevenscenes_cameras import KinectCameras
 from rig3r_jax.formats.text import numbered_lines
 from rig3r_jax.geometry import rigid
-from rig3r_jax.schema import LensLike
 
 _TRAIN, _VALIDATION, _TEST = SPLITS
 _FRAME = re.compile(r"frame-(\d+)\.color\.(?i:png|jpe?g)")
@@ -211,7 +211,7 @@ def _load(source: SevenScenes, sequence: _Sequence, name: str, images: dict[int,
                 )
             )
 
-    def cameras(size: tuple[int, int]) -> tuple[LensLike, Registration | None]:
+    def cameras(size: tuple[int, int]) -> tuple["rig3r_jax.schema.LensLike", Registration | None]:
         intrinsics, registration = source.cameras((sequence.folder, sequence.scene), size)
         return Pinhole(intrinsics), registration
 

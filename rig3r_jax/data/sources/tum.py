@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+import rig3r_jax  # by which an annotation below is read; its schema imports JAX
 from rig3r_jax.data.scene import UNMATCHED, BadRecord, LeftOut, Scene
 from rig3r_jax.data.source import Scenes, bad_scene
 from rig3r_jax.data.sources.rgbd import DepthCode, RgbdFrame, RgbdSource, single_camera_scene
 from rig3r_jax.formats import tum
 from rig3r_jax.formats.times import AUTO, check_time_unit
-from rig3r_jax.schema import LensLike
 
 # fx, fy, cx, cy as the benchmark's site gives them: pixels of 640x480 images, the centre of the first pixel at 0.
 INTRINSICS = {
@@ -312,7 +312,7 @@ def _load(
     return scene
 
 
-def _lens(folder: Path, intrinsics: str | tuple[float, ...]) -> LensLike:
+def _lens(folder: Path, intrinsics: str | tuple[float, ...]) -> "rig3r_jax.schema.LensLike":
     """Of a recording; pixel centres at 0.5 from here on."""
     from rig3r_jax.geometry.camera import Brown, Pinhole  # imports JAX: not where options are read
 
