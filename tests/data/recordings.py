@@ -77,7 +77,8 @@ def z_depth(scene, frame):
     lens, (height, width) = scene.cameras[frame.camera].lens, scene.cameras[frame.camera].size
     pixels = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1).reshape(-1, 1, 2)
     until = (cv2.TERM_CRITERIA_COUNT, 40, 0.0)
-    normalized = cv2.undistortPointsIter(pixels, lens.intrinsics, lens.distortion, None, None, until)
+    distortion = lens.distortion if lens.coefficients else None
+    normalized = cv2.undistortPoints(pixels, lens.intrinsics, distortion, None, None, None, until)
     lengths = np.sqrt(1 + (normalized.reshape(height, width, 2) ** 2).sum(axis=-1))
     return decode_depth(frame.depth).values.astype(np.float64) / lengths
 
