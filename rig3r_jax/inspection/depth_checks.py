@@ -9,7 +9,8 @@ from scipy.spatial import cKDTree
 from rig3r_jax.data.scene import DenseDepth, SparseDepth
 from rig3r_jax.inspection.claims import Claims, Pair, Shot
 from rig3r_jax.inspection.evidence import FEWEST, Matched, angles
-from rig3r_jax.inspection.judgement import EPIPOLAR_BAND, Finding
+from rig3r_jax.inspection.findings import Finding
+from rig3r_jax.inspection.judgement import EPIPOLAR_BAND
 from rig3r_jax.inspection.residuals import moved, triangulated
 
 _LEAST_PARALLAX = 2.0  # degrees of a match whose triangulated distance counts
@@ -32,7 +33,7 @@ _UNITS = {
 
 def judge_depth(claims: Claims, matched: Sequence[Matched]) -> list[Finding]:
     """Scale by triangulation along time and between cameras, residual after warping, and registration."""
-    if not any(len(shot.depths()[1]) for shot in claims.shots):
+    if not any(len(shot.depths[1]) for shot in claims.shots):
         return []
     ratios = {name: _ratios(claims, matched, along) for name, along in (("time", True), ("cameras", False))}
     shift = _shift(claims, matched)
@@ -112,7 +113,7 @@ def _warp(claims: Claims) -> Finding:
 def _warp_errors(claims: Claims, pair: Pair) -> np.ndarray | None:
     """Relative differences of the points of image a from the depth of image b; None where too few are seen."""
     a, b = claims.shots[pair.a], claims.shots[pair.b]
-    pixels, distances = a.depths()
+    pixels, distances = a.depths
     chosen = np.linspace(0, len(pixels) - 1, min(len(pixels), _POINTS)).astype(int)
     points_b = moved(a.lens.rays(pixels[chosen]), distances[chosen], claims.b_from_a(pair))
     if not b.lens.wide:

@@ -13,13 +13,14 @@ from rig3r_jax.data.scene import BadRecord, DenseDepth
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import Brown
-from rig3r_jax.inspection.claims import read_claims
+from rig3r_jax.inspection.claims import placed, read_claims
 from rig3r_jax.inspection.depth_checks import judge_depth
 from rig3r_jax.inspection.evidence import match_pairs
 from rig3r_jax.inspection.judgement import judge_geometry
+from rig3r_jax.inspection.motion_checks import judge_motion
 from rig3r_jax.inspection.page import table_of, write_page
 from rig3r_jax.inspection.residuals import arc_angles, triangulated
-from rig3r_jax.inspection.scan import scan
+from rig3r_jax.inspection.scan import judge_scene, scan
 from rig3r_jax.inspection.scene_checks import judge_numbers
 
 OPTIONS = {"train_worlds": 1, "image_size": 256, "steps": 6, "min_cameras": 5, "max_cameras": 5, "interval": 0.5}
@@ -90,13 +91,13 @@ GEOMETRY = {
 @pytest.mark.parametrize("planted", GEOMETRY)
 def test_planted_mistakes_of_geometry_are_named(drive, matched, planted):
     plant, words = GEOMETRY[planted]
-    faults = [one for one in judge_geometry(read_claims(plant(drive), 6), matched) if one.fault]
+    faults = [one for one in judge_geometry(read_claims(plant(drive), 6), matched)[0] if one.fault]
     assert faults and all(re.search(words, one.words) for one in faults), faults
 
 
 def test_a_drive_as_it_is_has_no_faults(drive, matched):
     claims = read_claims(drive, 6)
-    findings = [*judge_numbers(drive), *judge_geometry(claims, matched), *judge_depth(claims, matched)]
+    findings = judge_scene(drive, claims, matched)
     assert not [one for one in findings if one.fault]
     values = {one.what: one.value for one in findings}
     assert values["epipolar, along time"] < 0.15 and values["epipolar, between cameras"] < 0.15
@@ -131,7 +132,9 @@ def test_a_rig_that_its_poses_contradict_is_a_fault(drive):
         drive.cameras[0],
         *(replace(c, rig_from_camera=rigid.invert(c.rig_from_camera)) for c in drive.cameras[1:]),
     )
-    faults = {one.what for one in judge_numbers(replace(drive, cameras=cameras)) if one.fault}
+    wrong = replace(drive, cameras=cameras)
+    places = [placed(wrong, frame) for frame in wrong.frames]
+    faults = {one.what for one in judge_motion("drive", places) if one.fault}
     assert faults == {"rig, positions off its calibration", "rig, directions off its calibration"}
 
 
