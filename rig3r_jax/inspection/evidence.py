@@ -35,12 +35,12 @@ def match_pairs(claims: Claims) -> list[Matched]:
             rays_a = claims.shots[pair.a].lens.rays(pixels_a)
             rays_b = claims.shots[pair.b].lens.rays(pixels_b)
             kept = consensus(rays_a, rays_b)
-            if kept.sum() >= max(FEWEST, _SHARE * len(kept)) and not _by_accident(kept, rays_a, rays_b):
+            if kept.sum() >= max(FEWEST, _SHARE * len(kept)) and not by_accident(kept, rays_a, rays_b):
                 matched.append(Matched(pair, pixels_a[kept], pixels_b[kept]))
     return matched
 
 
-def _by_accident(kept: np.ndarray, rays_a: np.ndarray, rays_b: np.ndarray) -> bool:
+def by_accident(kept: np.ndarray, rays_a: np.ndarray, rays_b: np.ndarray) -> bool:
     """Whether wrong matches, made of these by exchanging partners, would agree nearly as well: where all that an image
     has lies along its horizon, a motion along it explains anything."""
     exchanged = consensus(rays_a, np.roll(rays_b, len(rays_b) // 2, axis=0))
