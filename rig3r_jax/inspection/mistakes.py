@@ -51,9 +51,9 @@ def _rig_mistakes(claims: Claims) -> Iterator[Mistake]:
     if all(np.allclose(shot.body_from_camera, np.eye(4)) for shot in claims.shots):
         return  # the body is the camera
     for words, change in _misreadings("poses of the rig look", "rig_from_world", "world_from_rig", "the rig's"):
-        yield Mistake(words, _with_body_poses(claims, change))
+        yield Mistake(words, with_body_poses(claims, change))
     for words, change in _misreadings("places on the rig look", "camera_from_rig", "rig_from_camera", "the places'"):
-        yield Mistake(words, _with_places(claims, change))
+        yield Mistake(words, with_places(claims, change))
 
 
 def _misreadings(what: str, inverse: str, right: str, whose: str) -> Iterator[tuple[str, Change]]:
@@ -134,7 +134,7 @@ def _with_poses(claims: Claims, change: Change) -> Claims:
     return with_shots(claims, lambda shot: {"source_from_camera": change(shot.source_from_camera)})
 
 
-def _with_body_poses(claims: Claims, change: Change) -> Claims:
+def with_body_poses(claims: Claims, change: Change) -> Claims:
     """The claims with the poses of the body changed, in which the cameras stay where they are."""
 
     def changed(shot: Shot) -> dict[str, Matrix]:
@@ -144,7 +144,7 @@ def _with_body_poses(claims: Claims, change: Change) -> Claims:
     return with_shots(claims, changed)
 
 
-def _with_places(claims: Claims, change: Change) -> Claims:
+def with_places(claims: Claims, change: Change) -> Claims:
     """The claims with the cameras' places in the body changed, whose poses stay."""
 
     def changed(shot: Shot) -> dict[str, Matrix]:

@@ -156,6 +156,7 @@ def test_a_drive_as_it_is_has_no_faults(drive, matched):
 def test_planted_mistakes_of_depth_are_named(drive, matched, plant, words):
     faults = [one.words for one in judge_depth(read_claims(plant(drive), 6), matched) if one.fault]
     assert any(re.search(words, one) for one in faults), faults
+    assert not any(one.startswith("depths of neighbouring images disagree") for one in faults)  # but "goes with: ..."
 
 
 @pytest.mark.parametrize(("unit", "name"), [(1e9, "ns"), (1e6, "us"), (1e3, "ms")])
