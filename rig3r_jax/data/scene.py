@@ -113,6 +113,9 @@ class Scene:
     left_out: tuple[LeftOut, ...] = ()  # frames that its source could not use; for the build, records keep none
     # (4, 4) float64: the scene's world, re-based near the origin, in the one that the data set's files are written in.
     source_from_world: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(4))
+    # (4, 4) float64: the rig in the frame whose poses the files hold, where that is a vehicle's or an IMU's; for those
+    # who check what was read (see `inspection`), records keep none.
+    body_from_rig: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(4))
 
     @property
     def pinholes_only(self) -> bool:

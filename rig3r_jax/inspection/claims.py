@@ -1,6 +1,7 @@
 """What a data set claims of its images, and which of them are worth comparing."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ from jaxtyping import Float, UInt8
 
 from rig3r_jax.data.frame_bytes import decode_depth
 from rig3r_jax.data.image_bytes import decode_image
-from rig3r_jax.data.scene import DenseDepth, Scene, SparseDepth
+from rig3r_jax.data.scene import DenseDepth, Frame, Scene, SparseDepth
 from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import Lens
 
@@ -17,16 +18,25 @@ _NEIGHBOURS = 4  # steps that one image is compared over, at most
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Shot:
-    """One image and what is claimed of it."""
+class Placed:
+    """Where and when one image is claimed to be taken."""
 
     camera: int  # number in its scene
     step: int
+    time: float  # seconds
+    source_from_camera: Float[np.ndarray, "4 4"]  # in the world of the data set's files
+    body_from_camera: Float[np.ndarray, "4 4"]  # by the rig's calibration, in the frame whose poses the files hold
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shot(Placed):
+    """One image and what is claimed of it."""
+
     image: UInt8[np.ndarray, "h w 3"]  # RGB
     lens: Lens
-    source_from_camera: Float[np.ndarray, "4 4"]  # in the world of the data set's files
     depth: DenseDepth | SparseDepth
 
+    @functools.cached_property
     def depths(self) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
         """Pixels whose depth is known and their distances along the rays, metres, float64."""
         if isinstance(self.depth, SparseDepth):
@@ -75,16 +85,25 @@ def read_claims(scene: Scene, steps: int = 4) -> Claims:
     frames = [frame for frame in scene.frames if frame.step in chosen]
     shots = [
         Shot(
-            camera=frame.camera,
-            step=frame.step,
+            **vars(placed(scene, frame)),
             image=decode_image(frame.image),
             lens=scene.cameras[frame.camera].lens,
-            source_from_camera=scene.source_from_world @ frame.world_from_camera,
             depth=decode_depth(frame.depth),
         )
         for frame in frames
     ]
     return Claims(scene.name, tuple(camera.name for camera in scene.cameras), tuple(shots), tuple(_pairs(shots)))
+
+
+def placed(scene: Scene, frame: Frame) -> Placed:
+    """What a scene claims of a frame but its image."""
+    return Placed(
+        camera=frame.camera,
+        step=frame.step,
+        time=frame.time,
+        source_from_camera=scene.source_from_world @ frame.world_from_camera,
+        body_from_camera=scene.body_from_rig @ scene.cameras[frame.camera].rig_from_camera,
+    )
 
 
 def _chosen_steps(steps: Sequence[int], count: int) -> set[int]:

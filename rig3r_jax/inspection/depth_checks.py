@@ -1,5 +1,6 @@
 """Known depth against what matches triangulate to, against the other images, and its place in its own."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,9 +8,12 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 
 from rig3r_jax.data.scene import DenseDepth, SparseDepth
+from rig3r_jax.geometry import rigid
 from rig3r_jax.inspection.claims import Claims, Pair, Shot
 from rig3r_jax.inspection.evidence import FEWEST, Matched, angles
-from rig3r_jax.inspection.judgement import EPIPOLAR_BAND, Finding
+from rig3r_jax.inspection.findings import Finding, with_consequences
+from rig3r_jax.inspection.judgement import EPIPOLAR_BAND
+from rig3r_jax.inspection.mistakes import with_body_poses, with_places, with_shots
 from rig3r_jax.inspection.residuals import moved, triangulated
 
 _LEAST_PARALLAX = 2.0  # degrees of a match whose triangulated distance counts
@@ -32,12 +36,15 @@ _UNITS = {
 
 def judge_depth(claims: Claims, matched: Sequence[Matched]) -> list[Finding]:
     """Scale by triangulation along time and between cameras, residual after warping, and registration."""
-    if not any(len(shot.depths()[1]) for shot in claims.shots):
+    if not any(len(shot.depths[1]) for shot in claims.shots):
         return []
     ratios = {name: _ratios(claims, matched, along) for name, along in (("time", True), ("cameras", False))}
     shift = _shift(claims, matched)
-    findings = [_scale(claims, name, ratios) for name in ratios if len(ratios[name]) >= FEWEST]
-    return [*findings, _warp(claims), *([shift] if shift else [])]
+    medians = {name: float(np.median(some)) for name, some in ratios.items() if len(some) >= FEWEST}
+    findings, warp = [_scale(claims, name, medians) for name in medians], [_warp(claims)]
+    if (scale := next((one for one in findings if one.fault), None)) and warp[0].fault:
+        warp = with_consequences(warp, [_warp(_rescaled(claims, medians))], scale.words)
+    return [*findings, *warp, *([shift] if shift else [])]
 
 
 def depth_at(shot: Shot, pixels: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, " n"]:
@@ -75,25 +82,49 @@ def _ratios(claims: Claims, matched: Sequence[Matched], along_time: bool) -> np.
     return ratios[np.isfinite(ratios)]
 
 
-def _scale(claims: Claims, name: str, ratios: dict[str, np.ndarray]) -> Finding:
-    value = float(np.median(ratios[name]))
+def _scale(claims: Claims, name: str, medians: dict[str, float]) -> Finding:
+    value = medians[name]
     fault = abs(value - 1) > _RATIO_BAND
-    words = _scale_words(name, {key: float(np.median(some)) for key, some in ratios.items() if len(some) >= FEWEST})
     what = f"depth over that triangulated {'along time' if name == 'time' else 'between cameras'}"
-    return Finding(claims.scene, what, value, "", f"within {_RATIO_BAND:g} of 1", fault, words if fault else "")
+    words = _scale_words(name, medians) if fault else ""
+    return Finding(claims.scene, what, value, "", f"within {_RATIO_BAND:g} of 1", fault, words)
 
 
 def _scale_words(name: str, medians: dict[str, float]) -> str:
     """Which of depth, poses and rig is of another unit."""
-    both = len(medians) == 2 and abs(medians["time"] / medians["cameras"] - 1) < 2 * _RATIO_BAND
-    if len(medians) == 2 and not both:
+    if not _depth_is_wrong(medians):
         wrong, right = ("poses", "rig calibration") if name == "time" else ("the rig's calibration", "poses")
         return f"{wrong} look {1 / medians[name]:.3g} times too long; {right} and depth agree better"
     ratio = medians[name]
     unit = next((words for factor, words in _UNITS.items() if abs(ratio / factor - 1) < 2 * _RATIO_BAND), "")
-    return (
-        unit or f"depth is {ratio:.3g} times what poses and images say: another unit, or poses without a metric scale"
-    )
+    words = unit or f"depth is {ratio:.3g} times what poses and images say: another unit"
+    return words if len(medians) == 2 else f"{words}; or poses are {1 / ratio:.3g} times too long"
+
+
+def _depth_is_wrong(medians: dict[str, float]) -> bool:
+    """Not known otherwise: along time and between cameras depth is off by one factor, or only one of them tells."""
+    return len(medians) == 1 or abs(medians["time"] / medians["cameras"] - 1) < 2 * _RATIO_BAND
+
+
+def _rescaled(claims: Claims, medians: dict[str, float]) -> Claims:
+    """The claims without the wrong scale."""
+    if _depth_is_wrong(medians):
+        return with_shots(claims, lambda shot: {"depth": _scaled_depth(shot.depth, 1 / next(iter(medians.values())))})
+    if abs(medians["time"] - 1) > _RATIO_BAND:
+        claims = with_body_poses(claims, lambda pose: _stretched(pose, medians["time"]))
+    if abs(medians["cameras"] - 1) > _RATIO_BAND:
+        claims = with_places(claims, lambda place: _stretched(place, medians["cameras"]))
+    return claims
+
+
+def _scaled_depth(depth: DenseDepth | SparseDepth, factor: float) -> DenseDepth | SparseDepth:
+    if isinstance(depth, SparseDepth):
+        return dataclasses.replace(depth, depths=depth.depths * factor)
+    return DenseDepth(depth.values.astype(np.float32) * factor)
+
+
+def _stretched(pose: Float[np.ndarray, "4 4"], factor: float) -> Float[np.ndarray, "4 4"]:
+    return rigid.from_rotation_translation(pose[:3, :3], factor * pose[:3, 3])
 
 
 def _warp(claims: Claims) -> Finding:
@@ -112,7 +143,7 @@ def _warp(claims: Claims) -> Finding:
 def _warp_errors(claims: Claims, pair: Pair) -> np.ndarray | None:
     """Relative differences of the points of image a from the depth of image b; None where too few are seen."""
     a, b = claims.shots[pair.a], claims.shots[pair.b]
-    pixels, distances = a.depths()
+    pixels, distances = a.depths
     chosen = np.linspace(0, len(pixels) - 1, min(len(pixels), _POINTS)).astype(int)
     points_b = moved(a.lens.rays(pixels[chosen]), distances[chosen], claims.b_from_a(pair))
     if not b.lens.wide:

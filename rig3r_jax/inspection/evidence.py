@@ -12,6 +12,7 @@ from rig3r_jax.inspection.residuals import arc_angles
 
 FEWEST = 20  # matches of a pair that is judged
 _SHARE = 0.5  # of the matches that one motion must explain: images of different places match by accident
+_BEYOND_ACCIDENT = 1.5  # times as many matches must agree as would if they were wrong
 _WORST = 10.0  # degrees that one pair counts at most: wrong is wrong
 
 
@@ -31,10 +32,19 @@ def match_pairs(claims: Claims) -> list[Matched]:
     for pair in claims.pairs:
         pixels_a, pixels_b = mutual_matches(of_shots[pair.a], of_shots[pair.b])
         if len(pixels_a) >= FEWEST:
-            kept = consensus(claims.shots[pair.a].lens.rays(pixels_a), claims.shots[pair.b].lens.rays(pixels_b))
-            if kept.sum() >= max(FEWEST, _SHARE * len(kept)):
+            rays_a = claims.shots[pair.a].lens.rays(pixels_a)
+            rays_b = claims.shots[pair.b].lens.rays(pixels_b)
+            kept = consensus(rays_a, rays_b)
+            if kept.sum() >= max(FEWEST, _SHARE * len(kept)) and not by_accident(kept, rays_a, rays_b):
                 matched.append(Matched(pair, pixels_a[kept], pixels_b[kept]))
     return matched
+
+
+def by_accident(kept: np.ndarray, rays_a: np.ndarray, rays_b: np.ndarray) -> bool:
+    """Whether wrong matches, made of these by exchanging partners, would agree nearly as well: where all that an image
+    has lies along its horizon, a motion along it explains anything."""
+    exchanged = consensus(rays_a, np.roll(rays_b, len(rays_b) // 2, axis=0))
+    return bool(kept.sum() < _BEYOND_ACCIDENT * exchanged.sum())
 
 
 def angles(claims: Claims, matched: Matched) -> Float[np.ndarray, " n"]:

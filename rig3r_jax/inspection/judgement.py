@@ -8,7 +8,8 @@ from scipy.optimize import least_squares
 
 from rig3r_jax.inspection.claims import Claims
 from rig3r_jax.inspection.evidence import Matched, angles, cost
-from rig3r_jax.inspection.mistakes import usual_mistakes, with_lenses
+from rig3r_jax.inspection.findings import Finding
+from rig3r_jax.inspection.mistakes import Mistake, usual_mistakes, with_lenses
 
 # Degrees. Calibrated recordings: 0.01 (EuRoC's stereo pair) to 0.2 (Waymo's neighbours) in the median. Between cameras
 # that fire at different times while the vehicle drives, as nuScenes' do, up to 0.6 of single pairs.
@@ -19,21 +20,9 @@ _SUSPECT_PAIR = 1.0  # degrees of one pair that is named though the scene is wit
 _SUSPECT_SHARE = 0.2  # of such pairs, two at least, that are a fault: one camera of several may be wrong
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    scene: str
-    what: str  # such as "epipolar, along time"
-    value: float  # NaN where it could not be measured
-    unit: str
-    band: str  # what is expected, in words
-    fault: bool
-    words: str = ""  # what is wrong and what would mend it, or why it was not measured
-
-
-def judge_geometry(claims: Claims, matched: Sequence[Matched]) -> list[Finding]:
-    """Epipolar residuals along time and between cameras; with a fault, the mistake that would undo it."""
+def judge_geometry(claims: Claims, matched: Sequence[Matched]) -> tuple[list[Finding], Mistake | None]:
+    """Epipolar residuals along time and between cameras; with a fault, the mistake that would undo it, if one does."""
+    mistake = None
     findings = []
     kinds = {"along time": True, "between cameras": False}
     for name, along_time in kinds.items():
@@ -42,11 +31,11 @@ def judge_geometry(claims: Claims, matched: Sequence[Matched]) -> list[Finding]:
             band = EPIPOLAR_BAND if along_time else _BETWEEN_BAND
             findings.append(_epipolar(claims, some, f"epipolar, {name}", band))
     if any(finding.fault for finding in findings):
-        explained = explanation(claims, matched)
-        findings = [dataclasses.replace(one, words=explained) if one.fault else one for one in findings]
+        mistake, words = explanation(claims, matched)
+        findings = [dataclasses.replace(one, words=words) if one.fault else one for one in findings]
     elif half := _half_pixel(claims, matched):
         findings.append(half)
-    return findings
+    return findings, mistake
 
 
 def _epipolar(claims: Claims, matched: Sequence[Matched], what: str, band: float) -> Finding:
@@ -63,13 +52,34 @@ def _epipolar(claims: Claims, matched: Sequence[Matched], what: str, band: float
     return Finding(claims.scene, what, value, "degrees", expected, fault, words)
 
 
-def explanation(claims: Claims, matched: Sequence[Matched]) -> str:
-    """The mistake that leaves the least residual, in words, or that none does."""
+def explanation(claims: Claims, matched: Sequence[Matched]) -> tuple[Mistake | None, str]:
+    """The mistake that leaves the least residual where that explains the fault; and what to say."""
     before = cost(claims, matched)
-    after, words = min(((cost(one.undone, matched), one.words) for one in usual_mistakes(claims)), default=(before, ""))
+    costs = [(cost(mistake.undone, matched), mistake) for mistake in usual_mistakes(claims)]
+    after, nearest = min(costs, key=lambda one: one[0])
     if after < _BETTER * before and after < 2 * EPIPOLAR_BAND:
-        return f"{words} ({before:.2g} degrees as read, {after:.2g} without)"
-    return f"no usual mistake explains it (the nearest, {words}, would leave {after:.2g} of {before:.2g} degrees)"
+        return nearest, f"{nearest.words} ({before:.2g} degrees as read, {after:.2g} without)"
+    words = "no usual mistake explains it"
+    if after < _BETTER * before:
+        words += f" (the nearest, {nearest.words}, would leave {after:.2g} of {before:.2g} degrees)"
+    return None, words + _what_agrees(claims, matched)
+
+
+def _what_agrees(claims: Claims, matched: Sequence[Matched]) -> str:
+    """Where only one kind of pairs disagrees: what that leaves to be wrong."""
+    medians = {True: [], False: []}
+    for one in matched:
+        medians[one.pair.along_time].append(float(np.median(angles(claims, one))))
+    if not all(medians.values()):
+        return ""
+    if np.median(medians[False]) < EPIPOLAR_BAND < np.median(medians[True]):
+        return (
+            "; between cameras the calibration agrees with the images, so it is the poses along time: "
+            "they are imprecise, or their times are not those of the images"
+        )
+    if np.median(medians[True]) < EPIPOLAR_BAND < np.median(medians[False]):
+        return "; along time poses agree with the images, so it is where the cameras sit on the rig, or their times"
+    return ""
 
 
 def _half_pixel(claims: Claims, matched: Sequence[Matched]) -> Finding | None:

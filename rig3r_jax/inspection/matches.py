@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-_LARGEST = 1280  # pixels of the longer side that features are looked for in
-_FEATURES = 3000
+_LARGEST = 1024  # pixels of the longer side that features are looked for in
+_FEATURES = 2000
 _RATIO = 0.8  # Lowe 2004
 _TRIALS, _SAMPLE = 400, 8
 _CONSENSUS = np.radians(0.5)  # from the plane that a common motion predicts
@@ -18,7 +18,7 @@ class Features(typing.NamedTuple):
     """What SIFT finds in one image."""
 
     positions: np.ndarray  # (n, 2) float64 pixels, centres at +0.5
-    descriptors: np.ndarray  # (n, 128)
+    descriptors: np.ndarray  # (n, 128) float32, of length 1
 
 
 def features(image: UInt8[np.ndarray, "h w 3"]) -> Features:
@@ -30,7 +30,10 @@ def features(image: UInt8[np.ndarray, "h w 3"]) -> Features:
     keypoints, descriptors = _sift().detectAndCompute(grey, None)
     steps = np.array(image.shape[1::-1]) / np.array(grey.shape[::-1])
     positions = np.array([keypoint.pt for keypoint in keypoints], np.float64).reshape(-1, 2)
-    return Features((positions + 0.5) * steps, np.zeros((0, 128), np.float32) if descriptors is None else descriptors)
+    if descriptors is None:
+        return Features(positions, np.zeros((0, 128), np.float32))
+    lengths = np.maximum(np.linalg.norm(descriptors, axis=1, keepdims=True), 1e-6)
+    return Features((positions + 0.5) * steps, descriptors / lengths)
 
 
 @functools.cache
@@ -40,18 +43,20 @@ def _sift() -> cv2.SIFT:
 
 
 def mutual_matches(a: Features, b: Features) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]:
-    """Positions of the features that are each other's nearest, and much nearer than the second."""
+    """Positions of the features that are each other's nearest, and much nearer than the second.
+
+    All distances come of one product of matrices: descriptors are unit vectors, whose products fall with distance.
+    """
     if min(len(a.descriptors), len(b.descriptors)) < 2:
         return np.zeros((0, 2)), np.zeros((0, 2))
-    forth = cv2.BFMatcher(cv2.NORM_L2).knnMatch(a.descriptors, b.descriptors, k=2)
-    back = {match.queryIdx: match.trainIdx for match in cv2.BFMatcher(cv2.NORM_L2).match(b.descriptors, a.descriptors)}
-    kept = [
-        (first.queryIdx, first.trainIdx)
-        for first, second in forth
-        if first.distance < _RATIO * second.distance and back[first.trainIdx] == first.queryIdx
-    ]
-    of_a, of_b = np.array(kept, int).reshape(-1, 2).T
-    return a.positions[of_a], b.positions[of_b]
+    alike = a.descriptors @ b.descriptors.T
+    rows = np.arange(len(alike))
+    nearest, of_b = alike.argmax(axis=1), alike.argmax(axis=0)
+    first = alike[rows, nearest]
+    alike[rows, nearest] = -1.0
+    second = alike.max(axis=1)
+    kept = (1 - first < _RATIO**2 * (1 - second)) & (of_b[nearest] == rows)
+    return a.positions[kept], b.positions[nearest[kept]]
 
 
 def consensus(rays_a: Float[np.ndarray, "n 3"], rays_b: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from rig3r_jax.geometry.camera import Brown, Fisheye, Lens, Pinhole
 from rig3r_jax.inspection.claims import Claims, Shot
 
 Matrix = Float[np.ndarray, "4 4"]
+Change = Callable[[Matrix], Matrix]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,23 +36,39 @@ _FOCAL_FACTORS = (0.25, 0.5, 2.0, 4.0)
 def usual_mistakes(claims: Claims) -> Iterator[Mistake]:
     """Every mistake that would change what these claims say of their images."""
     yield from _pose_mistakes(claims)
+    yield from _rig_mistakes(claims)
     yield from _lens_mistakes(claims)
     yield from _swapped_cameras(claims)
 
 
 def _pose_mistakes(claims: Claims) -> Iterator[Mistake]:
-    def poses(words: str, change: Callable[[Matrix], Matrix]) -> Mistake:
-        return Mistake(words, _with_poses(claims, change))
+    for words, change in _misreadings("poses look", "camera_from_world", "world_from_camera", "camera"):
+        yield Mistake(words, _with_poses(claims, change))
 
-    yield poses("poses look like camera_from_world read as world_from_camera", rigid.invert)
+
+def _rig_mistakes(claims: Claims) -> Iterator[Mistake]:
+    """Those of files that hold poses of a body, and where the cameras sit in it."""
+    if all(np.allclose(shot.body_from_camera, np.eye(4)) for shot in claims.shots):
+        return  # the body is the camera
+    for words, change in _misreadings("poses of the rig look", "rig_from_world", "world_from_rig", "the rig's"):
+        yield Mistake(words, with_body_poses(claims, change))
+    for words, change in _misreadings("places on the rig look", "camera_from_rig", "rig_from_camera", "the places'"):
+        yield Mistake(words, with_places(claims, change))
+
+
+def _misreadings(what: str, inverse: str, right: str, whose: str) -> Iterator[tuple[str, Change]]:
+    """Ways to read transforms wrongly, in words, and the change of one that undoes each."""
+    yield f"{what} like {inverse} read as {right}", rigid.invert
     for name, columns in _AXES.items():
         theirs = np.eye(4)
         theirs[:3, :3] = np.array(columns).T
         back = rigid.invert(theirs)
-        yield poses(f"camera axes look like {name} read as OpenCV's", lambda pose, back=back: pose @ back)
-    yield poses("quaternions look like w x y z read as x y z w", lambda pose: _requaternioned(pose, (1, 2, 3, 0)))
-    yield poses("quaternions look like x y z w read as w x y z", lambda pose: _requaternioned(pose, (3, 0, 1, 2)))
-    yield poses("rotations look inverted, positions right", lambda pose: _transposed(pose))
+        yield f"{whose} axes look like {name} read as OpenCV's", lambda pose, back=back: pose @ back
+    of = "quaternions look" if whose == "camera" else f"{whose} quaternions look"
+    yield f"{of} like w x y z read as x y z w", lambda pose: _requaternioned(pose, (1, 2, 3, 0))
+    yield f"{of} like x y z w read as w x y z", lambda pose: _requaternioned(pose, (3, 0, 1, 2))
+    of = "rotations look" if whose == "camera" else f"{whose} rotations look"
+    yield f"{of} inverted, positions right", _transposed
 
 
 def _requaternioned(pose: Matrix, order: tuple[int, ...]) -> Matrix:
@@ -101,18 +119,48 @@ def _swapped_cameras(claims: Claims) -> Iterator[Mistake]:
             partner = of_step.get((shot.step, other.get(shot.camera, -1)))
             if partner is None:
                 return shot
-            return dataclasses.replace(shot, lens=partner.lens, source_from_camera=partner.source_from_camera)
+            return dataclasses.replace(
+                shot,
+                lens=partner.lens,
+                source_from_camera=partner.source_from_camera,
+                body_from_camera=partner.body_from_camera,
+            )
 
         words = f"images of {claims.cameras[i]} and {claims.cameras[j]} look exchanged"
         yield Mistake(words, dataclasses.replace(claims, shots=tuple(map(exchanged, claims.shots))))
 
 
-def _with_poses(claims: Claims, change: Callable[[Matrix], Matrix]) -> Claims:
-    shots = (dataclasses.replace(shot, source_from_camera=change(shot.source_from_camera)) for shot in claims.shots)
-    return dataclasses.replace(claims, shots=tuple(shots))
+def _with_poses(claims: Claims, change: Change) -> Claims:
+    return with_shots(claims, lambda shot: {"source_from_camera": change(shot.source_from_camera)})
+
+
+def with_body_poses(claims: Claims, change: Change) -> Claims:
+    """The claims with the poses of the body changed, in which the cameras stay where they are."""
+
+    def changed(shot: Shot) -> dict[str, Matrix]:
+        source_from_body = shot.source_from_camera @ rigid.invert(shot.body_from_camera)
+        return {"source_from_camera": change(source_from_body) @ shot.body_from_camera}
+
+    return with_shots(claims, changed)
+
+
+def with_places(claims: Claims, change: Change) -> Claims:
+    """The claims with the cameras' places in the body changed, whose poses stay."""
+
+    def changed(shot: Shot) -> dict[str, Matrix]:
+        source_from_body = shot.source_from_camera @ rigid.invert(shot.body_from_camera)
+        place = change(shot.body_from_camera)
+        return {"source_from_camera": source_from_body @ place, "body_from_camera": place}
+
+    return with_shots(claims, changed)
 
 
 def with_lenses(claims: Claims, change: Callable[[Lens], Lens]) -> Claims:
     """The claims with every lens changed."""
-    shots = (dataclasses.replace(shot, lens=change(shot.lens)) for shot in claims.shots)
+    return with_shots(claims, lambda shot: {"lens": change(shot.lens)})
+
+
+def with_shots(claims: Claims, change: Callable[[Shot], dict[str, Any]]) -> Claims:
+    """The claims with some fields of every shot changed."""
+    shots = (dataclasses.replace(shot, **change(shot)) for shot in claims.shots)
     return dataclasses.replace(claims, shots=tuple(shots))

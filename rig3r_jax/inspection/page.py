@@ -12,7 +12,8 @@ from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.markdown import number, table
 from rig3r_jax.inspection.claims import Claims, Shot
 from rig3r_jax.inspection.evidence import Matched, angles
-from rig3r_jax.inspection.judgement import EPIPOLAR_BAND, Finding
+from rig3r_jax.inspection.findings import Finding
+from rig3r_jax.inspection.judgement import EPIPOLAR_BAND
 from rig3r_jax.inspection.scan import Looked, Scan
 from rig3r_jax.viz.page import document
 from rig3r_jax.viz.panels import colormap, depth_range
@@ -80,7 +81,7 @@ def _caption(claims: Claims, one: Matched) -> str:
 
 def _with_depth(claims: Claims) -> list[Shot]:
     """The first shot of each camera that has depth."""
-    of_camera = {shot.camera: shot for shot in reversed(claims.shots) if len(shot.depths()[1])}
+    of_camera = {shot.camera: shot for shot in reversed(claims.shots) if len(shot.depths[1])}
     return [of_camera[camera] for camera in sorted(of_camera)][:6]
 
 
@@ -121,20 +122,19 @@ def _draw_depth(shot: Shot) -> UInt8[np.ndarray, "h w 3"]:
     """Known depths over the darkened image, light: near."""
     image, scale = _shown(shot.image)
     canvas = (image * 0.6).astype(np.uint8)
-    pixels, distances = shot.depths()
+    pixels, distances = shot.depths
     every = max(1, len(pixels) // _MOST)
     pixels, distances = pixels[::every], distances[::every]
     low, high = np.log(depth_range(distances))
     colors = colormap((np.log(distances) - low) / max(high - low, 1e-9), "depth")[:, :3]
     columns, rows = (pixels * scale).astype(int).T
     inside = (columns >= 0) & (columns < canvas.shape[1]) & (rows >= 0) & (rows < canvas.shape[0])
-    order = np.argsort(-distances[inside])  # the nearest is drawn last
-    columns, rows, colors = columns[inside][order], rows[inside][order], colors[inside][order]
-    if len(distances) > _FEW:
-        canvas[rows, columns] = colors
+    order = np.flatnonzero(inside)[np.argsort(-distances[inside])]  # the nearest is drawn last
+    if len(distances) >= _FEW:
+        canvas[rows[order], columns[order]] = colors[order]
         return canvas
-    for column, row, color in zip(columns.tolist(), rows.tolist(), colors.tolist(), strict=True):
-        cv2.circle(canvas, (column, row), 1, color, -1)
+    for index in order:
+        cv2.circle(canvas, (int(columns[index]), int(rows[index])), 1, colors[index].tolist(), -1)
     return canvas
 
 

@@ -2,23 +2,22 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-import cv2
 import numpy as np
 
 from rig3r_jax.data.bad_frames import without_bad_frames
-from rig3r_jax.data.image_bytes import decode_image
 from rig3r_jax.data.scene import BadRecord, Scene
-from rig3r_jax.inspection.claims import Claims, read_claims
+from rig3r_jax.inspection.claims import Claims, placed, read_claims
 from rig3r_jax.inspection.depth_checks import judge_depth
 from rig3r_jax.inspection.evidence import Matched, match_pairs
-from rig3r_jax.inspection.judgement import Finding, judge_geometry
+from rig3r_jax.inspection.findings import Finding, with_consequences
+from rig3r_jax.inspection.judgement import judge_geometry
+from rig3r_jax.inspection.motion_checks import judge_motion
+from rig3r_jax.inspection.repeats import FirstImage, repeated_images, repeated_names
 from rig3r_jax.inspection.scene_checks import judge_numbers
 
 Loaders = Sequence[tuple[str, Callable[[], Scene]]]  # name of a scene, and what reads it
-
-_SAME_BITS = 4  # of 64 that two images of different scenes may differ by and still be taken as one
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,47 +54,35 @@ def scan(splits: Mapping[str, Loaders], scenes: int, steps: int) -> Scan:
 
     Names of all scenes are compared between the splits; of those that are read, first images too.
     """
-    looked, unread, hashes = [], {}, {}
+    looked, unread, firsts = [], {}, {}
     for split, loaders in splits.items():
         for name, load in _spread(loaders, scenes):
             try:
                 scene = without_bad_frames(load())
                 looked.append(_look(split, scene, steps))
-                hashes[split, name] = _image_hash(scene)
+                firsts[split, name] = FirstImage.of(scene)
             except BadRecord as error:
                 unread[f"{split}/{name}"] = str(error)
     names = {split: {name for name, _ in loaders} for split, loaders in splits.items()}
-    return Scan(looked, unread, [*_repeated_names(names), *_repeated_images(hashes)])
+    return Scan(looked, unread, [*repeated_names(names), *repeated_images(firsts)])
 
 
 def _look(split: str, scene: Scene, steps: int) -> Looked:
     claims = read_claims(scene, steps)
     matched = match_pairs(claims)
-    findings = [*judge_numbers(scene), *judge_geometry(claims, matched), *judge_depth(claims, matched)]
-    return Looked(split, claims, matched, findings)
+    return Looked(split, claims, matched, judge_scene(scene, claims, matched))
+
+
+def judge_scene(scene: Scene, claims: Claims, matched: Sequence[Matched]) -> list[Finding]:
+    """All findings of a scene; what follows from a mistake that is named says so."""
+    geometry, mistake = judge_geometry(claims, matched)
+    places = [placed(scene, frame) for frame in scene.frames]
+    others = [*judge_motion(scene.name, places), *judge_depth(claims, matched)]
+    if mistake is not None:
+        undone = [*judge_motion(scene.name, mistake.undone.shots), *judge_depth(mistake.undone, matched)]
+        others = with_consequences(others, undone, mistake.words)
+    return [*judge_numbers(scene), *geometry, *others]
 
 
 def _spread(loaders: Loaders, count: int) -> Loaders:
     return [loaders[i] for i in np.unique(np.linspace(0, len(loaders) - 1, min(count, len(loaders))).astype(int))]
-
-
-def _repeated_names(names: Mapping[str, set[str]]) -> Iterator[Finding]:
-    for a, b in itertools.combinations(names, 2):
-        if shared := sorted(names[a] & names[b]):
-            words = f"{', '.join(shared[:3])}{', ...' if len(shared) > 3 else ''}: scores on {b} are none of new scenes"
-            yield Finding(f"{a} and {b}", "scenes in both splits", float(len(shared)), "", "none", True, words)
-
-
-def _repeated_images(hashes: Mapping[tuple[str, str], int]) -> Iterator[Finding]:
-    for ((split, name), bits), ((other, other_name), other_bits) in itertools.combinations(hashes.items(), 2):
-        if split != other and name != other_name and (bits ^ other_bits).bit_count() <= _SAME_BITS:
-            words = f"{split}/{name} and {other}/{other_name} begin with the same image"
-            yield Finding(f"{split} and {other}", "images in both splits", 1.0, "", "none", True, words)
-
-
-def _image_hash(scene: Scene) -> int:
-    """64 bits of a scene's first image that survive another encoding: which of 8 x 8 blocks are brighter than their
-    right neighbour."""
-    grey = cv2.cvtColor(decode_image(scene.frames[0].image), cv2.COLOR_RGB2GRAY)
-    blocks = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA).astype(int)
-    return int.from_bytes(np.packbits(blocks[:, 1:] > blocks[:, :-1]).tobytes(), "big")

@@ -1,23 +1,20 @@
-"""What a scene's numbers say by themselves, without its images: times, speeds, the rig's rigidity, its lenses."""
+"""What a scene's numbers say by themselves, without its images and poses: lenses, times, share of depth."""
 
 import numpy as np
 
 from rig3r_jax.data.frame_bytes import decode_depth
 from rig3r_jax.data.scene import DenseDepth, Scene
-from rig3r_jax.geometry import rigid
-from rig3r_jax.inspection.judgement import Finding
+from rig3r_jax.inspection.findings import Finding
 
 _RATES = (0.1, 500.0)  # images a second that recordings have
-_FASTEST = 70.0  # metres a second
-_RIGID_METRES, _RIGID_DEGREES = 0.15, 1.0  # that cameras of one step may be apart from the calibration, beyond driving
 _FOCAL = (0.2, 10.0)  # over the image's longer side
 _CENTRE = 0.4  # of an image's sides that its principal point may be from its middle: Waymo's side images have 0.22
 _TIME_UNITS = {1e-3: "ms", 1e-6: "us", 1e-9: "ns", 1e3: "thousands of seconds"}
 
 
 def judge_numbers(scene: Scene) -> list[Finding]:
-    """Lenses, times, speeds, rigidity and share of known depth of a scene."""
-    return [*_lenses(scene), *_times(scene), *_speed(scene), *_rigidity(scene), _share_of_depth(scene)]
+    """Lenses, times and share of known depth of a scene."""
+    return [*_lenses(scene), *_times(scene), _share_of_depth(scene)]
 
 
 def _lenses(scene: Scene) -> list[Finding]:
@@ -52,50 +49,6 @@ def _times(scene: Scene) -> list[Finding]:
         fitting = [name for unit, name in _TIME_UNITS.items() if 0.5 <= rate / unit <= 200]
         words = f"times look like {fitting[0]} read as seconds" if fitting else "times are of no usual unit"
     return [Finding(scene.name, "images a second", rate, "1/s", f"{_RATES[0]:g} to {_RATES[1]:g}", fault, words)]
-
-
-def _speed(scene: Scene) -> list[Finding]:
-    speeds = []
-    for camera in range(len(scene.cameras)):
-        frames = [frame for frame in scene.frames if frame.camera == camera]
-        centers = np.array([frame.world_from_camera[:3, 3] for frame in frames]).reshape(-1, 3)
-        times = np.array([frame.time for frame in frames])
-        speeds += (np.linalg.norm(np.diff(centers, axis=0), axis=1) / np.maximum(np.diff(times), 1e-12)).tolist()
-    if not speeds:
-        return []
-    fastest = float(np.quantile(speeds, 0.95))
-    fault = fastest > _FASTEST
-    words = "faster than anything drives: times, or the unit of the poses" if fault else ""
-    return [Finding(scene.name, "speed, 95th percentile", fastest, "m/s", f"under {_FASTEST:g}", fault, words)]
-
-
-def _rigidity(scene: Scene) -> list[Finding]:
-    """How far the cameras of a step are from where the calibration has them, less what the vehicle drove meanwhile."""
-    if len(scene.cameras) < 2:
-        return []
-    by_step: dict[int, list] = {}
-    for frame in scene.frames:
-        by_step.setdefault(frame.step, []).append(frame)
-    metres, degrees = [], []
-    for frames in by_step.values():
-        for frame in frames[1:]:
-            claimed = rigid.invert(frames[0].world_from_camera) @ frame.world_from_camera
-            first, second = (scene.cameras[one.camera].rig_from_camera for one in (frames[0], frame))
-            off = rigid.invert(rigid.invert(first) @ second) @ claimed
-            driven = _FASTEST / 2 * abs(frame.time - frames[0].time)
-            metres.append(max(0.0, float(np.linalg.norm(off[:3, 3])) - driven))
-            degrees.append(float(np.degrees(np.arccos(np.clip((np.trace(off[:3, :3]) - 1) / 2, -1, 1)))))
-    if not metres:
-        return []
-    findings = []
-    for what, values, unit, band in (
-        ("rig, positions off its calibration", metres, "m", _RIGID_METRES),
-        ("rig, directions off its calibration", degrees, "degrees", _RIGID_DEGREES),
-    ):
-        value = float(np.median(values))
-        words = "poses of one step contradict the rig's calibration: is one of them inverted?" if value > band else ""
-        findings.append(Finding(scene.name, what, value, unit, f"under {band:g}", value > band, words))
-    return findings
 
 
 def _share_of_depth(scene: Scene) -> Finding:

@@ -273,15 +273,18 @@ def make_scannetpp(folder, suffix=".JPG"):
     return folder
 
 
+# Of EuRoC and Hilti, whose poses are those of an IMU.
+BODY_FROM_RIG = matrix(Rotation.from_euler("xyz", [90, 10, -5], degrees=True).as_matrix(), [0.1, -0.02, 0.05])
+
+
 def make_euroc(folder):
     """Two cameras by sensor.yaml; truth of the body at twice their rate, of which they want what lies between."""
-    body_from_rig = matrix(Rotation.from_euler("xyz", [90, 10, -5], degrees=True).as_matrix(), [0.1, -0.02, 0.05])
     for number, camera in enumerate(("left", "right")):
         sensor = folder / f"mav0/cam{number}"
         (sensor / "data").mkdir(parents=True)
         k, (height, width) = MATRICES[camera], SIZES[camera]
         model, coefficients = ("radial-tangential", BROWN) if camera == "left" else ("equidistant", FISHEYE)
-        transform = (body_from_rig @ TRUTH.rig_from_camera[camera]).ravel().tolist()
+        transform = (BODY_FROM_RIG @ TRUTH.rig_from_camera[camera]).ravel().tolist()
         (sensor / "sensor.yaml").write_text(
             "%YAML:1.0\nsensor_type: camera\nT_BS:\n  cols: 4\n  rows: 4\n"
             f"  data: {transform}\nrate_hz: 10\nresolution: [{width}, {height}]\ncamera_model: pinhole\n"
@@ -301,7 +304,7 @@ def make_euroc(folder):
     names = "#timestamp, p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z [], v_RS_R_x"
     rows = [names]
     for time, world_from_rig in zip(TRUTH.times, TRUTH.world_from_rig, strict=True):
-        world_from_body = world_from_rig @ np.linalg.inv(body_from_rig)
+        world_from_body = world_from_rig @ np.linalg.inv(BODY_FROM_RIG)
         numbers = [*world_from_body[:3, 3], *wxyz(world_from_body[:3, :3]), 0.0]
         rows.append(f"{round(time * 10) * 10**8}," + ",".join(repr(float(value)) for value in numbers))
     (truth / "data.csv").write_text("\n".join(rows) + "\n")
@@ -310,14 +313,13 @@ def make_euroc(folder):
 
 def make_hilti(folder):
     """Two cameras in two chains: image n is of camera n mod 2."""
-    imu_from_rig = matrix(Rotation.from_euler("xyz", [90, 10, -5], degrees=True).as_matrix(), [0.1, -0.02, 0.05])
     (folder / "images").mkdir(parents=True)
     (folder / "calibration").mkdir()
     (folder / "lidar").mkdir()
     for number, camera in enumerate(("left", "right")):
         k, (height, width) = MATRICES[camera], SIZES[camera]
         model, coefficients = ("radtan", BROWN) if camera == "left" else ("equidistant", FISHEYE)
-        camera_from_imu = np.linalg.inv(imu_from_rig @ TRUTH.rig_from_camera[camera])
+        camera_from_imu = np.linalg.inv(BODY_FROM_RIG @ TRUTH.rig_from_camera[camera])
         (folder / f"calibration/calib_3_cam{number}-camchain-imucam.yaml").write_text(
             f"cam0:\n  T_cam_imu: {camera_from_imu.tolist()}\n  camera_model: pinhole\n  distortion_model: {model}\n"
             f"  distortion_coeffs: {list(coefficients)}\n  resolution: [{width}, {height}]\n"
@@ -326,7 +328,7 @@ def make_hilti(folder):
         for step in range(STEPS):
             image = np.full((height, width), 10 * step, np.uint8)
             (folder / f"images/{2 * step + number}.jpg").write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
-    world_from_imu = TRUTH.world_from_rig @ np.linalg.inv(imu_from_rig)
+    world_from_imu = TRUTH.world_from_rig @ np.linalg.inv(BODY_FROM_RIG)
     (folder / "lidar/fastlio2_odom.txt").write_text(tum_rows(TRUTH.times, world_from_imu))
     return folder
 

@@ -13,13 +13,16 @@ from rig3r_jax.data.scene import BadRecord, DenseDepth
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import Brown
-from rig3r_jax.inspection.claims import read_claims
+from rig3r_jax.inspection.claims import placed, read_claims
 from rig3r_jax.inspection.depth_checks import judge_depth
-from rig3r_jax.inspection.evidence import match_pairs
+from rig3r_jax.inspection.evidence import by_accident, match_pairs
 from rig3r_jax.inspection.judgement import judge_geometry
+from rig3r_jax.inspection.matches import consensus
+from rig3r_jax.inspection.motion_checks import judge_motion
 from rig3r_jax.inspection.page import table_of, write_page
+from rig3r_jax.inspection.repeats import FirstImage, repeated_images
 from rig3r_jax.inspection.residuals import arc_angles, triangulated
-from rig3r_jax.inspection.scan import scan
+from rig3r_jax.inspection.scan import judge_scene, scan
 from rig3r_jax.inspection.scene_checks import judge_numbers
 
 OPTIONS = {"train_worlds": 1, "image_size": 256, "steps": 6, "min_cameras": 5, "max_cameras": 5, "interval": 0.5}
@@ -70,6 +73,30 @@ def scaled(pose):
     return rigid.from_rotation_translation(pose[:3, :3], 10 * pose[:3, 3])
 
 
+BODY = rigid.from_rotation_translation(
+    rigid.rotation_from_quat_xyzw(np.array([0.5, 0.5, 0.5, 0.5])), np.array([1, 0, 2.0])
+)
+
+
+def of_a_body(scene, poses=None, places=None):
+    """The scene as files have it that hold poses of a body, or places of cameras in it, that are changed."""
+    cameras = tuple(
+        replace(camera, rig_from_camera=rigid.invert(BODY) @ changed(places, BODY @ camera.rig_from_camera))
+        for camera in scene.cameras
+    )
+    frames = []
+    for frame in scene.frames:
+        body_from_camera = BODY @ scene.cameras[frame.camera].rig_from_camera
+        world_from_body = changed(poses, frame.world_from_camera @ rigid.invert(body_from_camera))
+        place = BODY @ cameras[frame.camera].rig_from_camera
+        frames.append(replace(frame, world_from_camera=world_from_body @ place))
+    return replace(scene, cameras=cameras, frames=tuple(frames), body_from_rig=BODY)
+
+
+def changed(change, pose):
+    return change(pose) if change else pose
+
+
 FLIPPED = np.diag([1.0, -1.0, -1.0, 1.0])
 FORWARD = np.array([[0, -1.0, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
 BENT = np.array([-0.3, 0.1, 0.0, 0.0, 0.0])
@@ -83,6 +110,18 @@ GEOMETRY = {
         lambda s: with_lenses(s, lambda lens: Brown(lens.intrinsics, BENT)),
         "images look undistorted already",
     ),
+    "inverted poses of a body": (
+        lambda s: of_a_body(s, poses=rigid.invert),
+        "poses of the rig look like rig_from_world read as world_from_rig",
+    ),
+    "quaternions of a body": (
+        lambda s: of_a_body(s, poses=misread_quaternion),
+        "the rig's quaternions look like w x y z read as x y z w",
+    ),
+    "inverted places": (
+        lambda s: of_a_body(s, places=rigid.invert),
+        "places on the rig look like camera_from_rig read as rig_from_camera",
+    ),
     "intrinsics of another size": (lambda s: with_lenses(s, lambda lens: lens.resize(2, 2)), "images 2 times as wide"),
 }
 
@@ -90,13 +129,13 @@ GEOMETRY = {
 @pytest.mark.parametrize("planted", GEOMETRY)
 def test_planted_mistakes_of_geometry_are_named(drive, matched, planted):
     plant, words = GEOMETRY[planted]
-    faults = [one for one in judge_geometry(read_claims(plant(drive), 6), matched) if one.fault]
+    faults = [one for one in judge_geometry(read_claims(plant(drive), 6), matched)[0] if one.fault]
     assert faults and all(re.search(words, one.words) for one in faults), faults
 
 
 def test_a_drive_as_it_is_has_no_faults(drive, matched):
     claims = read_claims(drive, 6)
-    findings = [*judge_numbers(drive), *judge_geometry(claims, matched), *judge_depth(claims, matched)]
+    findings = judge_scene(drive, claims, matched)
     assert not [one for one in findings if one.fault]
     values = {one.what: one.value for one in findings}
     assert values["epipolar, along time"] < 0.15 and values["epipolar, between cameras"] < 0.15
@@ -117,6 +156,7 @@ def test_a_drive_as_it_is_has_no_faults(drive, matched):
 def test_planted_mistakes_of_depth_are_named(drive, matched, plant, words):
     faults = [one.words for one in judge_depth(read_claims(plant(drive), 6), matched) if one.fault]
     assert any(re.search(words, one) for one in faults), faults
+    assert not any(one.startswith("depths of neighbouring images disagree") for one in faults)  # but "goes with: ..."
 
 
 @pytest.mark.parametrize(("unit", "name"), [(1e9, "ns"), (1e6, "us"), (1e3, "ms")])
@@ -131,7 +171,9 @@ def test_a_rig_that_its_poses_contradict_is_a_fault(drive):
         drive.cameras[0],
         *(replace(c, rig_from_camera=rigid.invert(c.rig_from_camera)) for c in drive.cameras[1:]),
     )
-    faults = {one.what for one in judge_numbers(replace(drive, cameras=cameras)) if one.fault}
+    wrong = replace(drive, cameras=cameras)
+    places = [placed(wrong, frame) for frame in wrong.frames]
+    faults = {one.what for one in judge_motion("drive", places) if one.fault}
     assert faults == {"rig, positions off its calibration", "rig, directions off its calibration"}
 
 
@@ -152,6 +194,51 @@ def test_exchanged_cameras_and_repeated_scenes_are_named_on_a_page(drive, tmp_pa
     write_page(tmp_path / "page.html", found, "A check")
     page = (tmp_path / "page.html").read_text()
     assert page.count("<figure>") >= 6 and "look exchanged" in page and 'src="http' not in page
+
+
+def test_faults_that_follow_from_a_mistake_go_with_it(drive, matched):
+    wrong = with_depths(of_a_body(drive, poses=misread_quaternion), lambda depth: 5 * depth)
+    found = {one.what: one for one in judge_scene(wrong, read_claims(wrong, 6), matched) if one.fault}
+    mistake = "the rig's quaternions look like w x y z read as x y z w"
+    assert found["depth moved into other images"].words == f"goes with: {mistake}"
+    scale = found["depth over that triangulated along time"]
+    assert scale.words.startswith("depth_scale looks like 5 times") and scale.words.endswith(f"(beside: {mistake})")
+    assert scale.value == pytest.approx(5, rel=0.05)
+
+
+def test_what_agrees_is_told_where_no_mistake_explains_the_rest(drive, matched):
+    rng = np.random.default_rng(0)
+    turns = {step: rigid.rotation_from_quat_xyzw(np.array([*rng.normal(0, 0.02, 3), 1])) for step in range(6)}
+    frames = []
+    for frame in drive.frames:
+        place = drive.cameras[frame.camera].rig_from_camera
+        turned = rigid.from_rotation_translation(turns[frame.step], np.zeros(3))
+        pose = frame.world_from_camera @ rigid.invert(place) @ turned @ place
+        frames.append(replace(frame, world_from_camera=pose))
+    findings, mistake = judge_geometry(read_claims(replace(drive, frames=tuple(frames)), 6), matched)
+    (fault,) = [one for one in findings if one.fault]
+    assert mistake is None and fault.what == "epipolar, along time"
+    assert "no usual mistake explains it; between cameras the calibration agrees with the images" in fault.words
+
+
+def test_wrong_matches_along_a_horizon_are_no_evidence():
+    rng = np.random.default_rng(0)
+    tangents = np.stack([rng.uniform(-0.8, 0.8, (2, 60)), rng.normal(0, 0.005, (2, 60)), np.ones((2, 60))], axis=-1)
+    rays_a, rays_b = tangents / np.linalg.norm(tangents, axis=-1, keepdims=True)
+    kept = consensus(rays_a, rays_b)
+    assert kept.sum() > 40 and by_accident(kept, rays_a, rays_b)
+    spread = rng.uniform(-0.8, 0.8, (60, 3)) * (1, 1, 0) + (0, 0, 1)
+    rays_a, rays_b = (rays / np.linalg.norm(rays, axis=-1, keepdims=True) for rays in (spread, spread + (0.1, 0, 0)))
+    kept = consensus(rays_a, rays_b)
+    assert kept.all() and not by_accident(kept, rays_a, rays_b)
+
+
+def test_images_that_are_alike_at_other_times_are_no_repeated_scene():
+    first, later, copy = FirstImage(b"a", 5.0, 0b1111), FirstImage(b"b", 9.0, 0b1110), FirstImage(b"c", 5.0, 0b1101)
+    (alike,) = repeated_images({("train", "x"): first, ("val", "y"): later})
+    assert not alike.fault and alike.words == "train/x and val/y begin alike, 4 s apart: the rig stands there?"
+    (same,) = repeated_images({("train", "x"): first, ("val", "z"): copy})
+    assert same.fault and same.words == "train/x and val/z begin with the same image"
 
 
 def test_nothing_to_look_at_is_a_fault():

@@ -93,6 +93,7 @@ def drive_scene(
         left_out: what was left out before; what is left out here is added.
         masks: `Frame.mask` of all images of a camera, by its name.
     """
+    (vehicle_from_front,) = (camera.rig_from_camera for camera in cameras if camera.name == front)
     cameras = about_front(cameras, front)
     index_of = {camera.name: index for index, camera in enumerate(cameras)}
     shots = sorted(shots, key=lambda shot: (shot.step, index_of[shot.camera]))
@@ -116,7 +117,15 @@ def drive_scene(
             frames.append(Frame(index, shot.time, shot.step, base_from_camera, content, encode_depth(depth), mask))
     if not frames:
         raise no_frame_left(name, left_out)
-    return Scene(name, cameras, index_of[front], tuple(frames), tuple(left_out), first.world_from_camera)
+    return Scene(
+        name,
+        cameras,
+        index_of[front],
+        tuple(frames),
+        tuple(left_out),
+        source_from_world=first.world_from_camera,
+        body_from_rig=vehicle_from_front,
+    )
 
 
 def nearest_step(times: Float[np.ndarray, " n"], time: float, within: float) -> int | None:

@@ -285,7 +285,13 @@ def load_scene(recording: Recording, name: str, steps: frozenset[int], front: in
             )
     if not frames:
         raise no_frame_left(name, left_out)
-    return Scene(name, cameras, index_of.get(front, 0), tuple(frames), tuple(left_out))
+    front_index = index_of.get(front, 0)
+    (body_from_rig,) = (
+        recorded.rig_from_camera
+        for number, recorded in enumerate(recording.cameras)
+        if index_of.get(number) == front_index
+    )
+    return Scene(name, cameras, front_index, tuple(frames), tuple(left_out), reference.world_from_camera, body_from_rig)
 
 
 def _name(recording: Recording, shot: Shot) -> str:

@@ -50,6 +50,10 @@ def test_points_fall_where_the_writer_put_them(tmp_path, name, make, options):
         expected = TRUTH.pixels(written[camera.name], frame.step)
         np.testing.assert_allclose(camera.lens.project(points_camera), expected, atol=1e-6)
         np.testing.assert_allclose(camera.rig_from_camera, TRUTH.rig_from_camera[written[camera.name]], atol=1e-7)
+        placed = scene.source_from_world @ frame.world_from_camera
+        np.testing.assert_allclose(placed, TRUTH.world_from_camera(written[camera.name], frame.step), atol=1e-6)
+    body_from_rig = rig_folders.BODY_FROM_RIG if name in ("euroc", "hilti") else np.eye(4)
+    np.testing.assert_allclose(scene.body_from_rig, body_from_rig, atol=1e-6)
     times = np.array([frame.time for frame in scene.frames[::2]])
     np.testing.assert_allclose(np.diff(times), 0.1, atol=1e-5)
 
