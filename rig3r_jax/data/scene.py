@@ -113,6 +113,10 @@ class Scene:
     left_out: tuple[LeftOut, ...] = ()  # frames that its source could not use; for the build, records keep none
     # (4, 4) float64: the scene's world, re-based near the origin, in the one that the data set's files are written in.
     source_from_world: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(4))
+    ordered: bool = True  # steps follow one another in time; False: photographs of one camera in no order
+    # Of a scene without order `covisibility.covisibility`, (n, n) uint8 of its frames, as records hold it; None: not
+    # computed, or the scene has an order.
+    covisible: np.ndarray | None = None
 
     @property
     def pinholes_only(self) -> bool:

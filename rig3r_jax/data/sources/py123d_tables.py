@@ -19,10 +19,12 @@ from rig3r_jax.data.boxes import Box
 from rig3r_jax.data.pose_track import PoseTrack
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources.pose_tables import pose_of, poses_of
+from rig3r_jax.extras import lack_of
 
 EGO, BOXES = "ego_state_se3", "box_detections_se3"
 _LONGEST_GAP = 1_100_000_000  # ns between two poses of the vehicle, of which some logs have two per second
 _NEIGHBOUR = 500_000  # microseconds before and after a box within which others of its object tell its speed
+_CODECS = ("DracoPy", "laspy", "lazrs", "pyarrow")  # packages that unpack points
 MOVING_SPEED = 0.5  # metres per second, which boxes of parked cars wander by at most from label to label
 
 
@@ -117,7 +119,7 @@ def decode_points(data: bytes, where: str) -> Float[np.ndarray, "n 3"]:
     try:
         points = _decoder(data)(data)
     except ImportError as error:
-        raise BadRecord(f"{where}: its points are packed by Draco; pip install DracoPy") from error
+        raise BadRecord(f"{where}: reading its points {lack_of(_CODECS) or error}") from error
     except Exception as error:  # each of the libraries raises its own kinds
         raise BadRecord(f"{where}: points do not read ({error!r}); restore the file") from error
     points = np.asarray(points, np.float64).reshape(-1, 3)

@@ -75,6 +75,7 @@ class Recording:
     shots: tuple[Shot, ...]  # by (step, camera)
     left_out: tuple[LeftOut, ...] = ()  # images that are listed and of no use
     notes: tuple[str, ...] = ()  # what was read from which file
+    ordered: bool = True  # False: photographs of one camera, whose time steps are in no order
 
     @property
     def steps(self) -> int:
@@ -285,7 +286,7 @@ def load_scene(recording: Recording, name: str, steps: frozenset[int], front: in
             )
     if not frames:
         raise no_frame_left(name, left_out)
-    return Scene(name, cameras, index_of.get(front, 0), tuple(frames), tuple(left_out))
+    return Scene(name, cameras, index_of.get(front, 0), tuple(frames), tuple(left_out), ordered=recording.ordered)
 
 
 def _name(recording: Recording, shot: Shot) -> str:

@@ -137,7 +137,7 @@ def test_ftheta_lenses_become_kannala_brandt_ones_if_they_are_near(tmp_path):
         camera_of(LogTable(tmp_path / "camera.ftcam_f0.arrow"), "physical-ai-av")
 
 
-def test_points_of_other_codecs(tmp_path):
+def test_points_of_other_codecs(tmp_path, monkeypatch):
     points = np.array([[1.0, 2.0, 3.0], [-4.0, 5.5, 0.25]])
     laspy = pytest.importorskip("laspy")
     cloud = laspy.create(point_format=0, file_version="1.4")
@@ -149,6 +149,9 @@ def test_points_of_other_codecs(tmp_path):
         decode_points(b"PK\x03\x04", "here")
     with pytest.raises(BadRecord, match="here: points do not read"):
         decode_points(b"\xff\xff\xff\xff\x10", "here")
+    monkeypatch.setitem(sys.modules, "DracoPy", None)
+    with pytest.raises(BadRecord, match="here: reading its points needs .*DracoPy.*: pip install"):
+        decode_points(b"DRACO\x02", "here")
 
 
 def test_unknown_lens_and_front_are_named(tmp_path):
