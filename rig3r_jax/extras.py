@@ -6,7 +6,7 @@ from collections.abc import Sequence
 EXTRAS = {  # their packages, as they are imported
     "train": ("array_record", "clu", "grain", "tensorboard", "tensorflow_datasets", "tqdm"),
     "train-tf": ("tensorflow",),
-    "data": ("laspy", "lazrs", "OpenEXR", "pyarrow", "pycolmap", "yaml"),
+    "data": ("DracoPy", "laspy", "lazrs", "msgpack", "OpenEXR", "pyarrow", "pycolmap", "yaml"),
     "torch": ("torch",),
     "flash": ("dew_flash_attn",),
     "tokamax": ("tokamax",),

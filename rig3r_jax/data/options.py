@@ -55,6 +55,9 @@ class PipelineOptions(ViewOptions):
     max_seconds: float = 0.0  # largest, in place of strides in steps; 0: strides in steps. For sets of different rates
     overlapping: float = 0.0  # share of samples of which each camera sees something that another one sees, if it can be
     apart: float = 0.0  # share of samples of which no camera sees what another one sees, if it can be
+    # Of scenes whose frames have no order, such as photographs: the least share of what a frame shows that another one
+    # of the sample shows too. Frames are drawn by that, not by time steps; 0: by time steps, as of recordings.
+    covisible: float = 0.1
     metadata_dropout: float = 0.5  # probability that a field is hidden, per sample and field
     frame_index_pool: int = 100  # images beside the reference, which has 0, draw distinct indices of 1..pool
     camera_id_range: int = 1000  # cameras of a sample draw distinct ids of 0..range-1
@@ -74,6 +77,7 @@ class PipelineOptions(ViewOptions):
             ("max_seconds", 0 <= self.min_seconds <= self.max_seconds < math.inf, "finite, at least min_seconds >= 0"),
             ("overlapping", min(self.overlapping, self.apart) >= 0, "not negative, nor apart"),
             ("apart", self.overlapping + self.apart <= 1, "at most 1 - overlapping"),
+            ("covisible", 0 <= self.covisible <= 1, "in [0, 1]"),
             ("metadata_dropout", 0 <= self.metadata_dropout <= 1, "in [0, 1]"),
             ("max_bad_fraction", 0 <= self.max_bad_fraction <= 1, "in [0, 1]"),
             (
@@ -90,7 +94,7 @@ class PipelineOptions(ViewOptions):
     def draw(self) -> dict[str, Any]:
         """What `sampling.draw_frames` and `sampling.can_fill` take of these."""
         names = ("num_views", "max_cameras", "min_cameras", "max_stride", "min_stride", "grids")
-        names += ("min_seconds", "max_seconds", "overlapping", "apart")
+        names += ("min_seconds", "max_seconds", "overlapping", "apart", "covisible")
         return {name: getattr(self, name) for name in names}
 
     def for_evaluation(self) -> "PipelineOptions":

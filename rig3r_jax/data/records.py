@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from rig3r_jax.data.covisibility import covisibility
 from rig3r_jax.data.scene import Frame, RigCamera, Scene
 from rig3r_jax.geometry.lenses import MOST_COEFFICIENTS, make_lens, padded_coefficients
 
-FORMAT_VERSION = 4  # of the record's fields; counts among the options under which records are reused
+FORMAT_VERSION = 5  # of the record's fields; counts among the options under which records are reused
 
 
 STORED_FIELDS = ("image", "depth", "mask")  # of a frame's own record
@@ -67,6 +68,8 @@ def scene_features() -> tfds.features.FeaturesDict:
             "frame_step": array(np.int32),
             "frame_world_from_camera": array(np.float64, 4, 4),
             "first_frame": tfds.features.Scalar(np.int64),
+            "ordered": tfds.features.Scalar(np.bool_),
+            "covisible": array(np.uint8),  # of each two frames, by rows; none of an ordered scene
         }
     )
 
@@ -96,6 +99,8 @@ def scene_to_example(scene: Scene, first_frame: int) -> dict[str, Any]:
         "frame_step": np.array([frame.step for frame in frames], np.int32),
         "frame_world_from_camera": np.array([frame.world_from_camera for frame in frames], np.float64),
         "first_frame": first_frame,
+        "ordered": scene.ordered,
+        "covisible": np.zeros(0, np.uint8) if scene.ordered else covisibility(scene).ravel(),
     }
 
 
@@ -131,4 +136,6 @@ def example_to_scene(example: Mapping[str, Any], read_frame: Callable[[int], Map
         front_camera=int(example["front_camera"]),
         frames=frames,
         source_from_world=example["source_from_world"],
+        ordered=bool(example["ordered"]),
+        covisible=example["covisible"].reshape(len(frames), len(frames)) if len(example["covisible"]) else None,
     )

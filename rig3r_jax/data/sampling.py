@@ -1,4 +1,4 @@
-"""Which frames of a scene make one sample: a grid of times x cameras, shuffled."""
+"""Which frames of a scene make one sample: a grid of times x cameras, or what shows the same things; shuffled."""
 
 import dataclasses
 import math
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rig3r_jax.data.covisibility import Links
 from rig3r_jax.data.overlap import overlapping_cameras
 from rig3r_jax.data.scene import BadRecord, Scene
 
@@ -30,6 +31,7 @@ class GridRule:
     max_seconds: float = 0.0
     overlapping: float = 0.0
     apart: float = 0.0
+    covisible: float = 0.0
 
     def __str__(self) -> str:
         cameras = f"{self.min_cameras} to {self.max_cameras} cameras"
@@ -46,8 +48,13 @@ def draw_frames(scene: Scene, rng: np.random.Generator, num_views: int, max_came
     stride, in steps of the rig or, with `max_seconds`, in seconds; cameras are a random subset that always holds the
     front camera. A grid with more than `num_views` frames loses random ones, the front camera's last. `more` are the
     other fields of `GridRule`. BadRecord when the scene is too small.
+
+    Of a scene without order frames are drawn that show the same things: each shows at least the share `covisible` of
+    what another one of the sample shows.
     """
     rule = GridRule(num_views, max_cameras, **more)
+    if links := _links(scene, rule):
+        return links.draw(rng, num_views)
     steps = _Steps(scene, rule)
     fitting = steps.fitting_grids()
     for _ in range(_ATTEMPTS if fitting else 0):
@@ -69,7 +76,10 @@ def draw_frames(scene: Scene, rng: np.random.Generator, num_views: int, max_came
 
 def can_fill(scene: Scene, num_views: int, max_cameras: int, **more: Any) -> bool:
     """Whether `draw_frames` finds a sample in a scene, whatever it draws."""
-    steps = _Steps(scene, GridRule(num_views, max_cameras, **more))
+    rule = GridRule(num_views, max_cameras, **more)
+    if links := _links(scene, rule):
+        return links.most >= num_views
+    steps = _Steps(scene, rule)
     return any(steps.filled_windows(steps.fitting_grids()))
 
 
@@ -77,6 +87,12 @@ def extent(scene: Scene) -> str:
     """What a scene offers to samples, such as 2 steps x 6 cameras."""
     moments, cameras = _moments(scene)
     return f"{len(moments)} steps x {cameras} cameras"
+
+
+def _links(scene: Scene, rule: GridRule) -> Links | None:
+    """Of a scene without order, if samples of one camera are allowed; None: its samples are grids."""
+    alone = any(count == 1 for _, count in rule.grids) if rule.grids else rule.min_cameras == 1
+    return Links(scene, rule.covisible) if not scene.ordered and rule.covisible and alone else None
 
 
 class _Steps:

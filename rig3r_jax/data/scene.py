@@ -116,6 +116,10 @@ class Scene:
     # (4, 4) float64: the rig in the frame whose poses the files hold, where that is a vehicle's or an IMU's; for those
     # who check what was read (see `inspection`), records keep none.
     body_from_rig: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(4))
+    ordered: bool = True  # steps follow one another in time; False: photographs of one camera in no order
+    # Of a scene without order `covisibility.covisibility`, (n, n) uint8 of its frames, as records hold it; None: not
+    # computed, or the scene has an order.
+    covisible: np.ndarray | None = None
 
     @property
     def pinholes_only(self) -> bool:

@@ -48,7 +48,9 @@ def check_cameras(scene: Scene) -> None:
 
 
 def check_order(scene: Scene) -> None:
-    """Frames ascend by (step, camera) without repeats."""
+    """Frames ascend by (step, camera) without repeats; only a single camera may be without order."""
+    if not scene.ordered and len(scene.cameras) > 1:
+        raise BadRecord(f"scene {scene.name}: has no order and {len(scene.cameras)} cameras; only one may have none")
     if not scene.frames:
         raise BadRecord(f"scene {scene.name}: has no frames")
     last_key = (-1, -1)

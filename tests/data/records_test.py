@@ -35,7 +35,7 @@ def change_camera(scene, index, **fields):
 
 
 def assert_same(scene, other):
-    assert (scene.name, scene.front_camera) == (other.name, other.front_camera)
+    assert (scene.name, scene.front_camera, scene.ordered) == (other.name, other.front_camera, other.ordered)
     for ours, theirs in [
         *zip(scene.cameras, other.cameras, strict=True),
         *zip(scene.frames, other.frames, strict=True),

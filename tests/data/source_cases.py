@@ -8,6 +8,7 @@ from tests.data import rig_folders
 from tests.data.kitti_drives import DRIVE as KITTI360_DRIVE
 from tests.data.kitti_drives import write_360, write_odometry, write_raw
 from tests.data.nuscenes_drive import write_nuscenes
+from tests.data.py123d_drive import write_log
 from tests.data.recordings import copy_rig, make_listed_scene, make_recording
 from tests.data.waymo_drive import NAME as WAYMO_SEGMENT
 from tests.data.waymo_drive import write_v2
@@ -186,5 +187,11 @@ CASES = {
         lambda _, folder: write_mvimgnet(folder).root,
         "0/0f01c3e5/images/002.jpg",
         "train/0_0f01c3e5_00000",
+    ),
+    "123d": Case(
+        {"window": 2},
+        lambda _, folder: made(write_log, folder),
+        "logs/nuscenes_train/*/camera.pcam_l0.arrow",
+        "train/nuscenes_train_scene-0061",
     ),
 }

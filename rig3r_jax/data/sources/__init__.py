@@ -34,6 +34,7 @@ SOURCES = {  # name: module below this folder, and the class in it
     "hilti": "hilti:Hilti",
     "kapture": "kapture:KaptureSource",
     "mvimgnet": "mvimgnet:MvImgNet",
+    "123d": "py123d_logs:Py123d",
 }
 
 

@@ -98,7 +98,7 @@ def _load(folder: Path, images: Sequence[Path], name: str, piece: Sequence[int])
             depth = functools.partial(_depth, depth_file) if with_depth else None
             pose = rigid.invert(camera_from_world)
             shots.append(Shot(CAMERA, step, float(int(image.stem)), image, pose, depth, lens=lens))
-    return scene_of_one_camera(name, shots, left_out)
+    return scene_of_one_camera(name, shots, left_out, ordered=False)
 
 
 def read_cam(path: Path) -> tuple[Float[np.ndarray, "4 4"], Float[np.ndarray, "3 3"]]:

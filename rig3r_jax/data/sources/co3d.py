@@ -109,7 +109,7 @@ def _load(category: Path, sequence: str, numbers: Sequence[int], name: str, piec
         where = f"{path}, frame {entry['frame_number']} of {sequence}"
         with leaving_out(left_out, f"{sequence}, frame {entry['frame_number']}"), about("pose"):
             shots.append(_shot(category.parent, entry, step, time, where))
-    return scene_of_one_camera(name, shots, left_out)
+    return scene_of_one_camera(name, shots, left_out, ordered=False)
 
 
 def _times(frames: Sequence[Frame]) -> list[float]:

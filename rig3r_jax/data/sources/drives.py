@@ -27,7 +27,7 @@ class DriveSource(Source):
             yield f"window={self.window} must be at least 1 time step"
         if len(set(self.cameras)) < len(self.cameras):
             yield f"cameras={list(self.cameras)} must hold each camera once"
-        if self.cameras and self.front not in self.cameras:
+        if self.cameras and self.front and self.front not in self.cameras:
             yield f"cameras={list(self.cameras)} must hold the front camera {self.front!r}; add it or set front="
 
     def kept_cameras(self, present: Iterable[str], where: str) -> tuple[str, ...]:

@@ -84,7 +84,8 @@ def _load(place: Path, images: Sequence[str], name: str, piece: Sequence[int]) -
                     raise no_row(place / file, image, bad_rows[file])
             shots.append(_shot(place / image, step, number / _RATE, poses[image], intrinsics[image]))
     sizes = {(int(height), int(width)) for _, _, _, _, width, height in (row.numbers for row in intrinsics.values())}
-    return scene_of_one_camera(name, shots, left_out, sizes.pop() if len(sizes) == 1 else None)
+    size = sizes.pop() if len(sizes) == 1 else None
+    return scene_of_one_camera(name, shots, left_out, size, ordered=False)
 
 
 def _shot(image: Path, step: int, time: float, pose: Row, intrinsics: Row) -> Shot:

@@ -95,7 +95,7 @@ def _load(source: MvImgNet, folder: Path, images: Sequence[str], name: str, piec
                 lens=image.lens,
             )
         )
-    return scene_of_one_camera(name, shots, left_out)
+    return scene_of_one_camera(name, shots, left_out, ordered=False)
 
 
 def _model(folder: Path) -> "rig3r_jax.formats.colmap.ColmapModel":

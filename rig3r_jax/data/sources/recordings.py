@@ -75,6 +75,7 @@ class Recording:
     shots: tuple[Shot, ...]  # by (step, camera)
     left_out: tuple[LeftOut, ...] = ()  # images that are listed and of no use
     notes: tuple[str, ...] = ()  # what was read from which file
+    ordered: bool = True  # False: photographs of one camera, whose time steps are in no order
 
     @property
     def steps(self) -> int:
@@ -291,7 +292,16 @@ def load_scene(recording: Recording, name: str, steps: frozenset[int], front: in
         for number, recorded in enumerate(recording.cameras)
         if index_of.get(number) == front_index
     )
-    return Scene(name, cameras, front_index, tuple(frames), tuple(left_out), reference.world_from_camera, body_from_rig)
+    return Scene(
+        name,
+        cameras,
+        front_index,
+        tuple(frames),
+        tuple(left_out),
+        source_from_world=reference.world_from_camera,
+        body_from_rig=body_from_rig,
+        ordered=recording.ordered,
+    )
 
 
 def _name(recording: Recording, shot: Shot) -> str:

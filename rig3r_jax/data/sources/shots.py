@@ -136,15 +136,21 @@ def _frame(shot: Shot, image: bytes, camera: RigCamera, number: int) -> Frame:
 
 
 def scene_of_one_camera(
-    name: str, shots: Sequence[Shot], left_out: Sequence[LeftOut] = (), size: tuple[int, int] | None = None
+    name: str,
+    shots: Sequence[Shot],
+    left_out: Sequence[LeftOut] = (),
+    size: tuple[int, int] | None = None,
+    ordered: bool = True,
 ) -> Scene:
     """The scene of one camera that is its own rig, whose images (of `CAMERA`) are each calibrated by themselves.
 
-    `size` (height, width) is that of the calibration, or None: that of most images.
+    `size` (height, width) is that of the calibration, or None: that of most images. `ordered` says whether the images
+    follow one another along a way.
     """
     if not shots and left_out:
         raise no_frame_left(name, left_out)
     if not shots:
         raise BadRecord(f"scene {name}: has no images; restore them or leave it out")
     lens = middle_lens([shot.lens for shot in shots])
-    return scene_of_shots(name, [ShotCamera(CAMERA, lens, np.eye(4), size)], CAMERA, shots, left_out)
+    scene = scene_of_shots(name, [ShotCamera(CAMERA, lens, np.eye(4), size)], CAMERA, shots, left_out)
+    return dataclasses.replace(scene, ordered=ordered)

@@ -165,7 +165,7 @@ def test_files_are_read_by_loaders_alone(shared, tmp_path, name):
     source, root = open_case(name, shared, tmp_path)
     scenes = source.scenes("train")
     for path in Path(root).rglob("*"):
-        if path.suffix in (".png", ".jpg", ".parquet"):
+        if path.suffix in (".png", ".jpg", ".parquet", ".arrow"):
             path.unlink()
     with pytest.raises(BadRecord, match="cannot be read|has no images"):
         scenes[0][1]()

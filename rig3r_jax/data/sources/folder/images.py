@@ -16,6 +16,7 @@ from rig3r_jax.formats.times import times_of_names
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2")
 FLAT = "camera"  # the one camera of images that lie in no folder of their own
 TIMES_FILE = "times.txt"
+NOTHING, PHOTOGRAPHS = "nothing", "EXIF"  # that times may be from
 _EXIF, _TAKEN, _FRACTION = 0x8769, 0x9003, 0x9291  # tags: the EXIF table; DateTimeOriginal and its fraction of a second
 
 
@@ -83,11 +84,11 @@ def read_times(
     if choice == "exif" or (choice == "auto" and exif_time(images[0].path) is not None):
         times = {image.name: time for image in images if (time := exif_time(image.path)) is not None}
         if len(times) == len(images) and len(set(times.values())) > len(images) // 2:
-            return times, "EXIF"
+            return times, PHOTOGRAPHS
         if choice == "exif":
             missing = next((image.path for image in images if image.name not in times), images[0].path)
             raise BadRecord(f"{missing}: has no DateTimeOriginal of its own; set times= to file, names or none")
-    return {}, "nothing"
+    return {}, NOTHING
 
 
 def _times_of_file(path: Path, images: Sequence[ImageFile], time_unit: str) -> tuple[dict[str, float], str]:

@@ -10,7 +10,14 @@ import numpy as np
 from rig3r_jax.data.scene import UNMATCHED, BadRecord, LeftOut
 from rig3r_jax.data.sources.folder.calibration import find_calibration, fitted, read_calibration
 from rig3r_jax.data.sources.folder.extras import Extras
-from rig3r_jax.data.sources.folder.images import ImageFile, list_images, read_times, time_steps
+from rig3r_jax.data.sources.folder.images import (
+    NOTHING,
+    PHOTOGRAPHS,
+    ImageFile,
+    list_images,
+    read_times,
+    time_steps,
+)
 from rig3r_jax.data.sources.folder.lidar import Sweeps, find_sweeps
 from rig3r_jax.data.sources.folder.poses import (
     WANTED,
@@ -84,7 +91,7 @@ def read_recording(options: Folder, name: str, folder: Path) -> Recording:
     left_out += twice + _unposed(known.images, [*usable, *_named(known.images, twice)], times, pose_file, steps)
 
     kinds = collections.Counter(camera.lens.kind for camera in cameras)
-    apart = f", {options.interval:g} s apart" if times_from == "nothing" else ""
+    apart = f", {options.interval:g} s apart" if times_from == NOTHING else ""
     listed = len(usable) + len(left_out)
     rows = [
         ("images", f"{options.images}/", f"{len(usable)} of {listed} used, {len(cameras)} cameras"),
@@ -95,7 +102,8 @@ def read_recording(options: Folder, name: str, folder: Path) -> Recording:
         ("depth", *depth_row),
         ("masks", *mask_row),
     ]  # fmt: skip
-    return Recording(name, cameras, shots, tuple(left_out), tuple(_table(rows)))
+    ordered = len(cameras) > 1 or times_from not in (NOTHING, PHOTOGRAPHS)
+    return Recording(name, cameras, shots, tuple(left_out), tuple(_table(rows)), ordered)
 
 
 def _all_placed(
