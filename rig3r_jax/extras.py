@@ -7,6 +7,8 @@ EXTRAS = {  # their packages, as they are imported
     "train": ("array_record", "clu", "grain", "tensorboard", "tensorflow_datasets", "tqdm"),
     "train-tf": ("tensorflow",),
     "data": ("DracoPy", "laspy", "lazrs", "msgpack", "OpenEXR", "pyarrow", "pycolmap", "yaml"),
+    "export": ("pxr", "trimesh"),
+    "rerun": ("rerun",),
     "torch": ("torch",),
     "flash": ("dew_flash_attn",),
     "tokamax": ("tokamax",),

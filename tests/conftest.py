@@ -67,8 +67,9 @@ LONGEST = (
     "geometry/se3_test.py",
 )
 
-# Marks of tests that want more than an installation: run where -m names them (make test-slurm, test-cuda-compiler).
-ASKED_FOR = ("slurm", "cuda_compiler")
+# Marks of tests that want more than an installation: run where -m names them (make test-slurm, test-cuda-compiler;
+# pytest -m rerun).
+ASKED_FOR = ("slurm", "cuda_compiler", "rerun")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers are as many as cores: one thread each for XLA (NPROC), BLAS and OpenCV, before any of them is imported.

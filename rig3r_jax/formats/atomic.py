@@ -1,8 +1,9 @@
-"""Files that are whole or absent: written beside their place, then renamed into it."""
+"""Files and folders that are whole or absent: written beside their place, then renamed into it."""
 
 import contextlib
 import os
 import secrets
+import shutil
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,3 +33,36 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     """Writes `data` to `path`, whole or not at all."""
     with whole_file(path) as file:
         file.write(data)
+
+
+@contextlib.contextmanager
+def whole_path(path: str | Path) -> Iterator[Path]:
+    """A path of the same name in a folder of its own, to make a file or a folder at, which takes the place of `path` at
+    the end; after an error, or where nothing is made, what was there stays.
+
+    For writers that want a path, and for folders: one that is there is replaced. A process killed half-way leaves a
+    hidden folder at most. Missing parent folders are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    scratch.mkdir()
+    made, before = scratch / path.name, scratch / f"{path.name}.before"
+    try:
+        yield made
+        if not made.exists():
+            return
+        for file in [made] if made.is_file() else made.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as descriptor:
+                    os.fsync(descriptor)
+        if path.exists():
+            os.rename(path, before)
+        try:
+            os.rename(made, path)
+        except OSError:
+            if before.exists():
+                os.rename(before, path)
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

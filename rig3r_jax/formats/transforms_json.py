@@ -7,12 +7,13 @@ the file's order, which need not be that of their names.
 import dataclasses
 import math
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from rig3r_jax.formats.calibration import transform_of
-from rig3r_jax.formats.json_file import read_json
+from rig3r_jax.formats.json_file import read_json, write_json
 from rig3r_jax.formats.text import with_slashes
 from rig3r_jax.geometry.camera import Lens
 from rig3r_jax.geometry.lenses import LENSES, lens_from_numbers
@@ -22,6 +23,8 @@ _KINDS = {
     "": "", "PINHOLE": "pinhole", "SIMPLE_PINHOLE": "pinhole", "OPENCV": "brown", "SIMPLE_RADIAL": "brown",
     "RADIAL": "brown", "OPENCV_FISHEYE": "fisheye",
 }  # fmt: skip
+_MODELS = {"pinhole": "PINHOLE", "brown": "OPENCV", "fisheye": "OPENCV_FISHEYE"}  # as written
+_OWN = ("file_path", "transform_matrix", "time", "depth_file_path", "mask_path")  # of each frame, not of the file
 _COEFFICIENTS = ("k1", "k2", "k3", "k4", "p1", "p2")
 
 
@@ -45,6 +48,39 @@ def read_transforms(path: str | Path) -> tuple[TransformsFrame, ...]:
     if not isinstance(frames, list) or not frames:
         raise ValueError(f"{path}: has no list of frames; give a transforms.json")
     return tuple(_frame(content | frame, f"{path}, frame {number}") for number, frame in enumerate(frames))
+
+
+def write_transforms(path: str | Path, frames: Sequence[TransformsFrame], **more: typing.Any) -> None:
+    """Writes what `read_transforms` reads: what all frames have in common once, numbers lose nothing.
+
+    Args:
+        path: the file.
+        frames: the images; their names are paths from the file's folder, or absolute.
+        **more: other keys of the file, such as ply_file_path.
+
+    Raises:
+        ValueError: no frames, or a lens that the format has no model of.
+    """
+    if not frames:
+        raise ValueError(f"{path}: no frames to write; give one or more")
+    entries = [_entry(frame, f"{path}, frame {number} ({frame.name})") for number, frame in enumerate(frames)]
+    shared = [key for key in entries[0] if key not in _OWN]
+    common = {key: entries[0][key] for key in shared if all(entry.get(key) == entries[0][key] for entry in entries)}
+    own = [{key: value for key, value in entry.items() if key not in common} for entry in entries]
+    write_json(path, {**more, **common, "frames": own})
+
+
+def _entry(frame: TransformsFrame, where: str) -> dict[str, typing.Any]:
+    numbers = frame.lens.to_numbers()
+    if (kind := numbers.pop("kind")) not in _MODELS:
+        raise ValueError(f"{where}: transforms.json has no model of a {kind} lens; make pinholes of the images first")
+    entry: dict[str, typing.Any] = {"file_path": frame.name, "camera_model": _MODELS[kind]}
+    if frame.size is not None:
+        entry |= {"h": frame.size[0], "w": frame.size[1]}
+    entry |= {{"fx": "fl_x", "fy": "fl_y"}.get(name, name): value for name, value in numbers.items()}
+    optional = {"time": frame.time, "depth_file_path": frame.depth, "mask_path": frame.mask}
+    entry |= {key: value for key, value in optional.items() if value is not None}
+    return entry | {"transform_matrix": frame.world_from_camera @ _OPENGL_FROM_OPENCV}
 
 
 def _frame(entry: dict[str, typing.Any], where: str) -> TransformsFrame:
