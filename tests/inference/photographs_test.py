@@ -225,3 +225,28 @@ def test_json_of_the_result_is_what_readers_take(folder, tmp_path):
     assert json.loads((tmp_path / "cameras.json").read_text())["images"][0]["name"] == photographs[0].name
     again = read_cameras(tmp_path / "cameras.json")
     np.testing.assert_allclose(again.world_from_camera, rigid.invert(poses[0]) @ poses, atol=1e-6)
+
+
+def test_the_command_writes_a_whole_folder_or_none(folder, tmp_path, monkeypatch, capsys):
+    from rig3r_jax import cli
+    from rig3r_jax.formats.rig_config import write_rig_config
+    from rig3r_jax.inference import model as models
+
+    _, photographs = find_photographs([folder])
+    _, truth = drive(photographs)
+    monkeypatch.setattr(models, "Rig3RModel", lambda workdir: truth)
+    lenses = {name: LENSES[name] if name != "left" else Brown(LENSES[name].intrinsics, np.zeros(5)) for name in SIZES}
+    cameras = (CalibratedCamera(name, lenses[name], None, PLACES[name]) for name in SIZES)
+    write_rig_config(tmp_path / "rig_config.json", RigCalibration(tuple(cameras), "front"))
+    words = ["reconstruct", str(folder), "--model", "run", "--rig", str(tmp_path / "rig_config.json")]
+    assert cli.main([*words, "--out", str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cameras.json", "points.ply"]
+    assert "6 images" in capsys.readouterr().out
+    assert cli.main([*words, "--out", str(tmp_path / "out")]) == 2
+    assert "exists already; give a new folder" in capsys.readouterr().err
+    assert cli.main([*words, "--out", str(tmp_path / "few"), "--max-views=3"]) == 2
+    assert "6 images are more than 3 of one pass" in capsys.readouterr().err
+    (folder / "images/back/001.png").write_bytes(b"no image")
+    assert cli.main([*words, "--out", str(tmp_path / "broken")]) == 2
+    assert "back/001.png: does not decode" in capsys.readouterr().err
+    assert not [path for path in tmp_path.iterdir() if "broken" in path.name or "few" in path.name]
