@@ -129,12 +129,13 @@ def _draw_depth(shot: Shot) -> UInt8[np.ndarray, "h w 3"]:
     colors = colormap((np.log(distances) - low) / max(high - low, 1e-9), "depth")[:, :3]
     columns, rows = (pixels * scale).astype(int).T
     inside = (columns >= 0) & (columns < canvas.shape[1]) & (rows >= 0) & (rows < canvas.shape[0])
-    order = np.flatnonzero(inside)[np.argsort(-distances[inside])]  # the nearest is drawn last
-    if len(distances) >= _FEW:
-        canvas[rows[order], columns[order]] = colors[order]
+    order = np.argsort(-distances[inside])  # the nearest is drawn last
+    columns, rows, colors = columns[inside][order], rows[inside][order], colors[inside][order]
+    if len(distances) > _FEW:
+        canvas[rows, columns] = colors
         return canvas
-    for index in order:
-        cv2.circle(canvas, (int(columns[index]), int(rows[index])), 1, colors[index].tolist(), -1)
+    for column, row, color in zip(columns.tolist(), rows.tolist(), colors.tolist(), strict=True):
+        cv2.circle(canvas, (column, row), 1, color, -1)
     return canvas
 
 
