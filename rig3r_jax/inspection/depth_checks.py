@@ -44,6 +44,8 @@ def judge_depth(claims: Claims, matched: Sequence[Matched]) -> list[Finding]:
     findings, warp = [_scale(claims, name, medians) for name in medians], [_warp(claims)]
     if (scale := next((one for one in findings if one.fault), None)) and warp[0].fault:
         warp = with_consequences(warp, [_warp(_rescaled(claims, medians))], scale.words)
+    elif shift and warp[0].fault:
+        warp = [dataclasses.replace(warp[0], words=f"goes with: {shift.words}")]
     return [*findings, *warp, *([shift] if shift else [])]
 
 

@@ -12,7 +12,7 @@ from rig3r_jax.inspection.residuals import arc_angles
 
 FEWEST = 20  # matches of a pair that is judged
 _SHARE = 0.5  # of the matches that one motion must explain: images of different places match by accident
-_BEYOND_ACCIDENT = 1.8  # times as many matches must agree as would if they were wrong
+_BEYOND_ACCIDENT = 1.6  # times as many matches must agree as would if they were wrong
 _WORST = 10.0  # degrees that one pair counts at most: wrong is wrong
 
 
