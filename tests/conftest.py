@@ -69,7 +69,7 @@ LONGEST = (
 
 # Marks of tests that want more than an installation: run where -m names them (make test-slurm, test-cuda-compiler;
 # pytest -m rerun).
-ASKED_FOR = ("slurm", "cuda_compiler", "rerun")
+ASKED_FOR = ("slurm", "cuda_compiler", "rerun", "py123d")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers are as many as cores: one thread each for XLA (NPROC), BLAS and OpenCV, before any of them is imported.

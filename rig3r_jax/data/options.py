@@ -57,7 +57,7 @@ class PipelineOptions(ViewOptions):
     apart: float = 0.0  # share of samples of which no camera sees what another one sees, if it can be
     # Of scenes whose frames have no order, such as photographs: the least share of what a frame shows that another one
     # of the sample shows too. Frames are drawn by that, not by time steps; 0: by time steps, as of recordings.
-    covisible: float = 0.1
+    covisible: float = 0.1  # least share of the points of one frame that the next one shows
     metadata_dropout: float = 0.5  # probability that a field is hidden, per sample and field
     frame_index_pool: int = 100  # images beside the reference, which has 0, draw distinct indices of 1..pool
     camera_id_range: int = 1000  # cameras of a sample draw distinct ids of 0..range-1

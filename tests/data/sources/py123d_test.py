@@ -166,6 +166,7 @@ def test_unknown_lens_and_front_are_named(tmp_path):
     assert len(load_all(tmp_path, cameras=("pcam_f0", "fmcam_r"))[0].frames) == 6
 
 
+@pytest.mark.py123d
 def test_logs_of_the_library_itself(tmp_path):
     """With py123d in this environment, or in that of the interpreter that PY123D_PYTHON names."""
     interpreter = os.environ.get("PY123D_PYTHON", sys.executable)
