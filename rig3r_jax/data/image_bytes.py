@@ -105,6 +105,12 @@ def decode_image(data: bytes, reduction: int = 1) -> UInt8[np.ndarray, "h w 3"]:
     return np.ascontiguousarray(_UNDO_TURN.get(tiff_orientation(data), _UNDO_TURN[1])(image))
 
 
+def turned_upright(image: UInt8[np.ndarray, "h w 3"], orientation: int) -> UInt8[np.ndarray, "hu wu 3"]:
+    """The pixels as a viewer shows them, of those stored; `orientation` is that of EXIF, 1 to 8."""
+    undo = {6: 8, 8: 6}.get(orientation, orientation)  # the quarter turns are each other's inverse, the rest their own
+    return np.ascontiguousarray(_UNDO_TURN.get(undo, _UNDO_TURN[1])(image))
+
+
 def _turn(data: bytes, reduction: int) -> contextlib.AbstractContextManager:
     """The turn of a large image among the threads; others wait for none."""
     try:

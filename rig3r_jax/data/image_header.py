@@ -104,5 +104,15 @@ def tiff_orientation(data: bytes) -> int:
         return 1  # the decoder will tell
 
 
+def exif_orientation(data: bytes) -> int:
+    """The EXIF orientation of an image, 1 (as stored) to 8; 1 where it states none."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            orientation = image.getexif().get(_ORIENTATION, 1)
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError):
+        return 1  # the decoder will tell
+    return orientation if orientation in range(1, 9) else 1
+
+
 def _orientation(image: Image.Image) -> int:
     return image.tag_v2.get(_ORIENTATION, 1) if isinstance(image, TiffImagePlugin.TiffImageFile) else 1

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
 from rig3r_jax.geometry import rigid
@@ -16,7 +16,7 @@ from rig3r_jax.geometry.rig_poses import world_from_rigs
 from rig3r_jax.inference.model import Model
 from rig3r_jax.inference.photographs import Photograph, read_upright
 from rig3r_jax.inference.seen import fitted_crop, seen_image
-from rig3r_jax.schema import PhysicalCamera, PosedImage, Reconstruction, RigMetadata, Views
+from rig3r_jax.schema import Crop, PhysicalCamera, Reconstruction, RigMetadata, Views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +29,13 @@ class Known:
 
 @dataclasses.dataclass(frozen=True)
 class _Shot:
-    """One photograph, read, with what is known of it."""
+    """One photograph as the model sees it, with what is known of it. The original's pixels are not kept."""
 
     photograph: Photograph
-    image: UInt8[np.ndarray, "h w 3"]
+    height: int  # pixels of the upright original
+    width: int
+    seen: UInt8[np.ndarray, "s s 3"]
+    seen_mask: Bool[np.ndarray, "s s"]
     calibrated: CalibratedCamera | None
     front_from_camera: Float[np.ndarray, "4 4"] | None  # of the rig, metres
     time: float | None  # seconds since the first image's
@@ -40,6 +43,10 @@ class _Shot:
     @property
     def lens(self) -> Lens | None:
         return self.calibrated.lens if self.calibrated else None
+
+    @property
+    def crop(self) -> Crop:
+        return fitted_crop(self.height, self.width, len(self.seen))
 
 
 def reconstruct(model: Model, folder: Path, photographs: Sequence[Photograph], known: Known) -> Reconstruction:
@@ -54,31 +61,30 @@ def reconstruct(model: Model, folder: Path, photographs: Sequence[Photograph], k
     """
     if not photographs:
         raise ValueError(f"{folder}: there is no image to reconstruct")
-    shots = _read(photographs, known)
-    views, sources = _views(shots, model.side), _sources(shots, model.side)
-    cameras = _physical_cameras(shots)
-    found = reconstruction_of(model.predict(views), views, sources, cameras)
-    found = dataclasses.replace(found, image_folder=str(folder.absolute()))
-    return _on_rig(found, shots) if found.length_unit == "metre" else found
+    shots = _read(photographs, known, model.side)
+    views = _views(shots)
+    reconstruction = reconstruction_of(model.predict(views), views, _sources(shots), _physical_cameras(shots))
+    reconstruction = dataclasses.replace(reconstruction, image_folder=str(folder.absolute()))
+    return _on_rig(reconstruction, shots) if reconstruction.length_unit == "metre" else reconstruction
 
 
-def _read(photographs: Sequence[Photograph], known: Known) -> list[_Shot]:
+def _read(photographs: Sequence[Photograph], known: Known, side: int) -> list[_Shot]:
     first = known.times.get(photographs[0].name)
     front = _front(known.rig) if known.rig else None
     shots = []
     for photograph in photographs:
         calibrated, time = _calibrated(photograph, known.rig), known.times.get(photograph.name)
         image = read_upright(photograph)
-        if calibrated and calibrated.size and calibrated.size != image.shape[:2]:
-            height, width = calibrated.size
+        height, width = image.shape[:2]
+        if calibrated and calibrated.size and calibrated.size != (height, width):
             raise ValueError(
-                f"{photograph.path}: is {image.shape[1]} x {image.shape[0]} pixels upright, its calibration is for "
-                f"{width} x {height}; give the calibration of these images"
+                f"{photograph.path}: is {width} x {height} pixels upright, its calibration is for "
+                f"{calibrated.size[1]} x {calibrated.size[0]}; give the calibration of these images"
             )
         place = calibrated.rig_from_camera if calibrated else None
         front_from_camera = None if place is None or front is None else rigid.invert(front) @ place
         since = None if time is None or first is None else time - first
-        shots.append(_Shot(photograph, image, calibrated, front_from_camera, since))
+        shots.append(_Shot(photograph, height, width, *seen_image(image, side), calibrated, front_from_camera, since))
     return shots
 
 
@@ -104,9 +110,8 @@ def _front(rig: RigCalibration) -> Float[np.ndarray, "4 4"] | None:
     return (at_origin or places or [None])[0]
 
 
-def _views(shots: Sequence[_Shot], side: int) -> Views:
-    """What the model sees and is told."""
-    images, masks = zip(*(seen_image(shot.image, side) for shot in shots), strict=True)
+def _views(shots: Sequence[_Shot]) -> Views:
+    """What the model sees and is told. The rig is told of all images or of none, as in training."""
     ids = {name: number for number, name in enumerate(dict.fromkeys(shot.photograph.camera for shot in shots))}
     has_camera = np.array([shot.photograph.camera is not None for shot in shots])
     has_time = np.array([shot.time is not None for shot in shots])
@@ -114,7 +119,7 @@ def _views(shots: Sequence[_Shot], side: int) -> Views:
     rig_from_camera = [shot.front_from_camera if has else np.eye(4) for shot, has in zip(shots, has_rig, strict=True)]
     intrinsics, distortion = np.tile(np.eye(3, dtype=np.float32), (len(shots), 1, 1)), None
     if has_rig.all():
-        lenses = stacked([seen_lens(shot.lens, fitted_crop(*shot.image.shape[:2], side)) for shot in shots])
+        lenses = stacked([seen_lens(shot.lens, shot.crop) for shot in shots])
         intrinsics, distortion = lenses.intrinsics.astype(np.float32), getattr(lenses, "distortion", None)
         if distortion is not None:
             distortion = distortion.replace(coefficients=distortion.coefficients.astype(np.float32))
@@ -130,17 +135,17 @@ def _views(shots: Sequence[_Shot], side: int) -> Views:
         has_rig=has_rig,
         distortion=distortion,
     )
-    return Views(np.stack(images), np.stack(masks), metadata)
+    return Views(np.stack([shot.seen for shot in shots]), np.stack([shot.seen_mask for shot in shots]), metadata)
 
 
-def _sources(shots: Sequence[_Shot], side: int) -> list[SourceImage]:
+def _sources(shots: Sequence[_Shot]) -> list[SourceImage]:
     ids = _camera_ids(shots)
     return [
         SourceImage(
             name=shot.photograph.name,
-            width=shot.image.shape[1],
-            height=shot.image.shape[0],
-            crop=fitted_crop(*shot.image.shape[:2], side),
+            width=shot.width,
+            height=shot.height,
+            crop=shot.crop,
             lens=shot.lens,
             camera=ids.get(shot.photograph.camera),
             time=shot.time,
@@ -163,23 +168,22 @@ def _physical_cameras(shots: Sequence[_Shot]) -> list[PhysicalCamera]:
     ]
 
 
-def _on_rig(found: Reconstruction, shots: Sequence[_Shot]) -> Reconstruction:
+def _on_rig(reconstruction: Reconstruction, shots: Sequence[_Shot]) -> Reconstruction:
     """With the cameras of every step where the rig has them; points move with the camera of their image."""
     if any(shot.front_from_camera is None or shot.photograph.step is None for shot in shots):
-        return found
+        return reconstruction
     rig_from_camera = np.stack([shot.front_from_camera for shot in shots])
     steps = np.array([shot.photograph.step for shot in shots])
-    poses = world_from_rigs(found.world_from_camera, rig_from_camera, steps)
+    poses = world_from_rigs(reconstruction.world_from_camera, rig_from_camera, steps)
     held = np.stack([poses[step] for step in steps.tolist()]) @ rig_from_camera
     held = rigid.invert(held[0]) @ held
-    moves = held @ rigid.invert(found.world_from_camera)
-    images = tuple(_moved(image, pose) for image, pose in zip(found.images, held, strict=True))
-    points = found.points
+    moves = held @ rigid.invert(reconstruction.world_from_camera)
+    images = tuple(
+        dataclasses.replace(image, world_from_camera=pose)
+        for image, pose in zip(reconstruction.images, held, strict=True)
+    )
+    points = reconstruction.points
     if points is not None:
         moved = np.einsum("vij,vhwj->vhwi", moves[:, :3, :3], points.points_world) + moves[:, None, None, :3, 3]
         points = dataclasses.replace(points, points_world=moved)
-    return dataclasses.replace(found, images=images, points=points)
-
-
-def _moved(image: PosedImage, world_from_camera: Float[np.ndarray, "4 4"]) -> PosedImage:
-    return dataclasses.replace(image, world_from_camera=world_from_camera)
+    return dataclasses.replace(reconstruction, images=images, points=points)

@@ -6,7 +6,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy.spatial.transform import Rotation
 
 from rig3r_jax.data.scene import BadRecord
@@ -133,6 +133,25 @@ def test_an_image_that_does_not_decode_is_named(folder):
     broken.write_bytes(broken.read_bytes()[:60])
     with pytest.raises(BadRecord, match=r"front/000.png: does not decode .*restore it or leave it out"):
         read_upright(Photograph(broken, "000.png"))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_images_are_turned_as_pillow_turns_them(tmp_path, suffix, orientation):
+    pixels = cv2.resize(np.random.default_rng(0).integers(0, 255, (3, 4, 3), dtype=np.uint8), (32, 24))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / f"turned{suffix}", exif=exif)
+    upright = read_upright(Photograph(tmp_path / f"turned{suffix}", "turned"))
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / f"turned{suffix}")))
+    assert upright.shape == expected.shape and np.abs(upright.astype(int) - expected).max() <= 2  # of two JPEG decoders
+
+
+def test_grey_images_of_16_bits_keep_their_shades(tmp_path):
+    shades = np.tile(np.arange(16, dtype=np.uint16) * 4096, (8, 1))
+    cv2.imwrite(str(tmp_path / "deep.png"), shades)
+    upright = read_upright(Photograph(tmp_path / "deep.png", "deep.png"))
+    np.testing.assert_array_equal(upright[0, :, 1], np.arange(16) * 16)
 
 
 @pytest.mark.parametrize("size", [(90, 120), (121, 80), (64, 64), (5, 300)])
