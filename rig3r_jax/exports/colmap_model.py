@@ -55,7 +55,7 @@ def write(job: Job, folder: Path) -> Sequence[str]:
         _add_points(model, points)
     (folder / MODEL).mkdir(parents=True)
     model.write_binary(str(folder / MODEL))
-    notes = [] if points is None else [f"{len(points):,} points"]
+    notes = [] if points is None else [points.counted()]
     if behind:
         notes.append(f"{behind:,} points beside or behind their camera are left out: COLMAP projects none of them")
     return notes + _notes(reconstruction, rig, frames)
