@@ -135,7 +135,7 @@ def _scaling(parser: argparse.ArgumentParser) -> None:
         "--compiler",
         choices=("cpu", "cuda"),
         default="cpu",
-        help="cuda: collectives and overlap from XLA's compiler for GPUs (needs the extra cuda13, no GPU)",
+        help="cuda: collectives and overlap from XLA's compiler for an H100 (needs the extra cuda13, no GPU)",
     )
     parser.add_argument("--matmul-tflops", type=float, default=650.0, help="of linear layers, per device")
     parser.add_argument("--attention-tflops", type=float, default=430.0, help="of the attention kernel, per device")

@@ -47,7 +47,7 @@ class Result:
     compile_seconds: float  # the first call, less a usual one
     peak_bytes: int | None
     remark: str = ""
-    host: Sequence[HostUse] = ()  # of each timed call
+    host: Sequence[HostUse] = ()  # of each timed call; none where the system does not tell
 
 
 def contest_rows(
@@ -151,7 +151,8 @@ class _Entry:
         self._attempt(self.contestant.call)
         if timed and not self.failure:
             self.seconds.append(time.perf_counter() - start)
-            self.host.append(HostUse.so_far().since(before))
+            if before:
+                self.host.append(HostUse.so_far().since(before))
 
     def finish(self) -> None:
         """Makes its result, before it is closed."""

@@ -42,12 +42,14 @@ def profile_rows(call: Callable[[], None], program: str, calls: int = 3) -> list
         events = list(_events(file))
     whole = Program(program)
     # A kernel is named after its instruction, with other separators.
-    instructions = {_plain(one.name): one for body in whole.computations.values() for one in body.values()}
+    instructions = {
+        _plain(instruction.name): instruction for body in whole.computations.values() for instruction in body.values()
+    }
     seconds: collections.Counter = collections.Counter()
     counts: collections.Counter = collections.Counter()
     for name, duration in events:
-        one = instructions.get(_plain(name))
-        key = (kind_of(whole, one), part_of(one)) if one else (_library(name), "")
+        instruction = instructions.get(_plain(name))
+        key = (kind_of(whole, instruction), part_of(instruction)) if instruction else (_library(name), "")
         seconds[key] += duration
         counts[key] += 1
     if not seconds:

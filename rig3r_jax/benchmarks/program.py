@@ -18,8 +18,9 @@ NOTES = """\
 kernels: how often the device runs one of that kind in a step (or forward pass), loops as often as they turn, both sides
 of a branch. GB: what they read and write, each array once; of a stack over layers the slice that is used. ms: the time
 of those bytes at the rate of the card's memory, which no kernel beats; products, attention and convolutions take their
-arithmetic besides. collectives: bytes of the result; async: the device goes on while it runs; beside: the kernels that
-the schedule places between its start and its end."""
+arithmetic besides. scatters: kernels of atomic additions; erfc: instructions of that function, which is slow; both
+ought to be 0. collectives: bytes of the result; async: the device goes on while it runs; beside: the kernels that the
+schedule places between its start and its end."""
 
 
 def command(options: argparse.Namespace, rest: list[str]) -> int:

@@ -124,7 +124,7 @@ class Report:
 
 def make_report(config: ConfigDict, compiled: Compiled, machine: Machine, compiler: str = "cpu") -> Report:
     """The report of a compiled step, whose config has its mesh. With `cuda` the collectives, and what runs beside them,
-    are those of the GPU compiler's schedule, which compiles once more."""
+    are those of the GPU compiler's schedule for H100s, which compiles once more."""
     compute = compute_seconds(
         build_model(config, backend="cpu"),
         config.sampling.num_views,

@@ -118,22 +118,22 @@ def scheduled(sendings: Iterable[Sending], machine: Machine) -> list[Traffic]:
     """The collectives of a GPU's program, each with what its schedule computes meanwhile."""
     return [
         Traffic(
-            kind=one.kind,
-            dtype=one.dtype,
+            kind=sending.kind,
+            dtype=sending.dtype,
             arrays=1,
-            bytes=one.bytes,
-            size=len(one.groups[0]),
-            nodes=max(len({device // machine.per_node for device in group}) for group in one.groups),
-            role="scheduled" if one.asynchronous else "awaited",
+            bytes=sending.bytes,
+            size=len(sending.groups[0]),
+            nodes=max(len({device // machine.per_node for device in group}) for group in sending.groups),
+            role="scheduled" if sending.asynchronous else "awaited",
             trips=1,
-            outer=one.times,
+            outer=sending.times,
             where="",
-            source=f"{one.part} {'backward' if one.backward else 'forward'}",
-            wire_bytes=ring_factor(one.kind, len(one.groups[0])) * one.bytes * one.times,
-            beside=seconds_of(one.operations, machine),
+            source=f"{sending.part} {'backward' if sending.backward else 'forward'}",
+            wire_bytes=ring_factor(sending.kind, len(sending.groups[0])) * sending.bytes * sending.times,
+            beside=seconds_of(sending.operations, machine),
         )
-        for one in sendings
-        if len(one.groups[0]) > 1
+        for sending in sendings
+        if len(sending.groups[0]) > 1
     ]
 
 

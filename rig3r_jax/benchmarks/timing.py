@@ -34,24 +34,22 @@ class HostUse:
     """What this process had of the host while calls ran: where a step on a CPU is slow though its parts are not, memory
     that is fetched anew (page faults) or cores that are not busy say why."""
 
-    cpu_seconds: float = 0.0  # of all threads, the system's share included
-    system_seconds: float = 0.0
-    page_faults: int = 0  # without reading from a disk
+    cpu_seconds: float  # of all threads, the system's share included
+    page_faults: int  # without reading from a disk
 
     @classmethod
-    def so_far(cls) -> "HostUse":
-        """Of this process since it began; zeros where the system does not tell."""
+    def so_far(cls) -> "HostUse | None":
+        """Of this process since it began; None where the system does not tell."""
         try:
             import resource
         except ImportError:  # not on Windows
-            return cls()
+            return None
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        return cls(usage.ru_utime + usage.ru_stime, usage.ru_stime, usage.ru_minflt)
+        return cls(usage.ru_utime + usage.ru_stime, usage.ru_minflt)
 
     def since(self, earlier: "HostUse") -> "HostUse":
         """What was added."""
-        values = zip(dataclasses.astuple(self), dataclasses.astuple(earlier), strict=True)
-        return HostUse(*(now - before for now, before in values))
+        return HostUse(self.cpu_seconds - earlier.cpu_seconds, self.page_faults - earlier.page_faults)
 
 
 class Limit:

@@ -43,7 +43,7 @@ def command(options: argparse.Namespace, rest: Sequence[str]) -> int:
         finished=lambda result: record.add(*step_rows(setting, ours.run, [result])),
     )
     later = [*_remarks(results), ours.memory_note()]
-    notes += later
+    notes += later  # in the settings of the record, too
     record.rows = step_rows(setting, ours.run, results)
     more = {"compiled": ours.planned, "attention": attention_of(ours.run.on_one_device)}
     print(*later, "attention: " + ", ".join(more["attention"]), sep="\n")

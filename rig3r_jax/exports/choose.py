@@ -41,6 +41,11 @@ class ChosenPoints:
         rows = np.sort(order[first])
         return dataclasses.replace(self.take(rows), left_out=self.left_out | {"voxel": len(self) - len(rows)})
 
+    def counted(self) -> str:
+        """How many there are, in words, and how many a budget left out."""
+        beyond = self.left_out.get("budget", 0)
+        return f"{len(self):,} points" + (f", {beyond:,} more are beyond the budget" if beyond else "")
+
     def take(self, rows: Int[np.ndarray, " m"]) -> "ChosenPoints":
         """Those at these rows."""
         names = ("points_world", "colors", "confidence", "image", "pixels")

@@ -55,7 +55,7 @@ def write(job: Job, folder: Path) -> Sequence[str]:
         _add_points(model, points)
     (folder / MODEL).mkdir(parents=True)
     model.write_binary(str(folder / MODEL))
-    notes = [] if points is None else [f"{len(points):,} points"]
+    notes = [] if points is None else [points.counted()]
     if behind:
         notes.append(f"{behind:,} points beside or behind their camera are left out: COLMAP projects none of them")
     return notes + _notes(reconstruction, rig, frames)
@@ -175,8 +175,9 @@ def _notes(reconstruction: Reconstruction, rig: Rig | None, frames: Sequence[tup
     notes = []
     if rig.is_moved:
         notes.append(f"the rig's frame is that of camera {rig.reference.name}: COLMAP's is always a camera's")
-    split = len([numbers for numbers, _ in frames if reconstruction.camera_of(reconstruction.images[numbers[0]])])
-    if more := split - len(moments(reconstruction, rig)):
+    placed = {camera.id for camera in rig.cameras}
+    rig_frames = sum(reconstruction.images[numbers[0]].camera in placed for numbers, _ in frames)
+    if more := rig_frames - len(moments(reconstruction, rig)):
         notes.append(f"{more} frames more than moments: their images' poses are off the rig's")
     if absent := len([c for c in reconstruction.cameras if c.id not in {i.camera for i in reconstruction.images}]):
         notes.append(f"{absent} cameras without images are left out: COLMAP wants the size of their images")

@@ -74,7 +74,7 @@ def export(
         for kind in kinds:
             try:
                 with whole_path(folder / EXPORTS[kind].path) as path:
-                    if not (Path(EXPORTS[kind].path).suffix):
+                    if not Path(EXPORTS[kind].path).suffix:
                         path.mkdir()
                     notes[kind] = tuple(EXPORTS[kind].write(job, path))
             except CannotHold as error:

@@ -1,4 +1,4 @@
-"""Cameras as things to look at: the pyramid (of a wide lens a cone) of what an image sees."""
+"""Cameras drawn into a scene: the pyramid (of a wide lens a cone) of what an image sees."""
 
 import dataclasses
 import typing
@@ -7,12 +7,11 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from rig3r_jax.geometry import rigid
-from rig3r_jax.geometry.camera import Lens
+from rig3r_jax.geometry.camera import Lens, Pinhole
 from rig3r_jax.schema import PosedImage, Reconstruction
 
 GL_FROM_CV = np.diag([1.0, -1.0, -1.0, 1.0])  # y up and z backwards: axes of glTF, USD and OpenGL
-_PER_SIDE = {"pinhole": 1}  # straight sides; those of other lenses are bent:
-_PER_BENT_SIDE = 12
+_PER_SIDE, _PER_BENT_SIDE = 1, 12  # vertices: sides are straight for a pinhole, bent for other lenses
 _SHARE = 0.05  # of the scene's size
 _COLORS = np.array(
     [
@@ -52,7 +51,7 @@ def frusta_of(reconstruction: Reconstruction, length: float | None) -> list[Frus
 
 
 def _frustum(image: PosedImage, length: float, color: UInt8[np.ndarray, "3"]) -> Frustum:
-    per_side = _PER_SIDE.get(image.lens.to_numbers()["kind"], _PER_BENT_SIDE)
+    per_side = _PER_SIDE if image.lens.kind == Pinhole.kind else _PER_BENT_SIDE
     corners = np.array([[0, 0], [image.width, 0], [image.width, image.height], [0, image.height]], np.float64)
     steps = np.arange(per_side)[:, None] / per_side
     sides = [corner + steps * (after - corner) for corner, after in zip(corners, np.roll(corners, -1, 0), strict=True)]

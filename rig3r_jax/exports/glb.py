@@ -23,7 +23,7 @@ def write(job: Job, path: Path) -> Sequence[str]:
         points = job.dense
         cloud = trimesh.PointCloud(points.points_world, colors=points.colors)
         scene.add_geometry(cloud, "points", "points", transform=GL_FROM_CV)
-        notes.append(f"{len(points):,} points")
+        notes.append(points.counted())
     frusta = frusta_of(job.reconstruction, job.options.frustum)
     for image, frustum in zip(job.reconstruction.images, frusta, strict=True):
         material = PBRMaterial(baseColorFactor=[*frustum.color, _OPACITY], alphaMode="BLEND", doubleSided=True)

@@ -46,7 +46,7 @@ def _cameras(reconstruction: Reconstruction) -> dict[str, np.ndarray]:
     images, cameras = reconstruction.images, reconstruction.cameras
     covariances = [np.full((6, 6), np.nan) if image.covariance is None else image.covariance for image in images]
     places = [np.full((4, 4), np.nan) if c.rig_from_camera is None else c.rig_from_camera for c in cameras]
-    kinds = [image.lens.to_numbers()["kind"] for image in images]
+    kinds = [image.lens.kind for image in images]
     return {
         "names": np.array([image.name for image in images]),
         "sizes": np.array([(image.width, image.height) for image in images]),

@@ -11,4 +11,4 @@ def write(job: Job, path: Path) -> Sequence[str]:
     """Writes the file; CannotHold where there are no points."""
     points = job.dense
     write_ply(path, points.points_world, points.colors, points.confidence)
-    return [f"{len(points):,} points"]
+    return [points.counted()]

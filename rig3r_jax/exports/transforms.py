@@ -12,7 +12,7 @@ def write(job: Job, path: Path) -> Sequence[str]:
     """Writes the file; CannotHold for a lens that the format has no model of."""
     reconstruction = job.reconstruction
     folder = PurePosixPath(with_slashes(reconstruction.image_folder or ""))
-    kinds = sorted({image.lens.to_numbers()["kind"] for image in reconstruction.images})
+    kinds = sorted({image.lens.kind for image in reconstruction.images})
     frames = [
         TransformsFrame(
             name=str(folder / image.name),

@@ -68,7 +68,7 @@ def _add_points(stage: "Usd.Stage", job: Job, frustum: Frustum) -> str:
     colors = points.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex)
     colors.Set(Vt.Vec3fArray.FromNumpy(_linear(chosen.colors)))
     points.CreateExtentAttr(UsdGeom.Points.ComputeExtent(points.GetPointsAttr().Get(), points.GetWidthsAttr().Get()))
-    return f"{len(chosen):,} points"
+    return chosen.counted()
 
 
 def _add_frustum(stage: "Usd.Stage", prim: str, frustum: Frustum) -> None:

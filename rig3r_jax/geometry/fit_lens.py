@@ -58,7 +58,7 @@ def fit_fisheye(
     loss, noise = "soft_l1", _noise(_errors(unknowns, start, cells, units))
     for _ in range(_MOST_FITS):
         unknowns = _fit(unknowns, start, cells, units, noise, loss)
-        reckoned, noise = noise, max(_noise(_errors(unknowns, start, cells, units)), _LEAST_NOISE)
+        reckoned, noise = noise, _noise(_errors(unknowns, start, cells, units))
         if loss == "cauchy" and noise > _SETTLED * reckoned:
             break
         loss = "cauchy"  # whose wrong rays do not pull: not from the start, which errs at the image's border most
@@ -140,8 +140,9 @@ def _fit(
 
 
 def _noise(errors: Float[np.ndarray, "n 3"]) -> float:
-    """Standard deviation of one component along the sphere, robustly; radians."""
-    return float(np.median(np.linalg.norm(errors, axis=-1)) / np.sqrt(2 * np.log(2)))  # Rayleigh's median
+    """Standard deviation of one component along the sphere, robustly, at least _LEAST_NOISE; radians."""
+    deviation = np.median(np.linalg.norm(errors, axis=-1)) / np.sqrt(2 * np.log(2))  # Rayleigh's median
+    return max(float(deviation), _LEAST_NOISE)
 
 
 def _errors(

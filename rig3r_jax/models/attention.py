@@ -74,8 +74,9 @@ class Kernel:
 
 
 HOPPER = ("H100", "H200", "GH200")
-# 16-bit types on an NVIDIA GPU. Rates: one H200, bfloat16, of `rig3r bench attention`
-# (benchmarks/results/attention-bfloat16-nvidia-h200.json, benchmarks/NOTES.md).
+# 16-bit types on an NVIDIA GPU. Rates: one H200, bfloat16, both kernels in one run, whose file was not kept; that of an
+# earlier one, benchmarks/results/attention-bfloat16-nvidia-h200.json, has cuDNN's alone: 434 and 537. `rig3r bench
+# attention` prints both.
 KERNELS = {
     "cudnn": Kernel({64: 437.0, 128: 538.0}),
     "flash3": Kernel({64: 515.0, 128: 604.0}, HOPPER, "dew_flash_attn"),

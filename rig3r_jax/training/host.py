@@ -5,6 +5,7 @@ import ctypes.util
 import sys
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
+_OLDER_LIMIT = 4 * 2**20 * ctypes.sizeof(ctypes.c_long)  # of the last one, by mallopt(3); newer glibc takes more
 
 
 def keep_freed_memory() -> bool:
@@ -15,7 +16,9 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError, TypeError):
         return False  # no glibc here: only speed is lost
     big = 2**30
-    return all(mallopt(option, big) == 1 for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD))
+    unmapped = any(mallopt(_MMAP_THRESHOLD, size) == 1 for size in (big, _OLDER_LIMIT))
+    kept = [mallopt(option, big) == 1 for option in (_TRIM_THRESHOLD, _TOP_PAD)]
+    return unmapped and all(kept)
 
 
 def share_interpreter_quickly() -> None:

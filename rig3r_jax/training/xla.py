@@ -29,7 +29,7 @@ FLAGS: dict[str, dict[str, str]] = {
         # takes most of the time of the first compilation.
         "xla_gpu_enable_triton_gemm": "false",
         # A fused kernel that reads a layer's slice of a stack is cloned by that pass where the slice has a second
-        # reader: every layer's attention then runs forward twice (911 against 708 ms per step on one H200).
+        # reader: every layer's attention then runs forward twice (benchmarks/NOTES.md).
         "xla_gpu_enable_dynamic_slice_fusion": "false",
         # Products that share an operand are merged below this size, and the parts of the result copied apart: two of
         # q, k and v, which the fused kernels read as arrays of their own.
@@ -37,8 +37,8 @@ FLAGS: dict[str, dict[str, str]] = {
     },
     "cpu": {},  # the defaults
 }
-# Before jaxlib 0.11.2 these had other names, and were true or false. A name that XLA does not know ends the process.
-_OLDER = (0, 11, 2)
+# Before this jaxlib these had other names, and were true or false. A name that XLA does not know ends the process.
+_RENAMED_IN = (0, 11, 2)
 _OLDER_NAMES = {
     f"xla_gpu_pipeline_{kind}": f"xla_gpu_enable_pipelined_{kind}"
     for kind in ("all_reduce", "all_gather", "reduce_scatter")
@@ -67,7 +67,7 @@ def flags_of(backend: str, jaxlib: str = jax.lib.__version__) -> dict[str, str]:
     """
     if backend not in FLAGS:
         raise ValueError(f"backend is {backend!r}; it must be one of {', '.join(FLAGS)}")
-    older = tuple(int(word) for word in re.findall(r"\d+", jaxlib)[:3]) < _OLDER
+    older = tuple(int(word) for word in re.findall(r"\d+", jaxlib)[:3]) < _RENAMED_IN
     flags = FLAGS[backend]
     if older:
         flags = {

@@ -24,7 +24,7 @@ from rig3r_jax.models.decoder import Decoder
 from rig3r_jax.models.vggt import VGGT
 from rig3r_jax.schema import Batch, Views
 from rig3r_jax.training.config import use_copies
-from rig3r_jax.training.rig3r.initial import EXECUTION
+from rig3r_jax.training.rig3r.initial import EXECUTION, NUMBERS
 from rig3r_jax.training.rig3r.params import read_params
 from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import placed_on, shardings_of
@@ -106,7 +106,7 @@ class Rig3RBackbone:
         self.width = placed.model.decoder_width or placed.model.width
         self._known_intrinsics = placed.config.evaluation.known_intrinsics
         model = {
-            key: value for key, value in placed.config.model.to_dict().items() if key not in EXECUTION or key == "dtype"
+            key: value for key, value in placed.config.model.to_dict().items() if key not in EXECUTION or key in NUMBERS
         }
         self.digest = _digest(params, model, metadata, self._known_intrinsics, repr(self.sample_options(2)))
         self._read = jax.jit(lambda params, views, lenses: _read_rig3r(placed.model, params, views, lenses))

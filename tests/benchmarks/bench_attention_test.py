@@ -9,6 +9,7 @@ import pytest
 from rig3r_jax import cli
 from rig3r_jax.benchmarks.attention import parse_shape, random_arrays, reference
 from rig3r_jax.benchmarks.ceilings import PUBLISHED, attention_rate, convolution_rate, copy_rate, matmul_rate
+from rig3r_jax.benchmarks.timing import Limit
 from rig3r_jax.models.attention import IMPLEMENTATIONS
 
 pytest.importorskip("torch")
@@ -29,6 +30,15 @@ def test_every_implementation_has_a_row_at_every_shape(tmp_path):
             assert row["forward TFLOP/s"] == pytest.approx(4 * b * n * n * k * d / row["forward ms"] / 1e9)
             assert row["both TFLOP/s"] == pytest.approx(14 * b * n * n * k * d / row["both ms"] / 1e9)
     assert {row["attention"] for row in rows if row["forward ms"]} >= {"dense", "chunked", "torch SDPA default"}
+
+
+def test_what_is_late_is_a_row_that_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(Limit, "over", lambda self: True)
+    flags = ["--shape", "1,8,1,8", "--limit-seconds", "1", "--out", str(tmp_path), "--name", "a"]
+    assert cli.main(["bench", "attention", *flags]) == 1
+    rows = json.loads((tmp_path / "a.json").read_text())["rows"]
+    assert [row["attention"] for row in rows] == [*IMPLEMENTATIONS]
+    assert all(row["forward ms"] is None and row["remark"] == Limit.LATE for row in rows)
 
 
 def test_the_reference_is_softmax_attention_of_the_first_queries():

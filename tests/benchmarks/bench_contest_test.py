@@ -3,6 +3,7 @@
 import argparse
 import json
 import mmap
+import sys
 import time
 
 import numpy as np
@@ -93,6 +94,13 @@ def test_what_calls_take_of_the_host_is_told():
     (result,) = run_contest([Toucher("a", [])], repeats=3, warmup=0, in_turns=True)
     (row,) = contest_rows([result], "step", "s/step", lambda seconds: {})
     assert row["host CPU s"] == pytest.approx(0.05, rel=0.5) and row["page faults"] >= 64
+
+
+def test_where_the_system_tells_nothing_of_the_host_no_row_does(monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows: its import fails
+    (result,) = run_contest([_Fake("a", [])], repeats=3, warmup=0, in_turns=True)
+    (row,) = contest_rows([result], "step", "s/step", lambda seconds: {})
+    assert not {"host CPU s", "page faults"} & set(row)
 
 
 def test_rows_are_against_the_first():

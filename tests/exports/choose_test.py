@@ -101,6 +101,8 @@ def test_a_budget_is_drawn_by_its_seed_in_the_points_order():
     one, same, other = chosen.draw(20, 3), chosen.draw(20, 3), chosen.draw(20, 4)
     np.testing.assert_array_equal(one.points_world, same.points_world)
     assert len(one) == 20 and one.left_out == {"budget": ROWS * COLUMNS - 20}
+    assert one.counted() == f"20 points, {ROWS * COLUMNS - 20} more are beyond the budget"
+    assert chosen.counted() == f"{ROWS * COLUMNS} points"
     assert not np.array_equal(one.points_world, other.points_world)
     places = [chosen.pixels.tolist().index(pixel) for pixel in one.pixels.tolist()]
     assert places == sorted(set(places))

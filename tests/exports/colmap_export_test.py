@@ -119,6 +119,14 @@ def test_poses_that_are_off_the_rig_stay_as_they_are_in_frames_of_their_own(tmp_
         np.testing.assert_allclose(found.cam_from_world().matrix() @ image.world_from_camera, np.eye(4)[:3], atol=1e-9)
 
 
+def test_a_camera_of_no_known_place_is_a_rig_alone_and_nothing_is_said_to_be_off(tmp_path):
+    reconstruction = rig_of_three("pinhole")
+    cameras = [dataclasses.replace(c, rig_from_camera=None) if c.id == 2 else c for c in reconstruction.cameras]
+    model, report = exported(dataclasses.replace(reconstruction, cameras=tuple(cameras)), tmp_path / "out")
+    assert report.notes == {"colmap": ("360 points",)}
+    assert (model.num_rigs(), model.num_frames()) == (2, 8)  # four of the rig of two, four of the camera alone
+
+
 def test_a_rig_whose_frame_is_no_camera_is_told_from_its_first_one(tmp_path):
     reconstruction = rig_of_three("pinhole")
     vehicle_from_rig = rigid.from_rotation_translation(np.eye(3), np.array([1.5, 0.0, 2.0]))
@@ -154,8 +162,9 @@ def test_budget_draws_the_same_points_for_equal_seeds(tmp_path):
     clouds = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         options = dataclasses.replace(ALL, sparse_budget=50, seed=seed)
-        model, _ = exported(reconstruction, tmp_path / name, options)
-        assert model.num_points3D() == 50 and reprojection_errors(model).max() < 1e-6
+        model, report = exported(reconstruction, tmp_path / name, options)
+        assert model.num_points3D() == 50 and report.notes["colmap"] == ("50 points, 310 more are beyond the budget",)
+        assert reprojection_errors(model).max() < 1e-6
         clouds.append(np.array([point.xyz for _, point in sorted(model.points3D.items())]))
     np.testing.assert_array_equal(clouds[0], clouds[1])
     assert not np.array_equal(clouds[0], clouds[2])

@@ -133,3 +133,21 @@ def test_rrd_opens_in_rerun(tmp_path):
         expected = reconstruction.points.points_world[number].reshape(-1, 3)
         np.testing.assert_allclose(points["Points3D:positions"], expected, atol=1e-5)
         assert points["image"] == number and points["time"].total_seconds() == image.time
+
+
+@pytest.mark.rerun
+def test_an_image_without_a_time_has_none_in_rerun(tmp_path):
+    from rerun.chunk import RrdReader
+
+    timed = rig_of_three("pinhole")
+    images = [
+        dataclasses.replace(image, time=None if number == 2 else 0.0) for number, image in enumerate(timed.images)
+    ]
+    export(dataclasses.replace(timed, images=tuple(images)), tmp_path / "out", ["rrd"], ALL)
+    chunks = RrdReader(str(tmp_path / "out" / "scene.rrd")).stream().to_chunks()
+    have_time = {number: False for number in range(len(images))}
+    for chunk in chunks:
+        folder, _, number = chunk.entity_path.rpartition("/")
+        if folder == "/world/points":
+            have_time[int(number)] |= "time" in chunk.to_record_batch().schema.names
+    assert have_time == {number: number != 2 for number in range(len(images))}

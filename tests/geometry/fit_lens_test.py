@@ -29,6 +29,18 @@ def rays_of(lens, rows, cols):
     return np.where(seen[..., None], rays, 0.0), seen
 
 
+@pytest.mark.parametrize("field", fit_lens._FIELDS_DEG[[0, 3, 6]])
+def test_rays_that_the_first_guess_meets_exactly_leave_it_as_it_is(field):
+    """An equidistant lens of a field that is tried, its axis through the middle: no error tells the noise."""
+    focal = WIDTH / np.radians(field)
+    lens = Fisheye(np.array([[focal, 0, WIDTH / 2], [0, focal, HEIGHT / 2], [0, 0, 1]]), np.zeros(4))
+    rays, _ = rays_of(lens, 18, 24)
+    fitted, rotation = fit_fisheye(rays, HEIGHT, WIDTH)
+    np.testing.assert_allclose(fitted.intrinsics, lens.intrinsics, atol=1e-6)
+    np.testing.assert_allclose(fitted.distortion, 0.0, atol=1e-7)
+    np.testing.assert_allclose(rotation, np.eye(3), atol=1e-8)
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("grid", [(6, 8), (18, 24)])
 def test_exact_rays_give_the_lens_back(seed, grid):

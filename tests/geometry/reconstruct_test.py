@@ -101,37 +101,24 @@ def test_cameras_points_and_depths_are_exact_in_original_pixels(scene):
     np.testing.assert_array_equal((inside > 0) & (inside < 600), exact.points.on_image[2])
 
 
-def test_given_lenses_are_kept_and_help_where_rays_alone_are_not_enough(scene):
-    """Off-centre principal points, known for some images: those are exact, the others as before."""
-    sources, rig, views, predictions, world_from_camera, _, lenses = scene
-    shifted = lenses[1].crop(25.0, -15.0)
-    rays = seen_lens(shifted, CROPS[1]).rays(np.asarray(cell_centers(*SEEN, *RAYS), np.float64))
-    directions = predictions.pose_directions.copy()
-    directions[1] = rays @ world_from_camera[1, :3, :3].T
-    mixed = [*sources[:1], dataclasses.replace(sources[1], lens=shifted), *sources[2:]]
-    predictions = predictions.replace(pose_directions=directions)
-    result = reconstruction_of(predictions, views, mixed, rig, Scale(SCALE, "given"))
-    assert result.images[1].lens is shifted
-    np.testing.assert_allclose(result.world_from_camera, world_from_camera, atol=1e-9)
-    without = reconstruction_of(predictions, views, sources, rig, Scale(SCALE, "given"))
-    assert np.abs(without.world_from_camera[1] - world_from_camera[1]).max() > 1e-2
-
-
-@pytest.mark.parametrize("beside", [Fisheye, Brown])
-def test_given_lenses_of_other_kinds_give_exact_cameras(scene, beside):
+@pytest.mark.parametrize("kind", [Pinhole, Fisheye, Brown])
+def test_a_given_lens_is_kept_and_gives_an_exact_camera_where_rays_alone_do_not(scene, kind):
+    """One image's, off-centre or bent; those of the others are found as before."""
     sources, rig, views, predictions, world_from_camera, depth, lenses = scene
-    bent = beside(lenses[1].intrinsics, 0.01 * np.arange(1, len(beside.coefficients) + 1))
-    rays = seen_lens(bent, CROPS[1]).rays(np.asarray(cell_centers(*SEEN, *RAYS), np.float64))
+    shifted = lenses[1].crop(25.0, -15.0)
+    given = shifted if kind is Pinhole else kind(shifted.intrinsics, 0.01 * np.arange(1, len(kind.coefficients) + 1))
+    rays = seen_lens(given, CROPS[1]).rays(np.asarray(cell_centers(*SEEN, *RAYS), np.float64))
     directions = predictions.pose_directions.copy()
     directions[1] = rays @ world_from_camera[1, :3, :3].T
-    mixed = [*sources[:1], dataclasses.replace(sources[1], lens=bent), *sources[2:]]
     predictions = predictions.replace(pose_directions=directions)
-    result = reconstruction_of(predictions, views, mixed, rig, Scale(SCALE, "given"))
-    assert result.images[1].lens is bent
+    with_lens = [*sources[:1], dataclasses.replace(sources[1], lens=given), *sources[2:]]
+    result = reconstruction_of(predictions, views, with_lens, rig, Scale(SCALE, "given"))
+    assert result.images[1].lens is given
     np.testing.assert_allclose(result.world_from_camera, world_from_camera, atol=1e-9)
     lengths = np.linalg.norm(result.points.points_world[1] - world_from_camera[1, :3, 3], axis=-1)
-    expected = lengths if bent.wide else depth[1]
-    np.testing.assert_allclose(result.points.depth[1], expected, rtol=1e-9)
+    np.testing.assert_allclose(result.points.depth[1], lengths if given.wide else depth[1], rtol=1e-9)
+    without = reconstruction_of(predictions, views, sources, rig, Scale(SCALE, "given"))
+    assert np.abs(without.world_from_camera[1] - world_from_camera[1]).max() > 1e-2
 
 
 def test_without_a_rig_lengths_are_those_predicted(scene):

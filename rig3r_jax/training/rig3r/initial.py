@@ -20,7 +20,9 @@ from rig3r_jax.weights.overlay import misfits, origins, overlay
 KINDS = ("dust3r", "rig3r")  # of files that hold parameters of Rig3R
 # Fields of config.model that change what parameters mean, not their shapes.
 MEANING = ("position", "patch", "time_unit", "heads", "decoder_heads")
-EXECUTION = ("init_from", "attention", "remat", "unroll", "dtype", "dpt_chunk")  # of no account for parameters
+# Fields of no account for parameters; those of NUMBERS change what the model computes from them.
+EXECUTION = ("init_from", "attention", "remat", "unroll", "dtype", "linear", "dpt_chunk")
+NUMBERS = ("dtype", "linear")
 _LISTED = 20  # misfits that a message lists
 
 
