@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
-from rig3r_jax.data.frame_bytes import decode_depth
+from rig3r_jax.data.frame_bytes import OUTSIDE, decode_depth, decode_mask
 from rig3r_jax.data.image_bytes import decode_image
 from rig3r_jax.data.scene import DenseDepth, Frame, Scene, SparseDepth
 from rig3r_jax.geometry import rigid
@@ -33,16 +33,14 @@ class Shot(Placed):
     """One image and what is claimed of it."""
 
     image: UInt8[np.ndarray, "h w 3"]  # RGB
+    on_scene: Bool[np.ndarray, "h w"] | None  # pixels that show the scene, not the vehicle itself; None: all
     lens: Lens
     depth: DenseDepth | SparseDepth
 
     @functools.cached_property
     def depths(self) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
         """Pixels whose depth is known and their distances along the rays, metres, float64."""
-        if isinstance(self.depth, SparseDepth):
-            return self.depth.pixels.astype(np.float64), self.depth.depths.astype(np.float64)
-        rows, columns = np.nonzero(np.isfinite(self.depth.values) & (self.depth.values > 0))
-        return np.stack([columns, rows], axis=-1) + 0.5, self.depth.values[rows, columns].astype(np.float64)
+        return self.depth.known()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +77,7 @@ def read_claims(scene: Scene, steps: int = 4) -> Claims:
     """Claims of about `steps` time steps spread over a scene, and of the step after each; images are decoded.
 
     Every pair of cameras of a step is compared, whether or not the calibration says that they overlap: what says so may
-    be wrong. BadRecord where an image or its depth does not decode.
+    be wrong. BadRecord where an image, its depth or its mask does not decode.
     """
     chosen = _chosen_steps(sorted({frame.step for frame in scene.frames}), steps)
     frames = [frame for frame in scene.frames if frame.step in chosen]
@@ -87,6 +85,7 @@ def read_claims(scene: Scene, steps: int = 4) -> Claims:
         Shot(
             **vars(placed(scene, frame)),
             image=decode_image(frame.image),
+            on_scene=(decode_mask(frame.mask) & OUTSIDE) == 0 if frame.mask else None,
             lens=scene.cameras[frame.camera].lens,
             depth=decode_depth(frame.depth),
         )
