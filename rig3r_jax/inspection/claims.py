@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -79,7 +79,8 @@ def read_claims(scene: Scene, steps: int = 4) -> Claims:
     Every pair of cameras of a step is compared, whether or not the calibration says that they overlap: what says so may
     be wrong. BadRecord where an image, its depth or its mask does not decode.
     """
-    chosen = _chosen_steps(sorted({frame.step for frame in scene.frames}), steps)
+    order = {step: place for place, step in enumerate(sorted({frame.step for frame in scene.frames}))}
+    chosen = _chosen_steps(list(order), steps)
     frames = [frame for frame in scene.frames if frame.step in chosen]
     shots = [
         Shot(
@@ -91,7 +92,7 @@ def read_claims(scene: Scene, steps: int = 4) -> Claims:
         )
         for frame in frames
     ]
-    return Claims(scene.name, tuple(camera.name for camera in scene.cameras), tuple(shots), tuple(_pairs(shots)))
+    return Claims(scene.name, tuple(camera.name for camera in scene.cameras), tuple(shots), tuple(_pairs(shots, order)))
 
 
 def placed(scene: Scene, frame: Frame) -> Placed:
@@ -114,12 +115,13 @@ def _chosen_steps(steps: Sequence[int], count: int) -> set[int]:
     }
 
 
-def _pairs(shots: Sequence[Shot]) -> list[Pair]:
-    """Of neighbouring steps of one camera, and of the cameras of one step."""
+def _pairs(shots: Sequence[Shot], order: Mapping[int, int]) -> list[Pair]:
+    """Of neighbouring steps of one camera, and of the cameras of one step; `order` are places of steps in the scene,
+    whose numbers may have gaps."""
     pairs = []
     for a, b in itertools.combinations(range(len(shots)), 2):
         if shots[a].step == shots[b].step:
             pairs.append(Pair(a, b, along_time=False))
-        elif shots[a].camera == shots[b].camera and abs(shots[a].step - shots[b].step) <= _NEIGHBOURS:
+        elif shots[a].camera == shots[b].camera and abs(order[shots[a].step] - order[shots[b].step]) <= _NEIGHBOURS:
             pairs.append(Pair(a, b, along_time=True))
     return pairs

@@ -90,3 +90,10 @@ def test_points_of_sparse_depth_that_are_not_known_are_none(drive):
     shot = read_claims(replace(drive, frames=frames), 2).shots[0]
     np.testing.assert_array_equal(shot.depths[1], [7.0])
     np.testing.assert_array_equal(depth_at(shot, np.array([[5.5, 5.5], [9.5, 9.5], [21.0, 5.5]])), [np.nan, np.nan, 7])
+
+
+def test_steps_are_neighbours_by_their_order_whatever_their_numbers(drive):
+    """Of every tenth image a pose is known, say."""
+    sparse = replace(drive, frames=tuple(replace(frame, step=10 * frame.step) for frame in drive.frames))
+    pairs = read_claims(sparse, 4).pairs
+    assert pairs == read_claims(drive, 4).pairs and any(pair.along_time for pair in pairs)
