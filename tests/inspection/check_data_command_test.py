@@ -10,7 +10,7 @@ def test_what_a_check_leaves_out_or_cannot_know_is_said(tmp_path, capsys):
     capsys.readouterr()
     main(["check-data", records, "--steps=2", out])
     assert "note: records do not keep the frame of the vehicle or IMU" in capsys.readouterr().out
-    assert main(["check-data", records, "--root=/data", "window=4", out]) == 2
+    assert main(["check-data", records, "window=4", "--root=/data", out]) == 2
     assert f"{records} holds records, which take no --root /data window=4" in capsys.readouterr().err
     assert main(["check-data", "tum", "--config=demo", out]) == 2
     assert "tum beside --config: give one of the two" in capsys.readouterr().err
