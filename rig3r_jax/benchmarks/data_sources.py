@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -57,10 +58,12 @@ def _works(options: argparse.Namespace, flags: Sequence[str]) -> Iterator[Work]:
     from rig3r_jax.training.flags import read_config
 
     config = read_config(flags)
-    given = {"num_views": options.views, "image_size": options.size}
-    sampling = config.sampling.to_dict() | {key: value for key, value in given.items() if value}
+    overrides = {"num_views": options.views, "image_size": options.size}
+    sampling = config.sampling.to_dict() | {key: value for key, value in overrides.items() if value}
     for entry in config.data.mixture:
-        if entry.weight > 0 and (entry.root or not source_class(entry.name).needs_root):
+        if entry.weight > 0 and not entry.root and source_class(entry.name).needs_root:
+            print(f"{entry.name}: not measured: it has no root", file=sys.stderr)
+        elif entry.weight > 0:
             yield Work(entry.name, entry.root, entry.options.to_dict(), PipelineOptions(**sampling), 0.0, 1)
 
 
@@ -70,7 +73,8 @@ def _measure(work: Work, split: str, samples: int) -> Row:
         folder = Path(temporary) / "records"
         report = build_records(work.source, make_source(work.source, work.root, work.options), folder)
         splits = [name for name, count in report.splits.items() if count]
-        records = RecordSource(folder, split if split in splits else splits[0])
+        split = split if split in splits else splits[0]  # a set without that split is measured all the same
+        records = RecordSource(folder, split)
         scenes, sampling = _fitting(records, work.sampling)
         stream = SampleStream([(work.source, scenes, 1.0)], sampling, seed=0)
         for n in range(samples):
@@ -87,6 +91,7 @@ def _measure(work: Work, split: str, samples: int) -> Row:
         "images/s per core": per_second,
         f"of {TARGET / HOST_CORES:g}": f"{per_second / (TARGET / HOST_CORES):.1f}x",
         "slowest stage": f"{slowest['stage']} ({slowest['% of all']:.0f}%)",
+        "split": split,
     }
 
 

@@ -1,6 +1,7 @@
 """Commands that turn data sets into records, and one that makes an example of a data set."""
 
 import argparse
+import shlex
 
 from rig3r_jax.cli.command import Command, path, path_text
 from rig3r_jax.data.source import Source, check_root, options_from_words
@@ -106,7 +107,8 @@ def _example(options: argparse.Namespace) -> int:
     from rig3r_jax.data.example_rig import write_example
 
     print("\n".join(write_example(options.out, options.drives, worlds)))
-    print(f"records of it: rig3r build-data folder --root {options.out} --out {options.out}_records")
+    command = ["rig3r", "build-data", "folder", "--root", str(options.out), "--out", f"{options.out}_records"]
+    print(f"records of it: {shlex.join(command)}")
     return 0
 
 

@@ -96,7 +96,8 @@ def prepare_view(
     lens = placement.lens(camera.lens)
     out.image_mask[placement.inside] = _on_scene(lens, placement, mask)
     if mask is not None and not options.moving_points:
-        out.valid[placement.inside] &= (mask & MOVING) == 0
+        moving = (mask & MOVING) != 0
+        out.valid[placement.inside][moving], out.depth[placement.inside][moving] = False, 0
     out.intrinsics[:], out.coefficients[:] = lens.intrinsics, padded_coefficients(lens)
     return out
 

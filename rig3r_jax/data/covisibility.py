@@ -60,7 +60,7 @@ class _View:
     @classmethod
     def of(cls, frame: Frame, camera: RigCamera, guesses: Float[np.ndarray, " g"]) -> "_View":
         depth = decode_depth(frame.depth)
-        pixels, distances = _known(depth)
+        pixels, distances = depth.known(_POINTS) if isinstance(depth, DenseDepth) else depth.known()
         if not len(distances):
             height, width = camera.size
             rows, columns = ((np.arange(_GRID) + 0.5) * side / _GRID for side in (height, width))
@@ -69,8 +69,8 @@ class _View:
             depth = None
         points_world = rigid.apply(frame.world_from_camera, camera.lens.rays(pixels) * distances[:, None])
         kept = points_world[np.linspace(0, len(points_world) - 1, min(_POINTS, len(points_world))).round().astype(int)]
-        told = cKDTree(points_world) if isinstance(depth, SparseDepth) else depth
-        return cls(camera, rigid.invert(frame.world_from_camera), kept, told)
+        searchable = cKDTree(points_world) if isinstance(depth, SparseDepth) else depth
+        return cls(camera, rigid.invert(frame.world_from_camera), kept, searchable)
 
     def shows(self, points_world: Float[np.ndarray, "p 3"], measured: Bool[np.ndarray, " p"]) -> Bool[np.ndarray, " p"]:
         """Which points the frame shows; of those that were not measured, and in a frame without depth, which are within
@@ -79,29 +79,19 @@ class _View:
         points_camera = rigid.apply(self.camera_from_world, points_world)
         distances = np.linalg.norm(points_camera, axis=1)
         pixels = self.camera.lens.project(points_camera)
-        shown = ((pixels >= 0) & (pixels < [width, height])).all(axis=1) & (distances > 0)
-        shown &= self.camera.lens.wide | (points_camera[:, 2] > 0)
-        rays = points_camera[shown] / distances[shown, None]
-        shown[shown] = (self.camera.lens.rays(pixels[shown]) * rays).sum(axis=1) > _SAME_RAY
-        known = np.flatnonzero(shown & measured)
+        visible = ((pixels >= 0) & (pixels < [width, height])).all(axis=1) & (distances > 0)
+        visible &= self.camera.lens.wide | (points_camera[:, 2] > 0)
+        rays = points_camera[visible] / distances[visible, None]
+        visible[visible] = (self.camera.lens.rays(pixels[visible]) * rays).sum(axis=1) > _SAME_RAY
+        comparable = np.flatnonzero(visible & measured)
         if isinstance(self.depth, cKDTree):
-            off, _ = self.depth.query(points_world[known])
-            shown[known] = off < _SAME_POINT * distances[known]
+            off, _ = self.depth.query(points_world[comparable])
+            visible[comparable] = off < _SAME_POINT * distances[comparable]
         elif self.depth is not None:
-            columns, rows = pixels[known].astype(np.int64).T
-            off = np.abs(self.depth.values[rows, columns].astype(np.float64) - distances[known])
-            shown[known] = off < _SAME_DEPTH * distances[known]
-        return shown
-
-
-def _known(depth: DenseDepth | SparseDepth) -> tuple[Float[np.ndarray, "p 2"], Float[np.ndarray, " p"]]:
-    """Pixels and distances in float64."""
-    if isinstance(depth, SparseDepth):
-        return depth.pixels.astype(np.float64), depth.depths.astype(np.float64)
-    rows, columns = np.nonzero(np.isfinite(depth.values) & (depth.values > 0))
-    chosen = np.linspace(0, len(rows) - 1, min(_POINTS, len(rows))).round().astype(int)
-    rows, columns = rows[chosen], columns[chosen]
-    return np.stack([columns, rows], axis=1) + 0.5, depth.values[rows, columns].astype(np.float64)
+            columns, rows = pixels[comparable].astype(np.int64).T
+            off = np.abs(self.depth.values[rows, columns].astype(np.float64) - distances[comparable])
+            visible[comparable] = off < _SAME_DEPTH * distances[comparable]
+        return visible
 
 
 class Links:

@@ -12,10 +12,10 @@ from rig3r_jax.data.scene import BadRecord, Scene, SceneSource
 def fixed_lenses(options: PipelineOptions, sources: Sequence[SceneSource]) -> PipelineOptions:
     """The options with `lenses` decided, so that all batches have the same arrays: the kinds that occur. Left to every
     scene where a source does not tell its `lens_kinds`."""
-    told = [getattr(source, "lens_kinds", None) for source in sources]
-    if options.lenses != AUTO or None in told:
+    of_sources = [getattr(source, "lens_kinds", None) for source in sources]
+    if options.lenses != AUTO or None in of_sources:
         return options
-    return dataclasses.replace(options, lenses=",".join(sorted(frozenset().union(*told))))
+    return dataclasses.replace(options, lenses=",".join(sorted(frozenset().union(*of_sources))))
 
 
 class FittingScenes:

@@ -57,14 +57,14 @@ class PipelineOptions(ViewOptions):
     apart: float = 0.0  # share of samples of which no camera sees what another one sees, if it can be
     # Of scenes whose frames have no order, such as photographs: the least share of what a frame shows that another one
     # of the sample shows too. Frames are drawn by that, not by time steps; 0: by time steps, as of recordings.
-    covisible: float = 0.1  # least share of the points of one frame that the next one shows
+    covisible: float = 0.1
     metadata_dropout: float = 0.5  # probability that a field is hidden, per sample and field
     frame_index_pool: int = 100  # images beside the reference, which has 0, draw distinct indices of 1..pool
     camera_id_range: int = 1000  # cameras of a sample draw distinct ids of 0..range-1
     max_bad_fraction: float = 0.05  # of draws that cannot be used, above which the run stops
     min_draws: int = 100  # draws before that fraction is looked at
-    # Kinds of lenses that a batch's arrays can hold, such as "pinhole" or "brown,fisheye"; auto: those that occur.
-    lenses: str = "auto"  # or kinds, joined by commas
+    # Kinds of lenses that a batch's arrays can hold, joined by commas, such as "brown,fisheye"; auto: those that occur.
+    lenses: str = AUTO
     ordered: bool = False  # sample n comes from record n mod the number of records
 
     def __post_init__(self):

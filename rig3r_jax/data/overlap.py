@@ -13,17 +13,17 @@ _SAME_RAY = 1 - 1e-4  # cosine between a ray and that of its image, where the le
 
 def overlapping_cameras(cameras: Sequence[RigCamera]) -> Bool[np.ndarray, "c c"]:
     """Whether each camera sees a direction that another one sees, whatever their lenses; parallax is left out."""
-    seen = np.array([[_sees(one, other) for other in cameras] for one in cameras])
+    seen = np.array([[_sees(camera, other) for other in cameras] for camera in cameras])
     return seen | seen.T
 
 
-def _sees(one: RigCamera, other: RigCamera) -> bool:
-    """Whether one of a grid of rays of `other` meets the image of `one`."""
+def _sees(camera: RigCamera, other: RigCamera) -> bool:
+    """Whether any of a grid of rays of `other` meets the image of `camera`."""
     height, width = other.size
     rows, columns = (np.linspace(0, side, count) for side, count in zip((height, width), _GRID, strict=True))
     pixels = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
-    one_from_other = one.rig_from_camera[:3, :3].T @ other.rig_from_camera[:3, :3]
-    rays = other.lens.rays(pixels) @ one_from_other.T
-    images = one.lens.project(rays)
-    inside = ((images >= 0) & (images <= one.size[::-1])).all(axis=-1)
-    return bool((inside & ((one.lens.rays(images) * rays).sum(axis=-1) > _SAME_RAY)).any())
+    camera_from_other = camera.rig_from_camera[:3, :3].T @ other.rig_from_camera[:3, :3]
+    rays = other.lens.rays(pixels) @ camera_from_other.T
+    images = camera.lens.project(rays)
+    inside = ((images >= 0) & (images <= camera.size[::-1])).all(axis=-1)
+    return bool((inside & ((camera.lens.rays(images) * rays).sum(axis=-1) > _SAME_RAY)).any())

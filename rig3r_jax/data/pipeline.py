@@ -232,6 +232,12 @@ def _to_reference(world_from_camera: np.ndarray) -> np.ndarray:
     return reference_from_camera.astype(np.float32)
 
 
+def _lens_kinds(sample: Batch) -> frozenset[str]:
+    """The kinds of lenses that a sample's arrays can hold."""
+    distortion = sample.targets.distortion
+    return frozenset([Pinhole.kind] if distortion is None else [KINDS[number] for number in distortion.kinds])
+
+
 @dataclasses.dataclass(frozen=True)
 class _Positions:
     """Sample indices of one process: of every global batch, a contiguous slice of its rows."""
@@ -281,7 +287,16 @@ def make_loader(
 
 
 def _stack(samples: Sequence[Batch]) -> Batch:
-    """Adds the b dimension. Host arrays only: nothing here touches a device."""
+    """Adds the b dimension. Host arrays only: nothing here touches a device.
+
+    ValueError where their lenses are of several kinds, so that arrays differ: `lenses` was left to each scene.
+    """
     if len(samples) == 1:
         return jax.tree.map(lambda leaf: leaf[None], samples[0])  # no copy
+    if len(of_samples := {_lens_kinds(sample) for sample in samples}) > 1:
+        kinds = sorted(set().union(*of_samples))
+        raise ValueError(
+            f"sampling.lenses={AUTO!r}: scenes of one batch have lenses of the kinds {', '.join(kinds)} and their "
+            f"source does not tell its `lens_kinds`; set sampling.lenses={','.join(kinds)!r}"
+        )
     return jax.tree.map(lambda *leaves: np.stack(leaves), *samples)

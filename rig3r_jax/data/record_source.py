@@ -43,8 +43,9 @@ class RecordSource:
                 state = "is missing" if size_now is None else f"has {size_now} bytes"
                 raise BadRecord(f"{file}: {state}, was written with {size}; delete {path} and build it again")
         self._scenes, self._frames = (_Part(dataset_folder(self.path, part), split) for part in (SCENES, FRAMES))
-
-        self.lens_kinds = frozenset(build["lenses"][split])
+        if (lens_kinds := build.get("lenses", {}).get(split)) is None:
+            raise BadRecord(f"{self.path / 'build.json'}: lacks lenses of {split!r}; delete {path} and build it again")
+        self.lens_kinds = frozenset(lens_kinds)
 
     def __len__(self) -> int:
         return len(self._scenes)

@@ -42,6 +42,14 @@ class DenseDepth:
 
     values: np.ndarray  # (h, w) float16 or float32
 
+    def known(self, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (n, 2) whose depth is finite and positive, their centres at +0.5, and their depths (n,) in metres,
+        all in float64; at most `most` of them, spread evenly."""
+        rows, columns = np.nonzero(np.isfinite(self.values) & (self.values > 0))
+        chosen = _spread(len(rows), most)
+        rows, columns = rows[chosen], columns[chosen]
+        return np.stack([columns, rows], axis=-1) + 0.5, self.values[rows, columns].astype(np.float64)
+
 
 @dataclasses.dataclass(frozen=True)
 class SparseDepth:
@@ -50,6 +58,17 @@ class SparseDepth:
     pixels: np.ndarray  # (n, 2) float32
     depths: np.ndarray  # (n,) float32, metres from the camera's centre
     moving: np.ndarray | None = None  # (n,) bool, points of what moves; None: not known
+
+    def known(self, most: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """As `DenseDepth.known`."""
+        numbers = np.flatnonzero(np.isfinite(self.depths) & (self.depths > 0))
+        numbers = numbers[_spread(len(numbers), most)]
+        return self.pixels[numbers].astype(np.float64), self.depths[numbers].astype(np.float64)
+
+
+def _spread(count: int, most: int | None) -> np.ndarray:
+    """At most `most` of the numbers 0..count-1, evenly."""
+    return np.linspace(0, count - 1, min(count, count if most is None else most)).round().astype(int)
 
 
 @dataclasses.dataclass(frozen=True)

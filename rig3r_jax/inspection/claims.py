@@ -3,12 +3,12 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
-from rig3r_jax.data.frame_bytes import decode_depth
+from rig3r_jax.data.frame_bytes import OUTSIDE, decode_depth, decode_mask
 from rig3r_jax.data.image_bytes import decode_image
 from rig3r_jax.data.scene import DenseDepth, Frame, Scene, SparseDepth
 from rig3r_jax.geometry import rigid
@@ -33,16 +33,14 @@ class Shot(Placed):
     """One image and what is claimed of it."""
 
     image: UInt8[np.ndarray, "h w 3"]  # RGB
+    on_scene: Bool[np.ndarray, "h w"] | None  # pixels that show the scene, not the vehicle itself; None: all
     lens: Lens
     depth: DenseDepth | SparseDepth
 
     @functools.cached_property
     def depths(self) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
         """Pixels whose depth is known and their distances along the rays, metres, float64."""
-        if isinstance(self.depth, SparseDepth):
-            return self.depth.pixels.astype(np.float64), self.depth.depths.astype(np.float64)
-        rows, columns = np.nonzero(np.isfinite(self.depth.values) & (self.depth.values > 0))
-        return np.stack([columns, rows], axis=-1) + 0.5, self.depth.values[rows, columns].astype(np.float64)
+        return self.depth.known()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,20 +77,22 @@ def read_claims(scene: Scene, steps: int = 4) -> Claims:
     """Claims of about `steps` time steps spread over a scene, and of the step after each; images are decoded.
 
     Every pair of cameras of a step is compared, whether or not the calibration says that they overlap: what says so may
-    be wrong. BadRecord where an image or its depth does not decode.
+    be wrong. BadRecord where an image, its depth or its mask does not decode.
     """
-    chosen = _chosen_steps(sorted({frame.step for frame in scene.frames}), steps)
+    order = {step: place for place, step in enumerate(sorted({frame.step for frame in scene.frames}))}
+    chosen = _chosen_steps(list(order), steps)
     frames = [frame for frame in scene.frames if frame.step in chosen]
     shots = [
         Shot(
             **vars(placed(scene, frame)),
             image=decode_image(frame.image),
+            on_scene=(decode_mask(frame.mask) & OUTSIDE) == 0 if frame.mask else None,
             lens=scene.cameras[frame.camera].lens,
             depth=decode_depth(frame.depth),
         )
         for frame in frames
     ]
-    return Claims(scene.name, tuple(camera.name for camera in scene.cameras), tuple(shots), tuple(_pairs(shots)))
+    return Claims(scene.name, tuple(camera.name for camera in scene.cameras), tuple(shots), tuple(_pairs(shots, order)))
 
 
 def placed(scene: Scene, frame: Frame) -> Placed:
@@ -115,12 +115,13 @@ def _chosen_steps(steps: Sequence[int], count: int) -> set[int]:
     }
 
 
-def _pairs(shots: Sequence[Shot]) -> list[Pair]:
-    """Of neighbouring steps of one camera, and of the cameras of one step."""
+def _pairs(shots: Sequence[Shot], order: Mapping[int, int]) -> list[Pair]:
+    """Of neighbouring steps of one camera, and of the cameras of one step; `order` are places of steps in the scene,
+    whose numbers may have gaps."""
     pairs = []
     for a, b in itertools.combinations(range(len(shots)), 2):
         if shots[a].step == shots[b].step:
             pairs.append(Pair(a, b, along_time=False))
-        elif shots[a].camera == shots[b].camera and abs(shots[a].step - shots[b].step) <= _NEIGHBOURS:
+        elif shots[a].camera == shots[b].camera and abs(order[shots[a].step] - order[shots[b].step]) <= _NEIGHBOURS:
             pairs.append(Pair(a, b, along_time=True))
     return pairs

@@ -17,9 +17,9 @@ from rig3r_jax.inspection.mistakes import with_body_poses, with_places, with_sho
 from rig3r_jax.inspection.residuals import moved, triangulated
 
 _LEAST_PARALLAX = 2.0  # degrees of a match whose triangulated distance counts
-_RATIO_BAND = 0.2  # of 1, of the median ratio
-_WARP_BAND = 0.08  # of the distance, in the median
-_REACH = 1.5  # pixels from a point of sparse depth that a pixel may be
+_RATIO_BAND = 0.2  # of 1, of the median ratio: at 2 degrees of parallax a match 0.3 degrees off is 15% off in distance
+_WARP_BAND = 0.08  # of the distance, in the median: between sensors' own errors, of 1 to 5%, and the least wrong unit
+_REACH = 1.5  # pixels from a point of sparse depth that a pixel may be: its neighbours
 _POINTS = 4000  # of one image that are moved into another
 # Ratios of depth as stated over depth as seen that a wrong unit gives.
 _UNITS = {
@@ -40,8 +40,10 @@ def judge_depth(claims: Claims, matched: Sequence[Matched]) -> list[Finding]:
         return []
     ratios = {name: _ratios(claims, matched, along) for name, along in (("time", True), ("cameras", False))}
     shift = _shift(claims, matched)
-    medians = {name: float(np.median(some)) for name, some in ratios.items() if len(some) >= FEWEST}
-    findings, warp = [_scale(claims, name, medians) for name in medians], [_warp(claims)]
+    medians = {name: float(np.median(of_kind)) for name, of_kind in ratios.items() if len(of_kind) >= FEWEST}
+    kinds = dict.fromkeys(pair.along_time for pair in claims.pairs)
+    findings = [_scale(claims, "time" if along_time else "cameras", medians) for along_time in kinds]
+    warp = [_warp(claims)]
     if (scale := next((one for one in findings if one.fault), None)) and warp[0].fault:
         warp = with_consequences(warp, [_warp(_rescaled(claims, medians))], scale.words)
     elif shift and warp[0].fault:
@@ -51,17 +53,18 @@ def judge_depth(claims: Claims, matched: Sequence[Matched]) -> list[Finding]:
 
 def depth_at(shot: Shot, pixels: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, " n"]:
     """Distances stated at pixels, metres; NaN where none is, or none is near."""
-    found = np.full(len(pixels), np.nan)
+    stated = np.full(len(pixels), np.nan)
     if isinstance(shot.depth, DenseDepth):
         columns, rows = np.floor(pixels).astype(int).T
         height, width = shot.depth.values.shape
         inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-        found[inside] = shot.depth.values[rows[inside], columns[inside]]
-        found[~(found > 0)] = np.nan
-    elif len(shot.depth.depths):
-        apart, index = cKDTree(shot.depth.pixels).query(pixels, distance_upper_bound=_REACH)
-        found[np.isfinite(apart)] = shot.depth.depths[index[np.isfinite(apart)]]
-    return found
+        stated[inside] = shot.depth.values[rows[inside], columns[inside]]
+        stated[~(stated > 0)] = np.nan
+    elif len(shot.depths[1]):
+        positions, distances = shot.depths
+        apart, index = cKDTree(positions).query(pixels, distance_upper_bound=_REACH)
+        stated[np.isfinite(apart)] = distances[index[np.isfinite(apart)]]
+    return stated
 
 
 def _seen(claims: Claims, one: Matched) -> tuple[np.ndarray, np.ndarray]:
@@ -85,11 +88,14 @@ def _ratios(claims: Claims, matched: Sequence[Matched], along_time: bool) -> np.
 
 
 def _scale(claims: Claims, name: str, medians: dict[str, float]) -> Finding:
-    value = medians[name]
-    fault = abs(value - 1) > _RATIO_BAND
     what = f"depth over that triangulated {'along time' if name == 'time' else 'between cameras'}"
+    expected = f"within {_RATIO_BAND:g} of 1"
+    if name not in medians:
+        reason = f"fewer than {FEWEST} matches of {_LEAST_PARALLAX:g} degrees parallax have a depth"
+        return Finding(claims.scene, what, float("nan"), "", expected, False, reason)
+    fault = abs(medians[name] - 1) > _RATIO_BAND
     words = _scale_words(name, medians) if fault else ""
-    return Finding(claims.scene, what, value, "", f"within {_RATIO_BAND:g} of 1", fault, words)
+    return Finding(claims.scene, what, medians[name], "", expected, fault, words)
 
 
 def _scale_words(name: str, medians: dict[str, float]) -> str:
@@ -139,7 +145,8 @@ def _warp(claims: Claims) -> Finding:
     words = "" if errors else "no two images with depth see the same points"
     fault = value > _WARP_BAND
     words = "depths of neighbouring images disagree: poses, depth's unit, or its registration" if fault else words
-    return Finding(claims.scene, "depth moved into other images", value, "of the distance", "under 0.08", fault, words)
+    expected = f"under {_WARP_BAND:g}"
+    return Finding(claims.scene, "depth moved into other images", value, "of the distance", expected, fault, words)
 
 
 def _warp_errors(claims: Claims, pair: Pair) -> np.ndarray | None:

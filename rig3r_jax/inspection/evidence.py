@@ -27,7 +27,7 @@ class Matched:
 
 def match_pairs(claims: Claims) -> list[Matched]:
     """The pairs with enough matches. Images of one claim are compared as they are; poses count for nothing."""
-    of_shots = [features(shot.image) for shot in claims.shots]
+    of_shots = [features(shot.image, shot.on_scene) for shot in claims.shots]
     matched = []
     for pair in claims.pairs:
         pixels_a, pixels_b = mutual_matches(of_shots[pair.a], of_shots[pair.b])

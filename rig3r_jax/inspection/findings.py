@@ -17,22 +17,22 @@ class Finding:
     words: str = ""  # what is wrong and what would mend it, or why it was not measured
 
 
-def with_consequences(found: Sequence[Finding], undone: Sequence[Finding], mistake: str) -> list[Finding]:
-    """Findings of claims with a mistake, told by those of the same claims without it.
+def with_consequences(findings: Sequence[Finding], undone: Sequence[Finding], mistake: str) -> list[Finding]:
+    """Findings of claims with a mistake, reworded by those of the same claims without it, `undone`.
 
     A fault that is none without the mistake goes with it. One that stays, or that only shows without it, is told as it
     is without the mistake, since its words would else be about both.
     """
     mended = {finding.what: finding for finding in undone}
-    told = []
-    for finding in found:
+    reworded = []
+    for finding in findings:
         other = mended.pop(finding.what, None)
         if finding.fault and (other is None or not other.fault):
             finding = dataclasses.replace(finding, words=f"goes with: {mistake}")
         elif other is not None and other.fault:
             finding = _beside(other, mistake)
-        told.append(finding)
-    return told + [_beside(finding, mistake) for finding in mended.values() if finding.fault]
+        reworded.append(finding)
+    return reworded + [_beside(finding, mistake) for finding in mended.values() if finding.fault]
 
 
 def _beside(finding: Finding, mistake: str) -> Finding:

@@ -26,10 +26,10 @@ def judge_geometry(claims: Claims, matched: Sequence[Matched]) -> tuple[list[Fin
     findings = []
     kinds = {"along time": True, "between cameras": False}
     for name, along_time in kinds.items():
-        some = [one for one in matched if one.pair.along_time == along_time]
+        of_kind = [one for one in matched if one.pair.along_time == along_time]
         if any(pair.along_time == along_time for pair in claims.pairs):
             band = EPIPOLAR_BAND if along_time else _BETWEEN_BAND
-            findings.append(_epipolar(claims, some, f"epipolar, {name}", band))
+            findings.append(_epipolar(claims, of_kind, f"epipolar, {name}", band))
     if any(finding.fault for finding in findings):
         mistake, words = explanation(claims, matched)
         findings = [dataclasses.replace(one, words=words) if one.fault else one for one in findings]

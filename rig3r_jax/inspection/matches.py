@@ -21,13 +21,16 @@ class Features(typing.NamedTuple):
     descriptors: np.ndarray  # (n, 128) float32, of length 1
 
 
-def features(image: UInt8[np.ndarray, "h w 3"]) -> Features:
-    """SIFT features of an image, at most a few thousand."""
+def features(image: UInt8[np.ndarray, "h w 3"], on_scene: Bool[np.ndarray, "h w"] | None = None) -> Features:
+    """SIFT features of an image, at most a few thousand; none where it shows no part of the scene."""
     scale = min(1.0, _LARGEST / max(image.shape[:2]))
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     if scale < 1:
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    keypoints, descriptors = _sift().detectAndCompute(grey, None)
+    allowed = None
+    if on_scene is not None:  # a pixel of the smaller image counts where its centre does
+        allowed = cv2.resize(on_scene.astype(np.uint8), grey.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    keypoints, descriptors = _sift().detectAndCompute(grey, allowed)
     steps = np.array(image.shape[1::-1]) / np.array(grey.shape[::-1])
     positions = np.array([keypoint.pt for keypoint in keypoints], np.float64).reshape(-1, 2)
     if descriptors is None:

@@ -30,7 +30,7 @@ _AXES = {
     "a vehicle's (x forward, y left, z up)": ((0, 0, 1), (-1, 0, 0), (0, -1, 0)),
     "an aircraft's (x forward, y right, z down)": ((0, 0, 1), (1, 0, 0), (0, 1, 0)),
 }
-_FOCAL_FACTORS = (0.25, 0.5, 2.0, 4.0)
+_FOCAL_FACTORS = (0.25, 0.5, 2.0, 4.0)  # sizes that images are stored in beside the calibrated one
 
 
 def usual_mistakes(claims: Claims) -> Iterator[Mistake]:

@@ -41,20 +41,17 @@ def table_of(scan: Scan) -> str:
         for finding in scan.findings
     ]
     lines = [table(TITLES, rows, left=2)] if rows else []
-    notes = {f"{one.scene}, {one.what}: {one.words}": one.fault for one in scan.findings if one.words}
-    lines += [f"{'FAULT' if fault else 'note'}: {text}" for text, fault in notes.items()]
-    lines += [f"FAULT: {scene} does not read: {reason}" for scene, reason in scan.unread.items()]
-    if not scan.scenes and not scan.unread:
-        lines.append("FAULT: there is no scene to look at")
+    notes = (f"{one.scene}, {one.what}: {one.words}" for one in scan.findings if one.words and not one.fault)
+    lines += [f"note: {text}" for text in dict.fromkeys(notes)]
+    lines += [f"FAULT: {text}" for text in scan.faults]
     return "\n".join(lines)
 
 
 def write_page(path: Path, scan: Scan, title: str) -> None:
     """Writes one HTML file that needs no other: every finding, and of every scene its matches and its depth."""
-    verdict = f"{sum(finding.fault for finding in scan.findings)} faults in {len(scan.scenes)} scenes"
-    unread = "".join(tag("li", escape(f"{scene}: {reason}")) for scene, reason in scan.unread.items())
-    body = tag("h1", escape(title)) + tag("p", escape(verdict))
-    body += tag("ul", unread, class_="notes") if unread else ""
+    faults = "".join(tag("li", escape(fault)) for fault in scan.faults)
+    body = tag("h1", escape(title)) + tag("p", escape(scan.summary))
+    body += tag("ul", faults, class_="notes") if faults else ""
     body += "".join(_section(looked) for looked in scan.scenes)
     if scan.splits:
         body += tag("section", tag("h2", "Splits") + _html_table(scan.splits))
@@ -63,7 +60,7 @@ def write_page(path: Path, scan: Scan, title: str) -> None:
 
 def _section(looked: Looked) -> str:
     claims = looked.claims
-    heading = tag("h2", escape(f"{looked.split}/{claims.scene}"))
+    heading = tag("h2", escape(f"{looked.split}/{claims.scene}")) + tag("p", escape(str(looked)))
     # The worst pairs and, to compare, the one with the most matches.
     by_angle = sorted(looked.matched, key=lambda one: -np.median(angles(claims, one)))
     most = sorted(looked.matched, key=lambda one: -len(one.pixels_a))

@@ -46,7 +46,8 @@ def repeated_images(firsts: Mapping[tuple[str, str], FirstImage]) -> Iterator[Fi
     for ((split, name), a), ((other, other_name), b) in itertools.combinations(firsts.items(), 2):
         if split == other or name == other_name or (a.bits ^ b.bits).bit_count() > _SAME_BITS:
             continue
-        same = a.image == b.image or abs(a.time - b.time) < _SAME_TIME
+        # Many recordings begin at time 0: that two do says nothing.
+        same = a.image == b.image or (abs(a.time - b.time) < _SAME_TIME and abs(a.time) > _SAME_TIME)
         alike = "with the same image" if same else f"alike, {abs(a.time - b.time):.3g} s apart: the rig stands there?"
         words = f"{split}/{name} and {other}/{other_name} begin {alike}"
         yield Finding(f"{split} and {other}", "images in both splits", 1.0, "", "none", same, words)

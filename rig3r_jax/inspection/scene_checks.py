@@ -2,19 +2,36 @@
 
 import numpy as np
 
+from rig3r_jax.data.build_report import MAX_BAD_FRACTION
 from rig3r_jax.data.frame_bytes import decode_depth
-from rig3r_jax.data.scene import DenseDepth, Scene
+from rig3r_jax.data.scene import UNMATCHED, Scene
 from rig3r_jax.inspection.findings import Finding
 
-_RATES = (0.1, 500.0)  # images a second that recordings have
-_FOCAL = (0.2, 10.0)  # over the image's longer side
+_RATES = (0.1, 500.0)  # images a second that recordings have: from one in ten seconds to a high-speed camera's
+_FOCAL = (0.2, 10.0)  # over the image's longer side: from a fisheye of 280 degrees to a lens of 6 degrees
 _CENTRE = 0.4  # of an image's sides that its principal point may be from its middle: Waymo's side images have 0.22
 _TIME_UNITS = {1e-3: "ms", 1e-6: "us", 1e-9: "ns", 1e3: "thousands of seconds"}
 
 
 def judge_numbers(scene: Scene) -> list[Finding]:
-    """Lenses, times and share of known depth of a scene."""
-    return [*_lenses(scene), *_times(scene), _share_of_depth(scene)]
+    """Frames left out, lenses, times and share of known depth of a scene."""
+    times = _times(scene) if scene.ordered else []  # those of photographs only number them
+    return [*_left_out(scene), *_lenses(scene), *times, _share_of_depth(scene)]
+
+
+def _left_out(scene: Scene) -> list[Finding]:
+    """The share of frames that cannot be used, as a build of records counts them, and those without a partner."""
+    if not scene.left_out:
+        return []
+    bad = [frame for frame in scene.left_out if frame.kind != UNMATCHED]
+    share = len(bad) / (len(scene.frames) + len(bad))
+    first = (bad or scene.left_out)[0]
+    words = f"{len(scene.left_out)} of {len(scene.frames) + len(scene.left_out)} frames are left out"
+    words += f", {len(scene.left_out) - len(bad)} of them since no depth or pose is near in time; such as {first.frame}"
+    fault = share > MAX_BAD_FRACTION
+    expected = f"at most {100 * MAX_BAD_FRACTION:g}"
+    what = "frames that cannot be used"
+    return [Finding(scene.name, what, 100 * share, "%", expected, fault, f"{words}: {first.reason}")]
 
 
 def _lenses(scene: Scene) -> list[Finding]:
@@ -52,12 +69,13 @@ def _times(scene: Scene) -> list[Finding]:
 
 
 def _share_of_depth(scene: Scene) -> Finding:
-    """Pixels with known depth; no share is a fault."""
+    """Pixels with known depth, of eight frames spread over steps and cameras; whatever share is no fault."""
     shares = []
-    for frame in scene.frames[:: max(1, len(scene.frames) // 8)]:
-        depth, (height, width) = decode_depth(frame.depth), scene.cameras[frame.camera].size
-        known = depth.values > 0 if isinstance(depth, DenseDepth) else depth.depths > 0
-        shares.append(100 * float(np.count_nonzero(known)) / (height * width))
+    count = len(scene.frames)
+    for number in np.linspace(0, count - 1, min(count, 8)).round().astype(int):
+        frame = scene.frames[number]
+        height, width = scene.cameras[frame.camera].size
+        shares.append(100 * len(decode_depth(frame.depth).known()[1]) / (height * width))
     value = float(np.median(shares))
     words = "no depth: poses and rays are trained on" if not value else ""
     return Finding(scene.name, "pixels with known depth", value, "%", "any", False, words)

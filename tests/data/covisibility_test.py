@@ -8,7 +8,7 @@ import pytest
 from scipy.sparse.csgraph import connected_components
 
 from rig3r_jax.data.covisibility import WHOLE, covisibility
-from rig3r_jax.data.frame_bytes import NO_POINTS, encode_depth
+from rig3r_jax.data.frame_bytes import NO_POINTS, decode_depth, encode_depth
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.records import example_to_scene, frame_to_example, scene_features, scene_to_example
 from rig3r_jax.data.sampling import can_fill, draw_frames
@@ -59,6 +59,17 @@ def test_shares_are_those_of_the_wall(depth, tolerance):
     expected = np.maximum(1 - np.abs(x[:, None] - x) / 8, 0)
     np.testing.assert_allclose(shares, expected, atol=tolerance)
     assert (shares == shares.T).all() and (np.diag(shares) == 1).all()
+
+
+def test_points_of_unknown_depth_are_no_points():
+    scene = photographs(spread(4), "sparse")
+    frames = []
+    for frame in scene.frames:
+        depth = decode_depth(frame.depth)
+        pixels = np.concatenate([depth.pixels, [[1.5, 1.5], [2.5, 2.5], [3.5, 3.5]]]).astype(np.float32)
+        depths = np.concatenate([depth.depths, [0, np.nan, np.inf]]).astype(np.float32)
+        frames.append(dataclasses.replace(frame, depth=encode_depth(SparseDepth(pixels, depths))))
+    np.testing.assert_array_equal(covisibility(dataclasses.replace(scene, frames=tuple(frames))), covisibility(scene))
 
 
 def test_without_depth_neighbours_share_more_than_others():

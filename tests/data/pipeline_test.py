@@ -336,3 +336,16 @@ def test_a_stream_over_sources_of_several_lenses_has_one_kind_of_batch():
     sources = [("a", Telling([scene], ["pinhole"]), 1.0), ("b", Telling([scene], ["brown"]), 1.0)]
     stream = SampleStream(sources, PipelineOptions(num_views=2, image_size=16), seed=0)
     assert stream.options.lenses == "brown,pinhole" and stream[0].targets.distortion.kinds == (0, 1)
+
+
+def test_batches_of_several_lenses_whose_source_does_not_tell_them_say_what_to_set():
+    scene = make_scene(steps=4, cameras=2)
+    fisheye = Fisheye(scene.cameras[1].lens.intrinsics, np.full(4, 0.01))
+    other = dataclasses.replace(scene, cameras=tuple(dataclasses.replace(c, lens=fisheye) for c in scene.cameras))
+    options = PipelineOptions(num_views=2, image_size=16, ordered=True)
+    words = "sampling.lenses='auto': scenes of one batch have lenses of the kinds fisheye, pinhole .*'fisheye,pinhole'"
+    with pytest.raises(ValueError, match=words):
+        next(make_loader(SampleStream([("a", [scene, other], 1.0)], options, seed=0), 2, num_threads=0))
+    named = dataclasses.replace(options, lenses="fisheye,pinhole")
+    batch = next(make_loader(SampleStream([("a", [scene, other], 1.0)], named, seed=0), 2, num_threads=0))
+    np.testing.assert_array_equal(batch.targets.distortion.kind, [[0, 0], [2, 2]])

@@ -153,6 +153,7 @@ def test_masked_pixels_are_no_part_of_the_image_and_what_moves_has_no_depth():
     still = np.ones((64, 64), bool)
     still[32:48, :32] = False
     np.testing.assert_array_equal(view.valid, still)
+    np.testing.assert_allclose(view.depth, np.where(still, 5.0, 0.0))
     assert fisheye_view(data, stored, moving_points=True).valid.all()
     assert encode_mask(np.zeros((4, 4), bool), np.zeros((4, 4), bool)) == b""
     with pytest.raises(BadRecord, match=r"camera_0, step 0: mask is \(64, 64\), the image is \(128, 128\)"):

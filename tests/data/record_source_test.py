@@ -161,6 +161,14 @@ def test_a_build_that_is_none_is_named(tmp_path, changes, lack):
         read_build(tmp_path)
 
 
+def test_a_build_that_does_not_say_its_lenses_is_named(source, tmp_path):
+    build(tmp_path / "records")
+    file = tmp_path / "records" / "build.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"lenses": {}}))
+    with pytest.raises(BadRecord, match=f"build.json: lacks lenses of 'val'; delete {tmp_path / 'records'} and build"):
+        RecordSource(tmp_path / "records", "val")
+
+
 @pytest.mark.parametrize("content", [None, "{", "[1]", '[{"scene": "a"}]', "7"])
 def test_a_quarantine_that_is_none_is_named(tmp_path, content):
     if content is not None:

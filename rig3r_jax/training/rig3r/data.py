@@ -114,10 +114,10 @@ def overlap_note(records: Records, trained: str, split: str) -> str:
     """One sentence that names the scenes of `split` that are in the split `trained` too; "" where none is."""
     names: dict[str, set[str]] = {trained: set(), split: set()}
     for entry, report in records:
-        for one in names:
-            if report.splits.get(one):
-                source = RecordSource(report.path, one)
-                names[one] |= {f"{entry.name}/{source[number].name}" for number in range(len(source))}
+        for of_split, of_scenes in names.items():
+            if report.splits.get(of_split):
+                source = RecordSource(report.path, of_split)
+                of_scenes |= {f"{entry.name}/{source[number].name}" for number in range(len(source))}
     shared = sorted(names[trained] & names[split])
     if not shared:
         return ""
