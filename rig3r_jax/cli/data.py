@@ -93,6 +93,7 @@ def _example_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", type=path, help="folder to make")
     parser.add_argument("--drives", metavar="N", type=int, default=4, help="recordings, each in a world of its own (4)")
     parser.add_argument("--cameras", metavar="N", type=int, default=3, help="cameras of the rig, 1 to 8 (3)")
+    parser.add_argument("--lenses", default="pinhole", help="of the cameras: pinhole, or fisheye (pinhole)")
     parser.add_argument("--steps", metavar="N", type=int, default=16, help="time steps of a drive (16)")
     parser.add_argument("--image-size", metavar="N", type=int, default=128, help="pixels, height and width (128)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of worlds and rig (0)")
@@ -103,12 +104,16 @@ def _example(options: argparse.Namespace) -> int:
         raise ValueError(f"--drives is {options.drives}; it must be at least 1")
     cameras = {"min_cameras": options.cameras, "max_cameras": options.cameras, "fixed_rigs": 1}
     sizes = {"steps": options.steps, "image_size": options.image_size, "seed": options.seed}
-    worlds = make_source("procedural", "", {"train_worlds": options.drives, **cameras, **sizes})
+    settings = {"train_worlds": options.drives, "lenses": options.lenses, **cameras, **sizes}
+    worlds = make_source("procedural", "", settings)
     from rig3r_jax.data.example_rig import write_example
 
-    print("\n".join(write_example(options.out, options.drives, worlds)))
+    lines, setting = write_example(options.out, options.drives, worlds)
+    print("\n".join(lines))
+    if setting:
+        print(f"its depth images hold distances along rays, of which {setting} tells")
     command = ["rig3r", "build-data", "folder", "--root", str(options.out), "--out", f"{options.out}_records"]
-    print(f"records of it: {shlex.join(command)}")
+    print("records of it: " + shlex.join([*command, *setting.split()]))
     return 0
 
 

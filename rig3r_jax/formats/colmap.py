@@ -19,7 +19,7 @@ from rig3r_jax.schema import PhysicalCamera, PosedImage, Reconstruction
 if typing.TYPE_CHECKING:
     import pycolmap
 
-FILES = ("cameras", "images", "points3D")  # of a model, each .bin or .txt
+FILES, SUFFIXES = ("cameras", "images", "points3D"), (".bin", ".txt")  # of a model, each file of one suffix
 PLACES = ("", "sparse/0", "sparse", "colmap/sparse/0", "colmap", "0")  # below a folder, where models lie
 
 
@@ -50,14 +50,14 @@ def find_model(folder: Path) -> Path | None:
 
 def suffix_of_model(folder: Path) -> str:
     """.bin or .txt of the model that a folder holds; "" for none."""
-    complete = (suffix for suffix in (".bin", ".txt") if all((folder / f"{name}{suffix}").is_file() for name in FILES))
+    complete = (suffix for suffix in SUFFIXES if all((folder / f"{name}{suffix}").is_file() for name in FILES))
     return next(complete, "")
 
 
 def is_incomplete(folder: Path) -> bool:
     """Whether a folder holds some file of a model, but no whole one."""
-    there = any((folder / f"{name}{suffix}").is_file() for name in FILES for suffix in (".bin", ".txt"))
-    return there and not suffix_of_model(folder)
+    holds_some = any((folder / f"{name}{suffix}").is_file() for name in FILES for suffix in SUFFIXES)
+    return holds_some and not suffix_of_model(folder)
 
 
 def read_model(folder: str | Path) -> ColmapModel:
@@ -69,7 +69,7 @@ def read_model(folder: str | Path) -> ColmapModel:
 
     folder = Path(folder)
     if is_incomplete(folder):
-        absent = [name for name in FILES if not any((folder / f"{name}{end}").is_file() for end in (".bin", ".txt"))]
+        absent = [name for name in FILES if not any((folder / f"{name}{end}").is_file() for end in SUFFIXES)]
         lacks = ", ".join(f"{name}.txt (or .bin)" for name in absent) or "a file of one kind: they are .bin and .txt"
         raise ValueError(f"{folder}: holds a part of a COLMAP model and lacks {lacks}; restore the files")
     if not (suffix := suffix_of_model(folder)):

@@ -26,6 +26,7 @@ _MODELS = {  # camera and distortion model: kind, and where its coefficients go 
 }
 _OTHER_NAMES = {"radial-tangential": "radtan", "equi": "equidistant", "plumb_bob": "radtan", "": "none"}
 _OPENCV_LINE = re.compile(r"\A%YAML:1\.0[^\n]*\n(---[^\n]*\n)?")
+_NUMBERED = re.compile(r"cam(\d+)")
 _DIGITS_TOLERANCE = 1e-2  # of matrices in hand-made files; the nearest rotation is taken
 
 
@@ -40,6 +41,8 @@ def read_camchain(path: str | Path) -> RigCalibration:
         raise ValueError(
             f"{path}: has no camera (cam0: with camera_model, intrinsics, ...); give Kalibr's camchain.yaml"
         )
+    if all(_NUMBERED.fullmatch(name) for name in names):
+        names.sort(key=lambda name: int(_NUMBERED.fullmatch(name)[1]))  # the file may have cam10 before cam2
     imu_from_camera, first_from_camera = {}, {}
     before: Float[np.ndarray, "4 4"] | None = np.eye(4)
     for name in names:
@@ -101,9 +104,9 @@ def _lens(entry: dict[str, typing.Any], where: str) -> Lens:
     distortion = str(entry.get("distortion_model") or "").lower()
     distortion = _OTHER_NAMES.get(distortion, distortion)
     if (model, distortion) not in _MODELS:
-        known = ", ".join("-".join(names) for names in _MODELS)
+        models = ", ".join("-".join(names) for names in _MODELS)
         raise ValueError(
-            f"{where}: camera_model {model} with distortion_model {distortion} is none of {known}; calibrate with one "
+            f"{where}: camera_model {model} with distortion_model {distortion} is none of {models}; calibrate with one "
             "of these, or undistort the images"
         )
     kind, places = _MODELS[model, distortion]
@@ -113,7 +116,7 @@ def _lens(entry: dict[str, typing.Any], where: str) -> Lens:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: intrinsics and coefficients must be numbers ({error}); correct them") from error
     offset = len(numbers) - 4
-    if offset != (model == "omni") or len(coefficients) != len(places) and any(coefficients):
+    if offset != (model == "omni") or len(coefficients) < len(places) or any(coefficients[len(places) :]):
         raise ValueError(
             f"{where}: {len(numbers)} intrinsics and {len(coefficients)} coefficients; {model}-{distortion} has "
             f"{4 + (model == 'omni')} and {len(places)}; correct them"

@@ -82,8 +82,15 @@ def _pcd(path: Path, columns: int) -> np.ndarray:
     header = {words[0]: words[1:] for words in lines}
     names, counts = header["FIELDS"], [int(count) for count in header.get("COUNT", ["1"] * len(header["FIELDS"]))]
     total, body, encoding = int(header["POINTS"][0]), data[end.end() :], end[1].decode()
+    if not set("xyz") <= set(names):
+        raise ValueError(f"{path}: has the fields {' '.join(names)}, must have x y z; restore the file")
     if encoding == "ascii":
-        rows = np.array(body.split(), np.float64).reshape(total, sum(counts))
+        words = body.split()
+        if len(words) != total * sum(counts):
+            raise ValueError(
+                f"{path}: has {len(words)} numbers, must be {total} points of {sum(counts)}; restore the file"
+            )
+        rows = np.array(words, np.float64).reshape(total, sum(counts))
         starts = np.cumsum([0, *counts])
         return np.stack([rows[:, starts[names.index(axis)]] for axis in "xyz"], axis=1)
     if encoding != "binary":

@@ -1,8 +1,9 @@
 """Tables of poses with a line of column names, in any order: CSV as spreadsheets, EuRoC and loggers write it.
 
 A time (time, timestamp, stamp, t) or an image (image, file, filename, name), a position (x y z, tx ty tz, p_x ...) and
-a quaternion whose names tell its order (qx qy qz qw, q_w ...). Units in brackets, and what stands before the last word
-of a name, are of no account: `p_RS_R_x [m]` is x, `q_RS_w []` is qw.
+a quaternion whose names tell its order (qx qy qz qw, q_w ...). What stands between the first and the last word of a
+name is of no account: `p_RS_R_x [m]` is x, `q_RS_w []` is qw, `v_RS_R_x` neither. A unit of the time in its name
+(`stamp [ns]`, `time_ms`) counts; positions are metres.
 """
 
 import dataclasses
@@ -17,10 +18,11 @@ from rig3r_jax.formats.times import AUTO, PER_SECOND, unit_of_times
 from rig3r_jax.geometry import rigid
 
 _POSE = ("x", "y", "z", "qx", "qy", "qz", "qw")
-_TIME = re.compile(r"(time|timestamp|stamp|t|time_?stamp_?\w*|time_(s|ms|us|ns))", re.IGNORECASE)
+_TIME = re.compile(r"(?:time|timestamp|stamp|t|time_?stamp_?\w*|time_(?:s|ms|us|ns))", re.IGNORECASE)
+_TIME_UNIT = re.compile(r"[_\[(](s|ms|us|ns)[\])]?$", re.IGNORECASE)
 _IMAGE = re.compile(r"(image|image_?name|file|file_?name|name)", re.IGNORECASE)
-_POSITION = re.compile(r"(?:p|t|pos|position|trans|translation)?_?(?:\w+_)?([xyz])", re.IGNORECASE)
-_QUATERNION = re.compile(r"(?:q|quat|quaternion|orientation|rot|rotation)_?(?:\w+_)?([wxyz])", re.IGNORECASE)
+_POSITION = re.compile(r"(?:pose_)?(?:(?:p|t|pos|position|trans|translation)(?:_\w+)?_?)?([xyz])", re.IGNORECASE)
+_QUATERNION = re.compile(r"(?:pose_)?(?:q|quat|quaternion|orientation|rot|rotation)(?:_\w+)?_?([wxyz])", re.IGNORECASE)
 _QUATERNION_TOLERANCE = 0.05  # as of TUM files: four printed decimals
 
 
@@ -39,7 +41,8 @@ def read_pose_table(path: str | Path, time_unit: str = AUTO) -> PoseTable:
     lines = list(numbered_lines(read_text(path)))
     if not lines:
         raise ValueError(f"{path}: is empty; it must have a line of column names and rows")
-    columns = _columns([word for word in re.split(r"[,;]", lines[0][1].lstrip("# "))], path)
+    names = re.split(r"[,;]", lines[0][1].lstrip("# "))
+    columns = _columns(names, path)
     rows, images = [], []
     for number, line in lines[1:]:
         if line.startswith("#"):
@@ -47,7 +50,7 @@ def read_pose_table(path: str | Path, time_unit: str = AUTO) -> PoseTable:
         words, where = split_words(line), f"{path}, line {number}"
         if len(words) <= max(columns.values()):
             raise ValueError(
-                f"{where}: has {len(words)} values, the columns want {max(columns.values()) + 1}; correct it"
+                f"{where}: has {len(words)} values, the columns are {max(columns.values()) + 1}; correct it"
             )
         try:
             row = [float(words[columns[name]]) for name in (*_POSE, *(("time",) if "time" in columns else ()))]
@@ -64,6 +67,9 @@ def read_pose_table(path: str | Path, time_unit: str = AUTO) -> PoseTable:
     poses = rigid.from_rotation_translation(rigid.rotation_from_quat_xyzw(table[:, 3:7]), table[:, :3])
     times, unit = None, "s"
     if "time" in columns:
+        unit_in_name = _TIME_UNIT.search(names[columns["time"]].strip(' "'))
+        if unit_in_name and time_unit == AUTO:
+            time_unit = unit_in_name[1].lower()
         unit = unit_of_times(table[:, 7], time_unit, str(path))
         times = table[:, 7] / PER_SECOND[unit]
     return PoseTable(times, tuple(images) or None, poses, unit)

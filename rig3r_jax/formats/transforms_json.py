@@ -45,8 +45,8 @@ def read_transforms(path: str | Path) -> tuple[TransformsFrame, ...]:
     """The frames of a file. ValueError naming file, frame, value, rule and remedy."""
     content = read_json(path)
     frames = content.get("frames") if isinstance(content, dict) else None
-    if not isinstance(frames, list) or not frames:
-        raise ValueError(f"{path}: has no list of frames; give a transforms.json")
+    if not isinstance(frames, list) or not frames or not all(isinstance(frame, dict) for frame in frames):
+        raise ValueError(f"{path}: has no list of frames, each an object; give a transforms.json")
     return tuple(_frame(content | frame, f"{path}, frame {number}") for number, frame in enumerate(frames))
 
 
@@ -96,8 +96,8 @@ def _frame(entry: dict[str, typing.Any], where: str) -> TransformsFrame:
         size=(int(height), int(width)) if width and height else None,
         world_from_camera=world_from_opengl @ _OPENGL_FROM_OPENCV,
         time=_number(entry, "time", where),
-        depth=entry.get("depth_file_path"),
-        mask=entry.get("mask_path"),
+        depth=_file(entry, "depth_file_path", where),
+        mask=_file(entry, "mask_path", where),
     )
 
 
@@ -122,6 +122,13 @@ def _lens(entry: dict[str, typing.Any], width: float | None, height: float | Non
         raise ValueError(f"{where}: a {kind} lens ({model or 'no camera_model'}) has no {sorted(unknown)}; correct it")
     coefficients = {name: bent.get(name, 0.0) for name in LENSES[kind].coefficients}
     return lens_from_numbers({"kind": kind, "fx": fx, "fy": fy, "cx": cx, "cy": cy, **coefficients})
+
+
+def _file(entry: dict[str, typing.Any], key: str, where: str) -> str | None:
+    name = entry.get(key)
+    if name is not None and not isinstance(name, str):
+        raise ValueError(f"{where}: {key} {name!r} must be the path of a file; correct or remove it")
+    return with_slashes(name) if name else None
 
 
 def _number(entry: dict[str, typing.Any], key: str, where: str) -> float | None:

@@ -55,7 +55,34 @@ def test_a_folder_with_something_in_it_is_left_alone(example, capsys):
     assert json.loads((example / "drive_00/rig_config.json").read_text())[0]["cameras"][0]["ref_sensor"]
 
 
-REFUSED = [(["--cameras", "9"], "max_cameras=9"), (["--drives", "0"], "--drives is 0")]
+def test_fisheyes_have_distances_along_rays(tmp_path, capsys):
+    assert main(["example-rig", str(tmp_path / "wide"), *ARGUMENTS, "--lenses", "fisheye"]) == 0
+    told = capsys.readouterr().out
+    assert "distances along rays" in told and told.strip().endswith("wide_records depth_kind=ray")
+    ((_, load),) = make_source("folder", str(tmp_path / "wide"), {"fractions": [1, 0, 0], "depth_kind": "ray"}).scenes(
+        "train"
+    )
+    scene = load()
+    check_scene(scene)
+    options = {"train_worlds": 1, "min_cameras": 2, "max_cameras": 2, "fixed_rigs": 1, "lenses": "fisheye"}
+    worlds = make_source("procedural", "", options | {"steps": 2, "image_size": 64, "seed": 3})
+    truth = worlds.scenes("train")[0][1]()
+    names = [camera.name for camera in truth.cameras]
+    assert {camera.lens.kind for camera in scene.cameras} == {"fisheye"} and len(scene.frames) == 4
+    for frame in scene.frames:
+        camera = names.index(scene.cameras[frame.camera].name)
+        (true,) = (other for other in truth.frames if (other.step, other.camera) == (frame.step, camera))
+        depth, rendered = (decode_depth(data.depth).values.astype(float) for data in (frame, true))
+        known = depth > 0
+        assert known.mean() > 0.1 and np.abs(depth - rendered)[known].max() < 0.001
+        assert (rendered[~known & (rendered > 0)] > 65).all()
+
+
+REFUSED = [
+    (["--cameras", "9"], "max_cameras=9"),
+    (["--drives", "0"], "--drives is 0"),
+    (["--lenses", "mirror"], "lenses='mirror' must be one of pinhole, fisheye"),
+]
 
 
 @pytest.mark.parametrize("words, message", REFUSED)

@@ -1,6 +1,7 @@
 """Calibrations of other tools, written here by hand: lenses against OpenCV, places by their own arithmetic."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -169,6 +170,18 @@ def test_camchain_chains_and_moves_pixel_centres(tmp_path):
     np.testing.assert_allclose(rig.cameras[2].lens.project(POINTS), expected, atol=1e-9)
 
 
+def test_camchain_goes_by_the_numbers_of_its_cameras(tmp_path):
+    """Kalibr writes keys in the order of the alphabet, where cam10 comes before cam2."""
+    (tmp_path / "camchain.yaml").write_text(CAMCHAIN)
+    expected = read_camchain(tmp_path / "camchain.yaml").cameras
+    cam0, cam1, cam2 = re.split(r"\n(?=cam)", CAMCHAIN.strip())
+    (tmp_path / "camchain.yaml").write_text("\n".join([cam0, cam2.replace("-0.11", "-0.33"), cam1]))
+    cameras = read_camchain(tmp_path / "camchain.yaml").cameras
+    assert [camera.name for camera in cameras] == ["cam0", "cam1", "cam2"]
+    np.testing.assert_allclose(cameras[1].rig_from_camera, expected[1].rig_from_camera)
+    np.testing.assert_allclose(cameras[2].rig_from_camera[:3, 3], [0.44, 0, 0], atol=1e-12)
+
+
 def test_camchain_with_the_imu_and_refusals(tmp_path):
     file = tmp_path / "camchain.yaml"
     file.write_text("\n".join(CAMCHAIN.split("cam1:")[:1]))
@@ -181,6 +194,7 @@ def test_camchain_with_the_imu_and_refusals(tmp_path):
         ("radtan", "fov", "pinhole with distortion_model fov is none of .*undistort"),
         ("pinhole\n", "ds\n", "camera_model ds"),
         ("458.0, ", "", "3 intrinsics and 4 coefficients; pinhole-radtan has 4 and 4"),
+        ("[-0.28, 0.07, 0.0002, 1.76e-05]", "[]", "4 intrinsics and 0 coefficients; pinhole-radtan has 4 and 4"),
         ("resolution: [752, 480]", "", "resolution None must be width, height"),
         ("[0, 0, -1, 0.1]", "[0, 0, 1, 0.1]", "T_cam_imu.*determinant -1"),
     ):
@@ -225,6 +239,8 @@ def test_transforms_json_has_opengl_axes(tmp_path):
         ({"camera_model": "EQUIRECTANGULAR"}, "is none of"),
         ({"cx": "wide"}, "cx 'wide' must be a finite number"),
         ({"frames": []}, "list of frames"),
+        ({"frames": ["images/a.png"]}, "list of frames, each an object"),
+        ({"frames": [content["frames"][1] | {"mask_path": 3}]}, "mask_path 3 must be the path of a file"),
     ):
         (tmp_path / "transforms.json").write_text(json.dumps(content | change))
         with pytest.raises(ValueError, match=f"transforms.json.*{message}"):

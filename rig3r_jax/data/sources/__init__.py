@@ -27,7 +27,7 @@ SOURCES = {  # name: module below this folder, and the class in it
     "co3d": "co3d:Co3d",
     "folder": "folder.source:Folder",
     "colmap": "colmap:Colmap",
-    "transforms": "colmap:Transforms",
+    "transforms": "transforms:Transforms",
     "wayvescenes": "colmap:WayveScenes",
     "scannetpp": "colmap:ScanNetPp",
     "euroc": "euroc:Euroc",

@@ -10,13 +10,7 @@ from pathlib import Path
 
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources.folder.source import Folder
-from rig3r_jax.data.sources.recordings import Recording
-
-_SUFFIXES, _FILES = (".bin", ".txt"), ("cameras", "images", "points3D")
-
-
-def _is_model(folder: Path) -> bool:
-    return any(all((folder / f"{name}{suffix}").is_file() for name in _FILES) for suffix in _SUFFIXES)
+from rig3r_jax.data.sources.recorded_rig import Recording
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +29,12 @@ class Colmap(Folder):
 
 def _model_in(folder: Path) -> str:
     """The model in a folder or below it, however deep; of several the one with the largest file of images."""
-    models = {path.parent for name in _FILES for path in folder.rglob(f"{name}.*") if path.suffix in _SUFFIXES}
+    from rig3r_jax.formats.colmap import FILES, SUFFIXES, suffix_of_model  # makes lenses, whose module imports JAX
+
+    models = {path.parent for name in FILES for path in folder.rglob(f"{name}.*") if path.suffix in SUFFIXES}
     if not models:
-        raise BadRecord(f"{folder}: holds no COLMAP model ({', '.join(_FILES)}, .bin or .txt); set poses=FOLDER")
-    whole = sorted(filter(_is_model, models)) or sorted(models)  # a part of one is told when it is read
+        raise BadRecord(f"{folder}: holds no COLMAP model ({', '.join(FILES)}, .bin or .txt); set poses=FOLDER")
+    whole = sorted(filter(suffix_of_model, models)) or sorted(models)  # a part of one is told when it is read
     largest = max(whole, key=lambda model: max((path.stat().st_size for path in model.glob("images.*")), default=0))
     return largest.relative_to(folder).as_posix()
 
@@ -76,26 +72,3 @@ class ScanNetPp(Colmap):
         if (root / "data").is_dir():
             return dataclasses.replace(self, root=str(root / "data")).recordings()
         return super().recordings()
-
-
-@dataclasses.dataclass(frozen=True)
-class Transforms(Folder):
-    """Options of transforms.json (NeRF, instant-ngp, nerfstudio): those of `source=folder`.
-
-    A recording is the folder of a transforms.json, to which its file_paths are relative.
-    """
-
-    images: str = "."
-    poses: str = "transforms.json"
-    root_holds = "transforms.json and the images that it names, or several such folders"
-
-    def recordings(self) -> list[tuple[str, Path]]:
-        """See `RigRecordings`."""
-        root = self.folder()
-        if (root / self.poses).is_file():
-            return [(root.resolve().name, root)]
-        folders = sorted({path.parent for name in (self.poses, "images") for path in root.glob(f"*/{name}")})
-        if not folders:
-            held = f"neither it nor a folder in it holds {self.poses}"
-            raise BadRecord(f"{root}: {held}; give the folder that holds {self.root_holds}")
-        return [(folder.name, folder) for folder in folders]

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from rig3r_jax.data.scene import UNMATCHED, BadRecord, LeftOut
-from rig3r_jax.data.sources.recordings import RecordedCamera, Recording, RigRecordings, Shot, in_order, steps_by_time
+from rig3r_jax.data.sources.recorded_rig import RecordedCamera, Recording, Shot, in_order, steps_by_time
+from rig3r_jax.data.sources.recordings import RigRecordings
 from rig3r_jax.data.trajectory import poses_at
 from rig3r_jax.formats.times import AUTO
 
@@ -30,12 +31,7 @@ class Euroc(RigRecordings):
 
     def recordings(self) -> list[tuple[str, Path]]:
         """See `RigRecordings`."""
-        root = self.folder()
-        folders = [root] if (root / "mav0").is_dir() else sorted(path.parent for path in root.glob("*/mav0"))
-        if not folders:
-            held = "neither it nor a folder in it holds mav0/"
-            raise BadRecord(f"{root}: {held}; give the folder that holds {self.root_holds}")
-        return [(folder.resolve().name, folder) for folder in folders]
+        return self.folders_holding("mav0")
 
     def read(self, name: str, folder: Path) -> Recording:
         """See `RigRecordings`."""
@@ -54,9 +50,9 @@ class Euroc(RigRecordings):
             listed, absent = _images(sensor.parent)
             left_out += [LeftOut(path.name, UNMATCHED, f"{path}: is listed in data.csv, absent") for path in absent]
             times = np.array([time for time, _ in listed])
-            poses, known = poses_at(times, table.times, table.world_from_body, self.longest_gap)
-            for (time, path), pose, there in zip(listed, poses, known, strict=True):
-                if there:
+            poses, has_pose = poses_at(times, table.times, table.world_from_body, self.longest_gap)
+            for (time, path), pose, posed in zip(listed, poses, has_pose, strict=True):
+                if posed:
                     shots.append(Shot(number, 0, time, path, pose @ camera.rig_from_camera))
                 else:
                     left_out.append(LeftOut(path.name, UNMATCHED, f"{truth}: has no pose near the time of {path}"))
@@ -89,8 +85,8 @@ def _images(folder: Path) -> tuple[list[tuple[float, Path]], list[Path]]:
         listed = [(float(time), data / file) for time, file in zip(table.times, table.files, strict=True)]
     else:
         files = sorted(path for path in data.glob("*") if path.suffix in (".png", ".jpg"))
-        found = times_of_names([path.stem for path in files], AUTO, str(data))
-        if not found:
+        seconds_and_unit = times_of_names([path.stem for path in files], AUTO, str(data))
+        if not seconds_and_unit:
             raise BadRecord(f"{folder}: has no data.csv, and names of {data} are no times; restore the file")
-        listed = list(zip(found[0].tolist(), files, strict=True))
+        listed = list(zip(seconds_and_unit[0].tolist(), files, strict=True))
     return [entry for entry in listed if entry[1].exists()], [path for _, path in listed if not path.exists()]

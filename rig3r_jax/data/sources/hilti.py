@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 
 from rig3r_jax.data.scene import UNMATCHED, BadRecord, LeftOut
-from rig3r_jax.data.sources.recordings import RecordedCamera, Recording, RigRecordings, Shot, in_order
+from rig3r_jax.data.sources.recorded_rig import RecordedCamera, Recording, Shot, in_order
+from rig3r_jax.data.sources.recordings import RigRecordings
 from rig3r_jax.formats import tum
 
 _CHAIN = re.compile(r"cam(\d+)(?:-(\d+))?-camchain")
@@ -27,14 +28,7 @@ class Hilti(RigRecordings):
 
     def recordings(self) -> list[tuple[str, Path]]:
         """See `RigRecordings`."""
-        root = self.folder()
-        found = (
-            [root] if (root / "calibration").is_dir() else sorted(path.parent for path in root.glob("*/calibration"))
-        )
-        if not found:
-            held = "neither it nor a folder in it holds calibration/"
-            raise BadRecord(f"{root}: {held}; give the folder that holds {self.root_holds}")
-        return [(folder.resolve().name, folder) for folder in found]
+        return self.folders_holding("calibration")
 
     def read(self, name: str, folder: Path) -> Recording:
         """See `RigRecordings`."""

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rig3r_jax.data.scene import UNMATCHED, BadRecord, LeftOut
-from rig3r_jax.data.sources.recordings import RecordedCamera, Recording, RigRecordings, Shot, in_order, steps_by_time
+from rig3r_jax.data.sources.recorded_rig import RecordedCamera, Recording, Shot, in_order, steps_by_time
+from rig3r_jax.data.sources.recordings import RigRecordings
 from rig3r_jax.formats.times import PER_SECOND, check_time_unit
 
 _IMAGES = "sensors/records_data"
@@ -38,12 +39,7 @@ class KaptureSource(RigRecordings):
 
     def recordings(self) -> list[tuple[str, Path]]:
         """See `RigRecordings`."""
-        root, tables = self.folder(), "sensors/sensors.txt"
-        found = [root] if (root / tables).is_file() else sorted(path.parents[1] for path in root.glob(f"*/{tables}"))
-        if not found:
-            held = f"neither it nor a folder in it holds {tables}"
-            raise BadRecord(f"{root}: {held}; give the folder that holds {self.root_holds}")
-        return [(folder.resolve().name, folder) for folder in found]
+        return self.folders_holding("sensors/sensors.txt")
 
     def read(self, name: str, folder: Path) -> Recording:
         """See `RigRecordings`."""

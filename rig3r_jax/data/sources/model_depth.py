@@ -25,8 +25,8 @@ class ModelDepth:
         for seen in model.observations.values():
             views[np.unique(seen.points)] += 1
         # A model without errors (-1, or NaN) has not been adjusted: its points are taken.
-        known = np.isfinite(model.errors) & (model.errors >= 0)
-        good = (views >= fewest_views) & (~known | (model.errors <= largest_error))
+        has_error = np.isfinite(model.errors) & (model.errors >= 0)
+        good = (views >= fewest_views) & (~has_error | (model.errors <= largest_error))
         poses = {image.name: image.world_from_camera for image in model.reconstruction.images}
         return cls(model, metres, good, poses)
 

@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.data.scene import BadRecord
-from rig3r_jax.data.sources.recordings import Shot
+from rig3r_jax.data.sources.recorded_rig import Shot
 from rig3r_jax.geometry import rigid
 
 # Of single images about the mean. A rig that moves more between the exposures of its cameras is none.
-MAX_DEGREES, MAX_SHARE = 2.0, 0.05  # the share is of the distance between the cameras, or of the path of the first
-_ENOUGH = 0.1  # metres that are no motion
+MAX_DEGREES, MAX_SHARE = 2.0, 0.05  # the share is of the distance between the cameras
+_NO_MOTION = 0.1  # metres that cameras may move against each other, or lie apart, whatever the share
 _SAME_UNIT = 1.25  # by how much the distance of two cameras may differ
 
 
@@ -38,7 +38,7 @@ def check_unit(
         for shot in shots
         if shot.camera == farthest and shot.step in steps
     ]
-    if not distances or apart[farthest] < _ENOUGH:
+    if not distances or apart[farthest] < _NO_MOTION:
         return
     ratio = float(np.median(distances)) / apart[farthest]
     if not 1 / _SAME_UNIT <= ratio <= _SAME_UNIT:
@@ -62,10 +62,10 @@ def rig_from_poses(
     places: dict[int, np.ndarray] = {}
     worst_degrees, worst_metres = 0.0, 0.0
     for camera in unplaced:
-        both = [(places_of[0], places_of[camera]) for places_of in by_step.values() if {0, camera} <= set(places_of)]
-        if not both:
+        pairs = [(poses[0], poses[camera]) for poses in by_step.values() if {0, camera} <= set(poses)]
+        if not pairs:
             continue
-        relative = np.stack([rigid.invert(first) @ other for first, other in both])
+        relative = np.stack([rigid.invert(first) @ other for first, other in pairs])
         mean = rigid.from_rotation_translation(
             rigid.nearest_rotation(relative[:, :3, :3].mean(axis=0)), np.median(relative[:, :3, 3], axis=0)
         )
@@ -73,14 +73,14 @@ def rig_from_poses(
         degrees = np.degrees(np.arccos(np.clip((traces - 1) / 2, -1, 1)))
         metres = np.linalg.norm(relative[:, :3, 3] - mean[:3, 3], axis=1)
         worst_degrees, worst_metres = max(worst_degrees, np.median(degrees)), max(worst_metres, np.median(metres))
-        if np.median(degrees) > MAX_DEGREES or np.median(metres) > MAX_SHARE * np.linalg.norm(mean[:3, 3]) + _ENOUGH:
+        if np.median(degrees) > MAX_DEGREES or np.median(metres) > MAX_SHARE * np.linalg.norm(mean[:3, 3]) + _NO_MOTION:
             apart_by = f"{np.median(degrees):.2g} degrees, {np.median(metres):.2g} m"
             sentence = f"cameras move against each other (median {apart_by}): taken as single cameras, not as a rig"
             return {number: np.eye(4) for number in unplaced}, sentence
         places[camera] = mean
     apart = [number for number in unplaced if number not in places]
-    found = places | {number: np.eye(4) for number in apart}
+    all_places = places | {number: np.eye(4) for number in apart}
     if not places:
-        return found, "no two cameras share a time step: taken as single cameras, not as a rig"
+        return all_places, "no two cameras share a time step: taken as single cameras, not as a rig"
     sentence = f"rig from poses: single images about it by {worst_degrees:.2g} degrees, {worst_metres:.2g} m (median)"
-    return found, sentence + (f"; {len(apart)} of {count} cameras share no step with the first" if apart else "")
+    return all_places, sentence + (f"; {len(apart)} of {count} cameras share no step with the first" if apart else "")

@@ -110,3 +110,20 @@ def test_depth_of_other_names_is_refused(tmp_path):
     (folder / "depth/left").rename(folder / "depth/cam_left")
     with pytest.raises(BadRecord, match="depth/cam_left/0000.*.png: is of no image.*such as depth/left/000000"):
         load(folder)
+
+
+def test_a_sweep_beyond_the_trajectory_is_no_depth(tmp_path):
+    """The last sweep ends 0.15 s after the last pose, of its image: the rig has moved on."""
+    folder = make_folder(tmp_path / "rig")
+    without(folder, "depth")
+    (folder / "lidar").mkdir()
+    for step in range(STEPS):
+        inverse = np.linalg.inv(TRUTH.world_from_rig[step])
+        np.save(folder / "lidar" / f"{step:06d}.npy", POINTS_WORLD @ inverse[:3, :3].T + inverse[:3, 3])
+    times = [*TRUTH.times[:-1], TRUTH.times[-1] + 0.15]
+    rows = (f"{float(time)!r} {step:06d}" for step, time in enumerate(times))
+    (folder / "lidar_times.txt").write_text("\n".join(rows) + "\n")
+    scene, source = load(folder, lidar_frame="rig")
+    counts = [len(decode_depth(frame.depth).depths) for frame in scene.frames]
+    assert min(counts[:-2]) >= 2 and counts[-2:] == [0, 0]
+    assert any("22 of 24 images, 12 sweeps" in note for note in source.notes())

@@ -1,5 +1,7 @@
 """What is missing or wrong in a folder of your own: left out by name, or one message with a remedy."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -91,3 +93,46 @@ def test_images_of_another_size_cost_their_frames(tmp_path):
         and "(24, 32), most images of the camera are (48, 64)" in kinds["left, 000003.png"][1]
     )
     assert kinds["left, 000004.png"][0] == "depth" and "000004.png: depth image of" in kinds["left, 000004.png"][1]
+
+
+@pytest.mark.parametrize("camera, other", [("left", "right"), ("right", "left")])
+def test_a_camera_without_a_trajectory_costs_its_images(tmp_path, camera, other):
+    folder = make_folder(tmp_path / "rig")
+    pose_file(folder, "per camera")
+    without(folder, f"poses/{camera}.txt")
+    scene, source = load(folder)
+    assert {scene.cameras[frame.camera].name for frame in scene.frames} == {other} and len(scene.frames) == STEPS
+    assert {entry.frame for _, entry in source.left_out()} == {f"{camera}/{step:06d}.png" for step in range(STEPS)}
+    (folder / f"poses/{other}.txt").rename(folder / "poses/rear.txt")
+    with pytest.raises(BadRecord, match="poses/<camera>: rear: has a trajectory of none of the cameras left, right"):
+        load(folder)
+
+
+def test_trajectories_of_cameras_in_another_unit_than_the_calibration_are_refused(tmp_path):
+    folder = make_folder(tmp_path / "rig")
+    pose_file(folder, "per camera")
+    assert_true(load(folder)[0])
+    with pytest.raises(BadRecord, match="two cameras lie 2.008 apart, by .*rig_config.json 0.4016 m; set metres=0.2 "):
+        load(folder, metres=5.0)
+
+
+def test_an_image_that_the_file_of_lenses_lacks_is_without_a_pose(tmp_path):
+    folder = make_folder(tmp_path / "rig")
+    pose_file(folder, "transforms")
+    content = json.loads((folder / "transforms.json").read_text())
+    content["frames"] = [frame for frame in content["frames"] if frame["file_path"] != "images/left/000000.png"]
+    (folder / "transforms.json").write_text(json.dumps(content))
+    scene, source = load(folder)
+    ((_, entry),) = source.left_out()
+    assert (entry.frame, entry.kind) == ("left/000000.png", "unmatched") and len(scene.frames) == 2 * STEPS - 1
+    assert entry.reason.endswith("transforms.json: has no pose of left/000000.png")
+
+
+def test_depth_files_of_a_kind_that_is_not_read_are_named(tmp_path):
+    folder = make_folder(tmp_path / "rig")
+    pose_file(folder, "transforms")
+    content = json.loads((folder / "transforms.json").read_text())
+    content["frames"][0]["depth_file_path"] = "depth/right/11.tiff"
+    (folder / "transforms.json").write_text(json.dumps(content))
+    with pytest.raises(BadRecord, match="depth/right/11.tiff: a file of depth must be one of .png, .exr"):
+        load(folder)

@@ -1,5 +1,8 @@
 """A folder of your own: whichever files say where things are, points fall where the writer put them."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +12,7 @@ from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.scene_rules import check_scene
 from rig3r_jax.data.sources import make_source
+from rig3r_jax.data.sources.folder.images import ImageFile, time_steps
 from tests.data import rig_folders
 from tests.data.folder_scenes import ALL, assert_true, load, pose_file, without
 from tests.data.rig_folders import STEPS, TRUTH, make_folder
@@ -165,5 +169,40 @@ def test_several_recordings_are_split_by_time_or_whole(tmp_path):
         make_folder(tmp_path / "rigs" / name)
     by_time = make_source("folder", str(tmp_path / "rigs"), {"fractions": [0.5, 0.25, 0.25]})
     assert [name for name, _ in by_time.scenes("validation")] == [f"{name}_00006" for name in "abcd"]
-    whole = make_source("folder", str(tmp_path / "rigs"), {"fractions": [0.5, 0.25, 0.25], "split_by": "recording"})
+    options = {"fractions": [0.5, 0.25, 0.25], "split_by": "recording", "gap": 2}  # of time steps, not of recordings
+    whole = make_source("folder", str(tmp_path / "rigs"), options)
     assert [[name for name, _ in whole.scenes(split)] for split in whole.splits()] == [["a", "b"], ["c"], ["d"]]
+
+
+def test_folders_of_cameras_may_be_links(tmp_path):
+    folder = make_folder(tmp_path / "rig")
+    (folder / "images/right").rename(tmp_path / "elsewhere")
+    (folder / "images/right").symlink_to(tmp_path / "elsewhere")
+    (folder / "images/left/.hidden.png").write_bytes(b"of a file manager")
+    assert_true(load(folder)[0])
+
+
+def test_a_camera_may_be_named_as_the_folder_of_images_begins(tmp_path):
+    folder = make_folder(tmp_path / "rig")
+    for part in ("images", "depth", "masks"):
+        (folder / part / "left").rename(folder / part / "images_left")
+    config = folder / "rig_config.json"
+    config.write_text(config.read_text().replace('"left/"', '"images_left/"'))
+    scene, _ = load(folder)
+    assert [camera.name for camera in scene.cameras] == ["images_left", "right"] and len(scene.frames) == 2 * STEPS
+
+
+def test_steps_are_in_the_order_of_times_though_one_has_none():
+    images = [ImageFile(Path(f"{stem}.png"), f"{stem}.png", "camera", stem) for stem in ("a", "b", "c")]
+    steps, _ = time_steps(images, {"a.png": 2.0, "c.png": 1.0}, {}, 0.0)
+    assert steps == {"c.png": 0, "a.png": 1, "b.png": 2}
+
+
+def test_places_are_of_one_file_where_the_model_has_another_reference(tmp_path):
+    """The calibration's rig is the right camera and leaves out the left one, which is the reference of the model."""
+    folder = make_folder(tmp_path / "rig")
+    left, right = json.loads((folder / "rig_config.json").read_text())[0]["cameras"]
+    right = {key: value for key, value in right.items() if "from_rig" not in key} | {"ref_sensor": True}
+    pose_file(folder, "colmap rigs")
+    (folder / "rig_config.json").write_text(json.dumps([{"cameras": [left | {"ref_sensor": False}, right]}]))
+    assert_true(load(folder)[0])

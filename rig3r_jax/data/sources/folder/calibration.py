@@ -26,11 +26,11 @@ def find_calibration(folder: Path, choice: str) -> Path | None:
             raise BadRecord(f"{folder / choice}: there is no such file; correct calibration=")
         return folder / choice
     for pattern in FILES:
-        if found := sorted(folder.glob(pattern)):
-            if len(found) > 1:
-                names = ", ".join(path.name for path in found)
+        if matches := sorted(folder.glob(pattern)):
+            if len(matches) > 1:
+                names = ", ".join(path.name for path in matches)
                 raise BadRecord(f"{folder}: has several calibrations, {names}; choose one by calibration=FILE")
-            return found[0]
+            return matches[0]
     return None
 
 

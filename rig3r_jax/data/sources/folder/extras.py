@@ -14,7 +14,7 @@ from rig3r_jax.data.sources.folder.lidar import Sweeps
 from rig3r_jax.data.sources.folder.poses import Poses
 from rig3r_jax.data.sources.folder.source import Folder
 from rig3r_jax.data.sources.model_depth import ModelDepth
-from rig3r_jax.data.sources.recordings import Shot
+from rig3r_jax.data.sources.recorded_rig import Shot
 from rig3r_jax.data.sources.rgbd import DepthCode, check_depth_unit
 from rig3r_jax.formats.times import AUTO
 
@@ -26,7 +26,8 @@ class Extras:
     options: Folder
     folder: Path
     poses: Poses
-    image_of: dict[Path, ImageFile]
+    image_of: dict[Path, ImageFile]  # of the shots
+    listed: frozenset[str]  # names of all images of the folder, those without a pose too
 
     def with_depths(self, shots: Sequence[Shot], sweeps: Sweeps | None) -> tuple[tuple[Shot, ...], tuple[str, str]]:
         """From depth/, else the file of the poses, else lidar/, else the points of the model."""
@@ -68,10 +69,11 @@ class Extras:
             stem = self.folder / self.options.masks / image.name
             files = [(stem.with_suffix(".png"), False), (Path(f"{stem}.png"), True)]
             files += [(self.folder / stated, True)] if stated else []
-            for file, black in files:
+            for file, black_by_name in files:
                 if file.is_file():
-                    black = black if self.options.mask_hides == AUTO else self.options.mask_hides == "black"
-                    makers[shot.image] = functools.partial(_read_mask, file, black)
+                    choice = self.options.mask_hides
+                    hidden_is_black = black_by_name if choice == AUTO else choice == "black"
+                    makers[shot.image] = functools.partial(_read_mask, file, hidden_is_black)
                     break
         self._check_names(self.options.masks, (".png",), shots, bool(makers))
         if not makers:
@@ -83,17 +85,21 @@ class Extras:
         folder = self.folder / name
         if matched or not folder.is_dir():
             return
-        files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-        if (first := next(files, None)) is not None:
-            wanted = Path(self.image_of[shots[0].image].name).with_suffix(suffixes[0])
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+        names = self.listed | {Path(image).with_suffix("").as_posix() for image in self.listed}
+        if files and not any(path.relative_to(folder).with_suffix("").as_posix() in names for path in files):
+            expected = Path(self.image_of[shots[0].image].name).with_suffix(suffixes[0])
             raise BadRecord(
-                f"{first}: is of no image, nor is any other file of {name}/; name them as the images are, such as "
-                f"{name}/{wanted}, or remove the folder"
+                f"{files[0]}: is of no image, nor is any other file of {name}/; name them as the images are, such as "
+                f"{name}/{expected}, or remove the folder"
             )
 
     def _depth_file(self, shot: Shot) -> Path | None:
         image = self.image_of[shot.image]
         if stated := self.poses.depths.get(image.name):
+            if Path(stated).suffix.lower() not in DEPTH_READERS:
+                kinds = ", ".join(DEPTH_READERS)
+                raise BadRecord(f"{self.folder / stated}: a file of depth must be one of {kinds}; convert it")
             return self.folder / stated
         stem = (self.folder / self.options.depth / image.name).with_suffix("")
         return next((file for suffix in DEPTH_READERS if (file := Path(f"{stem}{suffix}")).is_file()), None)

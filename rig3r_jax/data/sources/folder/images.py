@@ -1,6 +1,8 @@
 """The images of a folder: which camera took which, which were taken together, and when."""
 
 import dataclasses
+import glob
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -9,7 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from rig3r_jax.data.scene import BadRecord
-from rig3r_jax.data.sources.recordings import steps_by_time
+from rig3r_jax.data.sources.recorded_rig import steps_by_time
 from rig3r_jax.formats import tum
 from rig3r_jax.formats.times import times_of_names
 
@@ -37,14 +39,14 @@ def list_images(folder: Path, prefixes: Sequence[str] = ()) -> tuple[ImageFile, 
     """
     files = []
     longest_first = sorted(prefixes, key=len, reverse=True)
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in path.relative_to(folder).parts):
+    for listed in sorted(glob.glob("**/*", root_dir=folder, recursive=True)):  # through links, without hidden files
+        path, name = folder / listed, Path(listed).as_posix()
+        if path.suffix.lower() not in SUFFIXES:
             continue
-        name = path.relative_to(folder).as_posix()
         parent = name.rpartition("/")[0]
         place = next((prefix for prefix in longest_first if f"{parent}/".startswith(f"{prefix}/")), parent)
         stem = name.removeprefix(f"{place}/") if place else name
-        camera = place.removeprefix("images").removeprefix("/")  # of a list of the folder above
+        camera = "" if place == "images" else place.removeprefix("images/")  # of a list of the folder above
         files.append(ImageFile(path, name, camera or FLAT, stem.rpartition(".")[0]))
     if not files:
         raise BadRecord(f"{folder}: holds no image ({' '.join(SUFFIXES)}); put them into images/<camera>/")
@@ -74,11 +76,10 @@ def read_times(
         return dict(stated), "the file of the poses"
     if choice in ("auto", "names"):
         leaves = [image.stem.rpartition("/")[2] for image in images]
-        if found := times_of_names(leaves, time_unit, str(folder)):
-            seconds, unit = found
-            return dict(
-                zip((image.name for image in images), seconds.tolist(), strict=True)
-            ), f"names of images, {unit}"
+        if seconds_and_unit := times_of_names(leaves, time_unit, str(folder)):
+            seconds, unit = seconds_and_unit
+            names = (image.name for image in images)
+            return dict(zip(names, seconds.tolist(), strict=True)), f"names of images, {unit}"
         if choice == "names":
             raise BadRecord(f"{images[0].path}: its name is no time; set times= to file, exif or none, or time_unit")
     if choice == "exif" or (choice == "auto" and exif_time(images[0].path) is not None):
@@ -125,8 +126,8 @@ def time_steps(
 ) -> tuple[dict[str, int], str]:
     """The time step of every image by name, ascending in time, and a sentence on what tells them.
 
-    Images with a frame of the model of the poses go by that, of equal names together. Where no two cameras share a
-    name, images of different cameras within `tolerance` seconds of the first of a step go together.
+    Images of equal names are of one step. Where no two cameras share a name, the frames of the model of the poses tell
+    the steps, or else the times: images of different cameras within `tolerance` seconds of the first of a step.
     """
     cameras_of: dict[str, set[str]] = {}
     for image in images:
@@ -139,21 +140,20 @@ def time_steps(
     if shared or not many or not times:
         return _ranked(images, {image.name: image.stem for image in images}, times), "equal names"
     timed = [image for image in images if image.name in times]
-    found = steps_by_time([(image.camera, times[image.name]) for image in timed], tolerance)
-    return {image.name: step for image, step in zip(timed, found, strict=True)}, f"times within {tolerance:g} s"
+    steps = steps_by_time([(image.camera, times[image.name]) for image in timed], tolerance)
+    return {image.name: step for image, step in zip(timed, steps, strict=True)}, f"times within {tolerance:g} s"
 
 
 def _ranked(images: Sequence[ImageFile], groups: Mapping[str, object], times: Mapping[str, float]) -> dict[str, int]:
-    """Number of each group, by its earliest time where all images have one, else by the natural order of names."""
+    """Number of each group, by its earliest time and then by the natural order of names; those without come last."""
     members: dict[object, list[ImageFile]] = {}
     for image in images:
         if image.name in groups:
             members.setdefault(groups[image.name], []).append(image)
-    timed = all(image.name in times for images_of in members.values() for image in images_of)
 
-    def key(group: object) -> tuple:
-        names = min(natural(image.stem) for image in members[group])
-        return (min(times[image.name] for image in members[group]) if timed else 0.0, names)
+    def key(group: object) -> tuple[float, list[tuple[int, str]]]:
+        earliest = min(times.get(image.name, math.inf) for image in members[group])
+        return earliest, min(natural(image.stem) for image in members[group])
 
     rank = {group: number for number, group in enumerate(sorted(members, key=key))}
     return {name: rank[group] for name, group in groups.items()}

@@ -19,7 +19,6 @@ from rig3r_jax.formats.times import times_of_names
 from rig3r_jax.geometry import rigid
 
 FOLDER, TIMES, POSES, PLACE = "lidar", "lidar_times.txt", "lidar_poses.txt", "rig_from_lidar.txt"
-FRAMES = ("auto", "lidar", "rig", "world")  # of the points
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +67,7 @@ def find_sweeps(
         times: of images, seconds.
         world_from_rig: of images, by name.
         rig_track: times and world_from_rig of a trajectory of the rig, where there is one.
-        frame: one of FRAMES.
+        frame: of the points, one of LIDAR_FRAMES of the source's options.
         columns: of .bin files.
         longest_gap: seconds from a sweep to its image, and between two poses.
         time_unit: of times in files.
@@ -99,8 +98,8 @@ def _times(folder: Path, names: list[str], time_unit: str) -> dict[str, float]:
         table = tum.read_file_list(folder / TIMES, time_unit=time_unit)
         return {Path(name).stem if Path(name).suffix.lower() in READERS else name: float(time)
                 for name, time in zip(table.files, table.times, strict=True)}  # fmt: skip
-    found = times_of_names(names, time_unit, str(folder / FOLDER))
-    return dict(zip(names, found[0].tolist(), strict=True)) if found else {}
+    seconds_and_unit = times_of_names(names, time_unit, str(folder / FOLDER))
+    return dict(zip(names, seconds_and_unit[0].tolist(), strict=True)) if seconds_and_unit else {}
 
 
 def _nearest(
@@ -111,11 +110,11 @@ def _nearest(
     longest_gap: float,
 ) -> dict[str, str]:
     """The sweep of each image: the one of its name, else the nearest in time."""
-    known, of_image = set(sweeps), {}
+    names, of_image = set(sweeps), {}
     timed = [sweep for sweep in sweeps if sweep in sweep_times]
     candidates = np.array([sweep_times[sweep] for sweep in timed])
     for image in images:
-        if (leaf := image.stem.rpartition("/")[2]) in known:
+        if (leaf := image.stem.rpartition("/")[2]) in names:
             of_image[image.name] = leaf
         elif timed and image.name in times:
             (index,) = tum.nearest(np.array([times[image.name]]), candidates, longest_gap)
@@ -155,7 +154,7 @@ def _poses(
     if rig_track is not None:
         poses = _at_times(sorted(set(of_image.values())), sweep_times, rig_track, longest_gap)
     for image, sweep in of_image.items():  # without a trajectory, or times, the rig's pose at the sweep's first image
-        if image in world_from_rig:
+        if image in world_from_rig and (rig_track is None or sweep not in sweep_times):
             poses.setdefault(sweep, world_from_rig[image])
     poses = {sweep: world_from_rig_then @ rig_from_points for sweep, world_from_rig_then in poses.items()}
     return "the rig" if frame == "rig" else f"the LiDAR ({PLACE})", poses
@@ -169,5 +168,5 @@ def _at_times(
 ) -> dict[str, np.ndarray]:
     """The pose of a trajectory at the time of each sweep that has one."""
     timed = [sweep for sweep in sweeps if sweep in sweep_times]
-    poses, known = poses_at(np.array([sweep_times[sweep] for sweep in timed]), *track, longest_gap)
-    return {sweep: pose for sweep, pose, there in zip(timed, poses, known, strict=True) if there}
+    poses, has_pose = poses_at(np.array([sweep_times[sweep] for sweep in timed]), *track, longest_gap)
+    return {sweep: pose for sweep, pose, posed in zip(timed, poses, has_pose, strict=True) if posed}

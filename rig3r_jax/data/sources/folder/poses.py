@@ -19,7 +19,7 @@ from rig3r_jax.formats.times import AUTO
 from rig3r_jax.formats.transforms_json import read_transforms
 from rig3r_jax.geometry.camera import Lens
 
-WANTED = (
+POSE_FILES = (  # that are read, in words
     "poses.txt (TUM: time tx ty tz qx qy qz qw, or KITTI: 12 numbers a row), poses/<camera>.txt, poses.csv, "
     "transforms.json, a COLMAP model in sparse/0, or cameras.json"
 )
@@ -64,11 +64,12 @@ def find_poses(folder: Path, choice: str) -> Path | None:
     """The file, or folder, of the poses: `choice`, or the first that there is; None for none."""
     if choice:
         if not (folder / choice).exists():
-            raise BadRecord(f"{folder / choice}: does not exist; correct poses=, or give {WANTED}")
+            raise BadRecord(f"{folder / choice}: does not exist; correct poses=, or give {POSE_FILES}")
         return folder / choice
     names = ("poses.txt", "poses", "poses.csv", "transforms.json")
-    found = next((folder / name for name in names if (folder / name).exists()), None)
-    return found or find_model(folder) or (folder / "cameras.json" if (folder / "cameras.json").is_file() else None)
+    if pose_file := next((folder / name for name in names if (folder / name).exists()), None):
+        return pose_file
+    return find_model(folder) or (folder / "cameras.json" if (folder / "cameras.json").is_file() else None)
 
 
 def read_folder_poses(path: Path, names: Sequence[str], time_unit: str = AUTO) -> Poses:
@@ -82,7 +83,7 @@ def read_folder_poses(path: Path, names: Sequence[str], time_unit: str = AUTO) -
         return _of_table(path, names, time_unit)
     if path.suffix == ".json":
         return _of_transforms(path, names) if path.name != "cameras.json" else _of_cameras_json(path, names)
-    raise BadRecord(f"{path}: is no file of poses; give {WANTED}")
+    raise BadRecord(f"{path}: is no file of poses; give {POSE_FILES}")
 
 
 def _track(path: Path, time_unit: str) -> Track:
@@ -102,7 +103,7 @@ def _track(path: Path, time_unit: str) -> Track:
 def _of_cameras(folder: Path, time_unit: str) -> Poses:
     files = sorted([*folder.rglob("*.txt"), *folder.rglob("*.csv")])
     if not files:
-        raise BadRecord(f"{folder}: holds neither <camera>.txt nor a COLMAP model; give {WANTED}")
+        raise BadRecord(f"{folder}: holds neither <camera>.txt nor a COLMAP model; give {POSE_FILES}")
     tracks = {path.relative_to(folder).with_suffix("").as_posix(): _track(path, time_unit) for path in files}
     return Poses(f"{folder.name}/<camera>: {', '.join(tracks)}", cameras=tracks)
 
@@ -172,10 +173,8 @@ def in_metres(poses: Poses, metres: float) -> Poses:
 def _of_transforms(path: Path, names: Sequence[str]) -> Poses:
     frames = read_transforms(path)
     keys = _below_images(path, [frame.name for frame in frames], names)
-    images = {
-        key: Posed(frame.world_from_camera, frame.lens, frame.size) for key, frame in zip(keys, frames, strict=True)
-    }
     pairs = list(zip(keys, frames, strict=True))
+    images = {key: Posed(frame.world_from_camera, frame.lens, frame.size) for key, frame in pairs}
     times = {key: frame.time for key, frame in pairs if frame.time is not None}
     depths = {key: frame.depth for key, frame in pairs if frame.depth}
     masks = {key: frame.mask for key, frame in pairs if frame.mask}
@@ -200,12 +199,12 @@ def _below_images(path: Path, listed: Sequence[str], names: Sequence[str]) -> li
 
     BadRecord where one is listed twice.
     """
-    known = set(names)
+    names_here = set(names)
     stems = {name.rpartition(".")[0]: name for name in names}
     keys = []
     for name in listed:
         candidates = [name, name.partition("/")[2], name.rpartition("/")[2]]
-        key = next((candidate for candidate in candidates if candidate in known), "")
+        key = next((candidate for candidate in candidates if candidate in names_here), "")
         if not key and Path(name).suffix.lower() not in SUFFIXES:
             key = next((stems[candidate] for candidate in candidates if candidate in stems), "")
         keys.append(key or name)
@@ -233,14 +232,19 @@ def poses_of_images(
         places: rig_from_camera by camera, for a trajectory of the rig.
         longest_gap: seconds between two poses between which others are interpolated.
     """
-    found = {image.name: poses.images[image.name].world_from_camera for image in images if image.name in poses.images}
+    world_from_camera = {
+        image.name: poses.images[image.name].world_from_camera for image in images if image.name in poses.images
+    }
     of_camera: dict[str, list[ImageFile]] = {}
     for image in images:
         of_camera.setdefault(image.camera, []).append(image)
+    if poses.cameras and not poses.cameras.keys() & of_camera.keys():
+        raise BadRecord(
+            f"{poses.source}: has a trajectory of none of the cameras {', '.join(of_camera)}; name each file as the "
+            "folder of its images"
+        )
     for camera, members in of_camera.items():
         track, place = poses.cameras.get(camera), np.eye(4)
-        if track is None and poses.cameras and not found:
-            raise BadRecord(f"{poses.source}: has no trajectory of the camera {camera}; add <camera>.txt of it")
         if track is None and poses.rig is not None:
             track, place = poses.rig, places[camera]
             if place is None:
@@ -250,8 +254,8 @@ def poses_of_images(
                 )
         if track is not None:
             rows = _rows_of if track.times is None else _interpolated(times, longest_gap)
-            found |= {name: pose @ place for name, pose in rows(track, members, steps).items()}
-    return found
+            world_from_camera |= {name: pose @ place for name, pose in rows(track, members, steps).items()}
+    return world_from_camera
 
 
 def _interpolated(
@@ -264,14 +268,15 @@ def _interpolated(
                 f"{track.path}: its poses go by time, and nothing tells the times of the images; add times.txt (rows "
                 "of time and image), or name the images by their times"
             )
-        known = np.array([times[name] for name in timed])
-        poses, found = poses_at(known, track.times, track.world_from_body, longest_gap)
-        if not found.any():
+        image_times = np.array([times[name] for name in timed])
+        poses, has_pose = poses_at(image_times, track.times, track.world_from_body, longest_gap)
+        if not has_pose.any():
             raise BadRecord(
-                f"{track.path}: its times, {track.times[0]:.3f} to {track.times[-1]:.3f} s, hold none of the images' "
-                f"({known.min():.3f} to {known.max():.3f} s); give both by one clock and unit (time_unit=)"
+                f"{track.path}: its times, {track.times.min():.3f} to {track.times.max():.3f} s, hold none of the "
+                f"images' ({image_times.min():.3f} to {image_times.max():.3f} s); give both by one clock and unit "
+                "(time_unit=)"
             )
-        return {name: pose for name, pose, there in zip(timed, poses, found, strict=True) if there}
+        return {name: pose for name, pose, posed in zip(timed, poses, has_pose, strict=True) if posed}
 
     return at
 

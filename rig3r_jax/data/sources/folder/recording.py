@@ -20,7 +20,7 @@ from rig3r_jax.data.sources.folder.images import (
 )
 from rig3r_jax.data.sources.folder.lidar import Sweeps, find_sweeps
 from rig3r_jax.data.sources.folder.poses import (
-    WANTED,
+    POSE_FILES,
     Poses,
     find_poses,
     in_metres,
@@ -28,9 +28,9 @@ from rig3r_jax.data.sources.folder.poses import (
     read_folder_poses,
 )
 from rig3r_jax.data.sources.folder.source import Folder
-from rig3r_jax.data.sources.recordings import RecordedCamera, Recording, Shot, in_order
+from rig3r_jax.data.sources.recorded_rig import RecordedCamera, Recording, Shot, in_order
 from rig3r_jax.data.sources.rig_from_poses import check_unit, rig_from_poses
-from rig3r_jax.formats.calibration import CalibratedCamera
+from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
 from rig3r_jax.geometry.camera import Lens
 
 
@@ -42,30 +42,20 @@ def read_recording(options: Folder, name: str, folder: Path) -> Recording:
     """
     calibration_file = find_calibration(folder, options.calibration)
     calibration = read_calibration(calibration_file) if calibration_file else None
-    prefixes = [camera.name for camera in calibration.cameras] if calibration else []
-    images = list_images(folder / options.images, prefixes)
-    pose_file = find_poses(folder, options.poses)
-    if pose_file is None:
-        raise BadRecord(f"{folder}: has no poses, which training needs; add {WANTED}")
-    poses = read_folder_poses(pose_file, [image.name for image in images], options.time_unit)
-    poses = in_metres(poses, options.metres)
-    if folder / options.images == folder:  # where depths and masks lie too
-        images = tuple(image for image in images if image.name in poses.images)
-        if not images:
-            listed = ", ".join([*poses.images][:3])
-            raise BadRecord(f"{pose_file}: names no image that is here, but {listed}; put them where it says")
-    known = _known_cameras(images, poses, calibration and fitted(calibration_file, calibration, _names(images)))
+    images, pose_file, poses = _images_and_poses(options, folder, calibration)
+    calibrated = fitted(calibration_file, calibration, _names(images)) if calibration else {}
+    imaged = _imaged_cameras(images, poses, calibrated)
 
-    times, times_from = read_times(folder, known.images, options.times, options.time_unit, poses.times)
-    steps, steps_by = time_steps(known.images, times, poses.frames, options.step_tolerance)
-    stepped = [image for image in known.images if image.name in steps]
-    places = {camera: known.places.get(camera) for camera in _names(known.images)}
+    times, times_from = read_times(folder, imaged.images, options.times, options.time_unit, poses.times)
+    steps, steps_by = time_steps(imaged.images, times, poses.frames, options.step_tolerance)
+    stepped = [image for image in imaged.images if image.name in steps]
+    places = {camera: imaged.places.get(camera) for camera in _names(imaged.images)}
     if len(places) == 1:
         places = {camera: np.eye(4) if place is None else place for camera, place in places.items()}
     world_from_camera = poses_of_images(poses, stepped, times, steps, places, options.longest_gap)
     times = times or {image.name: steps[image.name] * options.interval for image in stepped}
     usable = [image for image in stepped if image.name in world_from_camera and image.name in times]
-    usable, twice = _each_once(usable, steps)
+    usable, repeated = _each_once(usable, steps)
     if not usable:
         raise BadRecord(
             f"{pose_file}: has a pose for none of the {len(images)} images, such as {images[0].name}; it has them for "
@@ -77,25 +67,25 @@ def read_recording(options: Folder, name: str, folder: Path) -> Recording:
         Shot(numbers[image.camera], steps[image.name], times[image.name], image.path, world_from_camera[image.name])
         for image in usable
     ])  # fmt: skip
-    if calibration and poses.images:
+    if calibration and poses.rig is None:  # whose pose tells those of the cameras by the calibration
         check_unit(shots, [places[camera] for camera in numbers], str(pose_file), str(calibration_file))
     places, rig_note = _all_placed(places, shots, list(numbers), calibration.frame if calibration else poses.source)
     cameras = tuple(
-        RecordedCamera(camera, known.lenses[camera], known.sizes.get(camera), places[camera]) for camera in numbers
+        RecordedCamera(camera, imaged.lenses[camera], imaged.sizes.get(camera), places[camera]) for camera in numbers
     )
     sweeps = _sweeps(options, folder, usable, times, poses, world_from_camera, places)
-    extras = Extras(options, folder, poses, {image.path: image for image in usable})
+    image_of, listed = {image.path: image for image in usable}, frozenset(image.name for image in images)
+    extras = Extras(options, folder, poses, image_of, listed)
     shots, depth_row = extras.with_depths(shots, sweeps)
     shots, mask_row = extras.with_masks(shots)
-    left_out = [LeftOut(image.name, "row", f"{image.path}: {reason}") for image, reason in known.without_lens]
-    left_out += twice + _unposed(known.images, [*usable, *_named(known.images, twice)], times, pose_file, steps)
+    left_out = [*imaged.left_out(pose_file), *repeated]
+    left_out += _unposed(imaged.images, [*usable, *_named(imaged.images, repeated)], times, pose_file, steps)
 
     kinds = collections.Counter(camera.lens.kind for camera in cameras)
     apart = f", {options.interval:g} s apart" if times_from == NOTHING else ""
-    listed = len(usable) + len(left_out)
     rows = [
-        ("images", f"{options.images}/", f"{len(usable)} of {listed} used, {len(cameras)} cameras"),
-        ("lenses", known.lenses_from or calibration_file.name, ", ".join(f"{n} {kind}" for kind, n in kinds.items())),
+        ("images", f"{options.images}/", f"{len(usable)} of {len(images)} used, {len(cameras)} cameras"),
+        ("lenses", imaged.lenses_from or calibration_file.name, ", ".join(f"{n} {kind}" for kind, n in kinds.items())),
         ("rig", calibration_file.name if calibration_file else poses.source, rig_note),
         ("poses", poses.source, _counted(poses, world_from_camera, {image.name for image in images})),
         ("times", times_from, f"{shots[-1].step + 1} time steps by {steps_by}{apart}"),
@@ -106,13 +96,32 @@ def read_recording(options: Folder, name: str, folder: Path) -> Recording:
     return Recording(name, cameras, shots, tuple(left_out), tuple(_table(rows)), ordered)
 
 
+def _images_and_poses(
+    options: Folder, folder: Path, calibration: RigCalibration | None
+) -> tuple[tuple[ImageFile, ...], Path, Poses]:
+    """The images, and the file of the poses with what it says in metres. BadRecord where one of them is not there."""
+    prefixes = [camera.name for camera in calibration.cameras] if calibration else []
+    images = list_images(folder / options.images, prefixes)
+    pose_file = find_poses(folder, options.poses)
+    if pose_file is None:
+        raise BadRecord(f"{folder}: has no poses, which training needs; add {POSE_FILES}")
+    poses = read_folder_poses(pose_file, [image.name for image in images], options.time_unit)
+    poses = in_metres(poses, options.metres)
+    if folder / options.images == folder:  # where depths and masks lie too
+        images = tuple(image for image in images if image.name in poses.images)
+        if not images:
+            listed = ", ".join([*poses.images][:3])
+            raise BadRecord(f"{pose_file}: names no image that is here, but {listed}; put them where it says")
+    return images, pose_file, poses
+
+
 def _all_placed(
     places: Mapping[str, np.ndarray | None], shots: Sequence[Shot], cameras: Sequence[str], frame: str
 ) -> tuple[dict[str, np.ndarray], str]:
-    """rig_from_camera of `cameras`, found from the poses where one is not told, and a sentence on the rig."""
+    """rig_from_camera of `cameras`, computed from the poses where one is not stated, and a sentence on the rig."""
     if any(places[camera] is None for camera in cameras):
-        found, sentence = rig_from_poses(shots, len(cameras), range(1, len(cameras)))
-        return {camera: found.get(number, np.eye(4)) for number, camera in enumerate(cameras)}, sentence
+        first_from, sentence = rig_from_poses(shots, len(cameras), range(1, len(cameras)))
+        return {camera: first_from.get(number, np.eye(4)) for number, camera in enumerate(cameras)}, sentence
     if len(cameras) == 1:
         return dict(places), "one camera, which is its own rig"
     return dict(places), f"rig frame: {frame}"
@@ -155,55 +164,59 @@ def _sweeps(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Known:
-    """What calibration and poses say of the cameras; images that neither has a lens for are apart."""
+class _ImagedCameras:
+    """What calibration and poses say of the cameras of the images."""
 
-    images: tuple[ImageFile, ...]
-    without_lens: list[tuple[ImageFile, str]]
-    lenses: dict[str, Lens]
+    images: tuple[ImageFile, ...]  # of which the lens is known
+    unposed: tuple[ImageFile, ...]  # whose lens the file of the poses would tell, if it listed them
+    without_lens: tuple[ImageFile, ...]
+    lenses: dict[str, Lens]  # by camera, as the rest
     sizes: dict[str, tuple[int, int]]
-    places: dict[str, np.ndarray]
-    lenses_from: str
+    places: dict[str, np.ndarray]  # rig_from_camera, of those that have one
+    lenses_from: str  # the file of the poses, in words, where that tells lenses; else ""
+
+    def left_out(self, pose_file: Path) -> list[LeftOut]:
+        """The images without a lens."""
+        reason = "neither a calibration nor the file of the poses tells its lens; add it to the calibration"
+        return [
+            *(LeftOut(image.name, UNMATCHED, f"{pose_file}: has no pose of {image.name}") for image in self.unposed),
+            *(LeftOut(image.name, "row", f"{image.path}: {reason}") for image in self.without_lens),
+        ]
 
 
-def _known_cameras(
-    images: Sequence[ImageFile], poses: Poses, calibrated: Mapping[str, CalibratedCamera] | None
-) -> _Known:
+def _imaged_cameras(
+    images: Sequence[ImageFile], poses: Poses, calibrated: Mapping[str, CalibratedCamera]
+) -> _ImagedCameras:
     """Lenses, sizes and places of the cameras: those of the calibration, else of the file of the poses.
 
-    Where that has several lenses for one folder of images, each is a camera: <folder>_2 and so on.
+    Where that has several lenses for one folder of images, each is a camera: <folder>_2 and so on. Places are all of
+    the calibration, where there is one: the two files need not have the same rig frame.
     """
-    lenses, sizes, places, kept, without = {}, {}, {}, [], []
+    lenses, sizes, places, kept, unposed, without_lens = {}, {}, {}, [], [], []
     from_poses = False
-    numbers: dict[str, dict[object, str]] = {}
+    names_of_folder: dict[str, dict[object, str]] = {}
     for image in images:
-        camera = calibrated.get(image.camera) if calibrated else None
-        posed = poses.images.get(image.name)
-        name, lens, size, place = image.camera, None, None, None
-        if camera is not None:
-            lens, size, place = camera.lens, camera.size, camera.rig_from_camera
+        camera, posed = calibrated.get(image.camera), poses.images.get(image.name)
+        name, stated = image.camera, camera or posed
+        lens, size = (camera.lens, camera.size) if camera else (None, None)
         if lens is None and posed is not None and posed.lens is not None:
             lens, size, from_poses = posed.lens, posed.size, True
-            of_folder = numbers.setdefault(image.camera, {})
-            key = (lens, size)
-            name = of_folder.setdefault(key, f"{name}_{len(of_folder) + 1}" if of_folder else name)
-        if place is None and posed is not None:
-            place = posed.rig_from_camera
-        if lens is None and image.camera in lenses and posed is None:
-            lens, size, place = lenses[image.camera], sizes.get(image.camera), places.get(image.camera)
+            names = names_of_folder.setdefault(image.camera, {})
+            name = names.setdefault((lens, size), f"{name}_{len(names) + 1}" if names else name)
         if lens is None:
-            without.append((image, "neither a calibration nor the file of the poses tells its lens"))
+            (unposed if poses.images and posed is None else without_lens).append(image)
             continue
         lenses[name] = lens
         sizes |= {name: size} if size else {}
-        places |= {name: place} if place is not None else {}
+        places |= {name: stated.rig_from_camera} if stated.rig_from_camera is not None else {}
         kept.append(dataclasses.replace(image, camera=name))
     if not kept:
         raise BadRecord(
             f"{images[0].path}: no file tells its lens, nor that of any other image; add a rig_config.json with "
             "camera_model_name and camera_params, a camchain.yaml, transforms.json or a COLMAP model"
         )
-    return _Known(tuple(kept), without, lenses, sizes, places, poses.source if from_poses else "")
+    source = poses.source if from_poses else ""
+    return _ImagedCameras(tuple(kept), tuple(unposed), tuple(without_lens), lenses, sizes, places, source)
 
 
 def _names(images: Sequence[ImageFile]) -> list[str]:

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rig3r_jax.data.depth_files import AXIS, RAY
-from rig3r_jax.data.scene import BadRecord
-from rig3r_jax.data.sources.recordings import Recording, RigRecordings
+from rig3r_jax.data.sources.recorded_rig import Recording
+from rig3r_jax.data.sources.recordings import RigRecordings
 from rig3r_jax.data.sources.rgbd import depth_problems
 from rig3r_jax.formats.times import AUTO, check_time_unit
 
@@ -50,7 +50,10 @@ class Folder(RigRecordings):
     point_error: float = 2.0  # pixels; points of a COLMAP model with a larger mean error are no depth
     point_views: int = 3  # images that must show such a point
 
-    root_holds = "images/<camera>/, with a calibration and poses, or several such folders (docs/your_rig.md)"
+    root_holds = (
+        "images/<camera>/ (or another folder, named by images=), a calibration and poses, or several such folders "
+        "(docs/your_rig.md)"
+    )
 
     def problems(self) -> Iterator[str]:
         """See `Source`."""
@@ -73,17 +76,7 @@ class Folder(RigRecordings):
 
     def recordings(self) -> list[tuple[str, Path]]:
         """See `RigRecordings`: the root, or the folders in it that hold images."""
-        root = self.folder()
-        if (root / self.images).is_dir():
-            return [(root.resolve().name, root)]
-        depth = len(Path(self.images).parts)  # of the folder of images below that of the recording
-        folders = sorted(path.parents[depth - 1] for path in root.glob(f"*/{self.images}") if path.is_dir())
-        if not folders:
-            raise BadRecord(
-                f"{root}: neither it nor a folder in it holds {self.images}/; give the folder that holds "
-                f"{self.root_holds}, or name the folder of the images by images="
-            )
-        return [(folder.name, folder) for folder in folders]
+        return self.folders_holding(self.images)
 
     def read(self, name: str, folder: Path) -> Recording:
         """See `RigRecordings`."""
