@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rig3r_jax.data.depth_files import read_whole_numbers
 from rig3r_jax.data.scene import BadRecord, DenseDepth, LeftOut, RigCamera, Scene, about, leaving_out
-from rig3r_jax.data.sources.depth_images import dense_depth, read_whole_numbers
+from rig3r_jax.data.sources.depth_images import dense_depth
 from rig3r_jax.data.sources.sequences import ImageSequence, SequenceSource
 from rig3r_jax.data.sources.shots import CAMERA, Shot, scene_of_one_camera
 from rig3r_jax.geometry import rigid

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool
 
+from rig3r_jax.data.depth_files import read_whole_numbers
 from rig3r_jax.data.scene import BadRecord, DenseDepth, LeftOut, RigCamera, Scene, about, leaving_out
-from rig3r_jax.data.sources.depth_images import dense_depth, read_indices, read_whole_numbers
+from rig3r_jax.data.sources.depth_images import dense_depth, read_indices
 from rig3r_jax.data.sources.pose_tables import no_row, read_rows
 from rig3r_jax.data.sources.sequences import HeldOutSource, ImageSequence
 from rig3r_jax.data.sources.shots import Shot, ShotCamera, scene_of_shots
