@@ -62,7 +62,10 @@ class KittiOdometry(DriveSource):
         """Images beyond the last pose of their sequence."""
         left_out = []
         for name, folder in _sequences(self).items():
-            count = _count_poses(_poses_file(folder))
+            try:
+                count = _count_poses(_poses_file(folder))
+            except BadRecord:  # a bad scene
+                continue
             for camera in self.cameras:
                 for number, path in numbered_images(folder / camera).items():
                     if number >= count:
