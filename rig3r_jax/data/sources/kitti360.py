@@ -34,9 +34,9 @@ from rig3r_jax.data.sources.kitti_files import (
     read_sweep,
     rectification_of,
     rigid_of,
-    size_of,
     time_of,
 )
+from rig3r_jax.data.sources.shots import size_of
 from rig3r_jax.formats.text import numbered_lines
 from rig3r_jax.geometry import rigid
 

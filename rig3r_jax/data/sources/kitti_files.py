@@ -81,17 +81,6 @@ def numbered_images(folder: Path) -> dict[int, Path]:
     return {int(path.stem): path for path in paths}
 
 
-def size_of(images: Iterable[Path], where: str) -> tuple[int, int]:
-    """Height and width of the first picture that reads: they differ by drive. BadRecord where none does."""
-    reason = "there is none"
-    for path in images:
-        try:
-            return read_image(path)[1]
-        except BadRecord as error:
-            reason = str(error)
-    raise BadRecord(f"{where}: no image can be used: {reason}")
-
-
 def image_loader(path: Path) -> Callable[[], bytes]:
     """Reads an image when it is called."""
     return lambda: read_image(path)[0]

@@ -24,9 +24,9 @@ from rig3r_jax.data.sources.kitti_files import (
     read_named_numbers,
     read_sweep,
     rigid_of,
-    size_of,
     time_of,
 )
+from rig3r_jax.data.sources.shots import size_of
 from rig3r_jax.formats.text import numbered_lines
 from rig3r_jax.geometry import rigid
 

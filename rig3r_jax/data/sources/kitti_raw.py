@@ -30,10 +30,10 @@ from rig3r_jax.data.sources.kitti_files import (
     read_sweep,
     rectification_of,
     rigid_of,
-    size_of,
     time_of,
 )
 from rig3r_jax.data.sources.kitti_tracklets import AROUND, PlacedSweep, Tracklet, read_tracklets
+from rig3r_jax.data.sources.shots import size_of
 from rig3r_jax.geometry import rigid
 
 _CAMERAS = ("image_00", "image_01", "image_02", "image_03")

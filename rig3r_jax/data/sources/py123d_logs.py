@@ -41,8 +41,8 @@ class Py123d(DriveSource):
 
     def splits(self) -> tuple[str, ...]:
         """The last words of the folders DATASET_SPLIT; train, val, test first."""
-        found = {_split_of(log) for log in _logs(self)}
-        return tuple(sorted(found, key=lambda split: (_SPLITS.index(split) if split in _SPLITS else 9, split)))
+        splits = {_split_of(log) for log in _logs(self)}
+        return tuple(sorted(splits, key=lambda split: (_SPLITS.index(split) if split in _SPLITS else 9, split)))
 
     def scenes(self, split: str) -> Scenes:
         """See `Source`."""
@@ -87,11 +87,11 @@ def _logs_folder(source: Py123d) -> Path:
 
 def _logs(source: Py123d) -> list[Path]:
     folder = _logs_folder(source)
-    found = sorted(path.parent for path in folder.glob("*/*/sync.arrow"))
-    kept = [log for log in found if not source.datasets or log.parent.name.rpartition("_")[0] in source.datasets]
+    logs = sorted(path.parent for path in folder.glob("*/*/sync.arrow"))
+    kept = [log for log in logs if not source.datasets or log.parent.name.rpartition("_")[0] in source.datasets]
     if not kept:
-        wanted = f" of {', '.join(source.datasets)}" if source.datasets else ""
-        raise BadRecord(f"{folder}: holds no log{wanted}; give the folder that holds {source.root_holds}")
+        of_datasets = f" of {', '.join(source.datasets)}" if source.datasets else ""
+        raise BadRecord(f"{folder}: holds no log{of_datasets}; give the folder that holds {source.root_holds}")
     return kept
 
 

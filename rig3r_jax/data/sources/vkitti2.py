@@ -20,7 +20,7 @@ from rig3r_jax.data.scene import BadRecord, DenseDepth, LeftOut, RigCamera, Scen
 from rig3r_jax.data.sources.depth_images import dense_depth, read_indices
 from rig3r_jax.data.sources.pose_tables import no_row, read_rows
 from rig3r_jax.data.sources.sequences import HeldOutSource, ImageSequence
-from rig3r_jax.data.sources.shots import Shot, ShotCamera, scene_of_shots
+from rig3r_jax.data.sources.shots import Shot, ShotCamera, middle_pose, scene_of_shots
 from rig3r_jax.geometry import rigid
 
 _RATE = 10.0  # frames per second, as the drives of KITTI that were rendered
@@ -40,19 +40,19 @@ class VirtualKitti2(HeldOutSource):
     def places(self) -> Sequence[str]:
         """See `HeldOutSource`."""
         folder = self.folder()
-        found = sorted({path.parents[1].name for path in folder.glob("*/*/extrinsic.txt")})
-        if not found:
+        places = sorted({path.parents[1].name for path in folder.glob("*/*/extrinsic.txt")})
+        if not places:
             raise BadRecord(
                 f"{folder}: holds no Scene01/clone/extrinsic.txt or the like; give the folder of the scenes"
             )
-        return found
+        return places
 
     def sequences(self, split: str) -> Iterator[tuple[str, Callable[[], ImageSequence]]]:
         """See `SequenceSource`."""
-        for place in self.places():
+        for place in self.places_of(split):
             for path in sorted((Path(self.root) / place).glob("*/extrinsic.txt")):
                 variant = path.parent.name
-                if self.split_of(place) == split and (not self.variants or variant in self.variants):
+                if not self.variants or variant in self.variants:
                     yield f"{place}_{variant}", functools.partial(self._sequence, path.parent)
 
     def _sequence(self, folder: Path) -> ImageSequence:
@@ -79,7 +79,7 @@ def _load(source: VirtualKitti2, folder: Path, frames: Sequence[int], name: str,
             images = folder / "frames"
             depth = images / "depth" / camera.name / f"depth_{frame:05d}.png"
             instances = images / "instanceSegmentation" / camera.name / f"instancegt_{frame:05d}.png"
-            tracks = moving.get((camera.name, frame), ()) if moving is not None else None
+            tracks = moving.get((camera.name, frame))
             shots.append(
                 Shot(
                     camera=camera.name,
@@ -123,16 +123,16 @@ def _cameras(path: Path, poses: dict[tuple[str, int], np.ndarray], left_out: lis
         ]
         if not pairs:
             raise BadRecord(f"{path.parent / 'extrinsic.txt'}: has no frame with poses of {camera} and {_FRONT}")
-        rig_from_camera = np.eye(4) if camera == _FRONT else rigid.nearest_rigid(np.median(pairs, axis=0))
+        rig_from_camera = np.eye(4) if camera == _FRONT else middle_pose(pairs)
         intrinsics = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1]])
         cameras.append(ShotCamera(camera, Pinhole(intrinsics), rig_from_camera))
     return cameras
 
 
-def _moving_tracks(path: Path, left_out: list[LeftOut]) -> dict[tuple[str, int], list[int]] | None:
-    """Numbers of the objects that move, by camera and frame; None where no file tells."""
+def _moving_tracks(path: Path, left_out: list[LeftOut]) -> dict[tuple[str, int], list[int]]:
+    """Numbers of the objects that move, by camera and frame; none where no file tells."""
     if not path.exists():
-        return None
+        return {}
     tracks: dict[tuple[str, int], list[int]] = {}
     for row in read_rows(path, 11, left_out, header="frame", least=0):
         frame, camera, track = (int(number) for number in row.numbers[:3])
