@@ -176,7 +176,7 @@ def _read_track(folder: Path) -> PoseTrack:
     """world_from_imu by time: x east, y north on a Mercator map that is true to scale at the drive's start, z up."""
     times = read_dates(folder / "timestamps.txt")
     rows, row_times, scale = [], [], None
-    for path in sorted((folder / "data").glob("*.txt")):
+    for path in sorted(path for path in (folder / "data").glob("*.txt") if path.stem.isdigit()):
         try:
             latitude, longitude, altitude, roll, pitch, yaw = map(float, read_text(path).split()[:6])
         except ValueError as error:

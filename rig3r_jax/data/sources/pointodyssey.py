@@ -18,7 +18,7 @@ import numpy as np
 from rig3r_jax.data.depth_files import read_whole_numbers
 from rig3r_jax.data.scene import BadRecord, DenseDepth, LeftOut, RigCamera, Scene, about, leaving_out
 from rig3r_jax.data.sources.depth_images import dense_depth
-from rig3r_jax.data.sources.sequences import ImageSequence, SequenceSource, splits_with
+from rig3r_jax.data.sources.sequences import ImageSequence, SequenceSource, frame_numbers, splits_with
 from rig3r_jax.data.sources.shots import CAMERA, Shot, scene_of_one_camera
 from rig3r_jax.geometry import rigid
 
@@ -46,8 +46,7 @@ class PointOdyssey(SequenceSource):
             yield path.parent.name, functools.partial(self._sequence, path.parent)
 
     def _sequence(self, folder: Path) -> ImageSequence:
-        matches = (_IMAGE.fullmatch(path.name) for path in (folder / "rgbs").iterdir())
-        frames = sorted(int(match[1]) for match in matches if match)
+        frames = frame_numbers(folder / "rgbs", _IMAGE)
         return ImageSequence(folder.name, len(frames), functools.partial(_load, folder, frames))
 
 

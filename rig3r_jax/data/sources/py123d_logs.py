@@ -189,6 +189,10 @@ class _Vehicle:
             return None
         return functools.partial(self._read, step)
 
+    def _row(self, key: str, step: int) -> int | None:
+        """Of a modality at a time step; None where the log has none then, or none at all."""
+        return self._rows[key][step] if key in self._rows else None
+
     def _stored(self, key: str, step: int) -> bool:
         return self._rows[key][step] is not None and not self._table(key).is_text("data")
 
@@ -201,13 +205,13 @@ class _Vehicle:
                 clouds.append(decode_points(data, f"{self._table(key).path}, row {row}"))
         points_imu = np.concatenate([np.zeros((0, 3)), *clouds])
         points_world = rigid.apply(self._world_from_imu(step), points_imu)
-        row = self._rows.get(BOXES, {step: None})[step]
+        row = self._row(BOXES, step)
         if row is None:
             return Sweep(points_world)
         return Sweep(points_world, inside_any(points_world, self._boxes().moving(row)))
 
     def _world_from_imu(self, step: int) -> np.ndarray:
-        row = self._rows.get(EGO, {step: None})[step]
+        row = self._row(EGO, step)
         if row is None:
             raise BadRecord(f"{self._sync.path}, row {step}: has LiDAR and no {EGO}; restore the file")
         return se3(self._table(EGO).cell("imu_se3", row), f"{self._table(EGO).path}, row {row}")

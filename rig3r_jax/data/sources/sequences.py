@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -85,6 +86,12 @@ class HeldOutSource(SequenceSource):
     def places_of(self, split: str) -> list[str]:
         """Names of the places of a split, in order."""
         return [place for place in self.places() if self.split_of(place) == split]
+
+
+def frame_numbers(folder: Path, pattern: re.Pattern[str]) -> list[int]:
+    """Numbers of a folder's frames, ascending: the group of the names that match the pattern; none of no folder."""
+    matches = (pattern.fullmatch(path.name) for path in folder.glob("*"))
+    return sorted(int(match[1]) for match in matches if match)
 
 
 def splits_with(folder: Path, splits: Sequence[str], pattern: str) -> tuple[str, ...]:

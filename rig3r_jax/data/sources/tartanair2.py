@@ -22,7 +22,7 @@ from rig3r_jax.data.scene import BadRecord, DenseDepth, LeftOut, RigCamera, Scen
 from rig3r_jax.data.sources.camera_options import camera_problems, kept_cameras
 from rig3r_jax.data.sources.depth_images import dense_depth, read_float_png
 from rig3r_jax.data.sources.pose_tables import poses_of, read_rows
-from rig3r_jax.data.sources.sequences import HeldOutSource, ImageSequence
+from rig3r_jax.data.sources.sequences import HeldOutSource, ImageSequence, frame_numbers
 from rig3r_jax.data.sources.shots import Shot, ShotCamera, middle_pose, scene_of_shots, size_of
 from rig3r_jax.geometry import rigid
 
@@ -72,8 +72,7 @@ class TartanAir2(HeldOutSource):
                 yield name, functools.partial(self._sequence, name, path)
 
     def _sequence(self, name: str, folder: Path) -> ImageSequence:
-        matches = (_IMAGE.fullmatch(path.name) for path in (folder / f"image_{self.front}").glob("*.png"))
-        frames = sorted(int(match[1]) for match in matches if match)
+        frames = frame_numbers(folder / f"image_{self.front}", _IMAGE)
         if not frames:
             raise BadRecord(
                 f"{folder}: has no images of the front camera {self.front}; set front= to one that is there"

@@ -9,6 +9,7 @@ of what moves are marked in the mask.
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,13 +20,14 @@ from rig3r_jax.data.depth_files import read_whole_numbers
 from rig3r_jax.data.scene import BadRecord, DenseDepth, LeftOut, RigCamera, Scene, about, leaving_out
 from rig3r_jax.data.sources.depth_images import dense_depth, read_indices
 from rig3r_jax.data.sources.pose_tables import no_row, read_rows
-from rig3r_jax.data.sources.sequences import HeldOutSource, ImageSequence
+from rig3r_jax.data.sources.sequences import HeldOutSource, ImageSequence, frame_numbers
 from rig3r_jax.data.sources.shots import Shot, ShotCamera, middle_pose, scene_of_shots
 from rig3r_jax.geometry import rigid
 
 _RATE = 10.0  # frames per second, as the drives of KITTI that were rendered
 _SKY = 65535
 _FRONT = "Camera_0"
+_IMAGE = re.compile(r"rgb_(\d+)\.jpg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +42,15 @@ class VirtualKitti2(HeldOutSource):
     def places(self) -> Sequence[str]:
         """See `HeldOutSource`."""
         folder = self.folder()
-        places = sorted({path.parents[1].name for path in folder.glob("*/*/extrinsic.txt")})
-        if not places:
+        drives = [path.parent for path in folder.glob("*/*/extrinsic.txt")]
+        if not drives:
             raise BadRecord(
                 f"{folder}: holds no Scene01/clone/extrinsic.txt or the like; give the folder of the scenes"
             )
-        return places
+        variants = {drive.name for drive in drives}
+        if missing := sorted({*self.variants} - variants):
+            raise BadRecord(f"{folder}: has no renderings {missing}; it has {sorted(variants)}; set variants=")
+        return sorted({drive.parent.name for drive in drives})
 
     def sequences(self, split: str) -> Iterator[tuple[str, Callable[[], ImageSequence]]]:
         """See `SequenceSource`."""
@@ -56,8 +61,7 @@ class VirtualKitti2(HeldOutSource):
                     yield f"{place}_{variant}", functools.partial(self._sequence, path.parent)
 
     def _sequence(self, folder: Path) -> ImageSequence:
-        images = (folder / "frames/rgb" / _FRONT).glob("rgb_*.jpg")
-        frames = sorted(int(path.stem.removeprefix("rgb_")) for path in images)
+        frames = frame_numbers(folder / "frames/rgb" / _FRONT, _IMAGE)
         name = f"{folder.parent.name}_{folder.name}"
         return ImageSequence(name, len(frames), functools.partial(_load, self, folder, frames))
 

@@ -126,6 +126,13 @@ def test_raw_images_and_sweeps_have_poses_of_their_own_times(tmp_path):
     check_frames(scene, taken, points, lidar=points, tolerance=1e-5)
 
 
+def test_raw_poses_are_the_numbered_files(tmp_path):
+    taken, points = write_raw(tmp_path)
+    (tmp_path / "2011_09_26/2011_09_26_drive_0001_sync/oxts/data/readme.txt").write_text("30 numbers")
+    scene = KittiRaw(str(tmp_path)).scenes("train")[0][1]()
+    check_frames(scene, taken, points, tolerance=1e-5)
+
+
 def test_raw_images_beyond_the_poses_are_left_out(tmp_path):
     write_raw(tmp_path)
     folder = tmp_path / "2011_09_26" / "2011_09_26_drive_0001_sync"

@@ -149,6 +149,15 @@ def test_vkitti2_depth_is_exact_and_pixels_of_what_moves_are_marked(tmp_path):
         assert (mask[1:5, 1:5] == MOVING).all() and np.count_nonzero(mask) == 16
 
 
+def test_vkitti2_names_renderings_that_there_are_not_and_reads_its_own_files_alone(tmp_path):
+    root = write_vkitti2(tmp_path).root
+    copied = root / "Scene01/fog/frames/rgb/Camera_0/rgb_00000.jpg"
+    copied.with_name("rgb_00000 (1).jpg").write_bytes(copied.read_bytes())
+    assert len(load("vkitti2", root, variants=("fog",), window=8)) == 1
+    with pytest.raises(BadRecord, match=r"has no renderings \['mist'\]; it has \[.*'fog'.*\]; set variants="):
+        load("vkitti2", root, variants=("mist", "fog"))
+
+
 def test_tartanair2_depth_is_along_the_ray_of_pinholes_and_fisheyes(tmp_path):
     root = write_tartanair2(tmp_path).root
     (scene,) = load("tartanair2", root)
