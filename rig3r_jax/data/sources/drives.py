@@ -135,7 +135,7 @@ def drive_scene(
     )
 
 
-def nearest_step(times: Sequence[float] | Float[np.ndarray, " n"], time: float, within: float) -> int | None:
+def nearest_step(times: Sequence[int] | Float[np.ndarray, " n"], time: int | float, within: int | float) -> int | None:
     """The number of the nearest of ascending times, or None if it is farther away than `within`; all of one unit."""
     if not len(times):
         return None
