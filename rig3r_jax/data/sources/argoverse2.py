@@ -108,7 +108,8 @@ def _load(source: Argoverse2, log: Path, front_times: Sequence[int], name: str, 
     steps = {time: step for step, time in enumerate(front_times[number] for number in piece)}
     left_out = [entry for camera in kept for entry in _unmatched(log, camera, source, front_times, steps)]
     shots = list(_shots(log, calibration, kept, source, steps, left_out))
-    return scene_of_shots(name, cameras, source.front, shots, left_out)
+    scene = scene_of_shots(name, cameras, source.front, shots, left_out)
+    return dataclasses.replace(scene, body_from_rig=calibration[source.front].ego_from_camera)
 
 
 def _shots(

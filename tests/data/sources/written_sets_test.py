@@ -85,6 +85,7 @@ def test_argoverse2_takes_every_image_at_its_own_time_and_lidar_apart_from_what_
     assert scenes[0].cameras[0].size == (64, 48) and scenes[0].cameras[0].lens.kind == "pinhole"
     for scene in scenes:
         assert_rig_is_rigid(scene, 10 * 0.03)
+        np.testing.assert_allclose(scene.body_from_rig[:3, 3], (1.6, 0.0, 1.4), atol=1e-9)  # on the vehicle
         stereo = [frame.step for frame in scene.frames if scene.cameras[frame.camera].name.startswith("stereo")]
         assert stereo == [0] and not scene.left_out
     front = decode_depth(scenes[0].frames[0].depth)
