@@ -39,8 +39,8 @@ def read_depth_file(path: Path, camera: RigCamera, scale: float, kind: str) -> D
     if values.shape != camera.size:
         raise BadRecord(f"{path}: is {values.shape}, its image is {camera.size} (height, width); store it at that size")
     metres = values / scale if values.dtype.kind in "iu" else np.asarray(values, np.float64)
-    known = np.isfinite(metres) & (metres > 0) & (metres < _FARTHEST)
-    metres = np.where(known, metres, 0.0).astype(np.float32)
+    usable = np.isfinite(metres) & (metres > 0) & (metres < _FARTHEST)
+    metres = np.where(usable, metres, 0.0).astype(np.float32)
     if kind == RAY:
         return DenseDepth(metres)
     if camera.lens.wide:

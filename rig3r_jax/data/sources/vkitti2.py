@@ -71,8 +71,8 @@ def _load(source: VirtualKitti2, folder: Path, frames: Sequence[int], name: str,
     bad_rows: list[LeftOut] = []
     poses = _poses(folder / "extrinsic.txt", bad_rows)
     cameras = _cameras(folder / "intrinsic.txt", poses, left_out)
-    moving = _moving_tracks(folder / "bbox.txt", left_out)
-    with_depth = (folder / "frames/depth").is_dir()
+    with_depth, with_instances = ((folder / "frames" / kind).is_dir() for kind in ("depth", "instanceSegmentation"))
+    moving = _moving_tracks(folder / "bbox.txt", left_out) if with_instances else {}
     shots = []
     for camera in cameras:
         for step, frame in enumerate(frames[number] for number in piece):
@@ -92,7 +92,7 @@ def _load(source: VirtualKitti2, folder: Path, frames: Sequence[int], name: str,
                     image=images / "rgb" / camera.name / f"rgb_{frame:05d}.jpg",
                     world_from_camera=poses[camera.name, frame],
                     depth=functools.partial(_depth, depth, source.farthest) if with_depth else None,
-                    moving=functools.partial(_shows, instances, tracks) if tracks and instances.exists() else None,
+                    moving=functools.partial(_shows, instances, tracks) if tracks else None,
                 )
             )
     return scene_of_shots(name, cameras, _FRONT, shots, left_out)

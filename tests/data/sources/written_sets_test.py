@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -148,6 +149,17 @@ def test_vkitti2_depth_is_exact_and_pixels_of_what_moves_are_marked(tmp_path):
             assert abs(depth[row, column] / (12.34 * np.sqrt(1 + x * x + y * y)) - 1) < 5e-4
         mask = decode_mask(frame.mask)
         assert (mask[1:5, 1:5] == MOVING).all() and np.count_nonzero(mask) == 16
+
+
+def test_vkitti2_without_a_segmentation_a_frame_is_left_out_without_any_nothing_is_marked(tmp_path):
+    root = write_vkitti2(tmp_path).root
+    segmentations = sorted(root.glob("Scene01/clone/frames/instanceSegmentation/*/*.png"))
+    segmentations[0].unlink()
+    (scene,) = load("vkitti2", root, variants=("clone",), window=8)
+    assert [(entry.kind, entry.frame) for entry in scene.left_out] == [("mask", "Camera_0, rgb_00000.jpg")]
+    shutil.rmtree(segmentations[0].parents[1])
+    (scene,) = load("vkitti2", root, variants=("clone",), window=8)
+    assert len(scene.frames) == 8 and not scene.left_out and {frame.mask for frame in scene.frames} == {b""}
 
 
 def test_vkitti2_names_renderings_that_there_are_not_and_reads_its_own_files_alone(tmp_path):
