@@ -19,6 +19,12 @@ class Box:
     size: tuple[float, float, float]  # along the box's x, y and z
 
 
+def upright_pose(centre: Float[np.ndarray, "3"], yaw: float) -> Float[np.ndarray, "4 4"]:
+    """frame_from_box of a box with its centre (metres) there, turned by yaw (radians, from x to y) about z alone."""
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    return rigid.from_rotation_translation(np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]), centre)
+
+
 def inside_any(points: Float[np.ndarray, "n 3"], boxes: Sequence[Box]) -> Bool[np.ndarray, " n"]:
     """Whether each point, of the frame that the boxes are in, lies in one of them."""
     inside = np.zeros(len(points), bool)

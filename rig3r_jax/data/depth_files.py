@@ -1,10 +1,11 @@
-"""Depth images and masks in files of their own: 16-bit PNG, EXR, NPY."""
+"""Depth images and masks in files of their own: 16-bit PNG, EXR, NPY; and the decoder of all images of numbers."""
 
 import io
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Integer, Shaped
 from PIL import Image
 
 from rig3r_jax.data.files import read_bytes
@@ -38,8 +39,8 @@ def read_depth_file(path: Path, camera: RigCamera, scale: float, kind: str) -> D
     if values.shape != camera.size:
         raise BadRecord(f"{path}: is {values.shape}, its image is {camera.size} (height, width); store it at that size")
     metres = values / scale if values.dtype.kind in "iu" else np.asarray(values, np.float64)
-    known = np.isfinite(metres) & (metres > 0) & (metres < _FARTHEST)
-    metres = np.where(known, metres, 0.0).astype(np.float32)
+    usable = np.isfinite(metres) & (metres > 0) & (metres < _FARTHEST)
+    metres = np.where(usable, metres, 0.0).astype(np.float32)
     if kind == RAY:
         return DenseDepth(metres)
     if camera.lens.wide:
@@ -47,16 +48,32 @@ def read_depth_file(path: Path, camera: RigCamera, scale: float, kind: str) -> D
     return DenseDepth(along_rays(metres, camera.lens))
 
 
-def _png(path: Path) -> np.ndarray:
+def read_pixels(path: Path, what: str = "depth", grey: bool = False) -> Shaped[np.ndarray, "h w *channels"]:
+    """The numbers of an image as they are stored: of one with a palette the places in it.
+
+    Args:
+        path: of the image.
+        what: it holds, for messages.
+        grey: whether colours and black and white become 8-bit grey.
+
+    Raises:
+        BadRecord: names the file that does not decode.
+    """
     data = read_bytes(path)
     try:
         encoded_size(data)
         with Image.open(io.BytesIO(data)) as image:
-            values = np.asarray(image)
+            return np.asarray(image.convert("L") if grey and image.mode in ("1", "RGB", "RGBA", "LA") else image)
     except BadRecord as error:
-        raise BadRecord(f"{path}: depth {error}") from error
+        raise BadRecord(f"{path}: {what} {error}") from error
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise BadRecord(f"{path}: depth image does not decode ({error}); restore the file") from error
+        reason = f"does not decode ({error}); restore the file"
+        raise BadRecord(f"{path}: {what} image of {len(data)} bytes {reason}") from error
+
+
+def read_whole_numbers(path: Path) -> Integer[np.ndarray, "h w"]:
+    """The numbers of a depth image of one channel of at least 16 bits; BadRecord, naming the file, for any other."""
+    values = read_pixels(path)
     if values.ndim != 2 or values.dtype.kind not in "iu" or values.dtype.itemsize < 2:
         raise BadRecord(f"{path}: is {values.dtype} of shape {values.shape}; a depth image has one 16-bit channel")
     return values
@@ -88,7 +105,12 @@ def _exr(path: Path) -> np.ndarray:
     return np.asarray(channels[name].pixels)
 
 
-DEPTH_READERS: dict[str, Callable[[Path], np.ndarray]] = {".png": _png, ".exr": _exr, ".npy": _npy, ".npz": _npy}
+DEPTH_READERS: dict[str, Callable[[Path], np.ndarray]] = {
+    ".png": read_whole_numbers,
+    ".exr": _exr,
+    ".npy": _npy,
+    ".npz": _npy,
+}
 
 
 def read_mask_file(path: Path, camera: RigCamera, hidden_is_black: bool) -> bytes:
@@ -97,15 +119,7 @@ def read_mask_file(path: Path, camera: RigCamera, hidden_is_black: bool) -> byte
     0 shows the scene; 1 or 255 what is no part of it, 2 or 128 what moves, 3 both. Where `hidden_is_black`, as COLMAP's
     masks, 0 is no part of the scene and all else is.
     """
-    data = read_bytes(path)
-    try:
-        encoded_size(data)
-        with Image.open(io.BytesIO(data)) as image:
-            values = np.asarray(image.convert("L") if image.mode in ("1", "RGB", "RGBA", "LA") else image)
-    except BadRecord as error:
-        raise BadRecord(f"{path}: mask {error}") from error
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise BadRecord(f"{path}: mask does not decode ({error}); restore the file") from error
+    values = read_pixels(path, "mask", grey=True)
     if values.shape != camera.size:
         raise BadRecord(f"{path}: is {values.shape}, its image is {camera.size} (height, width); store it at that size")
     if hidden_is_black:

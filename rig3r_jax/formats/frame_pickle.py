@@ -57,7 +57,9 @@ class _Buffer(_Array):
     def values(self) -> np.ndarray | None:
         """See `_Array`."""
         content, kind, shape, order = self.arguments
-        return _values(shape, kind, order, bytes(content))
+        if not isinstance(content, bytes | bytearray):  # of a number bytes() would make as many
+            raise ValueError("an array without content")
+        return _values(shape, kind, order, content)
 
 
 def _values(shape: typing.Any, kind: typing.Any, order: typing.Any, content: typing.Any) -> np.ndarray | None:

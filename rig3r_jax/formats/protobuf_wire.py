@@ -59,8 +59,8 @@ class Message:
             else:
                 at = 0
                 while at < len(_of_kind(number, kind, value, _BYTES)):
-                    one, at = _varint(value, at)
-                    numbers.append(_signed(one))
+                    whole, at = _varint(value, at)
+                    numbers.append(_signed(whole))
         return numbers
 
     def double(self, number: int) -> float:
@@ -86,12 +86,12 @@ class Message:
         return np.frombuffer(b"".join(parts), dtype)
 
     def _all(self, number: int, kind: int) -> list:
-        return [_of_kind(number, found, value, kind) for found, value in self._fields.get(number, [])]
+        return [_of_kind(number, wire_type, value, kind) for wire_type, value in self._fields.get(number, [])]
 
 
-def _of_kind(number: int, found: int, value: int | memoryview, *kinds: int) -> int | memoryview:
-    if found not in kinds:
-        raise ValueError(f"field {number} has wire type {found}, must have {' or '.join(map(str, kinds))}")
+def _of_kind(number: int, wire_type: int, value: int | memoryview, *kinds: int) -> int | memoryview:
+    if wire_type not in kinds:
+        raise ValueError(f"field {number} has wire type {wire_type}, must have {' or '.join(map(str, kinds))}")
     return value
 
 

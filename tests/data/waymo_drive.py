@@ -96,7 +96,7 @@ def write_v2(folder, frames=3, lidar=True, labels=True, stamps=()):
     """The components of one segment; `stamps` are its frames' times, us."""
     stamps = list(stamps) or [START_US + 100_000 * frame for frame in range(frames)]
 
-    def write(component, rows, types=None):
+    def write(component, rows):
         path = folder / component / f"{NAME}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = [{"key.segment_context_name": NAME, **row} for row in rows]

@@ -79,6 +79,25 @@ def test_cut_short(length):
         read_data_frame(content, "table.pkl")
 
 
+@pytest.mark.parametrize("old", [True, False])
+def test_table_without_rows(old):
+    content = io.BytesIO()
+    pickled_frame(content, {"x": np.zeros(0), "stationary": np.zeros(0, bool)}, old)
+    table = read_data_frame(content.getvalue(), "table.pkl")
+    assert {name: values.shape for name, values in table.items()} == {"x": (0,), "stationary": (0,)}
+
+
+def test_an_array_of_so_many_bytes_is_refused():
+    file = io.BytesIO()
+    pickled_frame(file, {"x": [1.0, 2.5]}, old=False)
+    start, frame = file.getvalue()[:3], file.getvalue()[11:]  # between them is the length of the frame
+    content = b"\x96" + (16).to_bytes(8, "little") + np.array([1.0, 2.5]).tobytes()
+    assert start == b"\x80\x05\x95" and frame.count(content) == 1
+    frame = frame.replace(content, b"\x8a\x08" + (2**60).to_bytes(8, "little"))
+    with pytest.raises(ValueError, match="an array without content"):
+        read_data_frame(start + len(frame).to_bytes(8, "little") + frame, "table.pkl")
+
+
 def test_promises_of_memory_are_refused():
     with pytest.raises(ValueError, match="LONG_BINPUT 4294967295 in 9 bytes"):
         read_data_frame(b"\x80\x04Nr\xff\xff\xff\xff.", "table.pkl")

@@ -25,7 +25,9 @@ from rig3r_jax.data.sources.argoverse2_tables import (
     read_poses,
     read_sweep,
 )
-from rig3r_jax.data.sources.sequences import ImageSequence, SequenceSource
+from rig3r_jax.data.sources.camera_options import camera_problems, kept_cameras
+from rig3r_jax.data.sources.drives import nearest_step
+from rig3r_jax.data.sources.sequences import ImageSequence, SequenceSource, splits_with
 from rig3r_jax.data.sources.shots import Shot, ShotCamera, scene_of_shots
 from rig3r_jax.geometry import rigid
 
@@ -51,21 +53,14 @@ class Argoverse2(SequenceSource):
     def problems(self) -> Iterator[str]:
         """See `Source`."""
         yield from super().problems()
-        if self.cameras and self.front not in self.cameras:
-            yield f"cameras={list(self.cameras)} must hold the front camera {self.front!r}; add it or set front="
-        if len(set(self.cameras)) < len(self.cameras):
-            yield f"cameras={list(self.cameras)} must hold each camera once"
+        yield from camera_problems(self.cameras, self.front)
         for name in ("within", "moving_speed"):
             if not getattr(self, name) >= 0:
                 yield f"{name}={getattr(self, name)} must not be negative"
 
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that hold at least one log."""
-        folder = self.folder()
-        found = tuple(split for split in _SPLITS if _logs(folder / split))
-        if not found:
-            raise BadRecord(f"{folder}: holds no log such as train/*/sensors/cameras; give the folder of {_SPLITS}")
-        return found
+        return splits_with(self.folder(), _SPLITS, f"*/{_CAMERAS}")
 
     def sequences(self, split: str) -> Iterator[tuple[str, Callable[[], ImageSequence]]]:
         """See `SequenceSource`."""
@@ -75,9 +70,9 @@ class Argoverse2(SequenceSource):
     def _sequence(self, log: Path) -> ImageSequence:
         times = image_times(log, self.front)
         if not times:
-            found = sorted(path.name for path in (log / _CAMERAS).iterdir())
+            present = sorted(path.name for path in (log / _CAMERAS).iterdir())
             raise BadRecord(
-                f"{log}: has no images of the front camera {self.front}; it has those of {found}; set front="
+                f"{log}: has no images of the front camera {self.front}; it has those of {present}; set front="
             )
         return ImageSequence(log.name, len(times), functools.partial(_load, self, log, times))
 
@@ -99,12 +94,7 @@ def _load(source: Argoverse2, log: Path, front_times: Sequence[int], name: str, 
     from rig3r_jax.geometry.camera import Pinhole  # imports JAX: not where options are read
 
     calibration = read_calibration(log / "calibration")
-    wanted = source.cameras or tuple(calibration)
-    missing = [camera for camera in {*wanted, source.front} if camera not in calibration]
-    if missing:
-        raise BadRecord(
-            f"{log / 'calibration'}: has no {missing}; it has {sorted(calibration)}; set cameras= or front="
-        )
+    kept = kept_cameras(source.cameras, source.front, calibration, str(log / "calibration"))
     front_from_ego = rigid.invert(calibration[source.front].ego_from_camera)
     cameras = [
         ShotCamera(
@@ -113,12 +103,13 @@ def _load(source: Argoverse2, log: Path, front_times: Sequence[int], name: str, 
             np.eye(4) if camera == source.front else front_from_ego @ calibration[camera].ego_from_camera,
             calibration[camera].size,
         )
-        for camera in wanted
+        for camera in kept
     ]
     steps = {time: step for step, time in enumerate(front_times[number] for number in piece)}
-    left_out = [entry for camera in wanted for entry in _alone(log, camera, source, front_times, steps)]
-    shots = list(_shots(log, calibration, wanted, source, steps, left_out))
-    return scene_of_shots(name, cameras, source.front, shots, left_out)
+    left_out = [entry for camera in kept for entry in _unmatched(log, camera, source, front_times, steps)]
+    shots = list(_shots(log, calibration, kept, source, steps, left_out))
+    scene = scene_of_shots(name, cameras, source.front, shots, left_out)
+    return dataclasses.replace(scene, body_from_rig=calibration[source.front].ego_from_camera)
 
 
 def _shots(
@@ -134,9 +125,10 @@ def _shots(
     for camera in cameras:
         times = list(steps) if camera == source.front else image_times(log, camera)
         for step_time, step in steps.items():
-            time = _nearest(times, step_time)
-            if time is None or abs(time - step_time) > source.within * 1e9:
+            number = nearest_step(times, step_time, source.within * 1e9)
+            if number is None:
                 continue  # the stereo cameras are four times as slow
+            time = times[number]
             with leaving_out(left_out, f"{camera}, {time}.jpg"), about("pose"):
                 city_from_camera = poses.at(time) @ calibration[camera].ego_from_camera
                 yield Shot(
@@ -149,21 +141,15 @@ def _shots(
                 )
 
 
-def _alone(
+def _unmatched(
     log: Path, camera: str, source: Argoverse2, front_times: Sequence[int], steps: dict[int, int]
 ) -> Iterator[LeftOut]:
     """Images of a camera, in the time of these steps, that no image of the front camera is near to."""
-    within = source.within * 1e9
+    first, last = min(steps), max(steps)
     for time in image_times(log, camera):
-        nearest = _nearest(front_times, time)
-        if min(steps) <= time <= max(steps) and nearest is not None and abs(nearest - time) > within:
+        if first <= time <= last and nearest_step(front_times, time, source.within * 1e9) is None:
             reason = f"{log}: {camera}'s {time}.jpg has no image of {source.front} within {source.within} s"
             yield LeftOut(f"{camera}, {time}.jpg", UNMATCHED, reason)
-
-
-def _nearest(times: Sequence[int], time: int) -> int | None:
-    after = int(np.searchsorted(np.asarray(times, np.int64), time))
-    return min(times[max(after - 1, 0) : after + 1], key=lambda other: abs(other - time), default=None)
 
 
 class _Lidar:
@@ -182,10 +168,10 @@ class _Lidar:
 
     def depth(self, time: int, city_from_camera: np.ndarray, camera: RigCamera) -> SparseDepth:
         """The sweep nearest to a time as the depth of an image; BadRecord where none is near."""
-        sweep = _nearest(self._times, time)
-        if sweep is None or abs(sweep - time) > _LIDAR_WITHIN:
+        number = nearest_step(self._times, time, _LIDAR_WITHIN)
+        if number is None:
             raise BadRecord(f"{self._folder}: has no sweep within {_LIDAR_WITHIN / 1e9} s of {time} ns; restore it")
-        points_city, moving = self._points(sweep)
+        points_city, moving = self._points(self._times[number])
         return project_points(points_city, city_from_camera, camera, moving)
 
     def _read(self, time: int) -> tuple[np.ndarray, np.ndarray | None]:

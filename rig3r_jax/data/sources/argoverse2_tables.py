@@ -40,8 +40,8 @@ def read_table(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
         table = feather.read_table(io.BytesIO(data), columns=list(columns))
         return {column: table[column].to_numpy() for column in columns}
     except (pyarrow.ArrowException, KeyError, ValueError, OSError) as error:
-        wanted = f"a feather table with {', '.join(columns)}"
-        raise BadRecord(f"{path}: {len(data)} bytes that are not {wanted} ({error}); restore the file") from error
+        rule = f"must be a feather table with {', '.join(columns)}"
+        raise BadRecord(f"{path}: holds {len(data)} bytes, {rule} ({error}); restore the file") from error
 
 
 def read_calibration(folder: Path) -> dict[str, Calibration]:
@@ -116,8 +116,8 @@ def _speeds(tracks: np.ndarray, times: np.ndarray, centres: np.ndarray) -> Float
     before = np.full(len(order), -1.0)
     after = before.copy()
     before[1:][linked], after[:-1][linked] = rates[linked], rates[linked]
-    known = np.maximum(before, after)
-    speeds[order] = np.where(known < 0, np.inf, known)
+    fastest = np.maximum(before, after)  # -1 where neither is near
+    speeds[order] = np.where(fastest < 0, np.inf, fastest)
     return speeds
 
 

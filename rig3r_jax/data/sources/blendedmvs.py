@@ -17,7 +17,7 @@ from jaxtyping import Float
 from rig3r_jax.data.files import read_text
 from rig3r_jax.data.scene import BadRecord, DenseDepth, LeftOut, RigCamera, Scene, about, leaving_out
 from rig3r_jax.data.sources.depth_images import dense_depth, read_pfm
-from rig3r_jax.data.sources.sequences import TRAIN, HeldOutSource, ImageSequence
+from rig3r_jax.data.sources.sequences import TEST, TRAIN, HeldOutSource, ImageSequence
 from rig3r_jax.data.sources.shots import CAMERA, Shot, scene_of_one_camera
 from rig3r_jax.formats.text import numbered_lines
 from rig3r_jax.geometry import rigid
@@ -38,17 +38,17 @@ class BlendedMvs(HeldOutSource):
     def places(self) -> Sequence[str]:
         """See `HeldOutSource`."""
         folder = self.folder()
-        found = sorted(path.parent.name for path in folder.glob("*/cams") if path.is_dir())
-        if not found:
+        places = sorted(path.parent.name for path in folder.glob("*/cams") if path.is_dir())
+        if not places:
             raise BadRecord(
                 f"{folder}: holds no place such as 5a3ca9cb270f0e3f14d0eddb/cams; give the folder of places"
             )
-        return found
+        return places
 
     def splits(self) -> tuple[str, ...]:
         """See `Source`."""
-        found = {self.split_of(place) for place in self.places()}
-        return tuple(split for split in (TRAIN, _VALIDATION, "test") if split in found)
+        used = {self.split_of(place) for place in self.places()}
+        return tuple(split for split in (TRAIN, _VALIDATION, TEST) if split in used)
 
     def split_of(self, place: str) -> str:
         """By the lists; "" of a place that none names."""
@@ -57,18 +57,17 @@ class BlendedMvs(HeldOutSource):
             return super().split_of(place)
         return next((split for split, names in lists.items() if place in names), "")
 
-    def _lists(self) -> dict[str, set[str]]:
+    def _lists(self) -> dict[str, frozenset[str]]:
         lists = {}
         for split, files in _LISTS.items():
             if path := next((path for file in files if (path := Path(self.root) / file).is_file()), None):
-                lists[split] = {line for _, line in numbered_lines(read_text(path))}
+                lists[split] = _names_of(path, path.stat().st_mtime_ns)
         return lists
 
     def sequences(self, split: str) -> Iterator[tuple[str, Callable[[], ImageSequence]]]:
         """See `SequenceSource`."""
-        for place in self.places():
-            if self.split_of(place) == split:
-                yield place, functools.partial(self._sequence, Path(self.root) / place)
+        for place in self.places_of(split):
+            yield place, functools.partial(self._sequence, Path(self.root) / place)
 
     def _sequence(self, folder: Path) -> ImageSequence:
         images = sorted(path for path in (folder / "blended_images").glob("*.jpg") if path.stem.isdecimal())
@@ -80,6 +79,12 @@ class BlendedMvs(HeldOutSource):
         if not unlisted:
             return []
         return [f"{self.root}: {len(unlisted)} places are in no list and not read, such as {unlisted[0]}"]
+
+
+@functools.lru_cache(maxsize=4)  # every place is looked up in them
+def _names_of(path: Path, changed: int) -> frozenset[str]:
+    """Lines of a file that changed at a time in ns."""
+    return frozenset(line for _, line in numbered_lines(read_text(path)))
 
 
 def _load(folder: Path, images: Sequence[Path], name: str, piece: Sequence[int]) -> Scene:

@@ -62,20 +62,21 @@ class Co3d(SequenceSource):
 
     def _categories(self) -> list[Path]:
         folder = self.folder()
-        found = sorted(path.parent for path in folder.glob("*/frame_annotations.jgz"))
-        if not found:
+        categories = sorted(path.parent for path in folder.glob("*/frame_annotations.jgz"))
+        if not categories:
             raise BadRecord(f"{folder}: holds no category such as apple/frame_annotations.jgz; give the folder of them")
-        if missing := sorted({*self.categories} - {path.name for path in found}):
-            raise BadRecord(f"{folder}: has no {missing}; it has {[path.name for path in found]}; set categories=")
-        return [path for path in found if not self.categories or path.name in self.categories]
+        names = [path.name for path in categories]
+        if missing := sorted({*self.categories} - {*names}):
+            raise BadRecord(f"{folder}: has no {missing}; it has {names}; set categories=")
+        return [path for path in categories if not self.categories or path.name in self.categories]
 
 
 def _set_list(category: Path, name: str) -> dict[str, list]:
     """[sequence, frame number, path] of every frame, by split."""
     path = category / "set_lists" / f"set_lists_{name}.json"
     if not path.exists():
-        there = sorted(other.stem.removeprefix("set_lists_") for other in path.parent.glob("set_lists_*.json"))
-        raise BadRecord(f"{path}: does not exist; set set_list= to one of {there}, or restore the file")
+        present = sorted(other.stem.removeprefix("set_lists_") for other in path.parent.glob("set_lists_*.json"))
+        raise BadRecord(f"{path}: does not exist; set set_list= to one of {present}, or restore the file")
     lists = read_json(path)
     rows = [row for own in lists.values() for row in own] if isinstance(lists, dict) else [()]
     if any(not isinstance(row, list) or len(row) < 2 or not isinstance(row[1], int) for row in rows):

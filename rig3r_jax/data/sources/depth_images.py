@@ -11,24 +11,16 @@ import numpy as np
 from jaxtyping import Float, Integer
 from PIL import Image
 
+from rig3r_jax.data.depth_files import read_pixels, read_whole_numbers
 from rig3r_jax.data.files import read_bytes
-from rig3r_jax.data.image_header import encoded_size
 from rig3r_jax.data.scene import BadRecord, DenseDepth, RigCamera
 
 _LARGEST = float(np.finfo(np.float16).max)
 
 
-def read_whole_numbers(path: Path) -> Integer[np.ndarray, "h w"]:
-    """The numbers of an image of one channel of at least 16 bits."""
-    values = _decoded(path)
-    if values.ndim != 2 or values.dtype.kind not in "iu" or values.dtype.itemsize < 2:
-        raise BadRecord(f"{path}: is {values.dtype} of shape {values.shape}; a depth image has one 16-bit channel")
-    return values
-
-
 def read_float_png(path: Path) -> Float[np.ndarray, "h w"]:
     """float32 numbers whose four bytes, the lowest first, are blue, green, red and alpha of a PNG (TartanAir)."""
-    values = _decoded(path)
+    values = read_pixels(path)
     if values.dtype != np.uint8 or values.ndim != 3 or values.shape[2] != 4:
         raise BadRecord(f"{path}: is {values.dtype} of shape {values.shape}, must be 8-bit RGBA that holds float32")
     return np.ascontiguousarray(values[..., [2, 1, 0, 3]]).view("<f4")[..., 0].astype(np.float32)
@@ -75,28 +67,15 @@ def dense_depth(
         raise BadRecord(
             f"{path}: is {depth.shape}, its image is {tuple(camera.size)} (height, width); restore the file"
         )
-    known = np.isfinite(depth) & (depth > 0) & (depth <= farthest)
-    depth = np.where(known, depth, 0).astype(np.float32)
+    usable = np.isfinite(depth) & (depth > 0) & (depth <= farthest)
+    depth = np.where(usable, depth, 0).astype(np.float32)
     distances = depth if along == "ray" else along_rays(depth, camera.lens)
     return DenseDepth(np.where(distances <= _LARGEST, distances, 0).astype(np.float16))
 
 
-def _decoded(path: Path) -> np.ndarray:
-    data = read_bytes(path)
-    try:
-        encoded_size(data)
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image)
-    except BadRecord as error:
-        raise BadRecord(f"{path}: depth {error}") from error
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        reason = f"does not decode ({error}); restore the file"
-        raise BadRecord(f"{path}: depth image of {len(data)} bytes {reason}") from error
-
-
 def read_indices(path: Path, size: tuple[int, int]) -> Integer[np.ndarray, "h w"]:
     """The numbers of a segmentation: of the palette, where the image has one, or grey values."""
-    values = _decoded(path)
+    values = read_pixels(path, "segmentation")
     if values.ndim != 2 or values.dtype.kind not in "iu" or values.shape != tuple(size):
         rule = f"must hold one number per pixel of its image, {tuple(size)} (height, width)"
         raise BadRecord(f"{path}: is {values.dtype} of shape {values.shape}, {rule}")

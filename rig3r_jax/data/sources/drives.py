@@ -1,15 +1,18 @@
 """What sources of driving data share: options, the rig about its front camera, and scenes of images with LiDAR."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from rig3r_jax.data.files import read_bytes
 from rig3r_jax.data.frame_bytes import NO_POINTS, encode_depth
 from rig3r_jax.data.lidar import project_points
 from rig3r_jax.data.scene import BadRecord, Frame, LeftOut, RigCamera, Scene, about, leaving_out, no_frame_left
 from rig3r_jax.data.source import Source
+from rig3r_jax.data.sources.camera_options import camera_problems, kept_cameras
 from rig3r_jax.geometry import rigid
 
 
@@ -25,18 +28,11 @@ class DriveSource(Source):
         """See `Source`."""
         if self.window < 1:
             yield f"window={self.window} must be at least 1 time step"
-        if len(set(self.cameras)) < len(self.cameras):
-            yield f"cameras={list(self.cameras)} must hold each camera once"
-        if self.cameras and self.front and self.front not in self.cameras:
-            yield f"cameras={list(self.cameras)} must hold the front camera {self.front!r}; add it or set front="
+        yield from camera_problems(self.cameras, self.front)
 
     def kept_cameras(self, present: Iterable[str], where: str) -> tuple[str, ...]:
-        """The cameras of a drive to keep; BadRecord naming `where` if one of them is not present."""
-        present = tuple(present)
-        kept = self.cameras or present
-        if missing := sorted({*kept, self.front} - set(present)):
-            raise BadRecord(f"{where}: has no images or calibration of {missing}; it has those of {list(present)}")
-        return kept
+        """See `camera_options.kept_cameras`."""
+        return kept_cameras(self.cameras, self.front, present, where)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +55,20 @@ class Shot:
     sweep: Callable[[], Sweep] | None = None  # None: no depth
 
 
+def read_points(path: Path, floats_per_point: int) -> Float[np.ndarray, "n 3"]:
+    """Points of a file of little-endian float32, x y z the first of each point's, in the file's frame and metres.
+
+    Points that are not finite are no returns. BadRecord, naming the file, where it is empty or its size does not fit.
+    """
+    data = read_bytes(path)
+    if not data or len(data) % (4 * floats_per_point):
+        raise BadRecord(
+            f"{path}: holds {len(data)} bytes, must be {floats_per_point} float32 a point; restore the file"
+        )
+    points = np.frombuffer(data, "<f4").reshape(-1, floats_per_point)[:, :3].astype(np.float64)
+    return points[np.isfinite(points).all(axis=1)]
+
+
 def about_front(cameras: Sequence[RigCamera], front: str) -> tuple[RigCamera, ...]:
     """The cameras, whose `rig_from_camera` are in any frame of the vehicle, in the frame of the front one."""
     (front_camera,) = (camera for camera in cameras if camera.name == front)
@@ -78,7 +88,6 @@ def drive_scene(
     front: str,
     shots: Sequence[Shot],
     left_out: list[LeftOut],
-    masks: Mapping[str, bytes] | None = None,
 ) -> Scene:
     """Reads the images of a piece of a drive, and projects LiDAR into them.
 
@@ -91,7 +100,6 @@ def drive_scene(
         front: name of the front camera.
         shots: the images, of these cameras.
         left_out: what was left out before; what is left out here is added.
-        masks: `Frame.mask` of all images of a camera, by its name.
     """
     (vehicle_from_front,) = (camera.rig_from_camera for camera in cameras if camera.name == front)
     cameras = about_front(cameras, front)
@@ -112,9 +120,8 @@ def drive_scene(
                 with about("depth"):
                     sweep = shot.sweep()
                 depth = project_points(sweep.points_world, shot.world_from_camera, cameras[index], sweep.moving)
-            mask = (masks or {}).get(shot.camera, b"")
             base_from_camera = base_from_world @ shot.world_from_camera
-            frames.append(Frame(index, shot.time, shot.step, base_from_camera, content, encode_depth(depth), mask))
+            frames.append(Frame(index, shot.time, shot.step, base_from_camera, content, encode_depth(depth)))
     if not frames:
         raise no_frame_left(name, left_out)
     return Scene(
@@ -128,8 +135,8 @@ def drive_scene(
     )
 
 
-def nearest_step(times: Float[np.ndarray, " n"], time: float, within: float) -> int | None:
-    """The number of the nearest of ascending times, or None if it is farther away than `within` (seconds)."""
+def nearest_step(times: Sequence[int] | Float[np.ndarray, " n"], time: int | float, within: int | float) -> int | None:
+    """The number of the nearest of ascending times, or None if it is farther away than `within`; all of one unit."""
     if not len(times):
         return None
     after = int(np.searchsorted(times, time))

@@ -32,10 +32,11 @@ from rig3r_jax.data.sources.kitti_files import (
     read_dates,
     read_named_numbers,
     read_sweep,
+    rectification_of,
     rigid_of,
-    size_of,
     time_of,
 )
+from rig3r_jax.data.sources.shots import size_of
 from rig3r_jax.formats.text import numbered_lines
 from rig3r_jax.geometry import rigid
 
@@ -77,7 +78,7 @@ class Kitti360(DriveSource):
                 poses = _read_poses(_poses_file(root, drive))
             except BadRecord:  # a bad scene
                 continue
-            for camera in self.cameras or _DATA:
+            for camera in (name for name in self.cameras or _DATA if name in _DATA):  # others make a bad scene
                 for number, path in numbered_images(_images_folder(root, drive, camera)).items():
                     if number not in poses:
                         reason = f"{path}: {_poses_file(root, drive)} has no pose of frame {number}"
@@ -211,9 +212,7 @@ def _camera(calibration: Path, name: str, images: dict[int, Path], imu_from_came
     path, number = calibration / "perspective.txt", name[-2:]
     rows = read_named_numbers(path)
     intrinsics, _ = pinhole_of(matrix_of(rows, f"P_rect_{number}", (3, 4), path), f"{path}: P_rect_{number}")
-    rotation = matrix_of(rows, f"R_rect_{number}", (3, 3), path)
-    where = f"{path}: R_rect_{number}"
-    rectified_from_camera = rigid_of(np.concatenate([rotation, np.zeros((3, 1))], axis=1).ravel(), where)
+    rectified_from_camera = rectification_of(rows, number, path)
     size = size_of(images.values(), name)
     return RigCamera(name, Pinhole(intrinsics), size, imu_from_camera @ rigid.invert(rectified_from_camera))
 

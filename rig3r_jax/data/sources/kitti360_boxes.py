@@ -1,6 +1,6 @@
 """KITTI-360's boxes of what moves, by frame: `data_3d_bboxes/train_full/DRIVE.xml`, or `train`.
 
-A child of the file is a thing: `timestamp` is the number of its frame, or -1 of what stands; `vertices`, through
+A child of the file is an object: `timestamp` is the number of its frame, or -1 of what stands; `vertices`, through
 `transform`, are its corners in the world of the poses.
 """
 
@@ -18,7 +18,7 @@ _FOLDERS = ("train_full", "train")
 
 
 def moving_boxes(root: Path, drive: str) -> dict[int, list[Box]] | None:
-    """Boxes of things that move, by frame; None of a drive without a file. BadRecord for a file that is none."""
+    """Boxes of objects that move, by frame; None of a drive without a file. BadRecord for a file that is none."""
     for folder in _FOLDERS:
         path = root / "data_3d_bboxes" / folder / f"{drive}.xml"
         if path.is_file():
@@ -30,20 +30,20 @@ def moving_boxes(root: Path, drive: str) -> dict[int, list[Box]] | None:
 def _read(path: Path, changed: int) -> dict[int, list[Box]]:
     boxes: dict[int, list[Box]] = {}
     try:
-        for _, thing in ElementTree.iterparse(path):
-            if thing.find("transform") is None or thing.find("vertices") is None:
+        for _, node in ElementTree.iterparse(path):
+            if node.find("transform") is None or node.find("vertices") is None:
                 continue
-            if (frame := int(thing.findtext("timestamp", "-1"))) >= 0:
-                boxes.setdefault(frame, []).append(_box(_matrix(thing, "transform"), _matrix(thing, "vertices")))
-            thing.clear()
+            if (frame := int(node.findtext("timestamp", "-1"))) >= 0:
+                boxes.setdefault(frame, []).append(_box(_matrix(node, "transform"), _matrix(node, "vertices")))
+            node.clear()
     except (OSError, ElementTree.ParseError, ValueError, AttributeError, TypeError) as error:
         raise BadRecord(f"{path}: does not read as boxes of KITTI-360 ({error}); restore the file") from error
     return boxes
 
 
-def _matrix(thing: ElementTree.Element, name: str) -> np.ndarray:
+def _matrix(labelled: ElementTree.Element, name: str) -> np.ndarray:
     """As OpenCV writes it: rows, cols, data."""
-    node = thing.find(name)
+    node = labelled.find(name)
     return np.array(node.findtext("data").split(), np.float64).reshape(
         int(node.findtext("rows")), int(node.findtext("cols"))
     )

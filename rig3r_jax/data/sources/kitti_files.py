@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int64
 
-from rig3r_jax.data.files import read_bytes, read_text
+from rig3r_jax.data.files import read_text
 from rig3r_jax.data.image_bytes import read_image
 from rig3r_jax.data.scene import BadRecord
-from rig3r_jax.data.sources.drives import Sweep
+from rig3r_jax.data.sources.drives import Sweep, read_points
 from rig3r_jax.formats.text import numbered_lines
 from rig3r_jax.geometry import rigid
 
@@ -46,10 +46,13 @@ def matrix_of(rows: dict[str, np.ndarray], name: str, shape: tuple[int, int], pa
 
 
 def rigid_of(numbers: Iterable[float], where: str) -> Float[np.ndarray, "4 4"]:
-    """A transform of the 12 numbers of its first three rows, moved to the nearest rigid one; BadRecord for others."""
+    """A transform of the 12 numbers of its first three rows, or of all 16, moved to the nearest rigid one. BadRecord
+    where it is far from one."""
     numbers = np.asarray(list(numbers), np.float64)
     if numbers.size not in (12, 16):
-        raise BadRecord(f"{where}: {numbers.size} numbers must be 12, a 3x4 transform; restore the file")
+        raise BadRecord(
+            f"{where}: {numbers.size} numbers must be 12 of a 3x4 transform, or 16 of a 4x4 one; restore the file"
+        )
     matrix = np.concatenate([numbers[:12].reshape(3, 4), [[0, 0, 0, 1]]])
     return rigid.nearest_rigid(rigid.check(matrix, where, BadRecord, ROTATION_TOLERANCE))
 
@@ -65,21 +68,17 @@ def pinhole_of(projection: Float[np.ndarray, "3 4"], where: str) -> tuple[np.nda
     return intrinsics, position
 
 
+def rectification_of(rows: dict[str, np.ndarray], number: str, path: Path) -> Float[np.ndarray, "4 4"]:
+    """rectified_from_camera, a rotation alone, of camera `number` (two digits) of a calibration's rows."""
+    name = f"R_rect_{number}"
+    rotation = matrix_of(rows, name, (3, 3), path)
+    return rigid_of(np.concatenate([rotation, np.zeros((3, 1))], axis=1).ravel(), f"{path}: {name}")
+
+
 def numbered_images(folder: Path) -> dict[int, Path]:
     """Pictures by the number that is their name."""
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in _SUFFIXES and path.stem.isdigit())
     return {int(path.stem): path for path in paths}
-
-
-def size_of(images: Iterable[Path], where: str) -> tuple[int, int]:
-    """Height and width of the first picture that reads: they differ by drive. BadRecord where none does."""
-    reason = "there is none"
-    for path in images:
-        try:
-            return read_image(path)[1]
-        except BadRecord as error:
-            reason = str(error)
-    raise BadRecord(f"{where}: no image can be used: {reason}")
 
 
 def image_loader(path: Path) -> Callable[[], bytes]:
@@ -89,12 +88,7 @@ def image_loader(path: Path) -> Callable[[], bytes]:
 
 def read_sweep(path: Path, world_from_lidar: Float[np.ndarray, "4 4"]) -> Sweep:
     """A sweep of the Velodyne; BadRecord where the file is none."""
-    data = read_bytes(path)
-    if not data or len(data) % (4 * _POINT_FLOATS):
-        raise BadRecord(f"{path}: holds {len(data)} bytes, must be {_POINT_FLOATS} float32 a point; restore the file")
-    points = np.frombuffer(data, "<f4").reshape(-1, _POINT_FLOATS)[:, :3].astype(np.float64)
-    points = points[np.isfinite(points).all(axis=1)]
-    return Sweep(rigid.apply(world_from_lidar, points))
+    return Sweep(rigid.apply(world_from_lidar, read_points(path, _POINT_FLOATS)))
 
 
 def time_of(times: Int64[np.ndarray, " n"], frame: int, path: Path) -> int:

@@ -24,9 +24,9 @@ from rig3r_jax.data.sources.kitti_files import (
     read_named_numbers,
     read_sweep,
     rigid_of,
-    size_of,
     time_of,
 )
+from rig3r_jax.data.sources.shots import size_of
 from rig3r_jax.formats.text import numbered_lines
 from rig3r_jax.geometry import rigid
 
@@ -62,7 +62,10 @@ class KittiOdometry(DriveSource):
         """Images beyond the last pose of their sequence."""
         left_out = []
         for name, folder in _sequences(self).items():
-            count = _count_poses(_poses_file(folder))
+            try:
+                count = _count_poses(_poses_file(folder))
+            except BadRecord:  # a bad scene
+                continue
             for camera in self.cameras:
                 for number, path in numbered_images(folder / camera).items():
                     if number >= count:

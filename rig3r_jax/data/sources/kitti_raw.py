@@ -28,11 +28,12 @@ from rig3r_jax.data.sources.kitti_files import (
     read_dates,
     read_named_numbers,
     read_sweep,
+    rectification_of,
     rigid_of,
-    size_of,
     time_of,
 )
 from rig3r_jax.data.sources.kitti_tracklets import AROUND, PlacedSweep, Tracklet, read_tracklets
+from rig3r_jax.data.sources.shots import size_of
 from rig3r_jax.geometry import rigid
 
 _CAMERAS = ("image_00", "image_01", "image_02", "image_03")
@@ -140,7 +141,7 @@ def _sweep(
     for number in range(max(frame - AROUND, 0), min(frame + AROUND + 1, len(times))):
         with contextlib.suppress(BadRecord):  # one around it, beyond the poses
             placed[number] = PlacedSweep(int(times[number]) / 1e9, track.at(int(times[number])) @ imu_from_lidar)
-    boxes = [box for thing in tracklets if (box := thing.moving_box(frame, placed)) is not None]
+    boxes = [box for tracklet in tracklets if (box := tracklet.moving_box(frame, placed)) is not None]
     return Sweep(sweep.points_world, inside_any(sweep.points_world, boxes))
 
 
@@ -156,9 +157,7 @@ def _calibration(day: Path) -> tuple[np.ndarray, np.ndarray]:
     imu_from_lidar = rigid.invert(_read_transform(day / "calib_imu_to_velo.txt"))
     camera_from_lidar = _read_transform(day / "calib_velo_to_cam.txt")
     path = day / "calib_cam_to_cam.txt"
-    rotation = matrix_of(read_named_numbers(path), "R_rect_00", (3, 3), path)
-    where = f"{path}: R_rect_00"
-    rectified_from_camera = rigid_of(np.concatenate([rotation, np.zeros((3, 1))], axis=1).ravel(), where)
+    rectified_from_camera = rectification_of(read_named_numbers(path), "00", path)
     return imu_from_lidar, imu_from_lidar @ rigid.invert(rectified_from_camera @ camera_from_lidar)
 
 
@@ -177,7 +176,7 @@ def _read_track(folder: Path) -> PoseTrack:
     """world_from_imu by time: x east, y north on a Mercator map that is true to scale at the drive's start, z up."""
     times = read_dates(folder / "timestamps.txt")
     rows, row_times, scale = [], [], None
-    for path in sorted((folder / "data").glob("*.txt")):
+    for path in sorted(path for path in (folder / "data").glob("*.txt") if path.stem.isdigit()):
         try:
             latitude, longitude, altitude, roll, pitch, yaw = map(float, read_text(path).split()[:6])
         except ValueError as error:

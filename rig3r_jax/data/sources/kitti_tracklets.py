@@ -1,4 +1,4 @@
-"""Tracklets of KITTI's raw data: boxes of things in the LiDAR's frame, by frame, in `tracklet_labels.xml`."""
+"""Tracklets of KITTI's raw data: boxes of objects in the LiDAR's frame, by frame, in `tracklet_labels.xml`."""
 
 import dataclasses
 import functools
@@ -10,12 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from rig3r_jax.data.boxes import Box
+from rig3r_jax.data.boxes import Box, upright_pose
 from rig3r_jax.data.scene import BadRecord
-from rig3r_jax.geometry import rigid
 
 MOVING_SPEED = 0.5  # metres per second
-AROUND = 5  # frames before and after one, of ten per second, between which a thing's speed is taken
+AROUND = 5  # frames before and after one, of ten per second, between which an object's speed is taken
 
 
 class PlacedSweep(NamedTuple):
@@ -27,7 +26,7 @@ class PlacedSweep(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Tracklet:
-    """A thing and its boxes in frames that follow each other."""
+    """An object and its boxes in frames that follow each other."""
 
     first: int  # number of the first frame
     lidar_from_box: Float[np.ndarray, "n 4 4"]  # the box's origin in its middle
@@ -60,23 +59,20 @@ def read_tracklets(path: Path) -> list[Tracklet] | None:
 @functools.lru_cache(maxsize=4)
 def _read(path: Path, changed: int) -> list[Tracklet]:
     try:
-        things = ElementTree.parse(path).getroot().findall("tracklets/item")
-        return [_tracklet(thing) for thing in things]
+        return [_tracklet(item) for item in ElementTree.parse(path).getroot().findall("tracklets/item")]
     except (OSError, ElementTree.ParseError, ValueError, TypeError) as error:
         raise BadRecord(f"{path}: does not read as tracklets of KITTI ({error}); restore the file") from error
 
 
-def _tracklet(thing: ElementTree.Element) -> Tracklet:
-    length, width, height = (float(thing.findtext(name)) for name in ("l", "w", "h"))
-    poses = [_pose(item, height) for item in thing.findall("poses/item")]
+def _tracklet(item: ElementTree.Element) -> Tracklet:
+    length, width, height = (float(item.findtext(name)) for name in ("l", "w", "h"))
+    poses = [_pose(pose, height) for pose in item.findall("poses/item")]
     if not poses:
         raise ValueError("a tracklet has no pose")
-    return Tracklet(int(thing.findtext("first_frame")), np.array(poses), (length, width, height))
+    return Tracklet(int(item.findtext("first_frame")), np.array(poses), (length, width, height))
 
 
 def _pose(item: ElementTree.Element, height: float) -> np.ndarray:
-    """Turned about z alone, as all of the data set are; tz is of the bottom."""
+    """lidar_from_box, turned about z alone, as all of the data set are; tz is of the bottom."""
     x, y, z, yaw = (float(item.findtext(name)) for name in ("tx", "ty", "tz", "rz"))
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-    return rigid.from_rotation_translation(turn, np.array([x, y, z + height / 2]))
+    return upright_pose(np.array([x, y, z + height / 2]), yaw)

@@ -16,7 +16,7 @@ import numpy as np
 
 from rig3r_jax.data.scene import BadRecord, LeftOut, Scene, about, leaving_out
 from rig3r_jax.data.sources.pose_tables import Row, no_row, pose_of, read_rows
-from rig3r_jax.data.sources.sequences import ImageSequence, SequenceSource
+from rig3r_jax.data.sources.sequences import ImageSequence, SequenceSource, splits_with
 from rig3r_jax.data.sources.shots import CAMERA, Shot, scene_of_one_camera
 from rig3r_jax.geometry import rigid
 
@@ -35,13 +35,7 @@ class MapFree(SequenceSource):
 
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that hold at least one place."""
-        folder = self.folder()
-        found = tuple(split for split in _SPLITS if any((folder / split).glob("*/poses.txt")))
-        if not found:
-            raise BadRecord(
-                f"{folder}: holds no place such as train/s00000/poses.txt; give the folder of train and val"
-            )
-        return found
+        return splits_with(self.folder(), _SPLITS, "*/poses.txt")
 
     def sequences(self, split: str) -> Iterator[tuple[str, Callable[[], ImageSequence]]]:
         """See `SequenceSource`."""

@@ -42,19 +42,18 @@ class MvImgNet(HeldOutSource):
     def places(self) -> Sequence[str]:
         """See `HeldOutSource`."""
         folder = self.folder()
-        found = sorted(
+        places = sorted(
             path.parent.relative_to(folder).as_posix() for path in folder.glob("*/*/images") if path.is_dir()
         )
-        if not found:
+        if not places:
             raise BadRecord(f"{folder}: holds no object such as 0/0f01c3e5/images; give the folder of the categories")
-        return found
+        return places
 
     def sequences(self, split: str) -> Iterator[tuple[str, Callable[[], ImageSequence]]]:
         """See `SequenceSource`."""
-        for place in self.places():
-            if self.split_of(place) == split:
-                name = place.replace("/", "_")
-                yield name, functools.partial(self._sequence, name, Path(self.root) / place)
+        for place in self.places_of(split):
+            name = place.replace("/", "_")
+            yield name, functools.partial(self._sequence, name, Path(self.root) / place)
 
     def _sequence(self, name: str, folder: Path) -> ImageSequence:
         images = sorted(path.name for path in (folder / "images").iterdir() if path.suffix.lower() in _IMAGES)
@@ -77,11 +76,11 @@ def _load(source: MvImgNet, folder: Path, images: Sequence[str], name: str, piec
         for absent in sorted(set(posed) - set(images)):
             reason = f"{folder / 'images' / absent}: is not there, though the COLMAP model has its pose; restore it"
             left_out.append(LeftOut(absent, "image", reason))
-    usual = collections.Counter(image.camera for _, image in chosen).most_common(1)
+    most_used = collections.Counter(image.camera for _, image in chosen).most_common(1)
     shots: list[Shot] = []
     for step, (number, image) in enumerate(chosen):
-        if image.camera != usual[0][0] and image.lens.kind != "pinhole":
-            reason = f"{folder}: {image.name} is of COLMAP's camera {image.camera}, most images of {usual[0][0]}"
+        if image.camera != most_used[0][0] and image.lens.kind != "pinhole":
+            reason = f"{folder}: {image.name} is of COLMAP's camera {image.camera}, most images of {most_used[0][0]}"
             left_out.append(LeftOut(image.name, "pose", f"{reason}; undistort the images, or leave it out"))
             continue
         shots.append(
@@ -101,10 +100,10 @@ def _load(source: MvImgNet, folder: Path, images: Sequence[str], name: str, piec
 def _model(folder: Path) -> "rig3r_jax.formats.colmap.ColmapModel":
     from rig3r_jax.formats.colmap import find_model, read_model
 
-    place = find_model(folder)
-    if place is None:
+    model = find_model(folder)
+    if model is None:
         raise BadRecord(f"{folder / 'sparse/0'}: holds no COLMAP model; restore it, or leave this object out")
     try:
-        return read_model(place)
+        return read_model(model)
     except (ValueError, OSError) as error:
         raise BadRecord(str(error)) from error

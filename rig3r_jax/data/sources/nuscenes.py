@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from rig3r_jax.data.boxes import inside_any
-from rig3r_jax.data.files import read_bytes
 from rig3r_jax.data.image_bytes import read_image
 from rig3r_jax.data.scene import UNMATCHED, BadRecord, LeftOut, RigCamera, Scene, about, leaving_out
 from rig3r_jax.data.source import Scenes, even_pieces
-from rig3r_jax.data.sources.drives import DriveSource, Shot, Sweep, drive_scene, nearest_step
+from rig3r_jax.data.sources.drives import DriveSource, Shot, Sweep, drive_scene, nearest_step, read_points
 from rig3r_jax.data.sources.nuscenes_splits import TEST, VALIDATION, split_of
 from rig3r_jax.data.sources.nuscenes_tables import (
     LIDAR,
@@ -94,10 +93,12 @@ class NuScenes(DriveSource):
 
 def _versions(source: NuScenes) -> list[Path]:
     folder = source.folder()
-    wanted = (source.version,) if source.version else (*VALIDATION, TEST)
-    present = [name for name in wanted if (folder / name / "sample_data.json").is_file()]
+    versions = (source.version,) if source.version else (*VALIDATION, TEST)
+    present = [name for name in versions if (folder / name / "sample_data.json").is_file()]
     if not present:
-        raise BadRecord(f"{folder}: holds no {' or '.join(wanted)} with sample_data.json; give the folder of nuScenes")
+        raise BadRecord(
+            f"{folder}: holds no {' or '.join(versions)} with sample_data.json; give the folder of nuScenes"
+        )
     return [folder / name for name in present if not (name == _MINI and _TRAINVAL in present)]
 
 
@@ -124,7 +125,7 @@ def _steps_by_front(source: NuScenes, folder: Path, token: str) -> tuple[list[li
             leave_out(datum)
             continue
         rival = chosen[step].get(datum.channel, datum)
-        nearer, farther = sorted((rival, datum), key=lambda one: abs(one.time - times[step]))
+        nearer, farther = sorted((rival, datum), key=lambda candidate: abs(candidate.time - times[step]))
         chosen[step][datum.channel] = nearer
         if rival is not datum:
             leave_out(farther)
@@ -209,17 +210,11 @@ class _Sweeps:
 
     def _read_sweep(self, datum: Datum) -> Sweep:
         file = self._tables.folder.parent / with_slashes(datum.file)
-        data = read_bytes(file)
-        if not data or len(data) % (4 * _POINT_FLOATS):
-            raise BadRecord(
-                f"{file}: holds {len(data)} bytes, must be {_POINT_FLOATS} float32 a point; restore the file"
-            )
-        points_lidar = np.frombuffer(data, "<f4").reshape(-1, _POINT_FLOATS)[:, :3].astype(np.float64)
-        points_lidar = points_lidar[np.isfinite(points_lidar).all(axis=1)]
+        points_lidar = read_points(file, _POINT_FLOATS)
         where = f"{self._tables.folder / 'calibrated_sensor.json'}, {datum.calibration}"
         ego_from_lidar = self._tables.calibrations[datum.calibration].ego_from_sensor.matrix(where)
         points_world = rigid.apply(self._tables.world_from_ego(datum) @ ego_from_lidar, points_lidar)
         if self._labels is None:
             return Sweep(points_world)
-        boxes = [box for thing in self._labels if (box := thing.moving_box(datum.time)) is not None]
+        boxes = [box for labels in self._labels if (box := labels.moving_box(datum.time)) is not None]
         return Sweep(points_world, inside_any(points_world, boxes))

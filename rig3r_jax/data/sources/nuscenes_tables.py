@@ -19,7 +19,7 @@ from rig3r_jax.geometry import rigid
 LIDAR = "LIDAR_TOP"
 MOVING_SPEED = 0.5  # metres per second, which boxes of parked cars wander by at most from label to label
 _MICROSECONDS, _NANOSECONDS = 1e-6, 1e-9
-_LONGEST_GAP = 1_100_000_000  # ns between two labels of a thing to move its box between; keyframes are 0.5 s apart
+_LONGEST_GAP = 1_100_000_000  # ns between two labels of an object to move its box between; keyframes are 0.5 s apart
 _MOVING = ("vehicle.moving", "pedestrian.moving", "cycle.with_rider")  # attributes
 
 
@@ -63,7 +63,7 @@ class Calibration(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """Boxes of one thing in one scene."""
+    """Boxes of one object in one scene."""
 
     track: PoseTrack
     size: tuple[float, float, float]  # length, width, height
@@ -153,9 +153,9 @@ def _read_tables(folder: Path, sweeps: bool, changed: int) -> Tables:
             calibration = calibrations[row["calibrated_sensor_token"]]
             if (sweeps or row["is_key_frame"]) and (calibration.modality == "camera" or calibration.channel == LIDAR):
                 data[scene_of[row["sample_token"]]].append(_datum(row, calibration.channel))
-    wanted = {datum.ego_pose for rows in data.values() for datum in rows}
+    used_poses = {datum.ego_pose for rows in data.values() for datum in rows}
     with _reading(folder / "ego_pose.json"):
-        ego_poses = {row["token"]: _placed(row) for row in _rows(folder, "ego_pose") if row["token"] in wanted}
+        ego_poses = {row["token"]: _placed(row) for row in _rows(folder, "ego_pose") if row["token"] in used_poses}
     return Tables(
         folder, {scene: sorted(rows, key=lambda row: row.time) for scene, rows in data.items()}, ego_poses, calibrations
     )
@@ -187,12 +187,12 @@ def _read_calibrations(folder: Path) -> dict[str, Calibration]:
 
 
 def read_labels(folder: Path, scene: str) -> list[Labels] | None:
-    """Labelled things of a scene; None where it has no labels. The table is read once as long as it stays."""
+    """Labelled objects of a scene; None where it has no labels. The table is read once as long as it stays."""
     path = folder / "sample_annotation.json"
     if not path.is_file():
         return None
-    things = _read_things(folder, path.stat().st_mtime_ns).get(scene)
-    return None if things is None else [_labels(rows, f"{path}, {name}") for name, rows in things.items()]
+    objects = _read_objects(folder, path.stat().st_mtime_ns).get(scene)
+    return None if objects is None else [_labels(rows, f"{path}, {token}") for token, rows in objects.items()]
 
 
 class _Label(NamedTuple):
@@ -205,21 +205,21 @@ class _Label(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1)
-def _read_things(folder: Path, changed: int) -> dict[str, dict[str, list[_Label]]]:
-    """Labels by scene and thing."""
+def _read_objects(folder: Path, changed: int) -> dict[str, dict[str, list[_Label]]]:
+    """Labels by scene and object."""
     with _reading(folder / "sample.json"):
         of_sample = {
             row["token"]: (row["scene_token"], row["timestamp"] * _MICROSECONDS) for row in _rows(folder, "sample")
         }
     with _reading(folder / "attribute.json"):
         moving = {row["token"] for row in _rows(folder, "attribute") if row["name"] in _MOVING}
-    things: dict[str, dict[str, list[_Label]]] = {}
+    objects: dict[str, dict[str, list[_Label]]] = {}
     with _reading(folder / "sample_annotation.json"):
         for row in _rows(folder, "sample_annotation"):
             scene, time = of_sample[row["sample_token"]]
             label = _Label(time, _placed(row), tuple(row["size"]), not moving.isdisjoint(row["attribute_tokens"]))
-            things.setdefault(scene, {}).setdefault(row["instance_token"], []).append(label)
-    return things
+            objects.setdefault(scene, {}).setdefault(row["instance_token"], []).append(label)
+    return objects
 
 
 def _labels(rows: list[_Label], where: str) -> Labels:

@@ -30,34 +30,35 @@ def middle_lens(lenses: Sequence["rig3r_jax.geometry.camera.Lens"]) -> "rig3r_ja
 
 @dataclasses.dataclass(frozen=True)
 class SameRays:
-    """From pixels of the wanted image to those of the one there is; both of `size`, first pixels' centres at 0.5."""
+    """From pixels of the camera's common calibration to those of an image's own; both of `size`, first pixels' centres
+    at 0.5."""
 
-    there_from_wanted: np.ndarray  # (3, 3) float64
+    own_from_common: np.ndarray  # (3, 3) float64
     size: tuple[int, int]  # height, width
 
     @classmethod
     def between(
         cls,
-        there: "rig3r_jax.geometry.camera.Lens",
-        wanted: "rig3r_jax.geometry.camera.Lens",
+        own: "rig3r_jax.geometry.camera.Lens",
+        common: "rig3r_jax.geometry.camera.Lens",
         size: tuple[int, int],
     ) -> "SameRays":
         """Of two pinholes at one place that look the same way."""
-        return cls(np.asarray(there.intrinsics) @ np.linalg.inv(wanted.intrinsics), size)
+        return cls(np.asarray(own.intrinsics) @ np.linalg.inv(common.intrinsics), size)
 
     @property
     def worth_it(self) -> bool:
         """Whether the calibrations differ by what could matter."""
         height, width = self.size
         corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]], np.float64)
-        return bool(np.abs(corners @ (self.there_from_wanted - np.eye(3)).T).max() > _NEGLIGIBLE)
+        return bool(np.abs(corners @ (self.own_from_common - np.eye(3)).T).max() > _NEGLIGIBLE)
 
     def bring(self, values: np.ndarray, nearest: bool) -> np.ndarray:
         """An image of these values, zeros outside; interpolated, or the value of the nearest pixel."""
         import cv2  # where options of sources are read nobody waits for it
 
         half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV's first pixel has its centre at 0
-        matrix = (np.linalg.inv(half) @ self.there_from_wanted @ half)[:2]
+        matrix = (np.linalg.inv(half) @ self.own_from_common @ half)[:2]
         flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_NEAREST if nearest else cv2.INTER_CUBIC)
         return cv2.warpAffine(values, matrix, self.size[::-1], flags=flags, borderMode=cv2.BORDER_CONSTANT)
 
@@ -66,15 +67,15 @@ class SameRays:
         return self.bring(mask.astype(np.uint8), nearest=True).astype(bool)
 
     def outside(self) -> Bool[np.ndarray, "h w"]:
-        """Pixels whose rays the image that there is does not show."""
+        """Pixels of the common calibration whose rays the image does not show."""
         height, width = self.size
         u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-        pixels = np.stack([u, v, np.ones_like(u)], axis=-1) @ self.there_from_wanted.T
+        pixels = np.stack([u, v, np.ones_like(u)], axis=-1) @ self.own_from_common.T
         return ((pixels[..., :2] < 0) | (pixels[..., :2] > [width, height])).any(axis=-1)
 
 
 def bring_image(image: bytes, same_rays: SameRays) -> bytes:
-    """The image of the wanted calibration as JPEG."""
+    """The image as the common calibration would have it, as JPEG."""
     import cv2
 
     brought = same_rays.bring(decode_image(image), nearest=False)
@@ -83,11 +84,12 @@ def bring_image(image: bytes, same_rays: SameRays) -> bytes:
 
 
 def bring_depth(depth: DenseDepth | SparseDepth, same_rays: SameRays) -> DenseDepth | SparseDepth:
-    """Distances along the same rays at the wanted image's pixels; of pixels that of the nearest, as depth has edges."""
+    """Distances along the same rays at the common calibration's pixels; of pixels that of the nearest, as depth has
+    edges."""
     if isinstance(depth, DenseDepth):
         brought = same_rays.bring(depth.values.astype(np.float32), nearest=True)
         return DenseDepth(brought.astype(depth.values.dtype))
-    pixels = _moved(depth.pixels, np.linalg.inv(same_rays.there_from_wanted))
+    pixels = _moved(depth.pixels, np.linalg.inv(same_rays.own_from_common))
     inside = ((pixels >= 0) & (pixels < np.array(same_rays.size[::-1]))).all(axis=1)
     moving = None if depth.moving is None else depth.moving[inside]
     return SparseDepth(pixels[inside], depth.depths[inside], moving)

@@ -18,14 +18,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from rig3r_jax.data.boxes import Box, inside_any
+from rig3r_jax.data.boxes import Box, inside_any, upright_pose
 from rig3r_jax.data.files import read_bytes, read_json
 from rig3r_jax.data.lidar import project_points
 from rig3r_jax.data.pose_track import PoseTrack
 from rig3r_jax.data.scene import BadRecord, LeftOut, RigCamera, Scene, SparseDepth, about, leaving_out
+from rig3r_jax.data.sources.camera_options import camera_problems, kept_cameras
 from rig3r_jax.data.sources.pose_tables import pose_of
 from rig3r_jax.data.sources.sequences import HeldOutSource, ImageSequence
-from rig3r_jax.data.sources.shots import Shot, ShotCamera, scene_of_shots
+from rig3r_jax.data.sources.shots import Shot, ShotCamera, middle_pose, scene_of_shots
 from rig3r_jax.formats.frame_pickle import read_data_frame
 from rig3r_jax.geometry import rigid
 
@@ -47,22 +48,20 @@ class PandaSet(HeldOutSource):
     def problems(self) -> Iterator[str]:
         """See `Source`."""
         yield from super().problems()
-        if self.cameras and self.front not in self.cameras:
-            yield f"cameras={list(self.cameras)} must hold the front camera {self.front!r}; add it or set front="
+        yield from camera_problems(self.cameras, self.front)
 
     def places(self) -> Sequence[str]:
         """See `HeldOutSource`."""
         folder = self.folder()
-        found = sorted(path.parent.name for path in folder.glob("*/camera") if path.is_dir())
-        if not found:
+        places = sorted(path.parent.name for path in folder.glob("*/camera") if path.is_dir())
+        if not places:
             raise BadRecord(f"{folder}: holds no sequence such as 001/camera; give the folder of PandaSet's sequences")
-        return found
+        return places
 
     def sequences(self, split: str) -> Iterator[tuple[str, Callable[[], ImageSequence]]]:
         """See `SequenceSource`."""
-        for place in self.places():
-            if self.split_of(place) == split:
-                yield place, functools.partial(self._sequence, Path(self.root) / place)
+        for place in self.places_of(split):
+            yield place, functools.partial(self._sequence, Path(self.root) / place)
 
     def _sequence(self, folder: Path) -> ImageSequence:
         count = len(_list_of(folder / "camera" / self.front / "timestamps.json"))
@@ -79,11 +78,9 @@ def _list_of(path: Path) -> list:
 def _load(source: PandaSet, folder: Path, name: str, numbers: Sequence[int]) -> Scene:
     from rig3r_jax.geometry.camera import Pinhole  # imports JAX: not where options are read
 
-    found = sorted(path.name for path in (folder / "camera").iterdir() if path.is_dir())
-    wanted = source.cameras or tuple(found)
-    if missing := [camera for camera in {*wanted, source.front} if camera not in found]:
-        raise BadRecord(f"{folder / 'camera'}: has no {missing}; it has {found}; set cameras= or front=")
-    images = {camera: _images(folder / "camera" / camera) for camera in wanted}
+    present = sorted(path.name for path in (folder / "camera").iterdir() if path.is_dir())
+    kept = kept_cameras(source.cameras, source.front, present, str(folder / "camera"))
+    images = {camera: _images(folder / "camera" / camera) for camera in kept}
     cameras = [
         ShotCamera(camera, Pinhole(_intrinsics(folder / "camera" / camera / "intrinsics.json")), front_from_camera)
         for camera, front_from_camera in _rig(images, source.front, folder / "camera").items()
@@ -91,7 +88,7 @@ def _load(source: PandaSet, folder: Path, name: str, numbers: Sequence[int]) -> 
     lidar = _Lidar(folder) if (folder / "lidar").is_dir() else None
     left_out: list[LeftOut] = []
     shots: list[Shot] = []
-    for camera in wanted:
+    for camera in kept:
         for step, number in enumerate(numbers):
             file = folder / "camera" / camera / f"{number:02d}.jpg"
             with leaving_out(left_out, f"{camera}, {file.name}"), about("pose"):
@@ -147,7 +144,7 @@ def _rig(images: dict[str, list[_Image]], front: str, where: Path) -> dict[str, 
                     pairs.append(rigid.invert(track.at(_ns(image.time))) @ image.world_from_camera)
         if not pairs:
             raise BadRecord(f"{where / camera}: has no pose at a time between those of {front}; restore poses.json")
-        rig[camera] = np.eye(4) if camera == front else rigid.nearest_rigid(np.median(pairs, axis=0))
+        rig[camera] = np.eye(4) if camera == front else middle_pose(pairs)
     return rig
 
 
@@ -193,9 +190,8 @@ def _moving_boxes(path: Path) -> list[Box]:
     boxes = []
     for *numbers, yaw, stationary in table:
         if not stationary:
-            turn = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
             centre, size = np.array(numbers[:3]), tuple(float(side) for side in numbers[3:])
-            boxes.append(Box(rigid.from_rotation_translation(turn, centre), size))
+            boxes.append(Box(upright_pose(centre, yaw), size))
     return boxes
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from rig3r_jax.data.depth_files import read_whole_numbers
 from rig3r_jax.data.scene import BadRecord, DenseDepth, LeftOut, RigCamera, Scene, about, leaving_out
-from rig3r_jax.data.sources.depth_images import dense_depth, read_whole_numbers
-from rig3r_jax.data.sources.sequences import ImageSequence, SequenceSource
+from rig3r_jax.data.sources.depth_images import dense_depth
+from rig3r_jax.data.sources.sequences import ImageSequence, SequenceSource, frame_numbers, splits_with
 from rig3r_jax.data.sources.shots import CAMERA, Shot, scene_of_one_camera
 from rig3r_jax.geometry import rigid
 
@@ -37,11 +38,7 @@ class PointOdyssey(SequenceSource):
 
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that hold at least one scene."""
-        folder = self.folder()
-        found = tuple(split for split in _SPLITS if any((folder / split).glob("*/rgbs")))
-        if not found:
-            raise BadRecord(f"{folder}: holds no scene such as train/*/rgbs; give the folder of {', '.join(_SPLITS)}")
-        return found
+        return splits_with(self.folder(), _SPLITS, "*/rgbs")
 
     def sequences(self, split: str) -> Iterator[tuple[str, Callable[[], ImageSequence]]]:
         """See `SequenceSource`."""
@@ -49,8 +46,7 @@ class PointOdyssey(SequenceSource):
             yield path.parent.name, functools.partial(self._sequence, path.parent)
 
     def _sequence(self, folder: Path) -> ImageSequence:
-        matches = (_IMAGE.fullmatch(path.name) for path in (folder / "rgbs").iterdir())
-        frames = sorted(int(match[1]) for match in matches if match)
+        frames = frame_numbers(folder / "rgbs", _IMAGE)
         return ImageSequence(folder.name, len(frames), functools.partial(_load, folder, frames))
 
 
@@ -59,16 +55,15 @@ def _load(folder: Path, frames: Sequence[int], name: str, piece: Sequence[int]) 
 
     file = folder / "anno.npz"
     intrinsics, camera_from_world = _annotations(file)
+    count = min(len(intrinsics), len(camera_from_world))
     with_depth = (folder / "depths").is_dir()
     left_out: list[LeftOut] = []
     shots: list[Shot] = []
     for step, frame in enumerate(frames[number] for number in piece):
         image = folder / "rgbs" / f"rgb_{frame:05d}.jpg"
         with leaving_out(left_out, image.name), about("pose"):
-            if frame >= min(len(intrinsics), len(camera_from_world)):
-                raise BadRecord(
-                    f"{file}: has {len(camera_from_world)} cameras, none of frame {frame}; restore the file"
-                )
+            if frame >= count:
+                raise BadRecord(f"{file}: has the cameras of {count} frames, none of frame {frame}; restore the file")
             where = f"{file}, frame {frame}"
             lens = Pinhole(intrinsics[frame].astype(np.float64))
             lens.check(where, BadRecord)

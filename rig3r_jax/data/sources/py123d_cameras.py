@@ -115,10 +115,10 @@ def _video_image(path: Path, number: int) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
-def front_of(present: Sequence[str], wanted: str, where: str) -> str:
-    """The camera whose frame is the rig's: the wanted one, or else the first of the library's front cameras."""
+def front_of(present: Sequence[str], front: str, where: str) -> str:
+    """The camera whose frame is the rig's: `front`, or, of "", else the first of the library's front cameras."""
     fronts = ("pcam_f0", "pcam_stereo_l", "ftcam_f0")
-    front = wanted or next((name for name in fronts if name in present), "")
+    front = front or next((name for name in fronts if name in present), "")
     if front not in present:
         raise BadRecord(f"{where}: has no camera {front or ' or '.join(fronts)}; it has {list(present)}; set front=")
     return front

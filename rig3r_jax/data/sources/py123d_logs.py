@@ -41,8 +41,8 @@ class Py123d(DriveSource):
 
     def splits(self) -> tuple[str, ...]:
         """The last words of the folders DATASET_SPLIT; train, val, test first."""
-        found = {_split_of(log) for log in _logs(self)}
-        return tuple(sorted(found, key=lambda split: (_SPLITS.index(split) if split in _SPLITS else 9, split)))
+        splits = {_split_of(log) for log in _logs(self)}
+        return tuple(sorted(splits, key=lambda split: (_SPLITS.index(split) if split in _SPLITS else 9, split)))
 
     def scenes(self, split: str) -> Scenes:
         """See `Source`."""
@@ -87,11 +87,11 @@ def _logs_folder(source: Py123d) -> Path:
 
 def _logs(source: Py123d) -> list[Path]:
     folder = _logs_folder(source)
-    found = sorted(path.parent for path in folder.glob("*/*/sync.arrow"))
-    kept = [log for log in found if not source.datasets or log.parent.name.rpartition("_")[0] in source.datasets]
+    logs = sorted(path.parent for path in folder.glob("*/*/sync.arrow"))
+    kept = [log for log in logs if not source.datasets or log.parent.name.rpartition("_")[0] in source.datasets]
     if not kept:
-        wanted = f" of {', '.join(source.datasets)}" if source.datasets else ""
-        raise BadRecord(f"{folder}: holds no log{wanted}; give the folder that holds {source.root_holds}")
+        of_datasets = f" of {', '.join(source.datasets)}" if source.datasets else ""
+        raise BadRecord(f"{folder}: holds no log{of_datasets}; give the folder that holds {source.root_holds}")
     return kept
 
 
@@ -189,6 +189,10 @@ class _Vehicle:
             return None
         return functools.partial(self._read, step)
 
+    def _row(self, key: str, step: int) -> int | None:
+        """Of a modality at a time step; None where the log has none then, or none at all."""
+        return self._rows[key][step] if key in self._rows else None
+
     def _stored(self, key: str, step: int) -> bool:
         return self._rows[key][step] is not None and not self._table(key).is_text("data")
 
@@ -201,13 +205,13 @@ class _Vehicle:
                 clouds.append(decode_points(data, f"{self._table(key).path}, row {row}"))
         points_imu = np.concatenate([np.zeros((0, 3)), *clouds])
         points_world = rigid.apply(self._world_from_imu(step), points_imu)
-        row = self._rows.get(BOXES, {step: None})[step]
+        row = self._row(BOXES, step)
         if row is None:
             return Sweep(points_world)
         return Sweep(points_world, inside_any(points_world, self._boxes().moving(row)))
 
     def _world_from_imu(self, step: int) -> np.ndarray:
-        row = self._rows.get(EGO, {step: None})[step]
+        row = self._row(EGO, step)
         if row is None:
             raise BadRecord(f"{self._sync.path}, row {step}: has LiDAR and no {EGO}; restore the file")
         return se3(self._table(EGO).cell("imu_se3", row), f"{self._table(EGO).path}, row {row}")

@@ -173,10 +173,11 @@ class BoxTable:
     def _speed(self, row: int, number: int) -> float:
         """Metres per second; NaN where nothing tells it."""
         token = self._tracks[row][number]
-        seen = [other for other in self._near(row) if token in (self._tracks[other] or ())]
-        if token is not None and len(seen) > 1:
-            first, last = (self._boxes[end][self._tracks[end].index(token)] for end in (seen[0], seen[-1]))
-            seconds = (self._times[seen[-1]] - self._times[seen[0]]) / 1e6
+        labelled = [other for other in self._near(row) if token in (self._tracks[other] or ())]
+        if token is not None and len(labelled) > 1:
+            before, after = labelled[0], labelled[-1]
+            first, last = (self._boxes[end][self._tracks[end].index(token)] for end in (before, after))
+            seconds = (self._times[after] - self._times[before]) / 1e6
             return float(np.linalg.norm(np.subtract(last[:3], first[:3]))) / seconds
         velocity = (self._velocities[row] or [None] * (number + 1))[number]
         return float("nan") if velocity is None else float(np.linalg.norm(velocity))

@@ -3,20 +3,17 @@ read in the right unit."""
 
 import collections
 import dataclasses
-import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 
 import rig3r_jax  # by which an annotation below is read; its schema imports JAX
-from rig3r_jax.data.files import read_bytes
+from rig3r_jax.data.depth_files import read_whole_numbers
 from rig3r_jax.data.frame_bytes import NO_POINTS, encode_depth
 from rig3r_jax.data.image_bytes import read_image
-from rig3r_jax.data.image_header import encoded_size
 from rig3r_jax.data.scene import (
     BadRecord,
     DenseDepth,
@@ -202,18 +199,7 @@ def _median_depth(path: Path, code: DepthCode) -> float:
 
 
 def _decode_depth(path: Path, code: DepthCode) -> Float[np.ndarray, "h w"]:
-    data = read_bytes(path)
-    try:
-        encoded_size(data)
-        with Image.open(io.BytesIO(data)) as image:
-            values = np.asarray(image)
-    except BadRecord as error:
-        raise BadRecord(f"{path}: depth {error}") from error
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        reason = f"does not decode ({error}); restore the file"
-        raise BadRecord(f"{path}: depth image of {len(data)} bytes {reason}") from error
-    if values.ndim != 2 or values.dtype.kind not in "iu" or values.dtype.itemsize < 2:
-        raise BadRecord(f"{path}: is {values.dtype} of shape {values.shape}; a depth image has one 16-bit channel")
+    values = read_whole_numbers(path)
     metres = values / code.units_per_metre
     metres[np.isin(values, code.unknown)] = 0
     return metres

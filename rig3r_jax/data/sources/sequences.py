@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from rig3r_jax.data.scene import BadRecord, Scene
 from rig3r_jax.data.source import Scenes, Source, bad_scene, even_pieces
@@ -74,9 +76,27 @@ class HeldOutSource(SequenceSource):
 
     def splits(self) -> tuple[str, ...]:
         """See `Source`."""
-        found = {self.split_of(place) for place in self.places()}
-        return tuple(split for split in (TRAIN, TEST) if split in found)
+        used = {self.split_of(place) for place in self.places()}
+        return tuple(split for split in (TRAIN, TEST) if split in used)
 
     def split_of(self, place: str) -> str:
         """Of a place, by its name."""
         return TEST if zlib.crc32(place.encode()) / 2**32 < self.test_share else TRAIN
+
+    def places_of(self, split: str) -> list[str]:
+        """Names of the places of a split, in order."""
+        return [place for place in self.places() if self.split_of(place) == split]
+
+
+def frame_numbers(folder: Path, pattern: re.Pattern[str]) -> list[int]:
+    """Numbers of a folder's frames, ascending: the group of the names that match the pattern; none of no folder."""
+    matches = (pattern.fullmatch(path.name) for path in folder.glob("*"))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def splits_with(folder: Path, splits: Sequence[str], pattern: str) -> tuple[str, ...]:
+    """Those of the splits whose folder, named as the split is, holds paths of a pattern; BadRecord where none does."""
+    present = tuple(split for split in splits if any((folder / split).glob(pattern)))
+    if not present:
+        raise BadRecord(f"{folder}: holds no {' or '.join(splits)} with {pattern} in it; give the folder of these")
+    return present

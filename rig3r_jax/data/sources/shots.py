@@ -3,10 +3,11 @@
 import collections
 import dataclasses
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from rig3r_jax.data.frame_bytes import NO_POINTS, encode_depth, encode_mask
 from rig3r_jax.data.image_bytes import read_image
@@ -93,6 +94,22 @@ def scene_of_shots(
         dataclasses.replace(frame, world_from_camera=base_from_world @ frame.world_from_camera) for frame in frames
     ]
     return Scene(name, rig, numbers[front], tuple(frames), tuple(left_out), rigid.invert(base_from_world))
+
+
+def middle_pose(a_from_b: Sequence[np.ndarray] | Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "4 4"]:
+    """The transform nearest to the medians of the numbers of these, which are one but for small errors."""
+    return rigid.nearest_rigid(np.median(a_from_b, axis=0))
+
+
+def size_of(images: Iterable[Path], where: str) -> tuple[int, int]:
+    """Height and width of the first image that reads; BadRecord, naming `where`, if none does."""
+    reason = "there is none"
+    for path in images:
+        try:
+            return read_image(path)[1]
+        except BadRecord as error:
+            reason = str(error)
+    raise BadRecord(f"{where}: no image can be used: {reason}")
 
 
 def _where(shot: Shot) -> str:

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from rig3r_jax.data.image_bytes import read_image
 from rig3r_jax.data.scene import BadRecord, DenseDepth, LeftOut, RigCamera, Scene
+from rig3r_jax.data.sources.camera_options import camera_problems, kept_cameras
 from rig3r_jax.data.sources.depth_images import dense_depth, read_float_png
 from rig3r_jax.data.sources.pose_tables import poses_of, read_rows
-from rig3r_jax.data.sources.sequences import HeldOutSource, ImageSequence
-from rig3r_jax.data.sources.shots import Shot, ShotCamera, scene_of_shots
+from rig3r_jax.data.sources.sequences import HeldOutSource, ImageSequence, frame_numbers
+from rig3r_jax.data.sources.shots import Shot, ShotCamera, middle_pose, scene_of_shots, size_of
 from rig3r_jax.geometry import rigid
 
 _RATE = 10.0  # frames per second
@@ -52,30 +52,27 @@ class TartanAir2(HeldOutSource):
         yield from super().problems()
         if unknown := sorted({*self.cameras} - {*_PINHOLES, *_FISHEYES}):
             yield f"cameras={list(self.cameras)}: {unknown} must be of {', '.join((*_PINHOLES, *_FISHEYES))}"
-        if self.cameras and self.front not in self.cameras:
-            yield f"cameras={list(self.cameras)} must hold the front camera {self.front!r}; add it or set front="
+        yield from camera_problems(self.cameras, self.front)
         if not 0 < self.fisheye_fov <= 360:
             yield f"fisheye_fov={self.fisheye_fov} must be more than 0 and at most 360 degrees"
 
     def places(self) -> Sequence[str]:
         """See `HeldOutSource`."""
         folder = self.folder()
-        found = sorted({path.parents[2].name for path in folder.glob("*/Data_*/P*/image_?cam_*")})
-        if not found:
+        places = sorted({path.parents[2].name for path in folder.glob("*/Data_*/P*/image_?cam_*")})
+        if not places:
             raise BadRecord(f"{folder}: holds no */Data_easy/P000/image_lcam_front; give the folder of environments")
-        return found
+        return places
 
     def sequences(self, split: str) -> Iterator[tuple[str, Callable[[], ImageSequence]]]:
         """See `SequenceSource`."""
-        for place in self.places():
-            if self.split_of(place) == split:
-                for path in sorted((Path(self.root) / place).glob("Data_*/P*")):
-                    name = f"{place}_{path.parent.name.removeprefix('Data_')}_{path.name}"
-                    yield name, functools.partial(self._sequence, name, path)
+        for place in self.places_of(split):
+            for path in sorted((Path(self.root) / place).glob("Data_*/P*")):
+                name = f"{place}_{path.parent.name.removeprefix('Data_')}_{path.name}"
+                yield name, functools.partial(self._sequence, name, path)
 
     def _sequence(self, name: str, folder: Path) -> ImageSequence:
-        matches = (_IMAGE.fullmatch(path.name) for path in (folder / f"image_{self.front}").glob("*.png"))
-        frames = sorted(int(match[1]) for match in matches if match)
+        frames = frame_numbers(folder / f"image_{self.front}", _IMAGE)
         if not frames:
             raise BadRecord(
                 f"{folder}: has no images of the front camera {self.front}; set front= to one that is there"
@@ -84,26 +81,24 @@ class TartanAir2(HeldOutSource):
 
     def notes(self) -> list[str]:
         """Cameras of other kinds."""
-        found = {path.name.removeprefix("image_") for path in self.folder().glob("*/Data_*/P*/image_*")}
-        others = sorted(found - {*_PINHOLES, *_FISHEYES})
+        present = {path.name.removeprefix("image_") for path in self.folder().glob("*/Data_*/P*/image_*")}
+        others = sorted(present - {*_PINHOLES, *_FISHEYES})
         return [f"{self.root}: images of {', '.join(others)} are of no lens that is read"] if others else []
 
 
 def _load(source: TartanAir2, folder: Path, frames: Sequence[int], name: str, piece: Sequence[int]) -> Scene:
-    found = [camera for camera in (*_PINHOLES, *_FISHEYES) if (folder / f"image_{camera}").is_dir()]
-    wanted = source.cameras or tuple(found)
-    if missing := [camera for camera in {*wanted, source.front} if camera not in found]:
-        raise BadRecord(f"{folder}: has no images of {missing}; it has {found}; set cameras= or front=")
+    present = [camera for camera in (*_PINHOLES, *_FISHEYES) if (folder / f"image_{camera}").is_dir()]
+    kept = kept_cameras(source.cameras, source.front, present, str(folder))
     left_out: list[LeftOut] = []
-    poses = {camera: _poses(folder, camera, left_out) for camera in wanted}
+    poses = {camera: _poses(folder, camera, left_out) for camera in kept}
     cameras = []
     for camera, own in poses.items():
         together = min(len(own), len(poses[source.front]))
         front_from_camera = rigid.invert(poses[source.front][:together]) @ own[:together]
-        rig_from_camera = np.eye(4) if camera == source.front else _middle(front_from_camera)
+        rig_from_camera = np.eye(4) if camera == source.front else middle_pose(front_from_camera)
         cameras.append(_camera(camera, folder, rig_from_camera, source.fisheye_fov))
     shots = []
-    for camera in wanted:
+    for camera in kept:
         with_depth = (folder / f"depth_{camera}").is_dir()
         for step, frame in enumerate(frames[number] for number in piece):
             if frame >= len(poses[camera]):
@@ -123,10 +118,6 @@ def _load(source: TartanAir2, folder: Path, frames: Sequence[int], name: str, pi
                 )
             )
     return scene_of_shots(name, cameras, source.front, shots, left_out)
-
-
-def _middle(a_from_b: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "4 4"]:
-    return rigid.nearest_rigid(np.median(a_from_b, axis=0))
 
 
 def _poses(folder: Path, camera: str, left_out: list[LeftOut]) -> Float[np.ndarray, "n 4 4"]:
@@ -150,10 +141,9 @@ def _camera(name: str, folder: Path, rig_from_camera: Float[np.ndarray, "4 4"], 
     if name not in _FISHEYES:
         return ShotCamera(name, Pinhole(_intrinsics(320.0, _SIZE)), rig_from_camera, _SIZE)
     images = folder / f"image_{name}"
-    first = min(images.glob("*.png"), default=images / f"000000_{name}.png")
-    size = read_image(first)[1]
+    size = size_of(sorted(images.glob("*.png")), str(images))
     if size[0] != size[1]:
-        raise BadRecord(f"{first}: is {size} (height, width), images of a fisheye are square; restore the file")
+        raise BadRecord(f"{images}: has images of {size} (height, width), a fisheye's are square; restore the files")
     intrinsics = _intrinsics(size[1] / math.radians(fisheye_fov), size)
     return ShotCamera(name, Fisheye(intrinsics, np.zeros(4)), rig_from_camera, size)
 

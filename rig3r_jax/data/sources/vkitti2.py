@@ -9,22 +9,25 @@ of what moves are marked in the mask.
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
 
+from rig3r_jax.data.depth_files import read_whole_numbers
 from rig3r_jax.data.scene import BadRecord, DenseDepth, LeftOut, RigCamera, Scene, about, leaving_out
-from rig3r_jax.data.sources.depth_images import dense_depth, read_indices, read_whole_numbers
+from rig3r_jax.data.sources.depth_images import dense_depth, read_indices
 from rig3r_jax.data.sources.pose_tables import no_row, read_rows
-from rig3r_jax.data.sources.sequences import HeldOutSource, ImageSequence
-from rig3r_jax.data.sources.shots import Shot, ShotCamera, scene_of_shots
+from rig3r_jax.data.sources.sequences import HeldOutSource, ImageSequence, frame_numbers
+from rig3r_jax.data.sources.shots import Shot, ShotCamera, middle_pose, scene_of_shots
 from rig3r_jax.geometry import rigid
 
 _RATE = 10.0  # frames per second, as the drives of KITTI that were rendered
 _SKY = 65535
 _FRONT = "Camera_0"
+_IMAGE = re.compile(r"rgb_(\d+)\.jpg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,24 +42,26 @@ class VirtualKitti2(HeldOutSource):
     def places(self) -> Sequence[str]:
         """See `HeldOutSource`."""
         folder = self.folder()
-        found = sorted({path.parents[1].name for path in folder.glob("*/*/extrinsic.txt")})
-        if not found:
+        drives = [path.parent for path in folder.glob("*/*/extrinsic.txt")]
+        if not drives:
             raise BadRecord(
                 f"{folder}: holds no Scene01/clone/extrinsic.txt or the like; give the folder of the scenes"
             )
-        return found
+        variants = {drive.name for drive in drives}
+        if missing := sorted({*self.variants} - variants):
+            raise BadRecord(f"{folder}: has no renderings {missing}; it has {sorted(variants)}; set variants=")
+        return sorted({drive.parent.name for drive in drives})
 
     def sequences(self, split: str) -> Iterator[tuple[str, Callable[[], ImageSequence]]]:
         """See `SequenceSource`."""
-        for place in self.places():
+        for place in self.places_of(split):
             for path in sorted((Path(self.root) / place).glob("*/extrinsic.txt")):
                 variant = path.parent.name
-                if self.split_of(place) == split and (not self.variants or variant in self.variants):
+                if not self.variants or variant in self.variants:
                     yield f"{place}_{variant}", functools.partial(self._sequence, path.parent)
 
     def _sequence(self, folder: Path) -> ImageSequence:
-        images = (folder / "frames/rgb" / _FRONT).glob("rgb_*.jpg")
-        frames = sorted(int(path.stem.removeprefix("rgb_")) for path in images)
+        frames = frame_numbers(folder / "frames/rgb" / _FRONT, _IMAGE)
         name = f"{folder.parent.name}_{folder.name}"
         return ImageSequence(name, len(frames), functools.partial(_load, self, folder, frames))
 
@@ -66,8 +71,8 @@ def _load(source: VirtualKitti2, folder: Path, frames: Sequence[int], name: str,
     bad_rows: list[LeftOut] = []
     poses = _poses(folder / "extrinsic.txt", bad_rows)
     cameras = _cameras(folder / "intrinsic.txt", poses, left_out)
-    moving = _moving_tracks(folder / "bbox.txt", left_out)
-    with_depth = (folder / "frames/depth").is_dir()
+    with_depth, with_instances = ((folder / "frames" / kind).is_dir() for kind in ("depth", "instanceSegmentation"))
+    moving = _moving_tracks(folder / "bbox.txt", left_out) if with_instances else {}
     shots = []
     for camera in cameras:
         for step, frame in enumerate(frames[number] for number in piece):
@@ -78,7 +83,7 @@ def _load(source: VirtualKitti2, folder: Path, frames: Sequence[int], name: str,
             images = folder / "frames"
             depth = images / "depth" / camera.name / f"depth_{frame:05d}.png"
             instances = images / "instanceSegmentation" / camera.name / f"instancegt_{frame:05d}.png"
-            tracks = moving.get((camera.name, frame), ()) if moving is not None else None
+            tracks = moving.get((camera.name, frame))
             shots.append(
                 Shot(
                     camera=camera.name,
@@ -87,7 +92,7 @@ def _load(source: VirtualKitti2, folder: Path, frames: Sequence[int], name: str,
                     image=images / "rgb" / camera.name / f"rgb_{frame:05d}.jpg",
                     world_from_camera=poses[camera.name, frame],
                     depth=functools.partial(_depth, depth, source.farthest) if with_depth else None,
-                    moving=functools.partial(_shows, instances, tracks) if tracks and instances.exists() else None,
+                    moving=functools.partial(_shows, instances, tracks) if tracks else None,
                 )
             )
     return scene_of_shots(name, cameras, _FRONT, shots, left_out)
@@ -122,16 +127,16 @@ def _cameras(path: Path, poses: dict[tuple[str, int], np.ndarray], left_out: lis
         ]
         if not pairs:
             raise BadRecord(f"{path.parent / 'extrinsic.txt'}: has no frame with poses of {camera} and {_FRONT}")
-        rig_from_camera = np.eye(4) if camera == _FRONT else rigid.nearest_rigid(np.median(pairs, axis=0))
+        rig_from_camera = np.eye(4) if camera == _FRONT else middle_pose(pairs)
         intrinsics = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1]])
         cameras.append(ShotCamera(camera, Pinhole(intrinsics), rig_from_camera))
     return cameras
 
 
-def _moving_tracks(path: Path, left_out: list[LeftOut]) -> dict[tuple[str, int], list[int]] | None:
-    """Numbers of the objects that move, by camera and frame; None where no file tells."""
+def _moving_tracks(path: Path, left_out: list[LeftOut]) -> dict[tuple[str, int], list[int]]:
+    """Numbers of the objects that move, by camera and frame; none where no file tells."""
     if not path.exists():
-        return None
+        return {}
     tracks: dict[tuple[str, int], list[int]] = {}
     for row in read_rows(path, 11, left_out, header="frame", least=0):
         frame, camera, track = (int(number) for number in row.numbers[:3])

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from rig3r_jax.data.boxes import Box, inside_any
+from rig3r_jax.data.boxes import Box, inside_any, upright_pose
 from rig3r_jax.data.image_bytes import usable_size
 from rig3r_jax.data.scene import BadRecord, LeftOut, RigCamera, Scene, about, leaving_out
 from rig3r_jax.data.sources.drives import DriveSource, Shot, Sweep, drive_scene
@@ -145,7 +145,4 @@ def _sweep(segment: Segment, frame: SegmentFrame) -> Sweep:
 
 def _box(label: Label, world_from_vehicle: np.ndarray) -> Box:
     """Upright in the vehicle's frame; labels are of the time of that frame's pose."""
-    cos, sin = np.cos(label.heading), np.sin(label.heading)
-    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-    vehicle_from_box = rigid.from_rotation_translation(turn, np.array(label.centre))
-    return Box(world_from_vehicle @ vehicle_from_box, label.size)
+    return Box(world_from_vehicle @ upright_pose(np.array(label.centre), label.heading), label.size)

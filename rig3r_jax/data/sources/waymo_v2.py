@@ -25,6 +25,28 @@ _TIME, _CAMERA, _LASER = "key.frame_timestamp_micros", "key.camera_name", "key.l
 _INTRINSIC = [f"intrinsic.{name}" for name in ("f_u", "f_v", "c_u", "c_v", "k1", "k2", "p1", "p2", "k3")]
 _SHUTTER = "rolling_shutter_params"
 _RETURN = "range_image_return1"
+_COMPONENTS = (
+    IMAGES,
+    "camera_calibration",
+    "vehicle_pose",
+    "lidar",
+    "lidar_pose",
+    "lidar_calibration",
+    "lidar_box",
+)
+_IMAGE_FIELDS = [
+    "image",
+    "pose.transform",
+    "pose_timestamp",
+    f"{_SHUTTER}.shutter",
+    f"{_SHUTTER}.camera_trigger_time",
+    f"{_SHUTTER}.camera_readout_done_time",
+]
+_LABEL_FIELDS = [
+    *(f"box.{group}.{axis}" for group in ("center", "size") for axis in "xyz"),
+    "box.heading",
+    *(f"speed.{axis}" for axis in "xyz"),
+]
 
 _Row = Mapping[str, Any]
 
@@ -62,30 +84,6 @@ def read_segment(path: Path, steps: range) -> Segment:
             )
         )
     return Segment(str(path), _cameras(files["camera_calibration"]), _lidars(files["lidar_calibration"]), frames)
-
-
-_COMPONENTS = (
-    IMAGES,
-    "camera_calibration",
-    "vehicle_pose",
-    "lidar",
-    "lidar_pose",
-    "lidar_calibration",
-    "lidar_box",
-)
-_IMAGE_FIELDS = [
-    "image",
-    "pose.transform",
-    "pose_timestamp",
-    f"{_SHUTTER}.shutter",
-    f"{_SHUTTER}.camera_trigger_time",
-    f"{_SHUTTER}.camera_readout_done_time",
-]
-_LABEL_FIELDS = [
-    *(f"box.{group}.{axis}" for group in ("center", "size") for axis in "xyz"),
-    "box.heading",
-    *(f"speed.{axis}" for axis in "xyz"),
-]
 
 
 @contextlib.contextmanager
@@ -197,7 +195,7 @@ def _read_lidar(files: Mapping[str, Path], times: Sequence[int]) -> dict[int, li
         return {}
     poses = {}
     if files["lidar_pose"].is_file():
-        poses = {key: image for key, image in _range_images(files["lidar_pose"], "LiDARPose", times)}
+        poses = dict(_range_images(files["lidar_pose"], "LiDARPose", times))
     images: dict[int, list[RangeImage]] = {}
     for (time, laser), values in _range_images(files["lidar"], "LiDAR", times):
         images.setdefault(time, []).append(RangeImage(laser, values, poses.get((time, laser))))

@@ -70,6 +70,18 @@ def test_odometry_counts_what_has_no_pose(tmp_path):
     assert {frame.step for frame in scene.frames} == {0, 2}
 
 
+def test_odometry_with_poses_that_cannot_be_read_is_a_bad_scene_of_a_build_that_ends(tmp_path):
+    write_odometry(tmp_path, ["00", "01"])
+    path = tmp_path / "poses" / "00.txt"
+    path.write_bytes(b"\xff\xfe1")  # UTF-16 that is cut short
+    source = KittiOdometry(str(tmp_path))
+    assert source.left_out() == []
+    ((name, load), (good, load_good)) = source.scenes("train")
+    assert (name, good) == ("00", "01") and len(load_good().frames) == 8
+    with pytest.raises(BadRecord, match="poses/00.txt: "):
+        load()
+
+
 @pytest.mark.parametrize(
     "row, message",
     [
@@ -112,6 +124,13 @@ def test_raw_images_and_sweeps_have_poses_of_their_own_times(tmp_path):
     assert len(scene.frames) == 15 and not scene.left_out
     # Poses are of a map whose numbers are millions of metres: float64 of degrees holds nanometres to micrometres.
     check_frames(scene, taken, points, lidar=points, tolerance=1e-5)
+
+
+def test_raw_poses_are_the_numbered_files(tmp_path):
+    taken, points = write_raw(tmp_path)
+    (tmp_path / "2011_09_26/2011_09_26_drive_0001_sync/oxts/data/readme.txt").write_text("30 numbers")
+    scene = KittiRaw(str(tmp_path)).scenes("train")[0][1]()
+    check_frames(scene, taken, points, tolerance=1e-5)
 
 
 def test_raw_images_beyond_the_poses_are_left_out(tmp_path):
@@ -201,6 +220,14 @@ def test_360_counts_images_without_pose(tmp_path):
     assert "0000000007.png" in left_out[2][1].reason and "has no pose of frame 7" in left_out[2][1].reason
     chosen = Kitti360(str(tmp_path), cameras=("image_00", "image_02"), validation=(DRIVE,))
     assert len(chosen.left_out()) == 3 * 2 and chosen.splits() == ("val",)
+
+
+def test_360_names_a_camera_that_there_is_not(tmp_path):
+    write_360(tmp_path)
+    source = Kitti360(str(tmp_path), cameras=("image_00", "image_09"))
+    assert len(source.left_out()) == 3
+    with pytest.raises(BadRecord, match=r"has no images or calibration of \['image_09'\]; .*set cameras="):
+        source.scenes("train")[0][1]()
 
 
 def test_360_names_a_fisheye_that_lacks_a_number(tmp_path):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -85,6 +86,7 @@ def test_argoverse2_takes_every_image_at_its_own_time_and_lidar_apart_from_what_
     assert scenes[0].cameras[0].size == (64, 48) and scenes[0].cameras[0].lens.kind == "pinhole"
     for scene in scenes:
         assert_rig_is_rigid(scene, 10 * 0.03)
+        np.testing.assert_allclose(scene.body_from_rig[:3, 3], (1.6, 0.0, 1.4), atol=1e-9)  # on the vehicle
         stereo = [frame.step for frame in scene.frames if scene.cameras[frame.camera].name.startswith("stereo")]
         assert stereo == [0] and not scene.left_out
     front = decode_depth(scenes[0].frames[0].depth)
@@ -149,6 +151,26 @@ def test_vkitti2_depth_is_exact_and_pixels_of_what_moves_are_marked(tmp_path):
         assert (mask[1:5, 1:5] == MOVING).all() and np.count_nonzero(mask) == 16
 
 
+def test_vkitti2_without_a_segmentation_a_frame_is_left_out_without_any_nothing_is_marked(tmp_path):
+    root = write_vkitti2(tmp_path).root
+    segmentations = sorted(root.glob("Scene01/clone/frames/instanceSegmentation/*/*.png"))
+    segmentations[0].unlink()
+    (scene,) = load("vkitti2", root, variants=("clone",), window=8)
+    assert [(entry.kind, entry.frame) for entry in scene.left_out] == [("mask", "Camera_0, rgb_00000.jpg")]
+    shutil.rmtree(segmentations[0].parents[1])
+    (scene,) = load("vkitti2", root, variants=("clone",), window=8)
+    assert len(scene.frames) == 8 and not scene.left_out and {frame.mask for frame in scene.frames} == {b""}
+
+
+def test_vkitti2_names_renderings_that_there_are_not_and_reads_its_own_files_alone(tmp_path):
+    root = write_vkitti2(tmp_path).root
+    copied = root / "Scene01/fog/frames/rgb/Camera_0/rgb_00000.jpg"
+    copied.with_name("rgb_00000 (1).jpg").write_bytes(copied.read_bytes())
+    assert len(load("vkitti2", root, variants=("fog",), window=8)) == 1
+    with pytest.raises(BadRecord, match=r"has no renderings \['mist'\]; it has \[.*'fog'.*\]; set variants="):
+        load("vkitti2", root, variants=("mist", "fog"))
+
+
 def test_tartanair2_depth_is_along_the_ray_of_pinholes_and_fisheyes(tmp_path):
     root = write_tartanair2(tmp_path).root
     (scene,) = load("tartanair2", root)
@@ -164,6 +186,30 @@ def test_tartanair2_depth_is_along_the_ray_of_pinholes_and_fisheyes(tmp_path):
     assert mask[0, 0] == OUTSIDE and mask[50, 0] == mask[50, 50] == 0 and scene.frames[0].mask == b""
     (note,) = make_source("tartanair2", str(root)).notes()
     assert "images of lcam_equirect are of no lens that is read" in note
+
+
+def test_tartanair2_first_image_of_a_fisheye_costs_its_frame_alone(tmp_path):
+    root = write_tartanair2(tmp_path).root
+    (first,) = root.glob("*/*/*/image_lcam_fish/000000_lcam_fish.png")
+    first.write_bytes(b"")
+    (scene,) = load("tartanair2", root)
+    assert len(scene.frames) == 7 and scene.cameras[3].size == (100, 100)
+    assert [entry.frame for entry in scene.left_out] == ["lcam_fish, 000000_lcam_fish.png"]
+    first.with_name("000001_lcam_fish.png").write_bytes(b"")
+    with pytest.raises(BadRecord, match="image_lcam_fish: no image can be used: .*000001_lcam_fish.png"):
+        load("tartanair2", root)
+
+
+@pytest.mark.parametrize("name", ["argoverse2", "pandaset", "tartanair2"])
+def test_cameras_to_keep_are_checked(name, tmp_path):
+    front = {"argoverse2": "ring_front_center", "pandaset": "front_camera", "tartanair2": "lcam_front"}[name]
+    with pytest.raises(ValueError, match="must hold each camera once"):
+        make_source(name, "", {"cameras": (front, front)})
+    with pytest.raises(ValueError, match=f"must hold the front camera '{front}'; add it or set front="):
+        make_source(name, "", {"cameras": ("lcam_back",)})
+    root = WRITERS[name][0](tmp_path).root
+    with pytest.raises(BadRecord, match=r"has no images or calibration of \['rcam_top'\]; it has those of .*front="):
+        load(name, root, cameras=(front, "rcam_top"))
 
 
 def test_pointodyssey_depth_has_a_range(tmp_path):
@@ -188,7 +234,8 @@ def test_blendedmvs_maps_lie_upside_down_and_lists_make_the_splits(tmp_path):
     assert depth[0, 0] == 0
     for file in root.glob("*.txt"):
         file.unlink()
-    assert set(make_source("blendedmvs", str(root), {"test_share": 0.5}).splits()) <= {"train", "test"}
+    assert make_source("blendedmvs", str(root), {"test_share": 0.2}).splits() == ("train", "test")
+    assert make_source("blendedmvs", str(root), {"test_share": 1.0}).splits() == ("test",)
 
 
 def test_mapfree_images_of_other_focal_lengths_are_brought_to_the_camera(tmp_path):
@@ -202,15 +249,15 @@ def test_mapfree_images_of_other_focal_lengths_are_brought_to_the_camera(tmp_pat
         False
     ]
     before, after = decode_image(as_they_are[4]), decode_image(scene.frames[4].image)
-    # The gradient along a row is one grey level per pixel: 70 / 73.5 pixels of the camera's are one of the image's.
-    row = after[24, :, 2].astype(float)
-    column = 31.5 + (20.5 - 31.5) * 73.5 / 70  # in the image, of pixel 20 of the camera's
-    assert abs(row[20] - np.interp(column - 0.5, np.arange(64), before[24, :, 2])) <= 1.5
-    mask = decode_mask(scene.frames[4].mask) if scene.frames[4].mask else np.zeros((48, 64))
-    edges = (np.array([0.5, 63.5]) - 31.5) * 73.5 / 70 + 31.5
-    assert (mask[24, [0, 63]] == np.where((edges < 0) | (edges > 64), OUTSIDE, 0)).all() and (
-        mask[:, 10:50][5:40] == 0
-    ).all()
+    # The gradient along a row is one grey level per pixel; columns of the camera's lie 1.05 times as far from the
+    # centre in the image, so that these two are 1.3 levels darker and 1.45 brighter there.
+    columns = np.array([5.5, 60.5])
+    in_image = 31.5 + (columns - 31.5) * 73.5 / 70
+    grey, grey_before = (image[10:38, :, 2].mean(axis=0) for image in (after, before))
+    expected = np.interp(in_image, np.arange(64) + 0.5, grey_before)
+    np.testing.assert_allclose(grey[columns.astype(int)], expected, atol=0.5)
+    mask = decode_mask(scene.frames[4].mask)
+    assert (mask[24, [0, 63]] == OUTSIDE).all() and (mask[5:40, 10:50] == 0).all()  # at -1.05 and 65.1 of 0 to 64
 
 
 def test_co3d_has_two_conventions_and_depth_with_factor_and_mask(tmp_path):
