@@ -14,6 +14,7 @@ Conventions, stated once:
 
 import dataclasses
 import typing
+from collections.abc import Sequence
 
 import numpy as np
 from flax import struct
@@ -121,6 +122,30 @@ class Predictions:
     rig_center: Float[Array, "b v 3"]  # camera centre, rig frame
 
 
+@typing.no_type_check
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What a model of any family says of the images of one pass; numpy on the host.
+
+    The world is one of the model's choice, the same for all images; lengths are in a unit of the model's own, the same
+    in all fields. Grids of points lie at the pixels of `geometry.camera.stride_pixels`.
+    """
+
+    world_from_camera: Float[np.ndarray, "v 4 4"]
+    lenses: tuple["LensLike", ...]  # of the images as the model saw them: those it was told, else as it says
+    points: Float[np.ndarray, "v hp wp 3"]  # world
+    confidence: Float[np.ndarray, "v hp wp"]  # at least 1; larger is surer
+    error: Float[np.ndarray, "v hp wp"] | None = None  # expected distance of a point from the truth; None: no law known
+    covariance: Float[np.ndarray, "v 6 6"] | None = None  # of the tangent (v, w) in world_from_camera exp(v, w)
+    rig_from_camera: Float[np.ndarray, "v 4 4"] | None = None  # of models that find the rig out
+
+    def of(self, rows: Sequence[int]) -> "Estimate":
+        """Of some of its images."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        chosen = {name: value[rows] for name, value in fields.items() if isinstance(value, np.ndarray)}
+        return dataclasses.replace(self, lenses=tuple(self.lenses[row] for row in rows), **chosen)
+
+
 @typing.runtime_checkable
 class LensLike(typing.Protocol):
     """One camera's lens in pixels of the original image, float64, as the lenses of `geometry.camera` are."""
@@ -156,7 +181,9 @@ class Crop:
 
 
 CAMERA_SOURCES = ("given", "discovered", "fitted")  # by the user; by clustering images; by refining
-SCALE_SOURCES = ("given", "rig baselines", "none")  # none: lengths are in units of the scene, not metres
+SCALE_SOURCES = ("given", "given poses", "rig baselines", "none")  # none: lengths are in units of the scene, not metres
+# Of a number: held as the user gave it; as a model said it; fitted to what models said of several images.
+NUMBER_SOURCES = ("given", "predicted", "fitted")
 
 
 @typing.no_type_check
@@ -186,6 +213,8 @@ class PosedImage:
     time: float | None = None  # seconds since the first image
     covariance: Float[np.ndarray, "6 6"] | None = None  # of the tangent (v, w) in world_from_camera exp(v, w)
     crop: Crop | None = None  # None: no network saw it, or all of it at its own size
+    lens_source: str | None = None  # one of NUMBER_SOURCES; None where not stated
+    pose_source: str | None = None  # likewise, of world_from_camera
 
 
 CONFIDENT = 0.7  # share of the points, the most confident ones, that files and pictures show
@@ -200,8 +229,9 @@ class PointMaps:
     points_world: Float[np.ndarray, "v hp wp 3"]  # length unit
     depth: Float[np.ndarray, "v hp wp"]  # length unit, along the own camera's z axis; of a wide lens along the ray
     confidence: Float[np.ndarray, "v hp wp"]  # at least 1; the model's own, larger is surer
-    on_image: Bool[np.ndarray, "v hp wp"]  # false on padding, where the other fields mean nothing
+    on_image: Bool[np.ndarray, "v hp wp"]  # false on padding and where masked; there the other fields mean nothing
     colors: UInt8[np.ndarray, "v hp wp 3"]  # RGB
+    error: Float[np.ndarray, "v hp wp"] | None = None  # length unit: expected distance from the truth; None: not known
 
     def confident(self, share: float = CONFIDENT) -> Bool[np.ndarray, "v hp wp"]:
         """The most confident points on images, as large a share of them."""

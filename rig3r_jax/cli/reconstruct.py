@@ -33,9 +33,10 @@ def _reconstruct(options: argparse.Namespace) -> int:
     from rig3r_jax.formats.atomic import whole_path
     from rig3r_jax.formats.cameras_json import write_cameras
     from rig3r_jax.formats.ply import write_ply
-    from rig3r_jax.inference.model import Rig3RModel
+    from rig3r_jax.inference.known import Known
+    from rig3r_jax.inference.models.open import open_model
     from rig3r_jax.inference.photographs import find_photographs
-    from rig3r_jax.inference.reconstruct import Known, reconstruct
+    from rig3r_jax.inference.reconstruct import reconstruct
 
     rig = read_calibration(options.rig) if options.rig else None
     folder, photographs = find_photographs(options.inputs, [camera.name for camera in rig.cameras] if rig else [])
@@ -45,14 +46,14 @@ def _reconstruct(options: argparse.Namespace) -> int:
         for number, photograph in numbered
         if (number if photograph.step is None else photograph.step) % options.every == 0
     ]
-    model = Rig3RModel(options.model)
+    model = open_model(options.model)
     most = options.max_views or 4 * model.usual_views
     if len(photographs) > most:
         raise ValueError(
             f"{folder}: {len(photographs)} images are more than {most} of one pass (the model was trained on "
             f"{model.usual_views}); take fewer by --every={-(-len(photographs) // most)}, or raise --max-views"
         )
-    print(f"{len(photographs)} images of {folder} at {model.side} x {model.side} pixels", flush=True)
+    print(f"{len(photographs)} images of {folder}", flush=True)
     reconstruction = reconstruct(model, folder, photographs, Known(rig))
     points = reconstruction.points
     confident = points.confident()

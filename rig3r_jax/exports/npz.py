@@ -15,6 +15,8 @@ ARRAYS = {
     "world_from_camera": "(v, 4, 4) in the length unit, OpenCV's axes",
     "intrinsics": "(v, 3, 3) pixels of the originals, centres at +0.5",
     "lens_kinds": "(v,) pinhole, brown, fisheye or unified",
+    "lens_sources": "(v,) given, predicted or fitted; empty where not stated",
+    "pose_sources": "(v,) likewise",
     "lens_coefficients": "(v, 5) those of the kind in its order, then zeros",
     "cameras": "(v,) id of the physical camera, -1 where not known",
     "times": "(v,) seconds since the first image, NaN where not known",
@@ -29,8 +31,9 @@ ARRAYS = {
     "points_world": "(v, h, w, 3)",
     "depth": "(v, h, w) along the camera's axis; of a wide lens (fisheye, unified) along the ray",
     "confidence": "(v, h, w) at least 1",
-    "on_image": "(v, h, w) false on padding",
+    "on_image": "(v, h, w) false on padding and where masked",
     "colors": "(v, h, w, 3) RGB bytes",
+    "error": "(v, h, w) expected distance from the truth, where the model has a law of it",
 }  # those from `pixels` on where the reconstruction has points
 
 
@@ -53,6 +56,8 @@ def _cameras(reconstruction: Reconstruction) -> dict[str, np.ndarray]:
         "world_from_camera": reconstruction.world_from_camera,
         "intrinsics": reconstruction.intrinsics,
         "lens_kinds": np.array(kinds),
+        "lens_sources": np.array([image.lens_source or "" for image in images]),
+        "pose_sources": np.array([image.pose_source or "" for image in images]),
         "lens_coefficients": np.stack([padded_coefficients(image.lens) for image in images]),
         "cameras": np.array([-1 if image.camera is None else image.camera for image in images]),
         "times": np.array([np.nan if image.time is None else image.time for image in images]),
@@ -67,5 +72,5 @@ def _cameras(reconstruction: Reconstruction) -> dict[str, np.ndarray]:
 
 
 def _points(points: PointMaps) -> dict[str, np.ndarray]:
-    names = ("pixels", "points_world", "depth", "confidence", "on_image", "colors")
-    return {name: np.asarray(getattr(points, name)) for name in names}
+    names = ("pixels", "points_world", "depth", "confidence", "on_image", "colors", "error")
+    return {name: np.asarray(getattr(points, name)) for name in names if getattr(points, name) is not None}

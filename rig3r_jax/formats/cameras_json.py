@@ -8,7 +8,7 @@ added without a new version, a field never changes its meaning. Lists of numbers
      "conventions": {...}            in words: axes, pixels, transforms, tangents, crops
      "length_unit": "metre"          or "scene": no metric scale was known
      "scale": {"factor": 7.5, "source": "rig baselines"} or null (not stated): lengths here over those predicted;
-                                     source: given, rig baselines, none
+                                     source: given, given poses, rig baselines, none
      "image_folder": "../images"     where the images' names are files, relative to this file's folder or absolute; or
                                      null: they are no files
      "cameras": [{                   physical cameras; each took any number of the images
@@ -31,6 +31,8 @@ added without a new version, a field never changes its meaning. Lists of numbers
         "covariance": [[..6], ..6] or null, of the tangent (v, w) in world_from_camera exp(v, w): v in the length unit
                                      before w in radians, both in the camera's own frame; the world is exact, so the
                                      covariance of a camera that defines it is zero
+        "lens_source": "given"       or predicted (by a model), fitted (to what it said of several images), null
+        "pose_source": "predicted"   likewise, of world_from_camera
      }, ...]}
 
 Version 1 knows pinholes alone: no table of cameras; each image has "intrinsics", "rig_from_camera" or null, and
@@ -162,6 +164,8 @@ def _image_to_json(image: PosedImage, camera: PhysicalCamera | None) -> Json:
         "world_from_camera": _numbers(image.world_from_camera),
         "time": None if image.time is None else float(image.time),
         "covariance": _numbers(image.covariance),
+        "lens_source": image.lens_source,
+        "pose_source": image.pose_source,
     }
 
 
@@ -222,6 +226,8 @@ def _image_from_json(entry: Json, lenses: dict[typing.Any, Lens | None]) -> Pose
         time=_optional(entry, "time", float),
         covariance=_matrix(entry, "covariance", 6),
         crop=_optional(entry, "crop", _crop_from_json),
+        lens_source=entry.get("lens_source"),
+        pose_source=entry.get("pose_source"),
     )
 
 

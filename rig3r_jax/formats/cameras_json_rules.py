@@ -8,7 +8,16 @@ import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.geometry import rigid
-from rig3r_jax.schema import CAMERA_SOURCES, SCALE_SOURCES, Crop, LensLike, PhysicalCamera, PosedImage, Reconstruction
+from rig3r_jax.schema import (
+    CAMERA_SOURCES,
+    NUMBER_SOURCES,
+    SCALE_SOURCES,
+    Crop,
+    LensLike,
+    PhysicalCamera,
+    PosedImage,
+    Reconstruction,
+)
 
 
 def check_cameras(path: str, reconstruction: Reconstruction) -> None:
@@ -85,6 +94,10 @@ def _check_image(where: str, image: PosedImage) -> None:
         _check_covariance(where, np.asarray(image.covariance, np.float64))
     if image.crop is not None:
         _check_crop(where, image.crop)
+    for name in ("lens_source", "pose_source"):
+        value = getattr(image, name)
+        if value is not None and value not in NUMBER_SOURCES:
+            raise ValueError(f"{where}: {name} {value!r} must be one of {', '.join(NUMBER_SOURCES)}, or null")
 
 
 def _check_name(where: str, name: typing.Any) -> None:

@@ -6,14 +6,22 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from rig3r_jax.geometry import align, rigid
-from rig3r_jax.geometry.camera import Lens, Pinhole, stride_pixels
-from rig3r_jax.geometry.fit_lens import fitted_lenses
-from rig3r_jax.geometry.lenses import one_lens, stacked
-from rig3r_jax.geometry.recover import host_cameras_of
-from rig3r_jax.schema import Crop, PhysicalCamera, PointMaps, PosedImage, Predictions, Reconstruction, Scale, Views
+from rig3r_jax.geometry.camera import Lens, stride_pixels
+from rig3r_jax.geometry.estimate import estimate_of
+from rig3r_jax.schema import (
+    Crop,
+    Estimate,
+    PhysicalCamera,
+    PointMaps,
+    PosedImage,
+    Predictions,
+    Reconstruction,
+    Scale,
+    Views,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +45,7 @@ def reconstruction_of(
     cameras: Sequence[PhysicalCamera] = (),
     scale: Scale | None = None,
 ) -> Reconstruction:
-    """The reconstruction of one sample; the world is its reference camera.
+    """The reconstruction of one sample of Rig3R; the world is its reference camera.
 
     Args:
         predictions: of one sample, numpy, without the batch axis.
@@ -48,24 +56,30 @@ def reconstruction_of(
         scale: metres over predicted lengths. None: from the baselines of the given rig, and where these do not tell,
             lengths stay those predicted, in units of the scene.
     """
-    scale = scale or rig_scale(predictions, sources, cameras) or Scale(1.0, "none")
-    crops = [_crop_of(image, views.image_mask.shape[1:3]) for image in sources]
-    lenses, world_from_camera = _recover(predictions, views, sources, crops, scale.factor)
-    images = [
-        PosedImage(
-            name=image.name,
-            width=image.width,
-            height=image.height,
-            lens=lenses[index],
-            world_from_camera=world_from_camera[index],
-            camera=image.camera,
-            time=image.time,
-            crop=image.crop,
+    scale = scale or rig_scale(predictions.rig_center, sources, cameras) or Scale(1.0, "none")
+    crops = [crop_of(image, views.image_mask.shape[1:3]) for image in sources]
+    told = [image.lens and seen_lens(image.lens, crop) for image, crop in zip(sources, crops, strict=True)]
+    estimate = estimate_of(predictions, views.image_mask, told, [image.wide for image in sources])
+    images = []
+    for index, (image, crop) in enumerate(zip(sources, crops, strict=True)):
+        world_from_camera = estimate.world_from_camera[index].copy()
+        world_from_camera[:3, 3] *= scale.factor
+        images.append(
+            PosedImage(
+                name=image.name,
+                width=image.width,
+                height=image.height,
+                lens=image.lens or original_lens(estimate.lenses[index], crop),
+                world_from_camera=world_from_camera,
+                camera=image.camera,
+                time=image.time,
+                crop=image.crop,
+                lens_source="given" if image.lens else "predicted",
+                pose_source="predicted",
+            )
         )
-        for index, image in enumerate(sources)
-    ]
-    wide = np.array([image.lens.wide for image in images])
-    points = _point_maps(predictions, views, crops, world_from_camera, wide, scale.factor)
+    factors = np.full(len(images), scale.factor)
+    points = point_maps(estimate, views, crops, np.stack([image.world_from_camera for image in images]), factors)
     unit = "scene" if scale.source == "none" else "metre"
     return Reconstruction(tuple(images), tuple(cameras), unit, scale, points)
 
@@ -81,17 +95,20 @@ def original_lens(lens: Lens, crop: Crop) -> Lens:
 
 
 def rig_scale(
-    predictions: Predictions, sources: Sequence[SourceImage], cameras: Sequence[PhysicalCamera]
+    centers_predicted: Float[np.ndarray, "v 3"], sources: Sequence[SourceImage], cameras: Sequence[PhysicalCamera]
 ) -> Scale | None:
-    """Metres over predicted lengths, from the baselines of the rig; None where these do not tell, as of one camera."""
+    """Metres over predicted lengths, from the baselines of the rig; None where these do not tell, as of one camera.
+
+    `centers_predicted` are the cameras' predicted centres in the rig's frame.
+    """
     centers_rig = {camera.id: camera.rig_from_camera[:3, 3] for camera in cameras if camera.rig_from_camera is not None}
     mask = np.array([image.camera in centers_rig for image in sources])
     centers = np.stack([centers_rig.get(image.camera, np.zeros(3)) for image in sources])
-    factor = float(align.metric_scale(jnp.asarray(predictions.rig_center), jnp.asarray(centers), jnp.asarray(mask)))
+    factor = float(align.metric_scale(jnp.asarray(centers_predicted), jnp.asarray(centers), jnp.asarray(mask)))
     return Scale(factor, "rig baselines") if math.isfinite(factor) and factor > 0 else None
 
 
-def _crop_of(image: SourceImage, size: tuple[int, int]) -> Crop:
+def crop_of(image: SourceImage, size: tuple[int, int]) -> Crop:
     """What the network saw of an image; `size` is the height and width of its input."""
     whole = Crop(0.0, 0.0, float(image.width), float(image.height), image.width, image.height)
     crop = image.crop or whole
@@ -101,43 +118,33 @@ def _crop_of(image: SourceImage, size: tuple[int, int]) -> Crop:
     return crop
 
 
-def _recover(
-    predictions: Predictions, views: Views, sources: Sequence[SourceImage], crops: Sequence[Crop], factor: float
-) -> tuple[list[Lens], Float[np.ndarray, "v 4 4"]]:
-    """Lenses of the original images and world_from_camera, by images with a given lens, wide ones and others."""
-    lenses: list[Lens] = [image.lens for image in sources]
-    world_from_camera = np.zeros((len(sources), 4, 4))
-    how = np.array(["given" if image.lens else "wide" if image.wide else "pinhole" for image in sources])
-    for rows in (np.flatnonzero(how == name) for name in np.unique(how)):
-        directions, mask = predictions.pose_directions[rows], views.image_mask[rows]
-        seen = None
-        if how[rows[0]] == "given":
-            seen = stacked([seen_lens(lenses[row], crops[row]) for row in rows])
-        elif how[rows[0]] == "wide":
-            seen = fitted_lenses(directions, mask, np.ones(len(rows), bool))
-        cameras = host_cameras_of(directions, predictions.pose_center[rows] * factor, mask, seen)
-        world_from_camera[rows] = cameras.a_from_camera
-        for place, row in enumerate(rows):
-            if how[row] != "given":
-                lens = Pinhole(cameras.intrinsics[place]) if seen is None else one_lens(seen, place)
-                lenses[row] = original_lens(lens, crops[row])
-    return lenses, world_from_camera
-
-
-def _point_maps(
-    predictions: Predictions,
+def point_maps(
+    estimate: Estimate,
     views: Views,
     crops: Sequence[Crop],
     world_from_camera: Float[np.ndarray, "v 4 4"],
-    wide: Bool[np.ndarray, " v"],
-    factor: float,
+    factors: Float[np.ndarray, " v"],
 ) -> PointMaps:
-    """Points, depths and colours at the pixels of the model's grid; depth of `wide` lenses is along the ray."""
-    grid = predictions.points.shape[1:3]
+    """Points, depths and colours at the pixels of the model's grid.
+
+    Args:
+        estimate: of one pass. Points keep their places before their own camera, whatever becomes of its pose.
+        views: what the model saw; its masks say which pixels have points.
+        crops: what it saw of each image.
+        world_from_camera: the poses that the images have in the end, in the length unit of the result.
+        factors: lengths of the result over those of the estimate, for each image.
+    """
+    grid = estimate.points.shape[1:3]
     rows, columns = (stride_pixels(*sizes) for sizes in zip(views.image_mask.shape[1:3], grid, strict=True))
-    points_world = predictions.points.astype(np.float64) * factor
+    stretched = estimate.world_from_camera.copy()
+    stretched[:, :3, 3] *= factors[:, None]
+    world_from_estimate = world_from_camera @ rigid.invert(stretched)
+    points = estimate.points * factors[:, None, None, None]
+    points_world = np.einsum("vij,vhwj->vhwi", world_from_estimate[:, :3, :3], points)
+    points_world += world_from_estimate[:, None, None, :3, 3]
     z_from_world = rigid.invert(world_from_camera)[:, 2]
     depth = np.einsum("vj,vhwj->vhw", z_from_world[:, :3], points_world) + z_from_world[:, 3, None, None]
+    wide = np.array([lens.wide for lens in estimate.lenses])
     depth[wide] = np.linalg.norm(points_world[wide] - world_from_camera[wide, None, None, :3, 3], axis=-1)
     images = np.asarray(views.images[:, rows[:, None], columns])
     if images.dtype != np.uint8:
@@ -146,9 +153,10 @@ def _point_maps(
         pixels=np.stack([_original_pixels(rows, columns, crop) for crop in crops]),
         points_world=points_world,
         depth=depth,
-        confidence=predictions.confidence,
+        confidence=estimate.confidence,
         on_image=views.image_mask[:, rows[:, None], columns],
         colors=images,
+        error=None if estimate.error is None else estimate.error * factors[:, None, None],
     )
 
 

@@ -59,8 +59,22 @@ def read_upright(photograph: Photograph) -> UInt8[np.ndarray, "h w 3"]:
         usable_size(data)
         return turned_upright(decode_image(data), exif_orientation(data))
     except BadRecord as error:
-        reason = str(error).rpartition("; ")[0] or str(error)  # what follows is the remedy for records
-        raise BadRecord(f"{photograph.path}: does not decode ({reason}); restore it or leave it out") from error
+        raise _undecodable(photograph, error) from error
+
+
+def upright_size(photograph: Photograph) -> tuple[int, int]:
+    """Height and width of what `read_upright` gives, from the file's head; BadRecord likewise."""
+    data = read_bytes(photograph.path)
+    try:
+        height, width = usable_size(data)
+    except BadRecord as error:
+        raise _undecodable(photograph, error) from error
+    return (width, height) if exif_orientation(data) >= 5 else (height, width)
+
+
+def _undecodable(photograph: Photograph, error: BadRecord) -> BadRecord:
+    reason = str(error).rpartition("; ")[0] or str(error)  # what follows is the remedy for records
+    return BadRecord(f"{photograph.path}: does not decode ({reason}); restore it or leave it out")
 
 
 def _of_folder(root: Path, prefixes: Sequence[str]) -> tuple[Path, list[Photograph]]:

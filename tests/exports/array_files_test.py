@@ -74,7 +74,7 @@ def test_npz_holds_everything_without_pickles(tmp_path, make):
     reconstruction = make("brown")
     export(reconstruction, tmp_path / "out", ["npz"])
     with np.load(tmp_path / "out" / "reconstruction.npz", allow_pickle=False) as arrays:
-        assert list(arrays) == list(ARRAYS)
+        assert list(arrays) == [name for name in ARRAYS if name != "error"]  # of which nothing is known here
         np.testing.assert_array_equal(arrays["world_from_camera"], reconstruction.world_from_camera)
         np.testing.assert_array_equal(arrays["intrinsics"], reconstruction.intrinsics)
         np.testing.assert_array_equal(arrays["lens_coefficients"][0], reconstruction.images[0].lens.distortion)

@@ -133,10 +133,10 @@ def test_without_a_rig_lengths_are_those_predicted(scene):
 @pytest.mark.parametrize("known", [(0,), (), (0, 1)])
 def test_scale_needs_baselines(scene, known):
     sources, rig, _, predictions, *_ = scene
-    scale = rig_scale(predictions, sources, [camera for camera in rig if camera.id in known])
+    scale = rig_scale(predictions.rig_center, sources, [camera for camera in rig if camera.id in known])
     assert (scale is None) == (len(known) < 2)
     backwards = predictions.replace(rig_center=-predictions.rig_center)
-    assert rig_scale(backwards, sources, rig) is None
+    assert rig_scale(backwards.rig_center, sources, rig) is None
 
 
 def test_confident_points_are_the_surest_on_images(scene):

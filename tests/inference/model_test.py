@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from rig3r_jax.configs import demo
-from rig3r_jax.inference.model import Model, Rig3RModel
+from rig3r_jax.inference.models.protocol import Model
+from rig3r_jax.inference.models.rig3r import Rig3RModel
 from rig3r_jax.schema import Views
 from rig3r_jax.training.checkpoint import Checkpoints
 from rig3r_jax.training.config import save_config
@@ -29,7 +30,7 @@ def workdir(tmp_path_factory):
 def test_a_workdir_predicts_what_its_run_predicts(workdir):
     folder, run = workdir
     model = Rig3RModel(folder)
-    assert isinstance(model, Model) and (model.step, model.side) == (3, 32)
+    assert isinstance(model, Model) and model.input_size([(480, 640)]) == (32, 32) and model.name.endswith("step 3")
     images = np.random.default_rng(0).integers(0, 255, (2, 32, 32, 3), dtype=np.uint8)
     views = Views.of_images(images[None])
     one = jax.tree.map(lambda leaf: leaf[0], views)

@@ -13,10 +13,12 @@ from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
 from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import Brown, Fisheye, Pinhole
+from rig3r_jax.geometry.estimate import estimate_of
 from rig3r_jax.geometry.lenses import batch_lens
 from rig3r_jax.geometry.rig_poses import world_from_rigs
+from rig3r_jax.inference.known import Known
 from rig3r_jax.inference.photographs import Photograph, find_photographs, read_upright
-from rig3r_jax.inference.reconstruct import Known, reconstruct
+from rig3r_jax.inference.reconstruct import reconstruct
 from rig3r_jax.inference.seen import fitted_crop, seen_image
 from rig3r_jax.schema import Predictions
 
@@ -60,12 +62,21 @@ def folder(tmp_path):
 class Truth:
     """A model that predicts cameras at these places, `noise` metres off, and points at a fixed distance."""
 
-    side, usual_views = SIDE, 6
+    name, licence, usual_views, takes_rig, fill = "truth", None, 6, True, 0
+
+    def input_size(self, sizes):
+        return SIDE, SIDE
+
+    def peak_bytes(self, views, size):
+        return 0
 
     def __init__(self, world_from_camera, rig_from_camera, lenses, noise=0.0):
         self.poses, self.rig, self.lenses = world_from_camera.copy(), rig_from_camera, lenses
         self.poses[1:, :3, 3] += np.random.default_rng(1).normal(scale=noise, size=(len(self.poses) - 1, 3))
         self.seen = None
+
+    def estimate(self, views, lenses, wide):
+        return estimate_of(self.predict(views), views.image_mask, lenses, wide)
 
     def predict(self, views):
         self.seen = views
@@ -97,7 +108,7 @@ def drive(photographs, noise=0.0):
     poses = np.stack([steps[photograph.step] @ PLACES[photograph.camera] for photograph in photographs])
     seen = []
     for photograph in photographs:
-        crop = fitted_crop(*SIZES[photograph.camera], SIDE)
+        crop = fitted_crop(*SIZES[photograph.camera], (SIDE, SIDE))
         scale_u, scale_v = crop.seen_width / crop.width, crop.seen_height / crop.height
         seen.append(LENSES[photograph.camera].crop(crop.left, crop.top).resize(scale_u, scale_v))
     return poses, Truth(poses, places, seen, noise)
@@ -156,9 +167,9 @@ def test_grey_images_of_16_bits_keep_their_shades(tmp_path):
 
 @pytest.mark.parametrize("size", [(90, 120), (121, 80), (64, 64), (5, 300)])
 def test_the_square_shows_the_image_where_the_crop_says(size):
-    crop, (height, width) = fitted_crop(*size, SIDE), size
+    crop, (height, width) = fitted_crop(*size, (SIDE, SIDE)), size
     image = np.full((height, width, 3), 200, np.uint8)
-    square, mask = seen_image(image, SIDE)
+    square, mask = seen_image(image, (SIDE, SIDE))
     np.testing.assert_array_equal(mask, (square == 200).all(axis=-1))
     columns, rows = mask.any(axis=0), mask.any(axis=1)
     for seen, offset, extent, length in (
@@ -173,7 +184,7 @@ def test_with_everything_known_all_comes_out_as_it_is(folder):
     found, photographs = find_photographs([folder])
     poses, model = drive(photographs)
     times = {one.name: 10.0 + one.step for one in photographs}
-    result = reconstruct(model, found, photographs, Known(RIG, times))
+    result = reconstruct(model, found, photographs, Known(RIG, times=times))
     assert result.length_unit == "metre" and result.scale.source == "rig baselines"
     np.testing.assert_allclose(result.world_from_camera, rigid.invert(poses[0]) @ poses, atol=1e-6)
     for view, (image, photograph) in enumerate(zip(result.images, photographs, strict=True)):
@@ -249,11 +260,11 @@ def test_json_of_the_result_is_what_readers_take(folder, tmp_path):
 def test_the_command_writes_a_whole_folder_or_none(folder, tmp_path, monkeypatch, capsys):
     from rig3r_jax import cli
     from rig3r_jax.formats.rig_config import write_rig_config
-    from rig3r_jax.inference import model as models
+    from rig3r_jax.inference.models import open as models
 
     _, photographs = find_photographs([folder])
     _, truth = drive(photographs)
-    monkeypatch.setattr(models, "Rig3RModel", lambda workdir: truth)
+    monkeypatch.setattr(models, "open_model", lambda workdir: truth)
     lenses = {name: LENSES[name] if name != "left" else Brown(LENSES[name].intrinsics, np.zeros(5)) for name in SIZES}
     cameras = (CalibratedCamera(name, lenses[name], None, PLACES[name]) for name in SIZES)
     write_rig_config(tmp_path / "rig_config.json", RigCalibration(tuple(cameras), "front"))

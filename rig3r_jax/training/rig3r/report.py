@@ -95,7 +95,7 @@ def _reconstruction(
         PhysicalCamera(number, f"camera {number}", lenses[view], targets.rig_from_camera[view])
         for number, view in {number: numbers.index(number) for number in numbers if with_rig}.items()
     ]
-    scale = rig_scale(predictions, sources, rig) or _true_scale(targets)
+    scale = rig_scale(predictions.rig_center, sources, rig) or _true_scale(targets)
     return reconstruction_of(predictions, views, sources, rig, scale)
 
 

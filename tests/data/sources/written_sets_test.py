@@ -249,7 +249,7 @@ def test_mapfree_images_of_other_focal_lengths_are_brought_to_the_camera(tmp_pat
         False
     ]
     before, after = decode_image(as_they_are[4]), decode_image(scene.frames[4].image)
-    # The gradient along a row is one grey level per pixel: lines through the rows' means, which JPEG's noise hardly moves.
+    # The gradient along a row is one grey level per pixel: lines through the rows' means, little moved by JPEG's noise.
     # Columns of the camera's lie 1.05 times as far from the centre in the image.
     centres = np.arange(8, 56) + 0.5
     fit, fit_before = (np.polyfit(centres, image[10:38, 8:56, 2].mean(axis=0), 1) for image in (after, before))

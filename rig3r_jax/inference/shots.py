@@ -1,0 +1,147 @@
+"""Photographs as a model sees them, each with what is known of it."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
+from rig3r_jax.geometry import rigid
+from rig3r_jax.geometry.camera import Lens
+from rig3r_jax.geometry.lenses import stacked
+from rig3r_jax.geometry.reconstruct import seen_lens
+from rig3r_jax.inference.known import Known
+from rig3r_jax.inference.masks import read_mask
+from rig3r_jax.inference.photographs import Photograph, read_upright, upright_size
+from rig3r_jax.inference.seen import fitted_crop, seen_image, seen_mask
+from rig3r_jax.schema import Crop, RigMetadata, Views
+
+
+@dataclasses.dataclass(frozen=True)
+class Shot:
+    """One photograph. The original's pixels are not kept."""
+
+    photograph: Photograph
+    height: int  # pixels of the upright original
+    width: int
+    seen: UInt8[np.ndarray, "h w 3"]  # what the model sees
+    is_image: Bool[np.ndarray, "h w"]  # of the pixels seen: no padding
+    counts: Bool[np.ndarray, "h w"]  # of the pixels seen: no padding, not masked; others become no points
+    lens: Lens | None  # of the upright original, where it is known
+    front_from_camera: Float[np.ndarray, "4 4"] | None  # of the rig, metres
+    time: float | None  # seconds since the first image's
+    world_from_camera: Float[np.ndarray, "4 4"] | None  # where it is known
+
+    @property
+    def crop(self) -> Crop:
+        """What the model sees of the original."""
+        return fitted_crop(self.height, self.width, self.seen.shape[:2])
+
+    @property
+    def seen_lens(self) -> Lens | None:
+        """The lens of what the model sees."""
+        return self.lens and seen_lens(self.lens, self.crop)
+
+
+def sizes_of(photographs: Sequence[Photograph]) -> list[tuple[int, int]]:
+    """Height and width of the upright originals, from the files' heads. BadRecord as of `read_upright`."""
+    return [upright_size(photograph) for photograph in photographs]
+
+
+def read_shots(photographs: Sequence[Photograph], known: Known, size: tuple[int, int], fill: int) -> list[Shot]:
+    """The photographs, one at a time in memory, as a model of input `size` (height, width) sees them.
+
+    Raises:
+        ValueError: a rig, a calibration or a mask that does not fit an image; names file and remedy.
+        BadRecord: an image that does not decode.
+    """
+    start = next((known.times[p.name] for p in photographs if p.name in known.times), None)
+    front = _front(known.rig) if known.rig else None
+    return [_read(photograph, known, size, fill, start, front) for photograph in photographs]
+
+
+def views_of(shots: Sequence[Shot]) -> Views:
+    """What the model sees and is told of the images of one pass. The rig is told of all or of none, as in training."""
+    ids = {name: number for number, name in enumerate(dict.fromkeys(shot.photograph.camera for shot in shots))}
+    has_camera = np.array([shot.photograph.camera is not None for shot in shots])
+    has_time = np.array([shot.time is not None for shot in shots])
+    has_rig = all(shot.lens is not None and shot.front_from_camera is not None for shot in shots)
+    rig_from_camera = [shot.front_from_camera if has_rig else np.eye(4) for shot in shots]
+    intrinsics, distortion = np.tile(np.eye(3, dtype=np.float32), (len(shots), 1, 1)), None
+    if has_rig:
+        lenses = stacked([shot.seen_lens for shot in shots])
+        intrinsics, distortion = lenses.intrinsics.astype(np.float32), getattr(lenses, "distortion", None)
+        if distortion is not None:
+            distortion = distortion.replace(coefficients=distortion.coefficients.astype(np.float32))
+    first_time = next((shot.time for shot in shots if shot.time is not None), 0.0)
+    metadata = RigMetadata(
+        frame_index=np.arange(len(shots), dtype=np.int32),
+        camera_id=np.array([ids[shot.photograph.camera] for shot in shots], np.int32),
+        time=np.array([0.0 if shot.time is None else shot.time - first_time for shot in shots], np.float32),
+        rig_from_camera=np.stack(rig_from_camera).astype(np.float32),
+        intrinsics=intrinsics,
+        has_camera_id=has_camera,
+        has_time=has_time,
+        has_rig=np.full(len(shots), has_rig),
+        distortion=distortion,
+    )
+    return Views(np.stack([shot.seen for shot in shots]), np.stack([shot.is_image for shot in shots]), metadata)
+
+
+def _read(
+    photograph: Photograph,
+    known: Known,
+    size: tuple[int, int],
+    fill: int,
+    start: float | None,
+    front: Float[np.ndarray, "4 4"] | None,
+) -> Shot:
+    in_rig, time = _in_rig(photograph, known.rig), known.times.get(photograph.name)
+    calibrated = known.lenses.get(photograph.name) or in_rig
+    image = read_upright(photograph)
+    height, width = image.shape[:2]
+    if calibrated and calibrated.size and calibrated.size != (height, width):
+        raise ValueError(
+            f"{photograph.path}: is {width} x {height} pixels upright, its calibration is for "
+            f"{calibrated.size[1]} x {calibrated.size[0]}; give the calibration of these images"
+        )
+    seen, is_image = seen_image(image, size, fill)
+    counts = is_image
+    if mask_file := known.masks.get(photograph.name):
+        counts = is_image & seen_mask(read_mask(mask_file, (height, width)), size)
+    place = in_rig.rig_from_camera if in_rig else None
+    return Shot(
+        photograph=photograph,
+        height=height,
+        width=width,
+        seen=seen,
+        is_image=is_image,
+        counts=counts,
+        lens=calibrated.lens if calibrated else None,
+        front_from_camera=None if place is None or front is None else rigid.invert(front) @ place,
+        time=None if time is None or start is None else time - start,
+        world_from_camera=known.world_from_camera.get(photograph.name),
+    )
+
+
+def _in_rig(photograph: Photograph, rig: RigCalibration | None) -> CalibratedCamera | None:
+    if rig is None:
+        return None
+    if photograph.camera is None and len(rig.cameras) == 1:
+        return rig.cameras[0]
+    camera = rig.named(photograph.camera or "")
+    if camera is None:
+        names, folder = ", ".join(camera.name for camera in rig.cameras), photograph.camera or "no folder"
+        raise ValueError(
+            f"{photograph.path}: the rig's cameras are {names}, this image is of {folder}; put the images of each "
+            "camera into a folder of its name, images/<camera>/"
+        )
+    return camera
+
+
+def _front(rig: RigCalibration) -> Float[np.ndarray, "4 4"] | None:
+    """rig_from_camera of the camera whose frame the model takes for the rig's: that at the origin, else the first."""
+    places = [camera.rig_from_camera for camera in rig.cameras if camera.rig_from_camera is not None]
+    at_origin = [place for place in places if np.allclose(place, np.eye(4), atol=1e-9)]
+    return (at_origin or places or [None])[0]
