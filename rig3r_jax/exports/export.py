@@ -58,25 +58,20 @@ def export(
     out, options = Path(out), options or ExportOptions()
     asked = kinds is not None
     kinds = tuple(dict.fromkeys(kinds)) if asked else tuple(kind for kind in EXPORTS if EXPORTS[kind].default)
-    if unknown := [kind for kind in kinds if kind not in EXPORTS] or ([] if kinds else ["nothing"]):
-        raise ValueError(f"export of {', '.join(unknown)} is not known; kinds: {', '.join(EXPORTS)}")
+    check_kinds(kinds)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out}: is a file, must be a folder; give another place for the export")
     check_cameras(str(out), reconstruction)
     skipped = {kind: lack for kind in kinds if (lack := lack_of(EXPORTS[kind].requires))}
-    if asked and skipped:
-        kind, lack = next(iter(skipped.items()))
-        raise ValueError(f"export of {kind} {lack}")
+    if asked:
+        check_packages(kinds)
     kinds = tuple(kind for kind in kinds if kind not in skipped)
     job = Job(reconstruction, choose_points(reconstruction, options), options, kinds)
     written, notes = {}, {}
     with contextlib.nullcontext(out) if out.exists() else whole_path(out) as folder:
         for kind in kinds:
             try:
-                with whole_path(folder / EXPORTS[kind].path) as path:
-                    if not Path(EXPORTS[kind].path).suffix:
-                        path.mkdir()
-                    notes[kind] = tuple(EXPORTS[kind].write(job, path))
+                notes[kind] = _written(job, kind, folder / EXPORTS[kind].path)
             except CannotHold as error:
                 if asked:
                     raise ValueError(f"export of {kind}: {error}") from error
@@ -85,3 +80,40 @@ def export(
                 written[kind] = out / EXPORTS[kind].path
     notes = {kind: lines for kind, lines in notes.items() if lines}
     return ExportReport(written, notes, skipped, job.chosen.left_out if job.chosen else {})
+
+
+def export_file(
+    reconstruction: Reconstruction, kind: str, path: str | Path, options: ExportOptions | None = None
+) -> tuple[str, ...]:
+    """Writes one kind of file, or folder, at a path of one's own choice, whole or not at all; what to know of it.
+
+    Relative image folders are relative to the folder that it lies in. Raises as `export` of a kind that is asked for.
+    """
+    path, options = Path(path), options or ExportOptions()
+    check_kinds([kind])
+    check_packages([kind])
+    check_cameras(str(path), reconstruction)
+    try:
+        return _written(Job(reconstruction, choose_points(reconstruction, options), options, (kind,)), kind, path)
+    except CannotHold as error:
+        raise ValueError(f"export of {kind}: {error}") from error
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """ValueError for names of kinds that do not exist, or none."""
+    if unknown := [kind for kind in kinds if kind not in EXPORTS] or ([] if kinds else ["nothing"]):
+        raise ValueError(f"export of {', '.join(unknown)} is not known; kinds: {', '.join(EXPORTS)}")
+
+
+def check_packages(kinds: Sequence[str]) -> None:
+    """ValueError for the first kind that needs a package which is not installed; names the remedy."""
+    for kind in kinds:
+        if lack := lack_of(EXPORTS[kind].requires):
+            raise ValueError(f"export of {kind} {lack}")
+
+
+def _written(job: Job, kind: str, place: Path) -> tuple[str, ...]:
+    with whole_path(place) as path:
+        if not Path(EXPORTS[kind].path).suffix:
+            path.mkdir()
+        return tuple(EXPORTS[kind].write(job, path))
