@@ -22,7 +22,6 @@ from jaxtyping import Float, Int
 
 from rig3r_jax.evaluation.error_samples import ErrorSamples, squared_distances
 from rig3r_jax.evaluation.pose_graph import (
-    THRESHOLD,
     Edges,
     PoseGraph,
     chain,
@@ -33,6 +32,7 @@ from rig3r_jax.evaluation.pose_graph import (
 )
 from rig3r_jax.evaluation.trajectory import absolute_errors, align_trajectory, relative_errors, statistics
 from rig3r_jax.geometry import residual, rigid, se3
+from rig3r_jax.geometry.robust import THRESHOLD
 
 WEIGHTINGS = ("uniform", "constant", "predicted", "oracle")
 CHAINED = "chained"

@@ -2,14 +2,11 @@
 
 A window's frame 0 is joined to each of its other frames (a star). An edge measures first_from_second with the error
 r = Log(inverse(measured) estimated), a tangent (v, w) of the second camera; its information is the inverse covariance
-of r. Minimised is 1/2 sum d r^T information r, d the discount of the robust kernel, by Levenberg-Marquardt steps on
-SciPy's sparse LU: scipy.optimize.least_squares solves sparse problems by LSMR only, which on long chains of cameras
-takes minutes where the direct solution takes less than a second.
+of r. Minimised is 1/2 sum d r^T information r, d the discount of the robust kernel, by `geometry.least_squares`.
 """
 
 import dataclasses
 import typing
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy import sparse
 from scipy.sparse import csgraph
-from scipy.sparse.linalg import splu
 
 from rig3r_jax.geometry import rigid, se3
-
-KERNELS = ("none", "huber", "cauchy")
-THRESHOLD = 3.55  # the norm that 95% of whitened Gaussian errors of 6 dimensions stay under
-_STAGES = {"none": ("none",), "huber": ("huber",), "cauchy": ("huber", "cauchy")}  # Cauchy's has many minima
-_SINGULAR = 1e-12  # smallest eigenvalue of an information matrix that is scaled to a unit diagonal
-_STEP = 1e-9  # metres or radians; the optimum is found when no camera moves farther,
-_DECREASE = 1e-12  # or when the next step promises to lower the cost by less than this part of it
-_SYMMETRIC = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0.0, "options": {"SymmetricMode": True}}
-_DAMPING = (1e-12, 1e-4, 1e12)  # least, first, most; of the diagonal
+from rig3r_jax.geometry.least_squares import factorized, minimised
+from rig3r_jax.geometry.robust import STAGES, THRESHOLD, check_information, check_kernel, quadratic
 
 
 @typing.no_type_check
@@ -125,26 +114,23 @@ def optimize(
         common_information: None: each edge's own, s = q, which is the usual robust kernel.
         max_iterations: of accepted and refused steps together; beyond, `converged` is False.
     """
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel {kernel!r} is unknown; choose from {', '.join(KERNELS)}")
-    if not threshold > 0:
-        raise ValueError(f"threshold is {threshold}; it must be positive, in standard deviations")
+    check_kernel(kernel, threshold)
     information = graph.edges.information.astype(np.float64)
     common = information
     if common_information is not None:
         common = np.broadcast_to(common_information.astype(np.float64), information.shape)
-        _check_information(common[:1], "common_information")
+        check_information(common[:1], "common_information")
     world_from_camera = rigid.nearest_rigid(graph.world_from_camera)
     measured = rigid.nearest_rigid(graph.edges.first_from_second)
     left = max_iterations
-    for stage in _STAGES[kernel]:
+    for stage in STAGES[kernel]:
 
         def linearised(cameras, stage=stage):
             residual, *jacobians = _residual_and_jacobians(cameras, measured, graph.edges.pairs)
-            costs, *derivatives = _quadratic(residual, information, common, stage, threshold)
+            costs, *derivatives = quadratic(residual, information, common, stage, threshold)
             return float(costs.sum()), *_assembled(*derivatives, jacobians, graph.edges.pairs, len(cameras))
 
-        world_from_camera, cost, used, converged = _minimised(linearised, world_from_camera, left)
+        world_from_camera, cost, used, converged = minimised(linearised, _moved, world_from_camera, left)
         left -= used
     return Optimized(world_from_camera, cost, max_iterations - left, converged)
 
@@ -158,7 +144,7 @@ def marginal_covariances(graph: PoseGraph) -> Float[np.ndarray, "n 6 6"]:
     residual, *jacobians = _residual_and_jacobians(cameras, rigid.nearest_rigid(edges.first_from_second), edges.pairs)
     information = edges.information.astype(np.float64)
     gradient, (hessian,) = _assembled(residual, [information], jacobians, edges.pairs, len(cameras))
-    factors, size = splu(hessian.tocsc(), **_SYMMETRIC), len(gradient)
+    factors, size = factorized(hessian), len(gradient)
     covariances = np.zeros((len(cameras), 6, 6))
     for vertex in range(1, len(cameras)):
         rows = slice(6 * vertex - 6, 6 * vertex)
@@ -167,81 +153,6 @@ def marginal_covariances(graph: PoseGraph) -> Float[np.ndarray, "n 6 6"]:
         covariance = factors.solve(columns)[rows]
         covariances[vertex] = 0.5 * (covariance + covariance.T)
     return covariances
-
-
-def _minimised(linearised: Callable, cameras: np.ndarray, max_iterations: int) -> tuple[np.ndarray, float, int, bool]:
-    """(cameras, cost, iterations, whether it ended at an optimum). Source: Marquardt 1963, with his diagonal scaling.
-
-    Of the steps that the Hessians give, the one to the lowest cost counts.
-    """
-    (cost, gradient, hessians), damping, iteration = linearised(cameras), _DAMPING[1], 0
-    while iteration < max_iterations and damping < _DAMPING[2]:
-        iteration += 1
-        scaling = sparse.diags_array(damping * hessians[0].diagonal())
-        best, arrived = (np.inf, cameras, None), False
-        for hessian in hessians:
-            factors = splu((hessian + scaling).tocsc(), **_SYMMETRIC)
-            if (factors.U.diagonal() <= 0).any():  # indefinite: its step may lead uphill
-                continue
-            step = factors.solve(-gradient).reshape(-1, 6)
-            moved = _moved(cameras, np.concatenate([np.zeros((1, 6)), step]))
-            cost_there, *derivatives_there = linearised(moved)
-            best = min(best, (cost_there, moved, derivatives_there), key=lambda candidate: candidate[0])
-            # Asked before the step is judged: near the optimum rounding alone decides whether the cost rises.
-            promised = -0.5 * gradient @ step.ravel()
-            arrived |= bool(np.abs(step).max() < _STEP or promised <= _DECREASE * cost)
-        lower = best[0] <= cost
-        if lower:
-            cost, cameras, (gradient, hessians) = best
-        if arrived and damping < 1.0:  # with much damping every step is short
-            return cameras, cost, iteration, True
-        damping = max(damping / 10, _DAMPING[0]) if lower else damping * 10
-    return cameras, cost, iteration, False
-
-
-def _quadratic(
-    residual: np.ndarray, information: np.ndarray, common: np.ndarray, kernel: str, threshold: float
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """1/2 q rho(s) / s of every edge, its gradient by r, and matrices to take for its Hessian by r.
-
-    The first is positive semi-definite and finds its way from afar (iteratively reweighted least squares); the second,
-    where a kernel is at work, is the Hessian itself, indefinite for outliers, which is quick at the end.
-    """
-    trust, pull = (information @ residual[..., None])[..., 0], (common @ residual[..., None])[..., 0]
-    q, s = np.sum(residual * trust, axis=-1), np.sum(residual * pull, axis=-1)
-    discount, slope, curvature = _discount(s, kernel, threshold)
-    gradient = discount[:, None] * trust + (q * slope)[:, None] * pull
-    if kernel == "none":
-        return 0.5 * q, gradient, [information]
-    discounts, slopes, by_q, curved = (x[:, None, None] for x in (discount, slope, q * slope, q * curvature))
-    reweighted = discounts * information + by_q * common
-    mixed = trust[:, :, None] * pull[:, None, :]
-    hessian = reweighted + 2 * slopes * (mixed + np.swapaxes(mixed, -1, -2))
-    hessian += 2 * curved * pull[:, :, None] * pull[:, None, :]
-    values, vectors = np.linalg.eigh(reweighted)
-    reweighted = (vectors * np.maximum(values, 0.0)[:, None, :]) @ np.swapaxes(vectors, -1, -2)
-    return 0.5 * q * discount, gradient, [reweighted, hessian]
-
-
-def _discount(s: np.ndarray, kernel: str, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """rho(s) / s, which is 1 at s = 0, and its first two derivatives."""
-    bound = threshold**2
-    outside = s > (bound if kernel == "huber" else 1e-3 * bound)  # else: no discount, or a series where s cancels
-    x = np.where(outside & (kernel != "none"), s, bound) / bound
-    if kernel == "huber":
-        rho, first, second = 2 * np.sqrt(x) - 1, x**-0.5, -0.5 * x**-1.5
-    else:
-        rho, first, second = np.log1p(x), 1 / (1 + x), -1 / (1 + x) ** 2
-    discount = rho / x
-    slope = (first - discount) / x
-    curvature = (second - 2 * slope) / x
-    inside = np.ones_like(s), np.zeros_like(s), np.zeros_like(s)
-    if kernel == "cauchy":
-        series = np.polynomial.Polynomial([1, -1 / 2, 1 / 3, -1 / 4, 1 / 5])  # of log(1 + x) / x
-        inside = tuple(series.deriv(order)(np.where(outside, 0.0, s / bound)) for order in (0, 1, 2))
-    outside &= kernel != "none"
-    values = (np.where(outside, far, near) for far, near in zip((discount, slope, curvature), inside, strict=True))
-    return tuple(value / bound**order for order, value in enumerate(values))
 
 
 def _residual_and_jacobians(
@@ -268,9 +179,10 @@ def _linearised(
 
 
 def _moved(world_from_camera: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """world_from_camera exp(step)"""
+    """world_from_camera exp(step), the first camera held."""
+    tangents = np.concatenate([np.zeros(6), step]).reshape(-1, 6)
     with jax.enable_x64(True):
-        return np.asarray(_stepped(world_from_camera, step), np.float64)
+        return np.asarray(_stepped(world_from_camera, tangents), np.float64)
 
 
 @jax.jit
@@ -314,26 +226,11 @@ def _check(vertex_count: int, edges: Edges) -> None:
     broken = ~np.isfinite(edges.first_from_second).all(axis=(-2, -1))
     if broken.any():
         raise ValueError(f"the measurement of edge {np.argmax(broken)} is not finite; leave its window out")
-    _check_information(edges.information, "information of edge")
+    check_information(edges.information, "information of edge")
     parts, part = connected_parts(vertex_count, pairs)
     if parts > 1:
         stray = int(np.argmax(part != part[0]))
         raise ValueError(
             f"the graph falls into {parts} parts: no path from vertex 0 to vertex {stray}; "
             "let windows overlap, or give one part alone"
-        )
-
-
-def _check_information(information: np.ndarray, what: str) -> None:
-    diagonal = np.diagonal(information, axis1=-2, axis2=-1)
-    usable = np.isfinite(information).all(axis=(-2, -1)) & (diagonal > 0).all(axis=-1)
-    scale = np.sqrt(np.where(usable[:, None], diagonal, 1.0))
-    scaled = np.where(usable[:, None, None], information, np.eye(6)) / (scale[:, :, None] * scale[:, None, :])
-    usable &= np.abs(scaled - np.swapaxes(scaled, -1, -2)).max(axis=(-2, -1)) < 1e-6
-    usable &= np.linalg.eigvalsh(scaled)[:, 0] > _SINGULAR
-    if not usable.all():
-        edge = int(np.argmin(usable))
-        raise ValueError(
-            f"{what} {edge} = {information[edge].tolist()} must be finite, symmetric and positive definite; "
-            "bound the variances that it comes from, on both sides"
         )

@@ -78,7 +78,7 @@ def compare_over_trajectories(
     Args:
         trajectories: by name.
         sigma: of the constant weighting: `edge_weighting.constant_sigma` of the TRAINING residuals.
-        kernel: one of `pose_graph.KERNELS`; `REPORTED_KERNELS` are reported.
+        kernel: one of `geometry.robust.KERNELS`; `REPORTED_KERNELS` are reported.
     """
     if not trajectories:
         raise ValueError("there are no trajectories to compare weightings on; give at least one")

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from rig3r_jax.evaluation import pose_graph
 from rig3r_jax.evaluation.pose_graph import Edges, PoseGraph, chain, marginal_covariances, optimize, star_edges
+from rig3r_jax.geometry import robust
 
 SIGMA = np.array([0.02, 0.03, 0.01, 0.01, 0.02, 0.005])
 
@@ -89,7 +90,7 @@ def test_star_edges_join_frame_0_to_the_others():
     np.testing.assert_array_equal(edges.information[:, 0, 0], [1, 2, 3, 4])
 
 
-@pytest.mark.parametrize("kernel", pose_graph.KERNELS)
+@pytest.mark.parametrize("kernel", robust.KERNELS)
 def test_exact_measurements_give_the_exact_cameras(kernel):
     rng = np.random.default_rng(1)
     true, edges = window_graph(rng)
@@ -137,7 +138,7 @@ def test_derivatives_are_finite_differences(kernel, threshold):
 
     r, *jacobians = pose_graph._residual_and_jacobians(cameras, edges.first_from_second, edges.pairs)
     np.testing.assert_allclose(r, residual(cameras, edges), atol=1e-9)
-    values, gradient, _ = pose_graph._quadratic(r, edges.information, common, kernel, threshold)
+    values, gradient, _ = robust.quadratic(r, edges.information, common, kernel, threshold)
     np.testing.assert_allclose(values, costs(r), rtol=1e-9)
     whole = pose_graph._assembled(gradient, [edges.information], jacobians, edges.pairs, len(cameras))[0]
     step = 1e-6
@@ -156,13 +157,13 @@ def test_hessian_of_the_kernels_is_that_of_finite_differences(kernel, scale):
     information, common = root @ root.swapaxes(-1, -2) + np.eye(6)
     r, step = scale * rng.normal(size=(30, 6)), 1e-6 * scale
     gradients = [
-        [pose_graph._quadratic(r + sign * step * axis, information, common, kernel, 1.5)[1] for sign in (1, -1)]
+        [robust.quadratic(r + sign * step * axis, information, common, kernel, 1.5)[1] for sign in (1, -1)]
         for axis in np.eye(6)
     ]
     difference = np.stack([(plus - minus) / (2 * step) for plus, minus in gradients], axis=-1)
-    hessian = pose_graph._quadratic(r, information, common, kernel, 1.5)[2][1]
+    hessian = robust.quadratic(r, information, common, kernel, 1.5)[2][1]
     np.testing.assert_allclose(hessian, difference, atol=1e-5 * np.abs(information).max())
-    _, gradient, (reweighted, _) = pose_graph._quadratic(r, information, information, kernel, 1.5)
+    _, gradient, (reweighted, _) = robust.quadratic(r, information, information, kernel, 1.5)
     assert np.linalg.eigvalsh(reweighted).min() > 0
     np.testing.assert_allclose((reweighted @ r[..., None])[..., 0], gradient, rtol=1e-9)
 
