@@ -15,7 +15,7 @@ from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.losses.mean import Mean
 from rig3r_jax.training.checkpoint import Checkpoints
 from rig3r_jax.training.config import config_differences, save_config
-from rig3r_jax.training.host import keep_freed_memory, share_interpreter_quickly
+from rig3r_jax.training.host import share_interpreter_quickly
 from rig3r_jax.training.lock import only_writer
 from rig3r_jax.training.metrics import MetricsWriter, merge_window, parameter_table
 from rig3r_jax.training.paths import make_absolute
@@ -77,7 +77,6 @@ def prepare(config: ConfigDict, workdir: Path, kind: TaskKind) -> Iterator[Prepa
             stop = stack.enter_context(StopRequest())
             make_absolute(config)
             on_first(lambda: _validate(config, workdir, kind))
-            keep_freed_memory()
             share_interpreter_quickly()
             on_first(lambda: workdir.mkdir(parents=True, exist_ok=True))
             use_compilation_cache(workdir)
