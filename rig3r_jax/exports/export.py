@@ -66,7 +66,7 @@ def export(
     if asked:
         check_packages(kinds)
     kinds = tuple(kind for kind in kinds if kind not in skipped)
-    job = Job(reconstruction, choose_points(reconstruction, options), options, kinds)
+    job = Job(reconstruction, choose_points(reconstruction, options), options, kinds, out)
     written, notes = {}, {}
     with contextlib.nullcontext(out) if out.exists() else whole_path(out) as folder:
         for kind in kinds:
@@ -94,7 +94,8 @@ def export_file(
     check_packages([kind])
     check_cameras(str(path), reconstruction)
     try:
-        return _written(Job(reconstruction, choose_points(reconstruction, options), options, (kind,)), kind, path)
+        job = Job(reconstruction, choose_points(reconstruction, options), options, (kind,), path.parent)
+        return _written(job, kind, path)
     except CannotHold as error:
         raise ValueError(f"export of {kind}: {error}") from error
 

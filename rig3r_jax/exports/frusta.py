@@ -1,6 +1,7 @@
 """Cameras drawn into a scene: the pyramid (of a wide lens a cone) of what an image sees."""
 
 import dataclasses
+import itertools
 import typing
 
 import numpy as np
@@ -13,6 +14,7 @@ from rig3r_jax.schema import PosedImage, Reconstruction
 GL_FROM_CV = np.diag([1.0, -1.0, -1.0, 1.0])  # y up and z backwards: axes of glTF, USD and OpenGL
 _PER_SIDE, _PER_BENT_SIDE = 1, 12  # vertices: sides are straight for a pinhole, bent for other lenses
 _SHARE = 0.05  # of the scene's size
+_OF_DEPTH, _OF_SPAN = 0.2, 0.008
 _COLORS = np.array(
     [
         (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
@@ -42,12 +44,35 @@ class Frustum:
         """What to draw, as vertices: the image's sides, closed, and a line from the centre to each corner."""
         return [[*range(1, len(self.vertices_world)), 1], *([0, corner] for corner in self.corners)]
 
+    @property
+    def segments(self) -> Int[np.ndarray, "s 2"]:
+        """The same as single segments."""
+        return np.array([ends for line in self.lines for ends in itertools.pairwise(line)])
+
 
 def frusta_of(reconstruction: Reconstruction, length: float | None) -> list[Frustum]:
     """Those of all images; `length` None: by the size of the scene."""
-    length = length or _suitable_length(reconstruction)
+    length = length or suitable_length(reconstruction)
+    colors = camera_colors(reconstruction)
+    return [_frustum(image, length, color) for image, color in zip(reconstruction.images, colors, strict=True)]
+
+
+def camera_colors(reconstruction: Reconstruction) -> UInt8[np.ndarray, "v 3"]:
+    """A colour per image, by its physical camera; those of no known camera share one."""
     numbers = {camera.id: number for number, camera in enumerate(reconstruction.cameras)}
-    return [_frustum(image, length, _COLORS[numbers.get(image.camera, -1) % 10]) for image in reconstruction.images]
+    return np.stack([_COLORS[numbers.get(image.camera, -1) % 10] for image in reconstruction.images])
+
+
+def picture_corners(image: PosedImage, frustum: Frustum) -> Float[np.ndarray, "4 3"]:
+    """Where to draw the image in the frustum: corners in the world, upper left one first, clockwise.
+
+    The frustum's end, of a pinhole exactly; of a bent one the rectangle about it in the middle of its depth.
+    """
+    ends = rigid.apply(rigid.invert(image.world_from_camera), frustum.vertices_world[1:])
+    (left, top, _), (right, bottom, _) = ends.min(axis=0), ends.max(axis=0)
+    z = (ends[:, 2].min() + ends[:, 2].max()) / 2
+    corners = np.array([[left, top, z], [right, top, z], [right, bottom, z], [left, bottom, z]])
+    return rigid.apply(image.world_from_camera, corners)
 
 
 def _frustum(image: PosedImage, length: float, color: UInt8[np.ndarray, "3"]) -> Frustum:
@@ -79,12 +104,26 @@ def _in_reach(lens: Lens, pixels: Float[np.ndarray, "n 2"]) -> Float[np.ndarray,
     return np.where(seen, pixels, center + low * (pixels - center))
 
 
-def _suitable_length(reconstruction: Reconstruction) -> float:
+def suitable_length(reconstruction: Reconstruction) -> float:
     """A small share of the larger one of the span of the cameras and the middle depth of the points."""
-    centers = reconstruction.world_from_camera[:, :3, 3]
-    sizes = [float(np.linalg.norm(np.ptp(centers, axis=0)))]
+    return _SHARE * (max(_span(reconstruction), _middle_depth(reconstruction)) or 1.0)
+
+
+def shown_length(reconstruction: Reconstruction) -> float:
+    """The same for what people can magnify: along a way much longer than what the cameras see, no longer than a share
+    of the middle depth."""
+    length, depth = suitable_length(reconstruction), _middle_depth(reconstruction)
+    return min(length, max(_OF_DEPTH * depth, _OF_SPAN * _span(reconstruction))) if depth else length
+
+
+def _span(reconstruction: Reconstruction) -> float:
+    return float(np.linalg.norm(np.ptp(reconstruction.world_from_camera[:, :3, 3], axis=0)))
+
+
+def _middle_depth(reconstruction: Reconstruction) -> float:
+    """Of the points; 0 without any."""
     points = reconstruction.points
-    if points is not None:
-        depths = points.depth[points.on_image & np.isfinite(points.depth) & (points.depth > 0)]
-        sizes += [float(np.median(depths))] if len(depths) else []
-    return _SHARE * (max(sizes) or 1.0)
+    if points is None:
+        return 0.0
+    depths = points.depth[points.on_image & np.isfinite(points.depth) & (points.depth > 0)]
+    return float(np.median(depths)) if len(depths) else 0.0

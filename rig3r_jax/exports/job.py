@@ -1,6 +1,7 @@
 """What the writer of a kind of file is given, and how it says that the kind cannot hold a reconstruction."""
 
 import dataclasses
+from pathlib import Path
 
 from rig3r_jax.exports.choose import ChosenPoints
 from rig3r_jax.exports.options import ExportOptions
@@ -20,6 +21,7 @@ class Job:
     chosen: ChosenPoints | None  # within no budget yet; None: cameras alone
     options: ExportOptions
     kinds: tuple[str, ...]  # all that are written
+    out: Path  # the folder that the file will lie in, which relative image folders are relative to
 
     @property
     def dense(self) -> ChosenPoints:

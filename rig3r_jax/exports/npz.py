@@ -34,7 +34,8 @@ ARRAYS = {
     "on_image": "(v, h, w) false on padding and where masked",
     "colors": "(v, h, w, 3) RGB bytes",
     "error": "(v, h, w) expected distance from the truth, where the model has a law of it",
-}  # those from `pixels` on where the reconstruction has points
+}
+POINTS = ("pixels", "points_world", "depth", "confidence", "on_image", "colors")  # where the reconstruction has points
 
 
 def write(job: Job, path: Path) -> Sequence[str]:
@@ -72,5 +73,5 @@ def _cameras(reconstruction: Reconstruction) -> dict[str, np.ndarray]:
 
 
 def _points(points: PointMaps) -> dict[str, np.ndarray]:
-    names = ("pixels", "points_world", "depth", "confidence", "on_image", "colors", "error")
+    names = (*POINTS, "error")
     return {name: np.asarray(getattr(points, name)) for name in names if getattr(points, name) is not None}

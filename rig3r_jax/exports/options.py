@@ -28,6 +28,7 @@ class ExportOptions:
     voxel: float | None = None  # length unit: of the points in a cube of this edge the most confident one is kept
     budget: int | None = 1_000_000  # most points in a file, drawn at random
     sparse_budget: int | None = 100_000  # the same for a COLMAP model
+    report_budget: int | None = 300_000  # the same for report.html, about 17 bytes each
     seed: int = 0  # of the drawing: equal seeds draw equal points
     frustum: float | None = None  # length of drawn cameras in the length unit; None: by the size of the scene
 
@@ -38,7 +39,7 @@ class ExportOptions:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} = {value!r} must be a positive number, or None")
-        for name in ("budget", "sparse_budget"):
+        for name in ("budget", "sparse_budget", "report_budget"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} = {value!r} must be a number of points from 1 on, or None for all")

@@ -18,6 +18,7 @@ from rig3r_jax.exports import (
     usdz,
 )
 from rig3r_jax.exports.job import Job
+from rig3r_jax.exports.report import write as report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,5 +46,6 @@ EXPORTS: dict[str, Export] = {
     "png": Export(maps.write_png, "maps_png", "depth and confidence, 16 bit"),
     "npy": Export(maps.write_npy, "maps_npy", "depth and confidence, float32", default=False),
     "exr": Export(maps.write_exr, "maps_exr", "depth and confidence, float32", requires=("OpenEXR",), default=False),
+    "report": Export(report.write, "report.html", "all of it on one page, to share"),
     "npz": Export(npz.write, "reconstruction.npz", "everything in arrays"),
 }

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from rig3r_jax.formats.html import escape, format_number, tag
 from rig3r_jax.viz.charts import figure_caption
 from rig3r_jax.viz.panels import png_data_uri
-from rig3r_jax.viz.svg import escape, format_number, nice_ticks, tag
+from rig3r_jax.viz.svg import nice_ticks
 
 _WIDTH, _HEIGHT = 1000, 560
 _RASTER = 1.25  # picture pixels of the points per unit of the drawing

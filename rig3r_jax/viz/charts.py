@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from rig3r_jax.viz.svg import escape, format_number, log_ticks, nice_ticks, path_data, tag
+from rig3r_jax.formats.html import escape, format_number, tag
+from rig3r_jax.viz.svg import log_ticks, nice_ticks, path_data
 
 MAX_SERIES = 6  # as many colours as the page defines
 _MAX_POINTS = 500  # drawn per line; more cannot be told apart

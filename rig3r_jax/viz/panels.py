@@ -8,17 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from rig3r_jax.viz.svg import escape, format_number, tag
+from rig3r_jax.formats.colormap import COLORMAPS, colormap
+from rig3r_jax.formats.html import escape, format_number, tag
 
 SHOWN_PIXELS = 192  # longest side of a panel, about: smaller images are repeated, those over twice this averaged
 _PER_BAND = 8  # views side by side
 _FEW = 0.2  # below this share of known pixels a depth is LiDAR-like and its points are drawn larger
-
-# Anchors in equal steps; lightness falls from near to far and grows with confidence, so that print keeps the order.
-_COLORMAPS = {
-    "depth": ("#fff3cf", "#fbd08a", "#f3a05f", "#e06f5c", "#b94a6c", "#833a77", "#4d2f70", "#241f4f"),
-    "confidence": ("#10222f", "#17424f", "#1d666a", "#2f8b7c", "#62b088", "#a5d396", "#e9f3b0"),
-}
 
 
 def encode_png(image: UInt8[np.ndarray, "h w c"]) -> bytes:
@@ -44,16 +39,6 @@ def encode_png(image: UInt8[np.ndarray, "h w c"]) -> bytes:
 def png_data_uri(image: UInt8[np.ndarray, "h w c"]) -> str:
     """The image as a `data:` address for an `<img>` or SVG `<image>`."""
     return "data:image/png;base64," + base64.b64encode(encode_png(image)).decode("ascii")
-
-
-def colormap(values: Float[np.ndarray, "*shape"], name: str) -> UInt8[np.ndarray, "*shape 4"]:
-    """RGBA of values in [0, 1] (clipped); NaN is transparent. Maps: depth (light: near), confidence (light: sure)."""
-    anchors = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in _COLORMAPS[name]], np.float64)
-    position = np.clip(np.where(np.isnan(values), 0.0, values), 0.0, 1.0) * (len(anchors) - 1)
-    stops = np.arange(len(anchors))
-    rgb = np.stack([np.interp(position, stops, anchors[:, channel]) for channel in range(3)], axis=-1)
-    alpha = np.where(np.isnan(values), 0, 255)[..., None]
-    return np.concatenate([np.rint(rgb), alpha], axis=-1).astype(np.uint8)
 
 
 def fit_for_display(values: np.ndarray, pixels: int = SHOWN_PIXELS) -> np.ndarray:
@@ -170,6 +155,6 @@ def _band(rows: Sequence[tuple[str, str, list[str]]], labels: Sequence[str], vie
 
 def _colorbar(name: str, label: str, ticks: Sequence[float]) -> str:
     """The colours of a map over the numbers at its start, middle and end."""
-    ramp = tag("div", class_="ramp", style=f"background:linear-gradient(90deg, {', '.join(_COLORMAPS[name])})")
+    ramp = tag("div", class_="ramp", style=f"background:linear-gradient(90deg, {', '.join(COLORMAPS[name])})")
     numbers = tag("div", "".join(tag("span", format_number(tick, 3)) for tick in ticks), class_="numbers")
     return tag("div", tag("span", escape(label), class_="axis") + ramp + numbers, class_="bar")

@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float, UInt8
 from rig3r_jax.evaluation.pose import rotation_angle_deg
 from rig3r_jax.evaluation.rows import CLOSED_FORM
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.formats.html import DASH, escape, format_number, tag
 from rig3r_jax.schema import Reconstruction
 from rig3r_jax.viz.above import scene_from_above
 from rig3r_jax.viz.charts import MAX_SERIES, Series, line_chart
 from rig3r_jax.viz.page import document
 from rig3r_jax.viz.panels import view_panels
-from rig3r_jax.viz.svg import DASH, escape, format_number, tag
 from rig3r_jax.viz.tables import comparisons, evaluation_tables, overview
 
 _GROUP_RATIO = 50.0  # series whose typical values differ by more do not share a chart

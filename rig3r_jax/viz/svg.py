@@ -1,47 +1,7 @@
-"""Text, numbers and ticks, shared by everything that is drawn."""
+"""Ticks of axes and paths, shared by everything that is drawn."""
 
-import html
 import math
 from collections.abc import Sequence
-
-DASH = "–"
-
-
-def escape(text: object) -> str:
-    """The text, safe inside HTML elements and quoted attributes."""
-    return html.escape(str(text), quote=True)
-
-
-def tag(element: str, content: str = "", **attributes: object) -> str:
-    """An element with escaped attributes (`class_` for class, _ for -, floats to a tenth) around content.
-
-    `content` is markup: escape texts before.
-    """
-    words = [element]
-    for name, value in attributes.items():
-        text = f"{value:.1f}" if isinstance(value, float) else escape(value)
-        words.append(f'{name.rstrip("_").replace("_", "-")}="{text}"')
-    return f"<{' '.join(words)}>{content}</{element}>"
-
-
-def format_number(value: object, digits: int = 4) -> str:
-    """A number for reading: `digits` significant digits, thousands apart, a dash where it is missing or not finite."""
-    if value is None or isinstance(value, bool) or not math.isfinite(value):
-        return DASH if value is None or not isinstance(value, bool) else str(value)
-    value = float(value)
-    if value == 0:
-        return "0"
-    magnitude = math.floor(math.log10(abs(value)))
-    if magnitude < -3 or magnitude >= 9:
-        mantissa, exponent = f"{value:.{max(digits - 2, 0)}e}".split("e")
-        mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
-        return f"{mantissa}e{int(exponent)}".replace("-", "−")
-    if value == int(value):
-        text = f"{int(value):,}"
-    else:
-        text = f"{value:,.{max(digits - 1 - magnitude, 0)}f}"
-        text = text.rstrip("0").rstrip(".") if "." in text else text
-    return text.replace(",", "\u202f").replace("-", "−")
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:

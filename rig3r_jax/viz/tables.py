@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rig3r_jax.evaluation.rows import CLOSED_FORM, FORWARD, SETTINGS, SUBSETS, UNTRAINED, blank_label, is_control
+from rig3r_jax.formats.html import DASH, escape, format_number, tag
 from rig3r_jax.viz.charts import dot_plot
-from rig3r_jax.viz.svg import DASH, escape, format_number, tag
 
 HEADINGS = {
     "mAA30": "mAA@30",

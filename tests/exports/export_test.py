@@ -19,7 +19,7 @@ def test_what_is_cheap_is_written_by_default_and_what_does_not_apply_is_said(tmp
     pytest.importorskip("pycolmap")
     pytest.importorskip("trimesh")
     report = export(unordered("unified"), tmp_path / "out")
-    assert list(report.written) == ["cameras", "tum", "kitti", "ply", "glb", "png", "npz"]
+    assert list(report.written) == ["cameras", "tum", "kitti", "ply", "glb", "png", "report", "npz"]
     assert report.skipped.keys() == {"colmap", "rig", "transforms"}
     assert report.skipped["rig"] == "no camera has a place in a rig"
     assert {path.name for path in (tmp_path / "out").iterdir()} == {EXPORTS[kind].path for kind in report.written}

@@ -10,8 +10,9 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+from rig3r_jax.formats.html import format_number
 from rig3r_jax.viz.charts import Series, dot_plot, line_chart, smooth
-from rig3r_jax.viz.svg import format_number, log_ticks, nice_ticks
+from rig3r_jax.viz.svg import log_ticks, nice_ticks
 
 
 def _parse(markup):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rig3r_jax.formats.colormap import colormap
 from rig3r_jax.viz.above import scene_from_above
-from rig3r_jax.viz.panels import colormap, depth_range, encode_png, fit_for_display, png_data_uri, view_panels
+from rig3r_jax.viz.panels import depth_range, encode_png, fit_for_display, png_data_uri, view_panels
 
 
 def _decode(uri):
