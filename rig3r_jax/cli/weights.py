@@ -1,6 +1,7 @@
 """Commands that carry weights in and out."""
 
 import argparse
+import re
 
 from rig3r_jax.cli.command import Command, path
 from rig3r_jax.training.config import load_config
@@ -31,16 +32,48 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workdir", metavar="WORKDIR", type=path, help="folder of a run")
-    parser.add_argument("out", metavar="OUT", type=path, help="the .safetensors file to write")
+    parser.add_argument(
+        "model", metavar="MODEL", type=path, help="folder of a run; with --stablehlo any model of `rig3r reconstruct`"
+    )
+    parser.add_argument(
+        "out", metavar="OUT", type=path, help="the .safetensors file, or with --stablehlo folder, to write"
+    )
+    stablehlo = "write a network that runs without the code of its model, for one number and size of images"
+    parser.add_argument("--stablehlo", action="store_true", help=stablehlo)
+    parser.add_argument("--views", type=int, metavar="N", help="images of a pass (as many as it was trained on)")
+    parser.add_argument("--size", metavar="HxW", help="height x width that it sees (those of 4:3 images)")
 
 
 def _export(options: argparse.Namespace) -> int:
-    if load_config(options.workdir / "config.json").task == "uncertainty":
+    if options.stablehlo:
+        return _export_stablehlo(options)
+    for name in ("views", "size"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} is of an exported network; say --stablehlo too")
+    if load_config(options.model / "config.json").task == "uncertainty":
         from rig3r_jax.uncertainty.export import save_head as save
     else:
         from rig3r_jax.training.rig3r.initial import save_run as save
-    print(save(options.workdir, options.out))
+    print(save(options.model, options.out))
+    return 0
+
+
+def _export_stablehlo(options: argparse.Namespace) -> int:
+    from rig3r_jax.inference.models.exported import new_folder, write_exported
+    from rig3r_jax.inference.models.open import SIZED, content_of, open_model
+
+    size = None
+    if options.size is not None:
+        match = re.fullmatch(r"(\d+)x(\d+)", options.size)
+        if not match:
+            raise ValueError(f"--size {options.size}: say height x width in pixels, such as 392x518")
+        size = int(match[1]), int(match[2])
+    if options.views is not None and options.views < 1:
+        raise ValueError(f"--views {options.views}: a pass has at least 1 image")
+    new_folder(options.out)
+    side = max(size) if size and content_of(options.model) in SIZED else None
+    model = open_model(options.model, side, portable=True)
+    print(write_exported(model, options.out, options.views or model.usual_views, size or model.input_size([(3, 4)])))
     return 0
 
 
@@ -68,7 +101,7 @@ def _export_torch(options: argparse.Namespace) -> int:
 COMMANDS = {
     "convert": Command("turn PyTorch weights into a file that this package reads", _convert_arguments, _convert),
     "export": Command(
-        "write a run's newest parameters as a file: for config.model.init_from, or a head of pose uncertainty",
+        "write a run's newest parameters as a file, or --stablehlo: a model as a network that runs without its code",
         _export_arguments,
         _export,
     ),

@@ -66,15 +66,7 @@ class Aggregator(nn.Module):
         """
         batch, views, height, width, _ = images.shape
         rows, columns = patch_grid(height, width, self.patch)
-        encoder = DINOv2(
-            self.width,
-            self.encoder_depth,
-            dataclasses.replace(self.block, heads=self.encoder_heads),
-            self.patch,
-            self.encoder_registers,
-            self.position_grid,
-            name="encoder",
-        )
+        encoder = encoder_of(self, name="encoder")
         patches = encoder(images.reshape(batch * views, height, width, 3)).reshape(batch, views, -1, self.width)
         specials = [self._specials("camera_token", 1, patches)]
         if self.registers:
@@ -99,6 +91,19 @@ class Aggregator(nn.Module):
         batch, views = patches.shape[:2]
         tokens = self.param(name, nn.initializers.normal(1e-6), (2, count, self.width)).astype(self.block.dtype)
         return jnp.broadcast_to(tokens[np.minimum(np.arange(views), 1)], (batch, views, count, self.width))
+
+
+def encoder_of(aggregator: Aggregator, **module_fields) -> DINOv2:
+    """The image encoder; its parameters are those of the aggregator below "encoder"."""
+    return DINOv2(
+        aggregator.width,
+        aggregator.encoder_depth,
+        dataclasses.replace(aggregator.block, heads=aggregator.encoder_heads),
+        aggregator.patch,
+        aggregator.encoder_registers,
+        aggregator.position_grid,
+        **module_fields,
+    )
 
 
 def stage_ends(levels: tuple[int, ...], depth: int) -> tuple[int, ...]:

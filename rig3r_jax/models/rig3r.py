@@ -63,17 +63,8 @@ class Rig3R(nn.Module):
         """Predictions for every view; shapes in `schema.Predictions`."""
         batch, count, height, width = views.images.shape[:4]
         rows, columns = height // self.patch, width // self.patch
-        images = (to_unit_range(views.images, at_least_float32(self.dtype)) - 0.5) / 0.5
-        block = BlockOptions(
-            self.heads,
-            attend=self.attend,
-            product=PRODUCTS[self.linear],
-            remat=self.remat,
-            unroll=self.unroll,
-            dtype=self.dtype,
-        )
-        encoder = Encoder(self.width, self.encoder_depth, self.patch, block, self.position, name="encoder")
-        tokens = encoder(images.reshape(batch * count, height, width, 3))
+        block = _block(self)
+        tokens = encoder_of(self, name="encoder")(normalised(self, views.images.reshape(-1, height, width, 3)))
         decoder_width = self.decoder_width or self.width
         if decoder_width != self.width:
             tokens = nn.Dense(decoder_width, dtype=self.dtype, name="decoder_embed")(tokens)
@@ -106,6 +97,27 @@ class Rig3R(nn.Module):
             return LinearPointHead(self.points_per_patch, self.dtype, name="point_head")(levels[-1], rows, columns)
         dpt = {"patch": self.patch, "features": self.dpt_features, "last": self.dpt_last, "dtype": self.dtype}
         return ChunkedDPTHead(self.dpt_chunk, dpt, self.unroll_head, name="point_head")(levels, rows, columns)
+
+
+def _block(model: Rig3R) -> BlockOptions:
+    return BlockOptions(
+        model.heads,
+        attend=model.attend,
+        product=PRODUCTS[model.linear],
+        remat=model.remat,
+        unroll=model.unroll,
+        dtype=model.dtype,
+    )
+
+
+def encoder_of(model: Rig3R, **module_fields) -> Encoder:
+    """The image encoder, which can be run alone: its parameters are those of the model below "encoder"."""
+    return Encoder(model.width, model.encoder_depth, model.patch, _block(model), model.position, **module_fields)
+
+
+def normalised(model: Rig3R, images: Float[Array, "n h w 3"] | UInt8[Array, "n h w 3"]) -> Float[Array, "n h w 3"]:
+    """Images as the encoder takes them."""
+    return (to_unit_range(images, at_least_float32(model.dtype)) - 0.5) / 0.5
 
 
 VARIANTS: dict[str, dict[str, int]] = {

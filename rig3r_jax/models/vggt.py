@@ -78,9 +78,8 @@ class VGGT(nn.Module):
             raise ValueError(f"images have the shape {images.shape}: it must be (b, v, h, w, 3), channels last, v > 0")
         rows, columns = patch_grid(*images.shape[2:4], self.patch)
         precise = at_least_float32(self.dtype)
-        images = (to_unit_range(images, precise) - _MEAN.astype(precise)) / _DEVIATION.astype(precise)
-        aggregator = self._aggregator()
-        kept = aggregator(images)
+        aggregator = aggregator_of(self, name="aggregator")
+        kept = aggregator(normalised(self, images))
         camera, depth, points = None, (None, None), (None, None)
         if "camera" in self.outputs:
             head = CameraHead(
@@ -99,21 +98,6 @@ class VGGT(nn.Module):
             points = points_and_confidence(self._dense_head("point_head", 4)(levels, rows, columns))
         return VGGTOutput(camera, *depth, *points)
 
-    def _aggregator(self) -> Aggregator:
-        return Aggregator(
-            self.width,
-            self.depth,
-            self.levels,
-            self.encoder_depth,
-            self.encoder_heads,
-            BlockOptions(self.heads, attend=self.attend, remat=self.remat, unroll=self.unroll, dtype=self.dtype),
-            self.patch,
-            self.registers,
-            self.encoder_registers,
-            self.position_grid,
-            name="aggregator",
-        )
-
     def dense_head_fields(self, channels: int) -> dict[str, typing.Any]:
         """The fields of `models.dpt.DPTHead`."""
         return {
@@ -128,6 +112,29 @@ class VGGT(nn.Module):
 
     def _dense_head(self, name: str, channels: int) -> ChunkedDPTHead:
         return ChunkedDPTHead(self.dpt_chunk, self.dense_head_fields(channels), name=name)
+
+
+def aggregator_of(model: VGGT, **module_fields) -> Aggregator:
+    """The trunk; `aggregator.encoder_of` it is the image encoder, which can be run alone."""
+    return Aggregator(
+        model.width,
+        model.depth,
+        model.levels,
+        model.encoder_depth,
+        model.encoder_heads,
+        BlockOptions(model.heads, attend=model.attend, remat=model.remat, unroll=model.unroll, dtype=model.dtype),
+        model.patch,
+        model.registers,
+        model.encoder_registers,
+        model.position_grid,
+        **module_fields,
+    )
+
+
+def normalised(model: VGGT, images: Float[Array, "*b h w 3"] | UInt8[Array, "*b h w 3"]) -> Float[Array, "*b h w 3"]:
+    """Images as the image encoder takes them."""
+    precise = at_least_float32(model.dtype)
+    return (to_unit_range(images, precise) - _MEAN.astype(precise)) / _DEVIATION.astype(precise)
 
 
 def depth_and_confidence(raw: Float[Array, "*b h w 2"]) -> tuple[Float[Array, "*b h w"], Float[Array, "*b h w"]]:

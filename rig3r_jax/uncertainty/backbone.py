@@ -21,8 +21,9 @@ from rig3r_jax.geometry.camera import Pinhole
 from rig3r_jax.geometry.lenses import Lenses, batch_lens
 from rig3r_jax.geometry.recover import cameras_of
 from rig3r_jax.models.decoder import Decoder
+from rig3r_jax.models.rig3r import Rig3R
 from rig3r_jax.models.vggt import VGGT
-from rig3r_jax.schema import Batch, Views
+from rig3r_jax.schema import Batch, Predictions, Views
 from rig3r_jax.training.config import use_copies
 from rig3r_jax.training.rig3r.initial import EXECUTION, NUMBERS
 from rig3r_jax.training.rig3r.params import read_params
@@ -83,12 +84,18 @@ def open_backbone(section: ConfigDict) -> Backbone:
 
 def open_backbone_of(config: ConfigDict, workdir: Path) -> Backbone:
     """The backbone of a run of uncertainty, by which the workdir knows it; ValueError where that is another one."""
-    backbone, digest_file = open_backbone(config.backbone), Path(workdir) / DIGEST_FILE
+    backbone = open_backbone(config.backbone)
+    check_backbone(backbone, config, workdir)
+    return backbone
+
+
+def check_backbone(backbone: Backbone, config: ConfigDict, workdir: str | Path) -> None:
+    """ValueError unless the backbone is the one by which the workdir of a head knows its own."""
+    digest_file = Path(workdir) / DIGEST_FILE
     if digest_file.exists() and digest_file.read_text() != backbone.digest:
         raise ValueError(
             f"{workdir} was trained on another backbone than {config.backbone.path} is now; give another --workdir"
         )
-    return backbone
 
 
 class Rig3RBackbone:
@@ -147,6 +154,13 @@ def _check_pinholes(lenses: Pinhole | Lenses) -> None:
 
 def _read_rig3r(model, params: PyTree, views: Views, lenses: Pinhole | Lenses | None) -> tuple[Array, Array]:
     """(features (b v d), camera_from_reference (b v 4 4)) of a batch, float32."""
+    predictions, features = predictions_and_features(model, params, views)
+    rays = (predictions.pose_directions, predictions.pose_center, views.image_mask)
+    return features, se3.inverse(cameras_of(*rays, lenses).a_from_camera)
+
+
+def predictions_and_features(model: Rig3R, params: PyTree, views: Views) -> tuple[Predictions, Float[Array, "b v d"]]:
+    """What a Rig3R says of a batch, and the features of its images that a head reads: see `Rig3RBackbone`."""
     predictions, state = model.apply(
         {"params": params},
         views,
@@ -159,10 +173,7 @@ def _read_rig3r(model, params: PyTree, views: Views, lenses: Pinhole | Lenses | 
     cells = views.image_mask.reshape(batch, count, patches[0], model.patch, patches[1], model.patch)
     weights = jnp.mean(cells, axis=(3, 5), dtype=jnp.float32).reshape(batch, count, -1, 1)
     tokens = tokens.astype(jnp.float32).reshape(batch, count, patches[0] * patches[1], -1)
-    features = jnp.sum(tokens * weights, axis=2) / jnp.sum(weights, axis=2)
-
-    rays = (predictions.pose_directions, predictions.pose_center, views.image_mask)
-    return features, se3.inverse(cameras_of(*rays, lenses).a_from_camera)
+    return predictions, jnp.sum(tokens * weights, axis=2) / jnp.sum(weights, axis=2)
 
 
 class VggtBackbone:

@@ -13,6 +13,7 @@ from rig3r_jax.training.checkpoint import restore_params
 from rig3r_jax.training.config import workdir_config
 from rig3r_jax.uncertainty.backbone import VggtBackbone, open_backbone_of
 from rig3r_jax.uncertainty.head import abstract_params
+from rig3r_jax.uncertainty.kept_windows import metres_per_unit
 from rig3r_jax.uncertainty.objective import nll_options
 from rig3r_jax.weights import vggt
 from rig3r_jax.weights.convert import load_params, save_params
@@ -26,8 +27,9 @@ def save_head(workdir: str | Path, out: str | Path) -> str:
     """Writes the newest head of an uncertainty run.
 
     Over VGGT, and as log-variances: the whole backbone's file with the head as its log-variance branch, every other
-    array as it was. Laws with heavier tails than a Gaussian's are told by the logarithm of their variance. Else the
-    head alone, for `load_head`.
+    array as it was. Laws with heavier tails than a Gaussian's are told by the logarithm of their variance. Where the
+    workdir has the windows that tell the length of its metres in VGGT's unit (metadata `metres_per_unit`), a
+    reconstruction with that file has covariances. Else the head alone, for `load_head`.
     """
     config = workdir_config(Path(workdir))
     nll, backbone = nll_options(config), open_backbone_of(config, Path(workdir))
@@ -42,6 +44,8 @@ def save_head(workdir: str | Path, out: str | Path) -> str:
         dtypes = {"dtypes": json.dumps(_backbone_dtypes(vggt_params, metadata))}
         metadata = {key: value for key, value in metadata.items() if key != "initialised"}
         more = {"fields": json.dumps(fields), "pose_log_var": f"{source}; log of the predictive variance"}
+        if scale := metres_per_unit(config, Path(workdir), backbone.digest):
+            more["metres_per_unit"] = repr(scale)
         save_params(out, nest(arrays), metadata | dtypes | more)
         return f"{workdir} -> {out}: {backbone.name} with the head of {source} as {BRANCH}"
     write_head(out, params, nll, source, backbone.digest)

@@ -3,13 +3,14 @@
 A frame's features depend on its companions (attention is joint), so they belong to a window and not to the frame.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
 import typing
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -107,16 +108,38 @@ def load_cached(path: str | Path, key: dict[str, typing.Any]) -> WindowFeatures 
     path = Path(path)
     if not path.exists():
         return None
+    with _opened(path) as file:
+        file_key = str(file["key"])
+        if file_key != _key_text(key):
+            logger.info("%s is of other windows (%s); they are computed anew", path, file_key)
+            return None
+        arrays = {field.name: file[field.name] for field in dataclasses.fields(WindowFeatures)}
+    return WindowFeatures(**{**arrays, "names": tuple(map(str, arrays["names"]))})
+
+
+def kept_cameras(
+    path: str | Path, backbone: str
+) -> tuple[Float[np.ndarray, "i b v 4 4"], Float[np.ndarray, "b v 4 4"]] | None:
+    """(predicted, true) camera_from_world of the windows of `save`; their features, which are large, are not read.
+
+    None where there is no file, or one whose key names another `backbone`. ValueError for a file that is none.
+    """
+    path = Path(path)
+    if not path.exists():
+        return None
+    with _opened(path) as file:
+        if json.loads(str(file["key"])).get("backbone") != backbone:
+            return None
+        return file["camera_from_world_predicted"], file["camera_from_world_true"]
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            file_key = str(file["key"])
-            if file_key != _key_text(key):
-                logger.info("%s is of other windows (%s); they are computed anew", path, file_key)
-                return None
-            arrays = {field.name: file[field.name] for field in dataclasses.fields(WindowFeatures)}
+            yield file
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} holds no features of windows ({error}); delete it, it is made anew") from None
-    return WindowFeatures(**{**arrays, "names": tuple(map(str, arrays["names"]))})
 
 
 def _key_text(key: dict[str, typing.Any]) -> str:

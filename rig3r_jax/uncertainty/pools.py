@@ -20,9 +20,9 @@ from rig3r_jax.formats.json_file import read_json
 from rig3r_jax.training.records import Records
 from rig3r_jax.uncertainty.backbone import Backbone
 from rig3r_jax.uncertainty.features import WindowFeatures, load_cached, save
+from rig3r_jax.uncertainty.kept_windows import SPLITS
 
 logger = logging.getLogger(__name__)
-SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)

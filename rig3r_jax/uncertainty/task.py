@@ -33,12 +33,12 @@ from rig3r_jax.uncertainty.head import (
     make_head_step,
     sample_rows,
 )
+from rig3r_jax.uncertainty.kept_windows import FEATURES, SPLITS, features_folder
 from rig3r_jax.uncertainty.objective import WindowBatch, nll_options, window_batch
-from rig3r_jax.uncertainty.pools import SPLITS, Pools, kinds_of, read_pools, window_options
+from rig3r_jax.uncertainty.pools import Pools, kinds_of, read_pools, window_options
 from rig3r_jax.uncertainty.watch import WatchOptions, watch_state
 
 logger = logging.getLogger(__name__)
-FEATURES = "features"  # folder in the workdir
 
 
 def problems(config: ConfigDict, devices: int | None, ready: Container[int] = ()) -> Iterator[str]:
@@ -108,7 +108,7 @@ def open_task(config: ConfigDict, workdir: Path, out: Path | None = None) -> "Un
     for _, built in records:
         logger.info("%s", built.summary())
     backbone = open_backbone_of(config, workdir)
-    folder = Path(config.data.features) if config.data.features else workdir / FEATURES
+    folder = features_folder(config, workdir)
     pools = read_pools(config, records, backbone, folder, out / FEATURES if out else folder)
     if out is None:
         write_atomically(workdir / DIGEST_FILE, backbone.digest.encode())

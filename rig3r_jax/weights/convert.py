@@ -8,12 +8,13 @@ one for all tensors, or {PyTorch's name: type} of those that differ; `names`, JS
 to give them back. Parameters are float32, float64 where a source is.
 """
 
+import contextlib
 import importlib
 import json
 import re
 import types
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from rig3r_jax.weights.engine import ConversionError, export, flatten, nest
 from rig3r_jax.weights.files import read_metadata, read_tensors, read_weights, write_tensors
 from rig3r_jax.weights.names import part_of
 from rig3r_jax.weights.parts import lack_of_parts
+from rig3r_jax.weights.pth import Weights
 from rig3r_jax.weights.sizes import unlike_public
 
 FORMAT, VERSION = "rig3r-weights", "1"
@@ -52,19 +54,42 @@ def convert_file(kind: str, file: str | Path, out: str | Path, settings: Sequenc
     file, out = Path(file), Path(out)
     module = _module(kind)
     _check_place(out, (".safetensors",))
-    weights = read_weights(file)
-    try:
-        tensors, prefix, outside = part_of(weights.tensors, module.TYPICAL)
-        dtype = np.float64 if any(tensor.dtype == np.float64 for tensor in tensors.values()) else np.float32
-        params, metadata = module.convert_tensors(tensors, dtype=dtype, **_parse(kind, settings))
-    except ConversionError as error:
-        raise ConversionError(f"{file}: {lack_of_parts(file) or error}") from None
+    weights, tensors, prefix, outside = _read_kind(kind, file)
+    params, metadata = _converted(kind, file, tensors, settings)
     named = module.export_tensors(params, metadata)
     metadata |= {"kind": kind, "source": file.name, **_dtypes({name: tensors[name] for name in named})}
     save_params(out, params, metadata)
     notes = [*weights.notes, *([f"weights taken below {prefix!r}"] if prefix else [])]
     others = [*outside, *(name for name in tensors if name not in named)]
     return _report(file, out, notes, len(weights.tensors), params, metadata, others)
+
+
+def convert_in_memory(kind: str, file: str | Path) -> tuple[dict, dict[str, str]]:
+    """Parameters and metadata of a PyTorch file of a kind, as `convert_file` writes them; raises what that raises."""
+    _, tensors, _, _ = _read_kind(kind, Path(file))
+    params, metadata = _converted(kind, Path(file), tensors, ())
+    return params, metadata | {"kind": kind, "source": Path(file).name}
+
+
+def _read_kind(kind: str, file: Path) -> tuple[Weights, dict[str, np.ndarray], str, list[str]]:
+    """All of a file, and of it the part of a kind: tensors, the prefix of their names, names of the rest."""
+    weights = read_weights(file)
+    with _naming(file):
+        return weights, *part_of(weights.tensors, _module(kind).TYPICAL)
+
+
+def _converted(kind: str, file: Path, tensors: Mapping, settings: Sequence[str]) -> tuple[dict, dict[str, str]]:
+    dtype = np.float64 if any(tensor.dtype == np.float64 for tensor in tensors.values()) else np.float32
+    with _naming(file):
+        return _module(kind).convert_tensors(tensors, dtype=dtype, **_parse(kind, settings))
+
+
+@contextlib.contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except ConversionError as error:
+        raise ConversionError(f"{file}: {lack_of_parts(file) or error}") from None
 
 
 def _report(

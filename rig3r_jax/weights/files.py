@@ -1,6 +1,7 @@
 """Weight files as mappings of names to memory-mapped arrays; nothing of a file is ever executed."""
 
 import json
+import mmap
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,6 +66,19 @@ def _read_safetensors(path) -> dict[str, np.ndarray]:
             np.ndarray(info["shape"], dtype, data[begin:end]) if end > begin else np.empty(info["shape"], dtype)
         )
     return tensors
+
+
+def release(array: np.ndarray) -> None:
+    """Gives the memory of the pages that were read back to the system, where the array is of a mapped file.
+
+    It stays as it is: what is wanted again is read again. Of a file that is copied to a device array by array no second
+    copy stays in memory then.
+    """
+    owner = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -34,6 +34,7 @@ from rig3r_jax.weights.engine import (
     squeezed,
     typed,
 )
+from rig3r_jax.weights.files import release
 from rig3r_jax.weights.overlay import misfits, origins, overlay
 from rig3r_jax.weights.sizes import HEAD_WIDTH, Sizes, head_count, positive_number
 
@@ -245,9 +246,20 @@ def load(path: str | Path, **others) -> tuple[VGGT, dict]:
     params, metadata = load_params(path)
     if metadata["kind"] != KIND:
         raise ValueError(f"{path} holds weights of {metadata['kind']}; give a file made by `rig3r convert vggt`")
+    return placed(params, metadata, **others)
+
+
+def placed(params: Mapping, metadata: Mapping[str, str], **others) -> tuple[VGGT, dict]:
+    """As `load`, of what `load_params` or `convert_tensors` gave."""
     model = build(json.loads(metadata["fields"]), **others)
     needed, dtype = flatten(parameter_shapes(model)), at_least_float32(model.dtype)
-    return model, nest({name: jnp.array(leaf, dtype) for name, leaf in flatten(params).items() if name in needed})
+
+    def put(leaf: np.ndarray) -> jax.Array:
+        on_device = jnp.array(leaf, dtype)
+        release(leaf)
+        return on_device
+
+    return model, nest({name: put(leaf) for name, leaf in flatten(params).items() if name in needed})
 
 
 def initialise(params: PyTree, path: str | Path) -> tuple[PyTree, str]:

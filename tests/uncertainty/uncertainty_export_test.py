@@ -22,7 +22,8 @@ from rig3r_jax.training.task import validate
 from rig3r_jax.uncertainty import task as task_kind
 from rig3r_jax.uncertainty.export import BRANCH, load_head
 from rig3r_jax.uncertainty.head import predict
-from rig3r_jax.uncertainty.pools import SPLITS, open_stream
+from rig3r_jax.uncertainty.kept_windows import SPLITS
+from rig3r_jax.uncertainty.pools import open_stream
 from rig3r_jax.weights import vggt
 from rig3r_jax.weights.convert import load_params, save_params
 from rig3r_jax.weights.engine import flatten

@@ -30,6 +30,7 @@ from rig3r_jax.configs import calibrate_study
 def get_config():
     config = calibrate_study.get_config()
     config.data.mixture[0].options.update({OPTIONS!r})
+    config.data.build_workers = 1
     config.windows.counts = (60, 40, 120)
     config.nll.parameterisation = "log_variance"
     config.backbone.batch_size = 20
@@ -227,7 +228,7 @@ def test_study_compares_all_arms(folder, backbone, tmp_path):
     output = runs.run_here(
         "calibrate-study", tmp_path, "--backbone", backbone[0],
         "--seeds", "2", *options, "--config.windows.counts=(60,40,120)", "--config.backbone.batch_size=20",
-        "--config.train.steps=110", "--config.evaluation.trajectories=1",
+        "--config.train.steps=110", "--config.evaluation.trajectories=1", "--config.data.build_workers=1",
         f"--config.data.records={folder / 'records'}",
     )  # fmt: skip
     table, told = (tmp_path / "study.md").read_text(), json.loads((tmp_path / "study.json").read_text())

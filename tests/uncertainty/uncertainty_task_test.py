@@ -19,8 +19,9 @@ from rig3r_jax.training.position import Position
 from rig3r_jax.training.records import build_mixture
 from rig3r_jax.uncertainty.features import WindowFeatures, joined
 from rig3r_jax.uncertainty.head import HeadOptions, initial_state, make_head_step
+from rig3r_jax.uncertainty.kept_windows import SPLITS
 from rig3r_jax.uncertainty.objective import window_batch
-from rig3r_jax.uncertainty.pools import SPLITS, Pools, kinds_of, read_pools
+from rig3r_jax.uncertainty.pools import Pools, kinds_of, read_pools
 from rig3r_jax.uncertainty.task import UncertaintyTask
 from rig3r_jax.uncertainty.watch import ENDED, WatchState
 from tests.batches import random_rotations
