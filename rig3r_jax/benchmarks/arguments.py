@@ -162,6 +162,39 @@ def _program(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _fusion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--drives", type=at_least(1), default=10, help="held-out procedural drives, of unseen rigs")
+    parser.add_argument("--steps", type=at_least(2), default=20, help="time steps of each")
+    parser.add_argument("--window-steps", type=at_least(2), default=4, help="time steps of a window")
+    parser.add_argument("--overlap-steps", type=at_least(1), default=2, help="steps that a window shares with the next")
+    parser.add_argument(
+        "--noise", type=float, nargs="+", default=(0.001, 0.002, 0.005, 0.01), help="sizes of the drawn errors"
+    )
+    parser.add_argument(
+        "--wild", type=float, nargs="+", default=(0.0, 0.05), help="shares of grossly wrong views among the drawn ones"
+    )
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of drives and errors")
+    parser.add_argument(
+        "--workdir", type=os.path.expanduser, help="also predictions of this run of Rig3R, from the drives' images"
+    )
+
+
+def _drift(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", type=at_least(12), default=1000, help="of the drive")
+    parser.add_argument("--cameras", type=at_least(1), nargs="+", default=(1, 6), help="of the rig")
+    parser.add_argument("--size", type=at_least(4), default=24, help="images of a window at most")
+    parser.add_argument("--overlap", type=float, nargs="+", default=(0.2, 0.4, 0.6), help="shares of a window")
+    parser.add_argument("--laps", type=float, default=1.25, help="of the road that the drive takes")
+    parser.add_argument("--interval", type=float, default=0.5, help="seconds between time steps, at 6 m/s")
+    parser.add_argument("--sigma", type=float, default=0.01, help="error of positions along each axis, in mean depths")
+    parser.add_argument("--sigma-deg", type=float, default=0.5, help="error of rotations about each axis")
+    parser.add_argument("--false-loops", type=at_least(0), default=5, help="wrong loops of the last rows")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of world and errors")
+    parser.add_argument(
+        "--model", type=os.path.expanduser, help="what this model says of the drive's images, instead of noisy truth"
+    )
+
+
 KINDS = {
     "train": Kind("train", "the training step: seconds, memory, MFU", _train, "the model: --config=full"),
     "inference": Kind("inference", "images to points and cameras, end to end", _inference, "the model: --config=full"),
@@ -173,6 +206,8 @@ KINDS = {
         "optional: a run whose source and sampling are the defaults of the flags",
         "train",
     ),
+    "fusion": Kind("fusion", "windows of cameras joined with and without the rig: errors, scale", _fusion),
+    "drift": Kind("drift", "a long drive that comes back, in windows: drift with and without loops", _drift),
     "program": Kind(
         "program",
         "what the compiled step runs on a GPU, kernel by kernel; no GPU needed",

@@ -16,7 +16,6 @@ from rig3r_jax.parity.inputs import random_batch, random_parameters
 from rig3r_jax.schema import Batch, Views
 from rig3r_jax.training.checks import number_problems
 from rig3r_jax.training.flags import read_config
-from rig3r_jax.training.host import keep_freed_memory
 from rig3r_jax.training.rig3r.setup import build_model
 
 
@@ -116,12 +115,10 @@ def host_parameters(config: ConfigDict, views: Views) -> PyTree:
 
 
 def prepare(options: argparse.Namespace) -> None:
-    """Before the devices start: nearly all of a GPU's memory for JAX, on demand where --peer torch wants a share of it;
-    freed memory of the host stays, as in a run, for both sides.
+    """Before the devices start: nearly all of a GPU's memory for JAX, on demand where --peer torch wants a share of it.
 
     Raises ValueError where torch is missing.
     """
-    keep_freed_memory()
     os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")  # 0.75 by default: 60 of 80 GB
     if options.peer:
         if lack := lack_of(EXTRAS["torch"]):

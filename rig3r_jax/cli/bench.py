@@ -13,10 +13,11 @@ from rig3r_jax.training.flags import read_config
 def _bench(kind: Kind, options: argparse.Namespace) -> int:
     if options.flags:
         check_whole(read_config(options.flags))  # what is wrong with it is told before anything heavy is imported
-    from rig3r_jax.training import processes, xla
+    from rig3r_jax.training import host, processes, xla
 
     if processes.slurm_tasks() > 1:
         raise ValueError("a benchmark is one process; start it with srun --ntasks=1")
+    host.keep_freed_memory()  # as in a run; for a peer too
     xla.use_flags()
     xla.keep_host_devices()
     return importlib.import_module(f"rig3r_jax.benchmarks.{kind.module}").command(options, options.flags)

@@ -1,8 +1,18 @@
 """`rig3r reconstruct`: photographs in, cameras and points out."""
 
 import argparse
+import dataclasses
+import shutil
+import typing
+from pathlib import Path
 
 from rig3r_jax.cli.command import Command, path
+
+if typing.TYPE_CHECKING:
+    from rig3r_jax.exports.options import ExportOptions
+    from rig3r_jax.inference.inputs import InputOptions
+    from rig3r_jax.inference.options import ReconstructOptions
+    from rig3r_jax.inference.result import Reconstruction
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -10,61 +20,159 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "inputs",
         metavar="INPUT",
         nargs="+",
-        help="a folder of images, or of a rig's (images/<camera>/<name>, equal names: one time step); files; patterns",
+        help="a folder of images, or of a rig's (images/<camera>/<name>, equal names: one time step); files; patterns; "
+        "videos; with --source the root of a data set, then its options key=value",
     )
-    parser.add_argument("--model", type=path, required=True, help="workdir of a run of `rig3r train`")
+    parser.add_argument("--model", type=path, required=True, help="workdir of `rig3r train`, or a file of weights")
     parser.add_argument("--out", type=path, required=True, help="folder to make")
-    parser.add_argument(
-        "--rig",
-        type=path,
-        help="COLMAP's rig_config.json or Kalibr's camchain.yaml of the rig, of images as viewers show them",
+    _input_arguments(parser.add_argument_group("the images"))
+    _known_arguments(parser.add_argument_group("what is known: each of any of the images, and held"))
+    _pass_arguments(parser.add_argument_group("how"))
+    _export_arguments(parser.add_argument_group("what is written (docs/outputs.md)"))
+
+
+def _input_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th time step, or image (1)")
+    group.add_argument("--fps", type=_fps, default=2.0, help="frames per second of videos (2); or all")
+    group.add_argument("--source", default="", help="kind of the data set whose root INPUT is, as of build-data")
+    group.add_argument("--scene", default="", help="of the data set (its first)")
+    group.add_argument("--skip-bad", action="store_true", help="leave images out that cannot be read, and name them")
+    group.add_argument("--unordered", action="store_true", help="photographs whose order says nothing")
+
+
+def _known_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--rig", type=path, help="COLMAP's rig_config.json, Kalibr's camchain.yaml, or a cameras.json")
+    group.add_argument("--cameras", type=path, help="file of intrinsics of the upright originals; or exif")
+    group.add_argument("--times", type=path, help="file of times; or names, exif")
+    group.add_argument("--poses", type=path, help="file or COLMAP model of poses")
+    group.add_argument("--masks", type=path, help="folder of masks, <image's name>.png: black becomes no points")
+    group.add_argument("--scale", type=float, help="metres over the units that the model predicts")
+    group.add_argument("--given", default="", choices=("", "poses"), help="of the data set, beside lenses and times")
+    group.add_argument(
+        "--time-unit", dest="time_unit", default="auto", help="of the file of times: s, ms, us or ns (auto)"
     )
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th time step, or image (1)")
-    parser.add_argument("--max-views", type=int, help="images of the pass at most (four times as many as trained on)")
+    group.add_argument("--refine", action="store_true", help="poses that are given may move: they are not held")
+    group.add_argument(
+        "--fisheye", action="store_true", help="images of unknown lenses are fisheyes: lenses are fitted"
+    )
+
+
+def _pass_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--max-views", type=int, help="images of one pass at most (what memory and training allow)")
+    group.add_argument("--max-memory", type=str, help="of a pass, such as 8GB (what is free)")
+    group.add_argument(
+        "--cache", type=path, help="folder of passes that later runs take up (OUT.passes, until OUT is done)"
+    )
+    group.add_argument("--dry-run", action="store_true", help="say what would be done and what it takes, then stop")
+
+
+def _export_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--export", default="", metavar="KINDS", help="such as colmap,glb,usdz (all that are cheap)")
+    group.add_argument("--confident", type=float, help="share of the points that files have (0.7)")
+    group.add_argument("--edges", type=float, help="leave points at depth jumps out (0.05); 0 keeps them")
+    group.add_argument("--voxel", type=float, help="keep one point in each cube of this edge, in the length unit")
+    group.add_argument("--budget", type=int, help="most points in a file (1000000)")
 
 
 def _reconstruct(options: argparse.Namespace) -> int:
-    for name, value in (("--every", options.every), ("--max-views", options.max_views)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value} must be at least 1")
     if options.out.exists():
         raise ValueError(f"{options.out}: exists already; give a new folder, or remove it first")
-    from rig3r_jax.data.sources.folder.calibration import read_calibration
+    kinds = _kinds(options.export)
+    points, how = _point_options(options), _how(options)
+    from rig3r_jax.exports.export import export
     from rig3r_jax.formats.atomic import whole_path
     from rig3r_jax.formats.cameras_json import write_cameras
-    from rig3r_jax.formats.ply import write_ply
-    from rig3r_jax.inference.known import Known
+    from rig3r_jax.inference.inputs import read_inputs
     from rig3r_jax.inference.models.open import open_model
-    from rig3r_jax.inference.photographs import find_photographs
+    from rig3r_jax.inference.plan import plan
     from rig3r_jax.inference.reconstruct import reconstruct
 
-    rig = read_calibration(options.rig) if options.rig else None
-    folder, photographs = find_photographs(options.inputs, [camera.name for camera in rig.cameras] if rig else [])
-    numbered = enumerate(photographs)
-    photographs = [
-        photograph
-        for number, photograph in numbered
-        if (number if photograph.step is None else photograph.step) % options.every == 0
-    ]
-    model = open_model(options.model)
-    most = options.max_views or 4 * model.usual_views
-    if len(photographs) > most:
-        raise ValueError(
-            f"{folder}: {len(photographs)} images are more than {most} of one pass (the model was trained on "
-            f"{model.usual_views}); take fewer by --every={-(-len(photographs) // most)}, or raise --max-views"
-        )
-    print(f"{len(photographs)} images of {folder}", flush=True)
-    reconstruction = reconstruct(model, folder, photographs, Known(rig))
-    points = reconstruction.points
-    confident = points.confident()
     with whole_path(options.out) as out:
-        out.mkdir()
-        write_cameras(out / "cameras.json", reconstruction)
-        write_ply(out / "points.ply", points.points_world[confident], points.colors[confident])
-    unit = {"metre": "metres, by the rig's baselines", "scene": "units of the scene"}[reconstruction.length_unit]
-    share = f"the {confident.sum():,} surest of {points.on_image.sum():,} points"
-    print(f"{options.out}: cameras.json, points.ply ({share}); lengths are {unit}")
+        inputs = read_inputs(_inputs(options), out)
+        print("\n".join(inputs.notes), flush=True)
+        model = open_model(options.model)
+        planned = plan(model, [inputs.sizes[one.name] for one in inputs.photographs], how)
+        print(f"{model.name}: {planned.summary}", flush=True)
+        if options.dry_run:
+            shutil.rmtree(out, ignore_errors=True)
+            return 0
+        result = reconstruct(model, inputs.folder, inputs.photographs, inputs.known, planned, how, _tell)
+        result = dataclasses.replace(result, image_folder=_image_folder(inputs.folder, out))
+        out.mkdir(exist_ok=True)
+        report = export(result, out, kinds, points)
+        if inputs.truth is not None:
+            write_cameras(out / "truth.json", inputs.truth)
+    if options.cache is None:
+        shutil.rmtree(how.cache, ignore_errors=True)
+    lines = [line.replace(str(out), str(options.out)) for line in report.lines()]
+    print("\n".join([*result.notes, *lines, _summary(result)]))
     return 0
+
+
+def _kinds(words: str) -> list[str] | None:
+    """ValueError for kinds that are unknown or want a package that is not installed, before any work."""
+    if not words:
+        return None
+    from rig3r_jax.exports.export import check_kinds, check_packages
+
+    kinds = [kind.strip() for kind in words.split(",")]
+    check_kinds(kinds)
+    check_packages(kinds)
+    return kinds
+
+
+def _point_options(options: argparse.Namespace) -> "ExportOptions":
+    from rig3r_jax.exports.options import ExportOptions
+
+    chosen = {name: getattr(options, name) for name in ("confident", "edges", "voxel", "budget")}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return ExportOptions(**given | ({"edges": None} if options.edges == 0 else {}))
+
+
+def _how(options: argparse.Namespace) -> "ReconstructOptions":
+    from rig3r_jax.inference.memory import parse_bytes
+    from rig3r_jax.inference.options import ReconstructOptions
+
+    return ReconstructOptions(
+        wide=options.fisheye,
+        refine=options.refine,
+        unordered=options.unordered,
+        max_views=options.max_views,
+        max_memory=parse_bytes(options.max_memory) if options.max_memory else None,
+        cache=options.cache or options.out.with_name(f"{options.out.name}.passes"),
+    )
+
+
+def _inputs(options: argparse.Namespace) -> "InputOptions":
+    from rig3r_jax.inference.inputs import InputOptions
+
+    fields = {field.name for field in dataclasses.fields(InputOptions)}
+    values = {name: value for name, value in vars(options).items() if name in fields}
+    return InputOptions(**values | {"fps": options.fps, "given": tuple(filter(None, [options.given]))})
+
+
+def _fps(words: str) -> float | None:
+    """Of videos; None: all."""
+    return None if words == "all" else float(words)
+
+
+def _image_folder(folder: Path, out: Path) -> str:
+    """Relative to the folder that is made, where it is in that."""
+    return folder.relative_to(out).as_posix() if folder.is_relative_to(out) else str(folder.absolute())
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)
+
+
+def _summary(result: "Reconstruction") -> str:
+    unit = {
+        "given": "metres, by --scale",
+        "given poses": "metres, by the given poses",
+        "rig baselines": "metres, by the rig's baselines",
+        "none": "units of the scene: nothing tells metres",
+    }[result.scale.source]
+    return f"lengths are {unit}; rig3r view OUT shows it"
 
 
 COMMANDS = {

@@ -24,7 +24,7 @@ def _train(options: argparse.Namespace) -> int:
     from absl import logging as absl_logging
 
     from rig3r_jax.cli.tasks import kind_of
-    from rig3r_jax.training import loop, processes, xla
+    from rig3r_jax.training import host, loop, processes, xla
     from rig3r_jax.training.watchdog import COMPILING
 
     flags.FLAGS.mark_as_parsed()  # absl's own, of which there are none: else its logging complains
@@ -35,6 +35,7 @@ def _train(options: argparse.Namespace) -> int:
     def work() -> int:
         with loop.user_errors():
             kind = kind_of(config)
+            host.keep_freed_memory()
             xla.use_flags()
             joined = processes.Processes(options.coordinator, options.num_processes, options.process_id)
             processes.join(joined, patience=config.train.watchdog_seconds * COMPILING)
@@ -65,11 +66,12 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     config = load_config(options.workdir / "config.json")
     from rig3r_jax.cli.tasks import kind_of
-    from rig3r_jax.training import loop, processes, xla
+    from rig3r_jax.training import host, loop, processes, xla
     from rig3r_jax.training.workdir import evaluate_workdir
 
     def work() -> int:
         with loop.user_errors():
+            host.keep_freed_memory()
             xla.use_flags()
             processes.join(processes.Processes(options.coordinator, options.num_processes, options.process_id))
             evaluate_workdir(options.workdir, kind_of(config), out=options.out, records=options.records)
@@ -93,8 +95,10 @@ def _calibrate_study(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in ("jax", "orbax", "absl"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    from rig3r_jax.training import host
     from rig3r_jax.uncertainty.calibrate import calibrate_study
 
+    host.keep_freed_memory()
     return calibrate_study(config, options.workdir, options.backbone, options.seeds)
 
 

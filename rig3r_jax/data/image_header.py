@@ -22,6 +22,8 @@ _OTHERS = {  # what OpenCV decodes beside JPEG and PNG: Pillow's names, and how 
 }
 _NUMBERS_OF_PPM = re.compile(rb"P[2356](?:\s+(?:#.*\s+)*(\d+)){3}")  # width, height, largest value
 _ORIENTATION = 274  # tag of TIFF
+# What Pillow raises; the last is of the decoder of AVIF.
+_UNREADABLE = (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, RuntimeError)
 _NO_FRAME = (0xC4, 0xC8, 0xCC)  # markers among those of frames that are tables and a reserved one
 
 
@@ -79,7 +81,7 @@ def _other_size(data: bytes) -> tuple[int, int]:
             kind, mode = image.format, image.mode
             if 5 <= _orientation(image) <= 8:  # Pillow tells the size of the turned image
                 width, height = height, width
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+    except _UNREADABLE as error:
         reason = f"it {describe(data[:HEAD])}, then build the records again"
         for kind, starts in _OTHERS.items():
             if data.startswith(starts):
@@ -100,7 +102,7 @@ def tiff_orientation(data: bytes) -> int:
     try:
         with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
             return _orientation(image)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError):
+    except _UNREADABLE:
         return 1  # the decoder will tell
 
 
@@ -109,7 +111,7 @@ def exif_orientation(data: bytes) -> int:
     try:
         with Image.open(io.BytesIO(data)) as image:
             orientation = image.getexif().get(_ORIENTATION, 1)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError):
+    except _UNREADABLE:
         return 1  # the decoder will tell
     return orientation if orientation in range(1, 9) else 1
 

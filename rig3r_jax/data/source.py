@@ -34,6 +34,7 @@ class Source:
 
     VERSION: ClassVar[int] = 1  # raised when the same options give other scenes
     needs_root: ClassVar[bool] = True
+    metric: ClassVar[bool] = True  # lengths are metres; False: of a unit that nothing tells
     root_holds: ClassVar[str] = "its data"  # what `root` must hold, for messages
     requires: ClassVar[tuple[str, ...]] = ()  # packages beside the core that its scenes want, as they are imported
 

@@ -125,6 +125,12 @@ def read_cameras(path: str | Path) -> Reconstruction:
     return reconstruction
 
 
+def is_cameras_json(path: str | Path) -> bool:
+    """Whether a JSON file says that it is one, whatever its name."""
+    content = read_json(path)
+    return isinstance(content, dict) and content.get("schema") == SCHEMA
+
+
 def _entries(path: str | Path, what: str, entries: list, parse: Callable[[Json], typing.Any]) -> list:
     """Parsed entries of the file; a ValueError names the one that cannot be."""
     parsed = []

@@ -92,6 +92,22 @@ def _pose_row(words: list[str], where: str) -> list[float]:
     return numbers
 
 
+def read_named_poses(path: str | Path) -> dict[str, Float[np.ndarray, "4 4"]]:
+    """Rows `name tx ty tz qx qy qz qw`, world_from_camera by the name of the image; {} where the first row begins with
+    a number, as of a trajectory, or has not eight words. ValueError as of `read_trajectory`, and for a name twice."""
+    poses: dict[str, np.ndarray] = {}
+    for line, words in _rows(path):
+        where = f"{path}, line {line}"
+        if not poses and (len(words) != 8 or _is_number(words[0])):
+            return {}
+        if words[0] in poses:
+            raise ValueError(f"{where}: {words[0]} is there twice; remove one of the rows")
+        *position, qx, qy, qz, qw = _pose_row(["0", *words[1:]], where)[1:]
+        rotation = rigid.rotation_from_quat_xyzw(np.array([qx, qy, qz, qw]))
+        poses[with_slashes(words[0])] = rigid.from_rotation_translation(rotation, np.array(position))
+    return poses
+
+
 def write_trajectory(
     path: str | Path, times: Float[np.ndarray, " n"], world_from_camera: Float[np.ndarray, "n 4 4"]
 ) -> None:
@@ -231,6 +247,13 @@ def _check_names(names: str, where: str) -> None:
     order = "".join(match[1].lower() for match in matches if match)
     if sorted(order) == sorted("wxyz") and order != "xyzw":
         raise ValueError(f"{where}: names the quaternion in the order {order}, must be xyzw; reorder the columns")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return bool(np.isfinite(float(word)))
+    except ValueError:
+        return False
 
 
 def _number(word: str, where: str) -> float:

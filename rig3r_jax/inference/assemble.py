@@ -14,21 +14,11 @@ from rig3r_jax.inference.shots import Shot, views_of
 from rig3r_jax.schema import PhysicalCamera, PointMaps, PosedImage, Reconstruction
 
 
-def physical_cameras(shots: Sequence[Shot]) -> list[PhysicalCamera]:
-    """The cameras of the folders that the images lie in, with what is known of them."""
-    cameras = {}
-    for shot, number in zip(shots, camera_numbers(shots), strict=True):
-        if number is not None and number not in cameras:
-            cameras[number] = PhysicalCamera(number, shot.photograph.camera, shot.lens, shot.front_from_camera)
-    return list(cameras.values())
-
-
 def assembled(
-    folder: Path,
+    folder: Path | None,
     shots: Sequence[Shot],
     passes: Sequence[Pass],
     placement: Placement,
-    cameras: Sequence[PhysicalCamera],
 ) -> Reconstruction:
     """Images, cameras and points. An image of several passes has the points of that which is surest of it."""
     chosen = _surest(passes, len(shots))
@@ -49,17 +39,28 @@ def assembled(
         )
         for number, (shot, camera) in enumerate(zip(shots, camera_numbers(shots), strict=True))
     )
-    lens_of = {image.camera: image.lens for image in images}
-    cameras = tuple(c if c.lens else dataclasses.replace(c, lens=lens_of[c.id]) for c in cameras)
+    metric = placement.scale.source != "none"
     return Reconstruction(
         images=images,
-        cameras=cameras,
-        length_unit="scene" if placement.scale.source == "none" else "metre",
+        cameras=physical_cameras(shots, lenses, metric),
+        length_unit="metre" if metric else "scene",
         scale=placement.scale,
         points=_points(shots, passes, chosen, placement),
         frame=placement.frame,
-        image_folder=str(folder.absolute()),
+        image_folder=None if folder is None else str(folder.absolute()),
     )
+
+
+def physical_cameras(shots: Sequence[Shot], lenses: Sequence[Lens], metric: bool) -> tuple[PhysicalCamera, ...]:
+    """The cameras of the folders that the images lie in. A camera's lens is that of its first image; its place in the
+    rig, which is in metres, is not told where the reconstruction's lengths are not."""
+    cameras = {}
+    for shot, lens, number in zip(shots, lenses, camera_numbers(shots), strict=True):
+        if number is not None and number not in cameras:
+            place = shot.front_from_camera if metric else None
+            source = "given" if shot.lens or place is not None else "fitted"
+            cameras[number] = PhysicalCamera(number, shot.photograph.camera, lens, place, source)
+    return tuple(cameras.values())
 
 
 def _surest(passes: Sequence[Pass], count: int) -> list[tuple[int, int]]:
@@ -67,7 +68,7 @@ def _surest(passes: Sequence[Pass], count: int) -> list[tuple[int, int]]:
     best: list[tuple[float, int, int]] = [(-1.0, 0, 0)] * count
     for number, one_pass in enumerate(passes):
         for place, row in enumerate(one_pass.rows.tolist()):
-            best[row] = max(best[row], (float(one_pass.estimate.confidence[place].mean()), number, place))
+            best[row] = max(best[row], (float(one_pass.confidence[place]), number, place))
     return [(number, place) for _, number, place in best]
 
 
@@ -76,7 +77,7 @@ def _lenses(
 ) -> tuple[list[Lens], list[str]]:
     """Lenses of the originals. Unknown ones of one camera with images of one size are one: what most images say."""
     lenses = [
-        shot.lens or original_lens(passes[number].estimate.lenses[place], shot.crop)
+        shot.lens or original_lens(passes[number].lenses[place], shot.crop)
         for shot, (number, place) in zip(shots, chosen, strict=True)
     ]
     sources = ["given" if shot.lens else "predicted" for shot in shots]

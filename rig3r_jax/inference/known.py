@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
 
@@ -26,7 +26,8 @@ class Known:
     lenses: Mapping[str, CalibratedCamera] = _nothing()  # and the size that it is for; of the upright original
     times: Mapping[str, float] = _nothing()  # seconds, of one clock
     world_from_camera: Mapping[str, Float[np.ndarray, "4 4"]] = _nothing()  # one world; unit is `pose_unit`
-    masks: Mapping[str, Path] = _nothing()  # image files of the size of the upright originals; black (0): ignored
+    # Image files, or arrays, of the size of the upright originals; black (0, false): ignored.
+    masks: Mapping[str, Path | Bool[np.ndarray, "h w"]] = _nothing()
     scale: float | None = None  # metres over the units that the model predicts
     pose_unit: str = METRE  # or SCENE: lengths of the poses are metres only up to one factor
 

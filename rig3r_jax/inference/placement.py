@@ -1,17 +1,24 @@
 """One set of cameras from what passes say and what is known: rigs and poses that are given are held."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
-from rig3r_jax.geometry import rigid
-from rig3r_jax.geometry.reconstruct import SourceImage, rig_scale
-from rig3r_jax.geometry.rig_poses import world_from_rigs
+from rig3r_jax.geometry.fusion.fuse import Fused, FuseOptions, fuse
+from rig3r_jax.geometry.fusion.problem import Constraints, ScaleLink, WindowPoses
+from rig3r_jax.inference.known import SCENE, Known
 from rig3r_jax.inference.passes import Pass
+from rig3r_jax.inference.scale_ratios import scale_ratios
 from rig3r_jax.inference.shots import Shot
-from rig3r_jax.schema import PhysicalCamera, Scale
+from rig3r_jax.schema import Scale
+
+_SOURCES = {"given scale": "given", "given poses": "given poses", "rig baselines": "rig baselines", "none": "none"}
+_OUTVOTED = 0.1  # weight below which a view is named
+_LEAST_SIGMA = 0.01  # of the logarithm of a scale by the places that a model says of cameras in the rig
+# Of one by how far predicted cameras of a step are apart, which errors make larger: it counts where nothing else tells.
+_WEAK_SIGMA = 0.7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,29 +31,56 @@ class Placement:
     factors: Float[np.ndarray, " p"]  # of each pass: lengths of the world over those of its estimate
     scale: Scale
     frame: str  # the world, in words
+    notes: tuple[str, ...]  # views that the others outvote
 
 
-def place(passes: Sequence[Pass], shots: Sequence[Shot], cameras: Sequence[PhysicalCamera]) -> Placement:
-    """Poses of all images. With a known rig the cameras of every step sit on it exactly, and lengths are metres."""
-    (only,) = passes
-    sources = [
-        SourceImage(shot.photograph.name, shot.width, shot.height, camera=camera_id)
-        for shot, camera_id in zip(shots, camera_numbers(shots), strict=True)
+def place(passes: Sequence[Pass], shots: Sequence[Shot], known: Known, refine: bool = False) -> Placement:
+    """Poses of all images: those that fit what every pass says of them best (`geometry.fusion`).
+
+    Given poses and the cameras' places in a known rig hold exactly, unless given poses may be `refine`d.
+    ValueError for knowledge that contradicts itself, and passes that nothing joins.
+    """
+    steps, has_pose = _steps(shots), np.array([shot.world_from_camera is not None for shot in shots])
+    if known.pose_unit == SCENE and has_pose.any() and (steps >= 0).any():
+        raise ValueError(
+            "the rig is in metres, the poses are in units of the scene; give poses in metres, or leave the rig out"
+        )
+    windows = [
+        WindowPoses(
+            one_pass.rows,
+            one_pass.world_from_camera,
+            one_pass.joining_covariance,
+            known.scale if number == 0 else None,
+        )
+        for number, one_pass in enumerate(passes)
     ]
-    centers = None if only.estimate.rig_from_camera is None else only.estimate.rig_from_camera[:, :3, 3]
-    scale = (None if centers is None else rig_scale(centers, sources, cameras)) or Scale(1.0, "none")
-    poses = only.estimate.world_from_camera.copy()
-    poses[:, :3, 3] *= scale.factor
-    sources_of_poses = ("predicted",) * len(shots)
-    if scale.source != "none" and all(s.front_from_camera is not None and s.photograph.step is not None for s in shots):
-        rig_from_camera = np.stack([shot.front_from_camera for shot in shots])
-        steps = np.array([shot.photograph.step for shot in shots])
-        world_from_rig = world_from_rigs(poses, rig_from_camera, steps)
-        poses = np.stack([world_from_rig[step] for step in steps.tolist()]) @ rig_from_camera
-        poses = rigid.invert(poses[0]) @ poses
-        sources_of_poses = ("fitted",) * len(shots)
+    depth_links = [ScaleLink(*ratio) for ratio in scale_ratios(passes)]
+    rig_links = list(_rig_links(passes, shots, steps))
+    constraints = Constraints(
+        image_count=len(shots),
+        step=steps,
+        rig_from_camera=_stack([shot.front_from_camera for shot in shots]),
+        world_from_camera=_stack([shot.world_from_camera for shot in shots]),
+        has_pose=has_pose,
+        held=not refine,
+        scale_links=[*depth_links, *rig_links],
+    )
+    fused = fuse(windows, constraints, FuseOptions())
+    source = _SOURCES[fused.scale_source]
+    if source == "given" and known.scale is None and rig_links:
+        source = "rig baselines"
+    if known.pose_unit == SCENE and source == "given poses":
+        source = "none"
     return Placement(
-        poses, sources_of_poses, None, np.array([scale.factor]), scale, "OpenCV axes, world = first image's camera"
+        world_from_camera=fused.world_from_camera,
+        pose_sources=_pose_sources(len(passes), steps, has_pose, refine),
+        covariance=fused.covariance,
+        factors=fused.scale,
+        scale=Scale(float(fused.scale[0]), source),
+        frame="OpenCV axes, world of the given poses"
+        if has_pose.any()
+        else "OpenCV axes, world = first image's camera",
+        notes=tuple(_outvoted(passes, shots, fused)),
     )
 
 
@@ -55,3 +89,56 @@ def camera_numbers(shots: Sequence[Shot]) -> list[int | None]:
     names = [shot.photograph.camera for shot in shots]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(name for name in names if name is not None))}
     return [numbers.get(name) for name in names]
+
+
+def _steps(shots: Sequence[Shot]) -> Int[np.ndarray, " v"]:
+    """The rig's step of every image; -1 of those whose place in the rig or step is not known."""
+    in_rig = [shot.front_from_camera is not None and shot.photograph.step is not None for shot in shots]
+    return np.array([shot.photograph.step if is_in else -1 for shot, is_in in zip(shots, in_rig, strict=True)])
+
+
+def _stack(poses: Sequence[Float[np.ndarray, "4 4"] | None]) -> Float[np.ndarray, "v 4 4"]:
+    return np.stack([np.eye(4) if pose is None else pose for pose in poses])
+
+
+def _pose_sources(
+    pass_count: int, steps: Int[np.ndarray, " v"], has_pose: Bool[np.ndarray, " v"], refine: bool
+) -> tuple[str, ...]:
+    fitted = (steps >= 0) | has_pose.any() | (pass_count > 1)
+    return tuple(
+        "given" if given and not refine else "fitted" if is_fitted else "predicted"
+        for given, is_fitted in zip(has_pose.tolist(), fitted.tolist(), strict=True)
+    )
+
+
+def _rig_links(passes: Sequence[Pass], shots: Sequence[Shot], steps: Int[np.ndarray, " v"]) -> Iterator[ScaleLink]:
+    """Units of passes by the known places of cameras in the rig: those that the model says of them where it does, else,
+    weakly, how far the cameras of a step are from one another."""
+    for number, one_pass in enumerate(passes):
+        centers = _stack([shots[row].front_from_camera for row in one_pass.rows])[:, :3, 3]
+        in_rig = steps[one_pass.rows] >= 0
+        if one_pass.rig_from_camera is not None and in_rig.any():
+            predicted, known = one_pass.rig_from_camera[in_rig, :3, 3], centers[in_rig]
+            length, product = np.linalg.norm(known), float((known * predicted).sum())
+            if length > 0 and product > 0:
+                factor = length**2 / product  # the rig's lengths are exact: predictions are regressed on them
+                apart = np.linalg.norm(known - factor * predicted) / length
+                sigma = max(_LEAST_SIGMA, apart / np.sqrt(in_rig.sum()))
+                yield ScaleLink(None, number, float(np.log(factor)), sigma)
+                continue
+        known, predicted = 0.0, 0.0
+        for step in np.unique(steps[one_pass.rows][in_rig]):
+            of_step = steps[one_pass.rows] == step
+            known += centers[of_step].var(axis=0).sum() * of_step.sum()
+            predicted += one_pass.world_from_camera[of_step, :3, 3].var(axis=0).sum() * of_step.sum()
+        if known > 0 and predicted > 0:
+            yield ScaleLink(None, number, float(np.log(known / predicted) / 2), _WEAK_SIGMA)
+
+
+def _outvoted(passes: Sequence[Pass], shots: Sequence[Shot], fused: Fused) -> Iterator[str]:
+    for number, (one_pass, weights) in enumerate(zip(passes, fused.weights, strict=True)):
+        for row, weight in zip(one_pass.rows.tolist(), weights.tolist(), strict=True):
+            if weight < _OUTVOTED:
+                of_pass = f" in pass {number + 1} of {len(passes)}" if len(passes) > 1 else ""
+                name = shots[row].photograph.name
+                yield f"{name}: its predicted camera{of_pass} does not fit the others and counts little"

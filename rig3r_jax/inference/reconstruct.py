@@ -1,42 +1,55 @@
 """From photographs and what is known of them to cameras and points, by a trained model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from rig3r_jax.inference.assemble import assembled, physical_cameras
+from rig3r_jax.inference.assemble import assembled
 from rig3r_jax.inference.known import Known
 from rig3r_jax.inference.models.protocol import Model
-from rig3r_jax.inference.passes import run_pass
+from rig3r_jax.inference.options import ReconstructOptions
+from rig3r_jax.inference.pass_store import opened_store
 from rig3r_jax.inference.photographs import Photograph
 from rig3r_jax.inference.placement import place
-from rig3r_jax.inference.shots import read_shots, sizes_of
-from rig3r_jax.schema import Reconstruction
+from rig3r_jax.inference.plan import Plan
+from rig3r_jax.inference.result import Reconstruction
+from rig3r_jax.inference.shots import read_shots
+from rig3r_jax.inference.windowed import WindowOptions, windowed_passes
 
 
 def reconstruct(
-    model: Model, folder: Path, photographs: Sequence[Photograph], known: Known, wide: bool = False
+    model: Model,
+    folder: Path | None,
+    photographs: Sequence[Photograph],
+    known: Known,
+    planned: Plan,
+    options: ReconstructOptions | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Reconstruction:
-    """Cameras and points of the photographs in one pass; the world is the first one's camera.
+    """Cameras and points of the photographs; the world is that of given poses, else the first photograph's camera.
 
-    Known lenses come out as they went in. With a known rig the cameras of every step sit on it exactly, lengths are
-    metres, and what is fitted is one pose of the rig per step. Lengths are in units of the scene otherwise.
+    Known lenses and poses come out as they went in. With a known rig the cameras of every step sit on it exactly,
+    lengths are metres, and what is fitted is one pose of the rig per step. Lengths are in units of the scene where
+    nothing tells them. More images than fit one pass go in windows that overlap (`windows`), joined by their cameras
+    and the depths of shared images (`placement`).
 
     Args:
         model: of any family.
-        folder: of the photographs, below which their names are files.
+        folder: of the photographs, below which their names are files; None where they are none.
         photographs: in the order of the result.
         known: beside the pixels.
-        wide: images of no known lens are fisheyes, whose lenses are fitted.
+        planned: of these photographs, by `plan.plan`.
+        options: the choices.
+        tell: takes a line for people after every pass.
 
     Raises:
-        ValueError: nothing to reconstruct, a rig that does not fit the images; names file and remedy.
+        ValueError: knowledge that does not fit the images, windows that nothing joins; names image and remedy.
         BadRecord: an image that does not decode.
     """
-    if not photographs:
-        raise ValueError(f"{folder}: there is no image to reconstruct")
-    shots = read_shots(photographs, known, model.input_size(sizes_of(photographs)), model.fill)
-    cameras = physical_cameras(shots)
-    passes = [run_pass(model, shots, np.arange(len(shots)), wide)]
-    return assembled(folder, shots, passes, place(passes, shots, cameras), cameras)
+    options = options or ReconstructOptions()
+    shots = read_shots(photographs, known, planned.size, model.fill)
+    windows = WindowOptions(planned.views, ordered=not options.unordered, points=options.points)
+    with opened_store(options.cache, model.digest if options.cache else "") as store:
+        passes, notes = windowed_passes(model, shots, windows, store, options.wide, tell)
+        placement = place(passes, shots, known, options.refine)
+        notes = [*model.notes, *([model.licence] if model.licence else []), *notes, *placement.notes]
+        return Reconstruction.of(assembled(folder, shots, passes, placement), notes)

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
+from rig3r_jax.formats.calibration import RigCalibration
 from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import Lens
-from rig3r_jax.geometry.lenses import stacked
+from rig3r_jax.geometry.lenses import Lenses, stacked
 from rig3r_jax.geometry.reconstruct import seen_lens
 from rig3r_jax.inference.known import Known
+from rig3r_jax.inference.known_lenses import camera_of, check_size
 from rig3r_jax.inference.masks import read_mask
-from rig3r_jax.inference.photographs import Photograph, read_upright, upright_size
+from rig3r_jax.inference.photographs import Photograph, read_upright
 from rig3r_jax.inference.seen import fitted_crop, seen_image, seen_mask
 from rig3r_jax.schema import Crop, RigMetadata, Views
 
@@ -44,11 +45,6 @@ class Shot:
         return self.lens and seen_lens(self.lens, self.crop)
 
 
-def sizes_of(photographs: Sequence[Photograph]) -> list[tuple[int, int]]:
-    """Height and width of the upright originals, from the files' heads. BadRecord as of `read_upright`."""
-    return [upright_size(photograph) for photograph in photographs]
-
-
 def read_shots(photographs: Sequence[Photograph], known: Known, size: tuple[int, int], fill: int) -> list[Shot]:
     """The photographs, one at a time in memory, as a model of input `size` (height, width) sees them.
 
@@ -71,9 +67,10 @@ def views_of(shots: Sequence[Shot]) -> Views:
     intrinsics, distortion = np.tile(np.eye(3, dtype=np.float32), (len(shots), 1, 1)), None
     if has_rig:
         lenses = stacked([shot.seen_lens for shot in shots])
-        intrinsics, distortion = lenses.intrinsics.astype(np.float32), getattr(lenses, "distortion", None)
-        if distortion is not None:
-            distortion = distortion.replace(coefficients=distortion.coefficients.astype(np.float32))
+        intrinsics = lenses.intrinsics.astype(np.float32)
+        if isinstance(lenses, Lenses):
+            coefficients = lenses.distortion.coefficients.astype(np.float32)
+            distortion = lenses.distortion.replace(coefficients=coefficients)
     first_time = next((shot.time for shot in shots if shot.time is not None), 0.0)
     metadata = RigMetadata(
         frame_index=np.arange(len(shots), dtype=np.int32),
@@ -97,19 +94,17 @@ def _read(
     start: float | None,
     front: Float[np.ndarray, "4 4"] | None,
 ) -> Shot:
-    in_rig, time = _in_rig(photograph, known.rig), known.times.get(photograph.name)
+    in_rig, time = known.rig and camera_of(known.rig, photograph), known.times.get(photograph.name)
     calibrated = known.lenses.get(photograph.name) or in_rig
     image = read_upright(photograph)
     height, width = image.shape[:2]
-    if calibrated and calibrated.size and calibrated.size != (height, width):
-        raise ValueError(
-            f"{photograph.path}: is {width} x {height} pixels upright, its calibration is for "
-            f"{calibrated.size[1]} x {calibrated.size[0]}; give the calibration of these images"
-        )
+    if calibrated:
+        check_size(photograph, (height, width), calibrated)
     seen, is_image = seen_image(image, size, fill)
     counts = is_image
-    if mask_file := known.masks.get(photograph.name):
-        counts = is_image & seen_mask(read_mask(mask_file, (height, width)), size)
+    mask = known.masks.get(photograph.name)
+    if mask is not None:
+        counts = is_image & seen_mask(read_mask(mask, (height, width)), size)
     place = in_rig.rig_from_camera if in_rig else None
     return Shot(
         photograph=photograph,
@@ -123,21 +118,6 @@ def _read(
         time=None if time is None or start is None else time - start,
         world_from_camera=known.world_from_camera.get(photograph.name),
     )
-
-
-def _in_rig(photograph: Photograph, rig: RigCalibration | None) -> CalibratedCamera | None:
-    if rig is None:
-        return None
-    if photograph.camera is None and len(rig.cameras) == 1:
-        return rig.cameras[0]
-    camera = rig.named(photograph.camera or "")
-    if camera is None:
-        names, folder = ", ".join(camera.name for camera in rig.cameras), photograph.camera or "no folder"
-        raise ValueError(
-            f"{photograph.path}: the rig's cameras are {names}, this image is of {folder}; put the images of each "
-            "camera into a folder of its name, images/<camera>/"
-        )
-    return camera
 
 
 def _front(rig: RigCalibration) -> Float[np.ndarray, "4 4"] | None:

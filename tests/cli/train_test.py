@@ -8,7 +8,7 @@ import pytest
 from rig3r_jax import cli
 from rig3r_jax.cli.train import shorten_orbax_traceback
 from rig3r_jax.configs import demo
-from rig3r_jax.training import processes, workdir, xla
+from rig3r_jax.training import host, processes, workdir, xla
 from rig3r_jax.training.config import save_config
 
 
@@ -26,6 +26,7 @@ def test_evaluate_leaves_to_process_0_what_it_has_printed(monkeypatch, tmp_path,
 
     save_config(demo.get_config(), tmp_path / "config.json")
     monkeypatch.setattr(workdir, "evaluate_workdir", evaluate)
+    monkeypatch.setattr(host, "keep_freed_memory", lambda: True)
     monkeypatch.setattr(xla, "use_flags", lambda: None)
     assert cli.main(["evaluate", str(tmp_path)]) == 2
     assert capsys.readouterr().err == printed

@@ -7,111 +7,33 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
-from scipy.spatial.transform import Rotation
 
 from rig3r_jax.data.scene import BadRecord
-from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
+from rig3r_jax.formats.calibration import RigCalibration
 from rig3r_jax.geometry import rigid
-from rig3r_jax.geometry.camera import Brown, Fisheye, Pinhole
-from rig3r_jax.geometry.estimate import estimate_of
 from rig3r_jax.geometry.lenses import batch_lens
 from rig3r_jax.geometry.rig_poses import world_from_rigs
 from rig3r_jax.inference.known import Known
 from rig3r_jax.inference.photographs import Photograph, find_photographs, read_upright
-from rig3r_jax.inference.reconstruct import reconstruct
 from rig3r_jax.inference.seen import fitted_crop, seen_image
-from rig3r_jax.schema import Predictions
-
-SIDE, RAYS, POINTS, Z_BAR = 64, 8, 16, 9.0
-SIZES = {"front": (90, 120), "left": (120, 80), "back": (100, 100)}  # height, width; the second is upright
-LENSES = {
-    "front": Pinhole(np.array([[95.0, 0, 58.0], [0, 96.0, 47.0], [0, 0, 1]])),
-    "left": Brown(np.array([[80.0, 0, 41.0], [0, 80.0, 58.0], [0, 0, 1]]), np.array([-0.2, 0.05, 0.001, -0.001, 0.0])),
-    "back": Fisheye(np.array([[40.0, 0, 50.0], [0, 40.0, 50.0], [0, 0, 1]]), np.array([0.02, -0.01, 0.0, 0.0])),
-}
-
-
-def transform(yaw, x, y, z):
-    rotation = Rotation.from_euler("yx", [yaw, 3.0], degrees=True).as_matrix()
-    return rigid.from_rotation_translation(rotation, np.array([x, y, z], float))
-
-
-PLACES = {"front": np.eye(4), "left": transform(-70, -0.8, 0.1, -0.4), "back": transform(175, 0.1, -0.2, -2.1)}
-RIG = RigCalibration(
-    tuple(CalibratedCamera(name, LENSES[name], SIZES[name], PLACES[name]) for name in SIZES), "the front camera"
+from tests.inference.truth import (
+    LENSES,
+    PLACES,
+    RIG,
+    SIDE,
+    SIZES,
+    Z_BAR,
+    drive,
+    reconstructed,
+    transform,
+    write_rig_images,
 )
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two steps of three cameras; the left camera's files lie on their side and say so in EXIF."""
-    rng = np.random.default_rng(0)
-    for name, (height, width) in SIZES.items():
-        (tmp_path / "images" / name).mkdir(parents=True)
-        for step in range(2):
-            small = rng.integers(0, 255, (6, 6, 3), dtype=np.uint8)
-            image = Image.fromarray(cv2.resize(small, (width, height)))
-            exif = Image.Exif()
-            if name == "left":
-                image = image.transpose(Image.Transpose.ROTATE_90)
-                exif[0x0112] = 6  # turn clockwise to show
-            image.save(tmp_path / "images" / name / f"{step:03d}.png", exif=exif)
-    return tmp_path
-
-
-class Truth:
-    """A model that predicts cameras at these places, `noise` metres off, and points at a fixed distance."""
-
-    name, licence, usual_views, takes_rig, fill = "truth", None, 6, True, 0
-
-    def input_size(self, sizes):
-        return SIDE, SIDE
-
-    def peak_bytes(self, views, size):
-        return 0
-
-    def __init__(self, world_from_camera, rig_from_camera, lenses, noise=0.0):
-        self.poses, self.rig, self.lenses = world_from_camera.copy(), rig_from_camera, lenses
-        self.poses[1:, :3, 3] += np.random.default_rng(1).normal(scale=noise, size=(len(self.poses) - 1, 3))
-        self.seen = None
-
-    def estimate(self, views, lenses, wide):
-        return estimate_of(self.predict(views), views.image_mask, lenses, wide)
-
-    def predict(self, views):
-        self.seen = views
-        first = rigid.invert(self.poses[0])
-        cells = (np.arange(RAYS) + 0.5) * SIDE / RAYS
-        pixels = np.arange(POINTS) * (SIDE // POINTS) + SIDE // POINTS // 2 + 0.5
-        directions, rig_directions, points = [], [], []
-        for pose, place, lens in zip(self.poses, self.rig, self.lenses, strict=True):
-            rays = lens.rays(np.stack(np.meshgrid(cells, cells), axis=-1))
-            directions.append(rays @ (first @ pose)[:3, :3].T)
-            rig_directions.append(rays @ place[:3, :3].T)
-            away = 5.0 * lens.rays(np.stack(np.meshgrid(pixels, pixels), axis=-1))
-            points.append(rigid.apply(first @ pose, away.reshape(-1, 3)).reshape(POINTS, POINTS, 3))
-        centers = (first @ self.poses)[:, :3, 3]
-        return Predictions(
-            points=np.stack(points) / Z_BAR,
-            confidence=np.ones((len(self.poses), POINTS, POINTS)),
-            pose_directions=np.stack(directions),
-            pose_center=centers / Z_BAR,
-            rig_directions=np.stack(rig_directions),
-            rig_center=self.rig[:, :3, 3] / Z_BAR,
-        )
-
-
-def drive(photographs, noise=0.0):
-    """(world_from_camera of every photograph, the model that knows them)."""
-    steps = [transform(0, 0, 0, 0), transform(8, 0.3, 0, 1.7)]
-    places = np.stack([PLACES[photograph.camera] for photograph in photographs])
-    poses = np.stack([steps[photograph.step] @ PLACES[photograph.camera] for photograph in photographs])
-    seen = []
-    for photograph in photographs:
-        crop = fitted_crop(*SIZES[photograph.camera], (SIDE, SIDE))
-        scale_u, scale_v = crop.seen_width / crop.width, crop.seen_height / crop.height
-        seen.append(LENSES[photograph.camera].crop(crop.left, crop.top).resize(scale_u, scale_v))
-    return poses, Truth(poses, places, seen, noise)
+    """Two steps of a rig."""
+    return write_rig_images(tmp_path)
 
 
 def test_a_rig_s_folder_is_found_by_camera_and_step(folder):
@@ -184,7 +106,7 @@ def test_with_everything_known_all_comes_out_as_it_is(folder):
     found, photographs = find_photographs([folder])
     poses, model = drive(photographs)
     times = {one.name: 10.0 + one.step for one in photographs}
-    result = reconstruct(model, found, photographs, Known(RIG, times=times))
+    result = reconstructed(model, found, photographs, Known(RIG, times=times))
     assert result.length_unit == "metre" and result.scale.source == "rig baselines"
     np.testing.assert_allclose(result.world_from_camera, rigid.invert(poses[0]) @ poses, atol=1e-6)
     for view, (image, photograph) in enumerate(zip(result.images, photographs, strict=True)):
@@ -204,13 +126,13 @@ def test_with_everything_known_all_comes_out_as_it_is(folder):
 def test_a_known_rig_is_held_and_lowers_the_error_of_noisy_cameras(folder):
     found, photographs = find_photographs([folder])
     truth, model = drive(photographs, noise=0.1)
-    result = reconstruct(model, found, photographs, Known(RIG))
+    result = reconstructed(model, found, photographs, Known(RIG))
     first = {0: result.world_from_camera[:3], 1: result.world_from_camera[3:]}
     for cameras in first.values():  # every step is the rig, to the last digit
         relative = rigid.invert(cameras[0]) @ cameras
         expected = [rigid.invert(PLACES[photographs[0].camera]) @ PLACES[one.camera] for one in photographs[:3]]
         np.testing.assert_allclose(relative, expected, atol=1e-9)
-    unheld = reconstruct(model, found, photographs, Known())
+    unheld = reconstructed(model, found, photographs, Known())
     scale = Z_BAR  # of the predictions; without a rig lengths are in units of the scene
     exact = rigid.invert(truth[0]) @ truth
     held_error = np.linalg.norm(result.world_from_camera[3:, :3, 3] - exact[3:, :3, 3], axis=-1).mean()
@@ -223,13 +145,9 @@ def test_a_calibration_of_other_images_is_refused(folder):
     _, model = drive(photographs)
     small = RigCalibration(tuple(dataclasses.replace(one, size=(9, 9)) for one in RIG.cameras), "front")
     with pytest.raises(
-        ValueError, match=r"pixels upright, its calibration is for 9 x 9; give the calibration of these"
+        ValueError, match=r"is 100 x 100 pixels upright, its calibration \(back\) is for 9 x 9: the image is resized"
     ):
-        reconstruct(model, found, photographs, Known(small))
-    with pytest.raises(ValueError, match=r"the rig's cameras are front, left, this image is of back; put the images"):
-        reconstruct(model, found, photographs, Known(RigCalibration(RIG.cameras[:2], "front")))
-    with pytest.raises(ValueError, match="there is no image to reconstruct"):
-        reconstruct(model, found, [], Known())
+        reconstructed(model, found, photographs, Known(small))
 
 
 def test_rig_poses_are_the_mean_of_what_cameras_say():
@@ -251,32 +169,7 @@ def test_json_of_the_result_is_what_readers_take(folder, tmp_path):
 
     found, photographs = find_photographs([folder])
     poses, model = drive(photographs)
-    write_cameras(tmp_path / "cameras.json", reconstruct(model, found, photographs, Known(RIG)))
+    write_cameras(tmp_path / "cameras.json", reconstructed(model, found, photographs, Known(RIG)))
     assert json.loads((tmp_path / "cameras.json").read_text())["images"][0]["name"] == photographs[0].name
     again = read_cameras(tmp_path / "cameras.json")
     np.testing.assert_allclose(again.world_from_camera, rigid.invert(poses[0]) @ poses, atol=1e-6)
-
-
-def test_the_command_writes_a_whole_folder_or_none(folder, tmp_path, monkeypatch, capsys):
-    from rig3r_jax import cli
-    from rig3r_jax.formats.rig_config import write_rig_config
-    from rig3r_jax.inference.models import open as models
-
-    _, photographs = find_photographs([folder])
-    _, truth = drive(photographs)
-    monkeypatch.setattr(models, "open_model", lambda workdir: truth)
-    lenses = {name: LENSES[name] if name != "left" else Brown(LENSES[name].intrinsics, np.zeros(5)) for name in SIZES}
-    cameras = (CalibratedCamera(name, lenses[name], None, PLACES[name]) for name in SIZES)
-    write_rig_config(tmp_path / "rig_config.json", RigCalibration(tuple(cameras), "front"))
-    words = ["reconstruct", str(folder), "--model", "run", "--rig", str(tmp_path / "rig_config.json")]
-    assert cli.main([*words, "--out", str(tmp_path / "out")]) == 0
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cameras.json", "points.ply"]
-    assert "6 images" in capsys.readouterr().out
-    assert cli.main([*words, "--out", str(tmp_path / "out")]) == 2
-    assert "exists already; give a new folder" in capsys.readouterr().err
-    assert cli.main([*words, "--out", str(tmp_path / "few"), "--max-views=3"]) == 2
-    assert "6 images are more than 3 of one pass" in capsys.readouterr().err
-    (folder / "images/back/001.png").write_bytes(b"no image")
-    assert cli.main([*words, "--out", str(tmp_path / "broken")]) == 2
-    assert "back/001.png: does not decode" in capsys.readouterr().err
-    assert not [path for path in tmp_path.iterdir() if "broken" in path.name or "few" in path.name]

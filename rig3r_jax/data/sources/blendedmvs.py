@@ -33,6 +33,7 @@ _LISTS = {  # of a split, the first that is there
 class BlendedMvs(HeldOutSource):
     """Options of BlendedMVS; `test_share` holds where the lists of the splits are not there."""
 
+    metric = False
     root_holds = "BlendedMVS (a folder per place with blended_images, cams, rendered_depth_maps; the splits' lists)"
 
     def places(self) -> Sequence[str]:

@@ -43,6 +43,7 @@ class Co3d(SequenceSource):
     set_list: str = "fewview_dev"  # of set_lists/set_lists_*.json, whose train, val and test are the splits
     categories: tuple[str, ...] = ()  # () keeps all
 
+    metric = False
     root_holds = "CO3D v2 (a folder per category with frame_annotations.jgz and set_lists/)"
 
     def splits(self) -> tuple[str, ...]:

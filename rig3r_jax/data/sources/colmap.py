@@ -18,6 +18,7 @@ class Colmap(Folder):
     """Options of COLMAP models; those of `source=folder`, of which `poses` is the folder of the model."""
 
     requires = ("pycolmap",)
+    metric = False  # unless `metres` is set
     root_holds = "images/ and a COLMAP model (sparse/0, or any folder with cameras, images and points3D)"
 
     def read(self, name: str, folder: Path) -> Recording:
@@ -49,6 +50,7 @@ class WayveScenes(Colmap):
     poses: str = "colmap_sparse/rig"
     mask_hides: str = "black"
     front: str = "front-forward"
+    metric = True
     root_holds = "scene_001 and so on, each with images/ and colmap_sparse/rig"
 
 
@@ -64,6 +66,7 @@ class ScanNetPp(Colmap):
     masks: str = "dslr/resized_anon_masks"
     mask_hides: str = "black"
     split_by: str = "recording"
+    metric = True
     root_holds = "data/<scene>/dslr of ScanNet++ v2"
 
     def recordings(self) -> list[tuple[str, Path]]:

@@ -31,6 +31,7 @@ class MvImgNet(HeldOutSource):
     fewest_views: int = 3  # images that show such a point
 
     requires = ("pycolmap",)
+    metric = False
     root_holds = "MVImgNet (CATEGORY/OBJECT/images, CATEGORY/OBJECT/sparse/0, ...)"
 
     def problems(self) -> Iterator[str]:

@@ -15,6 +15,7 @@ class Transforms(Folder):
 
     images: str = "."
     poses: str = "transforms.json"
+    metric = False  # unless `metres` is set
     root_holds = "transforms.json and the images that it names, or several such folders"
 
     def recordings(self) -> list[tuple[str, Path]]:

@@ -41,7 +41,7 @@ def list_images(folder: Path, prefixes: Sequence[str] = ()) -> tuple[ImageFile, 
     longest_first = sorted(prefixes, key=len, reverse=True)
     for listed in sorted(glob.glob("**/*", root_dir=folder, recursive=True)):  # through links, without hidden files
         path, name = folder / listed, Path(listed).as_posix()
-        if path.suffix.lower() not in SUFFIXES:
+        if path.suffix.lower() not in SUFFIXES or path.is_dir():
             continue
         parent = name.rpartition("/")[0]
         place = next((prefix for prefix in longest_first if f"{parent}/".startswith(f"{prefix}/")), parent)

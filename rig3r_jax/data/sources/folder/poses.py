@@ -10,7 +10,7 @@ from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources.folder.images import SUFFIXES, ImageFile
 from rig3r_jax.data.trajectory import poses_at
 from rig3r_jax.formats import tum
-from rig3r_jax.formats.cameras_json import read_cameras
+from rig3r_jax.formats.cameras_json import is_cameras_json, read_cameras
 from rig3r_jax.formats.colmap import ColmapModel, find_model, is_incomplete, read_model
 from rig3r_jax.formats.kitti_poses import read_poses
 from rig3r_jax.formats.pose_csv import read_pose_table
@@ -82,7 +82,7 @@ def read_folder_poses(path: Path, names: Sequence[str], time_unit: str = AUTO) -
     if path.suffix == ".csv":
         return _of_table(path, names, time_unit)
     if path.suffix == ".json":
-        return _of_transforms(path, names) if path.name != "cameras.json" else _of_cameras_json(path, names)
+        return _of_cameras_json(path, names) if is_cameras_json(path) else _of_transforms(path, names)
     raise BadRecord(f"{path}: is no file of poses; give {POSE_FILES}")
 
 

@@ -24,7 +24,7 @@ def _rig_pool(source: Procedural) -> tuple[Rig, ...]:
     return draw_rig_pool(rng, source.fixed_rigs, *counts, source.image_size, source.layouts, source.lenses)
 
 
-def _rig(source: Procedural, split: str, index: int) -> Rig:
+def rig_of(source: Procedural, split: str, index: int) -> Rig:
     """The rig that drives through a world: one of the pool in turn, or a fresh one."""
     if split != "unseen_rigs":
         pool = _rig_pool(source)
@@ -57,7 +57,7 @@ class Drive:
 
 def make_drive(source: Procedural, split: str, index: int) -> Drive:
     """Draws the world and drives the rig through it."""
-    rig = _rig(source, split, index)
+    rig = rig_of(source, split, index)
     rng = np.random.default_rng([source.seed, SPLITS.index(split), index])
     world = draw_world(rng, duration=(source.steps - 1) * source.interval * 1.1)
     jitter = rng.uniform(-0.05, 0.05, source.steps) * source.interval
@@ -67,14 +67,18 @@ def make_drive(source: Procedural, split: str, index: int) -> Drive:
 
 def make_scene(source: Procedural, name: str, split: str, index: int) -> Scene:
     """Draws the world, drives the rig through it, renders all frames."""
-    driven = make_drive(source, split, index)
+    return seen_scene(source, name, make_drive(source, split, index))
+
+
+def seen_scene(source: Procedural, name: str, driven: Drive) -> Scene:
+    """What the cameras see on a drive."""
     rig, times = driven.rig, driven.times
     rig_from_camera = np.stack([camera.rig_from_camera for camera in rig.cameras])
     world_from_camera = (driven.world_from_rig[:, None] @ rig_from_camera).reshape(-1, 4, 4)
     count = len(rig.cameras)
     lenses = [camera.lens for camera in rig.cameras]
     images, depths = render_frames(
-        driven.world, np.repeat(times, count), world_from_camera, lenses * source.steps, source.image_size
+        driven.world, np.repeat(times, count), world_from_camera, lenses * len(times), source.image_size
     )
     masks = [encode_mask(~lit_pixels(lens, source.image_size)) for lens in lenses]
     frames = tuple(

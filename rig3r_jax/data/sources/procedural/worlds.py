@@ -238,6 +238,11 @@ def draw_world(rng: np.random.Generator, duration: float) -> World:
     on_the_way = (road.distances >= 0) & (road.distances <= length + 1)
     bend = np.abs(np.gradient(road.headings, road.distances))[on_the_way].max()
     speed = float(np.clip(math.sqrt(_SIDE_ACCELERATION / max(bend, 1e-6)), _SPEED[0], speed))
+    return line_road(rng, road, length, speed, side)
+
+
+def line_road(rng: np.random.Generator, road: Road, length: float, speed: float, side: float) -> World:
+    """A road of `length` metres lined with things, and others that drive on it; see `World` of speed and side."""
     buildings = _draw_buildings(rng, road, length)
     cars = _draw_cars(rng, side, length, speed)
     poles = _draw_poles_and_trees(rng, road, length)

@@ -1,0 +1,212 @@
+"""Reconstruction from Python: `load` a model, give it images and what is known of them."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
+from rig3r_jax.geometry import rigid
+from rig3r_jax.geometry.camera import Lens, Pinhole
+from rig3r_jax.inference.known import METRE, Known
+from rig3r_jax.inference.known_lenses import read_rig
+from rig3r_jax.inference.models.open import open_model
+from rig3r_jax.inference.models.protocol import Model
+from rig3r_jax.inference.options import ReconstructOptions
+from rig3r_jax.inference.photographs import Photograph, find_photographs, usable
+from rig3r_jax.inference.plan import plan
+from rig3r_jax.inference.reconstruct import reconstruct
+from rig3r_jax.inference.result import Reconstruction
+
+AnyImage = str | Path | np.ndarray | Image.Image
+AnyLens = Lens | np.ndarray | None
+
+
+def load(path: str | Path) -> "LoadedModel":
+    """The model of a workdir of `rig3r train`, or of a file of weights (`inference.models.open`).
+
+    ValueError or FileNotFoundError in one line for what is neither.
+    """
+    return LoadedModel(open_model(path))
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A model ready for images."""
+
+    model: Model
+
+    def reconstruct(
+        self,
+        images: str | Path | Sequence[AnyImage],
+        *,
+        intrinsics: AnyLens | Sequence[AnyLens] | Mapping[str, AnyLens] = None,
+        cameras: Sequence[str | None] | None = None,
+        times: Sequence[float | None] | None = None,
+        rig: RigCalibration | Mapping[str, np.ndarray] | str | Path | None = None,
+        poses: Sequence[np.ndarray | None] | np.ndarray | None = None,
+        masks: Sequence[np.ndarray | str | Path | None] | None = None,
+        scale: float | None = None,
+        pose_unit: str = METRE,
+        **options,
+    ) -> Reconstruction:
+        """Cameras and points of images of one scene, in the order of the images.
+
+        What is known is optional, each of any image: None (of poses NaN, too) where it is not. It comes out as it went
+        in. All is of the images as viewers show them: upright where EXIF says that they lie on their side; pixels are
+        counted from the outer corner, so that the first one's centre is (0.5, 0.5).
+
+        Args:
+            images: paths, arrays (h, w, 3) of RGB bytes, PIL images, or a folder (see `find_photographs`). Sizes may
+                differ.
+            intrinsics: one for all, one per image, or by name of the physical camera: (3, 3) matrices of pinholes, or
+                lenses of `geometry.camera`.
+            cameras: name of the physical camera of each image; images of a rig's folder have that of their folder.
+            times: seconds. Images of a rig of equal time were taken together; without times the n-th images of all
+                cameras were.
+            rig: rig_from_camera in metres by name of the camera, a `formats.calibration.RigCalibration`, or a file
+                of COLMAP or Kalibr.
+            poses: world_from_camera, OpenCV's axes.
+            masks: arrays (h, w), nonzero or true where the image counts, or image files; black pixels become no points.
+            scale: metres over the units that the model predicts, where it is known.
+            pose_unit: "metre", or "scene" where the poses' lengths are known only up to a factor.
+            **options: fields of `inference.options.ReconstructOptions`.
+
+        Raises:
+            ValueError: what is given does not fit the images or one another; names the image.
+            BadRecord: an image that does not decode; a ValueError, too.
+        """
+        folder, photographs = _photographs(images)
+        count = len(photographs)
+        if cameras is not None:
+            photographs = _of_cameras(photographs, _one_each(cameras, count, "cameras"), times)
+        calibration = _rig(rig)
+        names = [photograph.name for photograph in photographs]
+        known = Known(
+            rig=calibration,
+            lenses=_lenses(intrinsics, photographs),
+            times=_given(names, times, "times", float),
+            world_from_camera=_given(names, _finite(poses), "poses", _pose),
+            masks=_given(names, masks, "masks", _mask),
+            scale=scale,
+            pose_unit=pose_unit,
+        )
+        how = ReconstructOptions(**options)
+        sizes, _ = usable(photographs)
+        planned = plan(self.model, [sizes[name] for name in names], how)
+        return reconstruct(self.model, folder, photographs, known, planned, how)
+
+
+def _photographs(images: str | Path | Sequence[AnyImage]) -> tuple[Path | None, list[Photograph]]:
+    """The folder of image files, None where some are in memory, and the images in the order given."""
+    if isinstance(images, str | Path):
+        return find_photographs([images])
+    if not len(images):
+        raise ValueError("there is no image; give paths, arrays, PIL images or a folder")
+    if all(isinstance(image, str | Path) for image in images):
+        return find_photographs(images)
+    photographs = []
+    for number, image in enumerate(images):
+        if isinstance(image, str | Path):
+            photographs.append(Photograph(Path(image), f"{number:04d}_{Path(image).name}"))
+            continue
+        name = f"{number:04d}"
+        pixels = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else np.asarray(image)
+        if pixels.ndim != 3 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+            raise ValueError(
+                f"image {number} is an array of shape {pixels.shape} and {pixels.dtype}; it must be (h, w, 3) bytes, "
+                "RGB (of floats in 0..1: (255 * image).round().astype('uint8'))"
+            )
+        photographs.append(Photograph(Path(name), name, pixels=pixels))
+    return None, photographs
+
+
+def _of_cameras(
+    photographs: Sequence[Photograph], cameras: Sequence[str | None], times: Sequence[float | None] | None
+) -> list[Photograph]:
+    """With the names of their cameras, and steps: by equal times, else by the place among the camera's images."""
+    counts: dict[str | None, int] = {}
+    moments = {time: step for step, time in enumerate(sorted({time for time in times or [] if time is not None}))}
+    result = []
+    for number, (photograph, camera) in enumerate(zip(photographs, cameras, strict=True)):
+        place = counts.get(camera, 0)
+        counts[camera] = place + 1
+        step = place if times is None else moments.get(times[number])
+        result.append(dataclasses.replace(photograph, camera=camera, step=None if camera is None else step))
+    return result
+
+
+def _rig(rig: RigCalibration | Mapping[str, np.ndarray] | str | Path | None) -> RigCalibration | None:
+    if rig is None or isinstance(rig, RigCalibration):
+        return rig
+    if isinstance(rig, str | Path):
+        return read_rig(Path(rig))
+    places = {name: rigid.check(place, f"rig_from_camera of {name}") for name, place in rig.items()}
+    cameras = (CalibratedCamera(name, rig_from_camera=place) for name, place in places.items())
+    return RigCalibration(tuple(cameras), "as given")
+
+
+def _lenses(
+    intrinsics: AnyLens | Sequence[AnyLens] | Mapping[str, AnyLens], photographs: Sequence[Photograph]
+) -> dict[str, CalibratedCamera]:
+    """By name of the image."""
+    if intrinsics is None:
+        return {}
+    if isinstance(intrinsics, Mapping):
+        cameras = {photograph.camera for photograph in photographs}
+        if unknown := [name for name in intrinsics if name not in cameras]:
+            named = ", ".join(sorted(map(str, cameras - {None}))) or "none has one"
+            raise ValueError(f"intrinsics of {unknown[0]!r}, but no image is of that camera; cameras: {named}")
+        each = [intrinsics.get(photograph.camera) for photograph in photographs]
+    elif isinstance(intrinsics, Lens) or np.shape(intrinsics) == (3, 3):
+        each = [intrinsics] * len(photographs)
+    else:
+        each = _one_each(intrinsics, len(photographs), "intrinsics")
+    return {
+        photograph.name: CalibratedCamera(photograph.name, _lens(lens, photograph.name))
+        for photograph, lens in zip(photographs, each, strict=True)
+        if lens is not None
+    }
+
+
+def _lens(lens: Lens | np.ndarray, name: str) -> Lens:
+    if not isinstance(lens, Lens):
+        matrix = np.asarray(lens, np.float64)
+        if matrix.shape != (3, 3):
+            raise ValueError(f"intrinsics of {name} have shape {matrix.shape}; give (3, 3), or a lens")
+        lens = Pinhole(matrix)
+    lens.check(f"intrinsics of {name}")
+    return lens
+
+
+def _finite(poses: Sequence[np.ndarray | None] | np.ndarray | None) -> list[np.ndarray | None] | None:
+    """None for poses of NaN."""
+    if poses is None:
+        return None
+    return [None if pose is None or np.isnan(pose).all() else np.asarray(pose, np.float64) for pose in poses]
+
+
+def _pose(pose: np.ndarray, name: str) -> np.ndarray:
+    return rigid.check(pose, f"pose of {name}")
+
+
+def _mask(mask: np.ndarray | str | Path, name: str) -> np.ndarray | Path:
+    return Path(mask) if isinstance(mask, str | Path) else np.asarray(mask).astype(bool)
+
+
+def _given(names: Sequence[str], values: Sequence | np.ndarray | None, what: str, convert) -> dict:
+    """By name of the image, of those that have one."""
+    if values is None:
+        return {}
+    pairs = zip(names, _one_each(values, len(names), what), strict=True)
+    return {
+        name: float(value) if convert is float else convert(value, name) for name, value in pairs if value is not None
+    }
+
+
+def _one_each(values: Sequence | np.ndarray, count: int, what: str) -> list:
+    if len(values) != count:
+        raise ValueError(f"{len(values)} {what} for {count} images; give one to each, None where not known")
+    return list(values)

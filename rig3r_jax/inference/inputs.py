@@ -1,0 +1,205 @@
+"""All that `rig3r reconstruct` reads: photographs, frames of videos or a scene of a data set, and what is known of
+them; with a sentence on each thing that was found."""
+
+import dataclasses
+import glob
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rig3r_jax.data.scene import LeftOut
+from rig3r_jax.data.sources.folder.images import SUFFIXES, natural
+from rig3r_jax.formats.calibration import RigCalibration
+from rig3r_jax.formats.times import AUTO
+from rig3r_jax.inference import videos
+from rig3r_jax.inference.exif import exif_lenses
+from rig3r_jax.inference.known import Known
+from rig3r_jax.inference.known_lenses import camera_of, check_size, read_lenses, read_rig, rig_notes
+from rig3r_jax.inference.known_poses import read_poses
+from rig3r_jax.inference.known_times import EXIF, SAME_STEP, read_times, with_steps
+from rig3r_jax.inference.masks import find_masks
+from rig3r_jax.inference.photographs import Photograph, expand, find_photographs, usable
+from rig3r_jax.inference.source_images import read_source
+from rig3r_jax.schema import Reconstruction
+
+POSES = "poses"  # what of a data set is given to the model only where it is asked for
+
+
+@dataclasses.dataclass(frozen=True)
+class InputOptions:
+    """What is to be read; docs/reconstruct.md has every file in a line."""
+
+    inputs: Sequence[str]  # folders, files, patterns, videos; of a source its root, then options key=value
+    source: str = ""  # name of the data set's kind, as of build-data; "": inputs are photographs or videos
+    scene: str = ""  # of the source
+    given: Sequence[str] = ()  # POSES: the source's poses are known, not only compared with
+    fps: float | None = videos.USUAL_FPS  # frames per second of videos; None: all
+    every: int = 1  # every n-th time step, or image
+    rig: Path | None = None
+    cameras: Path | None = None  # a file or folder of intrinsics, or "exif"
+    times: Path | None = None  # a file, or "names", "exif"
+    poses: Path | None = None
+    masks: Path | None = None  # folder
+    scale: float | None = None
+    time_unit: str = AUTO
+    same_step: float = SAME_STEP  # seconds within which images of cameras that share no names were taken together
+    skip_bad: bool = False  # images that cannot be read are named and left out
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """The images, in the order of the reconstruction, and what is known of them."""
+
+    folder: Path  # the names of the images are files below it
+    photographs: tuple[Photograph, ...]
+    sizes: Mapping[str, tuple[int, int]]  # height, width of the upright originals, by name
+    known: Known
+    truth: Reconstruction | None  # cameras as a data set has them, to compare with; None for photographs
+    notes: tuple[str, ...]  # what was used, a sentence each
+    left_out: tuple[LeftOut, ...]  # images that cannot be read, and why
+
+
+def read_inputs(options: InputOptions, out: Path) -> Inputs:
+    """Finds the images, and reads what is known of them. Frames of videos and scenes of data sets are written to
+    <out>/images, masks of data sets to <out>/masks; of photographs nothing is written.
+
+    Raises:
+        ValueError: names the file, the value, the rule and the remedy.
+    """
+    _check_options(options)
+    rig = read_rig(options.rig) if options.rig else None
+    found = _found(options, out, [camera.name for camera in rig.cameras] if rig else [])
+    photographs, times, notes = found.photographs, found.known.times, list(found.notes)
+    if options.times is not None:
+        times, said = read_times(options.times, photographs, options.time_unit)
+        notes += said
+    if found.truth is None:  # sources have steps of their own
+        photographs, said = with_steps(photographs, times, options.same_step)
+        notes += said
+    chosen = [one for number, one in enumerate(photographs) if _order(one, number) % options.every == 0]
+    sizes, bad = usable(chosen, options.skip_bad)
+    chosen = tuple(one for one in chosen if one.name in sizes)
+    known, said = _known(options, rig, chosen, sizes, dataclasses.replace(found.known, times=times))
+    _check_sizes(chosen, sizes, known)
+    notes += said
+    left_out = (*found.left_out, *bad)
+    if left_out:
+        notes.append(f"{len(left_out)} left out, the first: {left_out[0].reason}")
+    return Inputs(found.folder, chosen, sizes, known, found.truth, tuple(notes), left_out)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """Images, and what comes with them."""
+
+    folder: Path
+    photographs: Sequence[Photograph]
+    notes: Sequence[str]
+    known: Known = dataclasses.field(default_factory=Known)
+    truth: Reconstruction | None = None
+    left_out: Sequence[LeftOut] = ()
+
+
+def _check_options(options: InputOptions) -> None:
+    if options.every < 1:
+        raise ValueError(f"--every={options.every} must be at least 1")
+    if unknown := sorted(set(options.given) - {POSES}):
+        raise ValueError(f"--given {unknown[0]}: must be {POSES}")
+    if (options.given or options.scene) and not options.source:
+        raise ValueError("--given and --scene are of data sets; name the kind by --source, or give files by --poses")
+
+
+def _order(photograph: Photograph, number: int) -> int:
+    return number if photograph.step is None else photograph.step
+
+
+def _found(options: InputOptions, out: Path, prefixes: Sequence[str]) -> _Found:
+    if options.source:
+        read = read_source(options.source, options.inputs, out, options.scene)
+        known, note = read.known, f"poses are compared with, not given (--given {POSES})"
+        if POSES in options.given:
+            poses = {image.name: image.world_from_camera for image in read.truth.images}
+            known, note = dataclasses.replace(known, world_from_camera=poses), f"poses of {len(poses)} images, given"
+        return _Found(out / "images", read.photographs, (*read.notes, note), known, read.truth, read.left_out)
+    notes: list[str] = []
+    films, others = _films(expand(options.inputs), notes)
+    if not films:
+        folder, photographs = find_photographs(others, prefixes, notes)
+        return _Found(folder, photographs, notes)
+    frames = videos.write_frames(films, out / "images", options.fps, options.skip_bad)
+    photographs = list(frames.photographs)
+    if others:
+        photographs += _copied(find_photographs(others, prefixes, notes)[1], out / "images", photographs)
+    times = f"times of {len(frames.times)} of {len(photographs)} images: seconds since the first of their video"
+    notes += [*frames.notes, times]
+    return _Found(out / "images", photographs, notes, Known(times=frames.times), left_out=frames.bad)
+
+
+def _films(paths: Sequence[Path], notes: list[str]) -> tuple[list[Path], list[Path]]:
+    """The videos among files and folders, and the others; of a folder with images and videos the images are taken."""
+    films, others = [], []
+    for path in paths:
+        if not path.is_dir():
+            (films if path.suffix.lower() in videos.SUFFIXES else others).append(path)
+            continue
+        files = [path / name for name in glob.iglob("**/*", root_dir=path, recursive=True)]
+        inside = sorted(
+            (one for one in files if one.suffix.lower() in videos.SUFFIXES), key=lambda one: natural(str(one))
+        )
+        if inside and not any(one.suffix.lower() in SUFFIXES for one in files):
+            films += inside
+            continue
+        others.append(path)
+        if inside:
+            notes.append(f"{path}: its {len(inside)} videos are left out, its images taken; name videos to take them")
+    return films, others
+
+
+def _copied(photographs: Sequence[Photograph], folder: Path, taken: Sequence[Photograph]) -> list[Photograph]:
+    """Photographs beside the frames of videos, so that all are below one folder. ValueError for a name twice."""
+    names = {one.name for one in taken}
+    copies = []
+    for one in photographs:
+        if one.name in names:
+            raise ValueError(f"{one.path}: has the name of a video's frame, {one.name}; rename its folder")
+        target = folder / one.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(one.path, target)
+        copies.append(dataclasses.replace(one, path=target))
+    return copies
+
+
+def _known(
+    options: InputOptions,
+    rig: RigCalibration | None,
+    photographs: Sequence[Photograph],
+    sizes: Mapping[str, tuple[int, int]],
+    known: Known,
+) -> tuple[Known, list[str]]:
+    """What came with the images and, before it, what the user's files say; and notes on those."""
+    notes: list[str] = []
+    if rig is not None:
+        notes += rig_notes(rig, options.rig, photographs)
+        known = dataclasses.replace(known, rig=rig)
+    if options.cameras is not None:
+        by_exif = str(options.cameras) == EXIF
+        lenses, said = exif_lenses(photographs, sizes) if by_exif else read_lenses(options.cameras, photographs)
+        known, notes = dataclasses.replace(known, lenses={**known.lenses, **lenses}), notes + said
+    if options.poses is not None:
+        poses, unit, said = read_poses(options.poses, photographs, known.times, known.rig, time_unit=options.time_unit)
+        known, notes = dataclasses.replace(known, world_from_camera=poses, pose_unit=unit), notes + said
+    if options.masks is not None:
+        masks, said = find_masks(options.masks, photographs, sizes)
+        known, notes = dataclasses.replace(known, masks={**known.masks, **masks}), notes + said
+    if options.scale is not None:
+        known, notes = dataclasses.replace(known, scale=options.scale), [*notes, f"scale {options.scale:g}, given"]
+    return known, notes
+
+
+def _check_sizes(photographs: Sequence[Photograph], sizes: Mapping[str, tuple[int, int]], known: Known) -> None:
+    """ValueError for an image that its lens is not for: that of its name, else of its camera in the rig."""
+    for one in photographs:
+        of_rig = camera_of(known.rig, one) if known.rig else None
+        camera = known.lenses.get(one.name, of_rig)
+        if camera is not None:
+            check_size(one, sizes[one.name], camera)

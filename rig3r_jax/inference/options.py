@@ -1,0 +1,23 @@
+"""What people choose about a reconstruction; the defaults suit most."""
+
+import dataclasses
+from pathlib import Path
+
+from rig3r_jax.inference.passes import POINTS_IN_MEMORY
+
+
+@dataclasses.dataclass(frozen=True)
+class ReconstructOptions:
+    """How images become a reconstruction."""
+
+    wide: bool = False  # images of no known lens are fisheyes, whose lenses are fitted
+    refine: bool = False  # given poses may move: they are weighed against what the model says, not held
+    unordered: bool = False  # the images' order says nothing: where they are more than fit a pass, likeness groups them
+    max_views: int | None = None  # images of a pass at most; None: as many as memory and four times the training allow
+    max_memory: int | None = None  # bytes of a pass at most; None: what is free (`memory.memory_limit`)
+    points: int = POINTS_IN_MEMORY  # of all images at most: of finer grids every second, third ... point is kept
+    cache: Path | None = None  # folder of passes, which a later run of the same images takes up; None: none stays
+
+    def __post_init__(self):
+        if self.max_views is not None and self.max_views < 1:
+            raise ValueError(f"max_views={self.max_views} must be at least 1")

@@ -1,0 +1,53 @@
+"""`rig3r bench drift`: loops lower the error, wrong ones are found out, the command prints and writes its rows."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rig3r_jax import cli
+from rig3r_jax.benchmarks.drift_model import NoisyTruth, make_loop, numbered_shots, source_of
+from rig3r_jax.geometry import rigid
+from rig3r_jax.inference.models.protocol import Model
+from rig3r_jax.inference.passes import run_pass
+from rig3r_jax.inference.retrieval import descriptors_of
+from rig3r_jax.inference.windows import Facts, plan_windows
+
+
+@pytest.fixture(scope="module")
+def loop():
+    return make_loop(source_of(120, 1, 0.5, 0), 1.2)
+
+
+def test_noisy_truth_is_true_but_for_its_noise(loop):
+    model, shots, rows = NoisyTruth(loop, 0.01, 0.5, 0), numbered_shots(loop, 8), np.arange(20, 44)
+    assert isinstance(model, Model)
+    one = run_pass(model, shots, rows)
+    true = rigid.invert(loop.world_from_camera[20]) @ loop.world_from_camera[rows]
+    unit = np.linalg.norm(true[-1, :3, 3]) / np.linalg.norm(one.world_from_camera[-1, :3, 3])
+    scaled = one.world_from_camera.copy()
+    scaled[:, :3, 3] *= unit
+    assert np.abs(scaled - true)[:, :3, :3].max() < 0.05 and np.abs(scaled - true)[:, :3, 3].max() < 1
+    assert not one.covariance[0].any() and np.allclose(np.diagonal(one.covariance[1])[:3], 1e-4)
+    np.testing.assert_array_equal(run_pass(model, shots, rows).world_from_camera, one.world_from_camera)
+
+
+def test_views_that_overlap_are_alike(loop):
+    model, shots = NoisyTruth(loop, 0.01, 0.5, 0), numbered_shots(loop, 8)
+    vectors = descriptors_of(model.describe, shots)
+    plan = plan_windows(Facts.of(shots), 16, descriptors=vectors)
+    apart = [np.linalg.norm(np.diff(loop.world_from_camera[list(pair), :3, 3], axis=0)) for pair in plan.loops]
+    assert plan.loops and max(apart) < 10
+
+
+def test_the_command_tells_what_loops_do(tmp_path, capsys):
+    words = (
+        "bench drift --images 120 --cameras 1 --size 16 --overlap 0.4 --laps 1.2 --false-loops 2 --sigma-deg 1".split()
+    )
+    assert cli.main([*words, "--out", str(tmp_path)]) == 0
+    without, with_loops, with_wrong_ones = json.loads((tmp_path / "drift-noise.json").read_text())["rows"]
+    assert without["loops"] == 0 < with_loops["loops"] and with_loops["wrong"] == with_loops["left out"] == 0
+    assert with_wrong_ones["wrong"] == with_wrong_ones["left out"] == 2 and with_wrong_ones["wrong left"] == 0
+    assert with_loops["ATE m"] < without["ATE m"]
+    assert with_wrong_ones["ATE m"] == pytest.approx(with_loops["ATE m"])
+    assert "120 images of one camera" in capsys.readouterr().out
