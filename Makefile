@@ -84,7 +84,7 @@ comma := ,
 	@sh launch/setup.sh train
 
 .venv/.have-dev: $(SETUP_FILES)
-	@sh launch/setup.sh train,train-tf,data,export,dev$(if $(filter 1,$(RIG3R_TORCH)),$(comma)torch)
+	@sh launch/setup.sh train,train-tf,data,export,video,view,dev$(if $(filter 1,$(RIG3R_TORCH)),$(comma)torch)
 
 .venv/.have-torch: $(SETUP_FILES) | .venv/.have-dev
 	@sh launch/setup.sh torch

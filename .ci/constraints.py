@@ -1,5 +1,5 @@
 """Writes constraints.txt: python .ci/constraints.py
-python3.11=train-tf,data,export,dev,viewer,torch python3.12=train-tf,data,export,dev,viewer
+python3.11=train-tf,data,export,video,view,dev,torch python3.12=train-tf,data,export,video,view,dev
 
 Each argument is an interpreter and the extras to resolve with it. Nothing is installed: pip's own resolver reports
 what it would install, and a version that differs between interpreters gets a python_version marker.

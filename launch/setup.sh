@@ -4,7 +4,7 @@
 # PYTHON=/path/to/python takes that interpreter and no other. A mark .venv/.have-EXTRA tells make what is there.
 set -eu
 
-USAGE="usage: sh launch/setup.sh EXTRA[,EXTRA...], or --find; extras: train, train-tf, data, export, rerun, dev, torch, cuda12, cuda13, flash, tokamax"
+USAGE="usage: sh launch/setup.sh EXTRA[,EXTRA...], or --find; extras: train, train-tf, data, export, rerun, video, view, dev, torch, cuda12, cuda13, flash, tokamax"
 
 say() { echo "$*" >&2; }
 
@@ -14,7 +14,7 @@ check_extras() {
     while [ -n "$rest" ]; do
         extra=${rest%%,*} rest=${rest#*,}
         case $extra in
-            train | train-tf | data | export | rerun | dev | torch | cuda12 | cuda13 | flash | tokamax) ;;
+            train | train-tf | data | export | rerun | video | view | dev | torch | cuda12 | cuda13 | flash | tokamax) ;;
             *)
                 say "'$extra' is not an extra; $USAGE"
                 return 2

@@ -9,6 +9,8 @@ EXTRAS = {  # their packages, as they are imported
     "data": ("DracoPy", "laspy", "lazrs", "msgpack", "OpenEXR", "pyarrow", "pycolmap", "yaml"),
     "export": ("pxr", "trimesh"),
     "rerun": ("rerun",),
+    "video": ("av",),
+    "view": ("viser",),
     "torch": ("torch",),
     "flash": ("dew_flash_attn",),
     "tokamax": ("tokamax",),

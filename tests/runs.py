@@ -17,15 +17,19 @@ import tensorstore
 from jaxtyping import PyTree
 
 from rig3r_jax import cli
-from rig3r_jax.training import loop
+from rig3r_jax.training import host, loop
 from rig3r_jax.training.metrics import read_metrics
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.training.task import Task
 from tests.conftest import REPO
 
 SECONDS = 400  # that a run may take
-# A loop over layers is one piece of code; TensorFlow takes seconds to import.
-STARTED_SOON = ("--config.model.unroll=false", "--config.train.event_writer=tensorboard")
+# A loop over layers is one piece of code; TensorFlow takes seconds to import, and so do processes that build records.
+STARTED_SOON = (
+    "--config.model.unroll=false",
+    "--config.train.event_writer=tensorboard",
+    "--config.data.build_workers=1",
+)
 AS_SHIPPED = {"XLA_FLAGS": ""}  # of a run that is compiled as a user's is, not quickly as in other tests
 
 
@@ -108,8 +112,8 @@ def run_here(*arguments: str | Path, code: int = 0, before_step: Callable[[int],
         handler, logger = logging.StreamHandler(output), logging.getLogger("rig3r_jax")
         stack.enter_context(contextlib.redirect_stdout(output))
         stack.enter_context(contextlib.redirect_stderr(output))
-        for name in ("keep_freed_memory", "share_interpreter_quickly"):  # settings of the whole process
-            stack.enter_context(mock.patch.object(loop, name))
+        for module, name in ((host, "keep_freed_memory"), (loop, "share_interpreter_quickly")):  # of the whole process
+            stack.enter_context(mock.patch.object(module, name))
         if before_step:
             stack.enter_context(mock.patch.object(loop, "run", run_watched))
         logger.addHandler(handler)

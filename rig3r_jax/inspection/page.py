@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.formats.colormap import colormap
+from rig3r_jax.formats.html import escape, tag
 from rig3r_jax.formats.markdown import number, table
 from rig3r_jax.inspection.claims import Claims, Shot
 from rig3r_jax.inspection.evidence import Matched, angles
@@ -16,8 +18,7 @@ from rig3r_jax.inspection.findings import Finding
 from rig3r_jax.inspection.judgement import EPIPOLAR_BAND
 from rig3r_jax.inspection.scan import Looked, Scan
 from rig3r_jax.viz.page import document
-from rig3r_jax.viz.panels import colormap, depth_range
-from rig3r_jax.viz.svg import escape, tag
+from rig3r_jax.viz.panels import depth_range
 
 TITLES = ("scene", "what", "value", "unit", "expected", "fault")
 _PAIRS_SHOWN, _LINES = 3, 60  # of a scene, of a pair

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,18 +18,32 @@ from tests.data.made_source import loaders, make_source, scene_of
 from tests.data.records_test import assert_same
 
 
-@pytest.fixture
-def source(monkeypatch):
-    return make_source(monkeypatch, {"train": loaders(*range(70)), "val": loaders(70, 71)})
+@pytest.fixture(scope="module")
+def source():
+    with pytest.MonkeyPatch.context() as registered:
+        yield make_source(registered, {"train": loaders(*range(70)), "val": loaders(70, 71)})
 
 
 def build(out, **options):
     return build_records("made", sources.make_source("made", "", options), out, progress=False)
 
 
-def test_scenes_come_back_in_order(source, tmp_path):
-    report = build(tmp_path / "records")
+@pytest.fixture(scope="module")
+def whole(source, tmp_path_factory):
+    """A folder of records that no test changes."""
+    folder = tmp_path_factory.mktemp("whole") / "records"
+    report = build(folder)
     assert report.splits == {"train": 70, "val": 2} and not report.skipped and not report.reused
+    return folder
+
+
+@pytest.fixture
+def built(whole, tmp_path):
+    """A copy of it, which a test may damage."""
+    return shutil.copytree(whole, tmp_path / "records")
+
+
+def test_scenes_come_back_in_order(built, tmp_path):
     train = RecordSource(tmp_path / "records", "train")
     assert len(train) == 70 and len(list(train)) == 70
     for number in (0, 1, 63, 64, 69):  # 64 begins the second file
@@ -38,16 +53,14 @@ def test_scenes_come_back_in_order(source, tmp_path):
         train[70]
 
 
-def test_records_are_a_tfds_data_source(source, tmp_path):
-    build(tmp_path / "records")
+def test_records_are_a_tfds_data_source(built, tmp_path):
     scenes, frames = (
         tfds.data_source(name, split="val", data_dir=tmp_path / "records") for name in ("rig_scenes", "rig_frames")
     )
     assert_same(scene_of(71), records.example_to_scene(scenes[1], frames.__getitem__))
 
 
-def test_source_is_read_by_threads_and_pickles(source, tmp_path):
-    build(tmp_path / "records")
+def test_source_is_read_by_threads_and_pickles(built, tmp_path):
     train = pickle.loads(pickle.dumps(RecordSource(tmp_path / "records", "train")))
     with ThreadPoolExecutor(8) as pool:
         names = list(pool.map(lambda n: train[n % 70].name, range(280)))
@@ -60,24 +73,21 @@ def record_file(folder, part="rig_frames"):
 
 @pytest.mark.parametrize("part", ["rig_scenes", "rig_frames"])
 @pytest.mark.parametrize("keep", [0, 1000, -1000])
-def test_truncated_file_is_named(source, tmp_path, keep, part):
-    build(tmp_path / "records")
+def test_truncated_file_is_named(built, tmp_path, keep, part):
     file = record_file(tmp_path / "records", part)
     os.truncate(file, keep % file.stat().st_size)
     with pytest.raises(BadRecord, match=f"{file.name}: has .* was written with"):
         RecordSource(tmp_path / "records", "val")
 
 
-def test_missing_file_is_named(source, tmp_path):
-    build(tmp_path / "records")
+def test_missing_file_is_named(built, tmp_path):
     file = record_file(tmp_path / "records")
     file.unlink()
     with pytest.raises(BadRecord, match=f"{file.name}: is missing"):
         RecordSource(tmp_path / "records", "val")
 
 
-def test_damaged_file_is_named(source, tmp_path):
-    build(tmp_path / "records")
+def test_damaged_file_is_named(built, tmp_path):
     file = record_file(tmp_path / "records")
     with open(file, "r+b") as handle:
         handle.seek(65536)
@@ -87,16 +97,14 @@ def test_damaged_file_is_named(source, tmp_path):
         [frame.image for scene in source for frame in scene.frames]
 
 
-def test_damaged_scenes_are_named(source, tmp_path):
-    build(tmp_path / "records")
+def test_damaged_scenes_are_named(built, tmp_path):
     file = record_file(tmp_path / "records", "rig_scenes")
     file.write_bytes(file.read_bytes()[:100] + b"\0" * (file.stat().st_size - 100))
     with pytest.raises(BadRecord, match=rf"{file.name}"):
         list(RecordSource(tmp_path / "records", "val"))
 
 
-def test_records_of_another_format_are_refused(source, tmp_path):
-    build(tmp_path / "records")
+def test_records_of_another_format_are_refused(built, tmp_path):
     file = tmp_path / "records/build.json"
     content = json.loads(file.read_text())
     content["asked"] |= {"format": 1, "options": {"cameras": None, "size": 3}}  # None: all, before () was the word
@@ -161,8 +169,7 @@ def test_a_build_that_is_none_is_named(tmp_path, changes, lack):
         read_build(tmp_path)
 
 
-def test_a_build_that_does_not_say_its_lenses_is_named(source, tmp_path):
-    build(tmp_path / "records")
+def test_a_build_that_does_not_say_its_lenses_is_named(built, tmp_path):
     file = tmp_path / "records" / "build.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"lenses": {}}))
     with pytest.raises(BadRecord, match=f"build.json: lacks lenses of 'val'; delete {tmp_path / 'records'} and build"):

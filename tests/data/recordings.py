@@ -1,5 +1,6 @@
 """Small data sets on disk: recordings in the layouts of TUM and 7-Scenes, and a copy of a real DGP rig to break."""
 
+import functools
 import os
 import shutil
 from itertools import pairwise
@@ -74,13 +75,20 @@ def make_listed_scene(folder):
 
 def z_depth(scene, frame):
     """Depth along the axis of the frame's camera, float64, of the distances along rays that frames hold."""
-    lens, (height, width) = scene.cameras[frame.camera].lens, scene.cameras[frame.camera].size
+    camera = scene.cameras[frame.camera]
+    distortion = tuple(camera.lens.distortion) if camera.lens.coefficients else None
+    lengths = _ray_lengths(tuple(map(tuple, camera.lens.intrinsics)), distortion, *camera.size)
+    return decode_depth(frame.depth).values.astype(np.float64) / lengths
+
+
+@functools.cache
+def _ray_lengths(intrinsics, distortion, height, width):
+    """(height, width) of the distance to each pixel's point where its depth is 1."""
     pixels = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1).reshape(-1, 1, 2)
     until = (cv2.TERM_CRITERIA_COUNT, 40, 0.0)
-    distortion = lens.distortion if lens.coefficients else None
-    normalized = cv2.undistortPoints(pixels, lens.intrinsics, distortion, None, None, None, until)
-    lengths = np.sqrt(1 + (normalized.reshape(height, width, 2) ** 2).sum(axis=-1))
-    return decode_depth(frame.depth).values.astype(np.float64) / lengths
+    distortion = None if distortion is None else np.array(distortion)
+    normalized = cv2.undistortPoints(pixels, np.array(intrinsics), distortion, None, None, None, until)
+    return np.sqrt(1 + (normalized.reshape(height, width, 2) ** 2).sum(axis=-1))
 
 
 def depth_errors(scenes):
@@ -89,8 +97,8 @@ def depth_errors(scenes):
     moved, unmoved = [], []
     for scene in scenes:
         intrinsics, (height, width) = scene.cameras[0].lens.intrinsics, scene.cameras[0].size
-        for now, then in pairwise(scene.frames):
-            depth, depth_then = (z_depth(scene, frame) for frame in (now, then))
+        depths = (z_depth(scene, frame) for frame in scene.frames)
+        for (now, then), (depth, depth_then) in zip(pairwise(scene.frames), pairwise(depths), strict=True):
             rows, columns = np.nonzero(depth)
             rows, columns = rows[::50], columns[::50]
             points_now = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], 1) @ np.linalg.inv(intrinsics).T

@@ -40,6 +40,13 @@ DPT = {
     "dpt_features": 8, "dpt_last": 8,
 }  # fmt: skip
 FAST = {"batch": 2, "views": 2, "size": 32}
+# What a comparison runs, beside what every sweep hangs on.
+COVERED = (
+    *(f"rig3r_jax/{layer}" for layer in ("configs", "geometry", "losses", "models", "parity", "training", "weights")),
+    *(f"rig3r_jax/data/{name}.py" for name in ("options", "scene", "source", "sources/__init__")),
+    "rig3r_jax/evaluation/options.py",
+    "rig3r_jax/extras.py",
+)
 KEY_BIASES = {
     "encoder.blocks.0.attn.qkv.bias[k]",
     *(f"decoder.{block}.attn.qkv.bias[k]" for block in ("stage0.0", "stage0.1", "stage1.0", "stage2.0")),
@@ -169,7 +176,7 @@ def test_a_broken_optimizer_is_noticed():
 
 
 @pytest.mark.slow
-@pytest.mark.sweep("rig3r_jax")
+@pytest.mark.sweep(*COVERED)
 def test_the_demo_agrees_in_float32():
     config = _config(position="rope", qk_norm=True)
     for section in run_twin(config, precisions=("float32",), steps=20, batch=3, views=3, size=64):

@@ -85,8 +85,20 @@ def save_run(workdir: str | Path, out: str | Path) -> str:
     fields = _fields(config.model)
     requires = {key: fields[key] for key in MEANING}
     metadata = {"kind": "rig3r", "source": f"{Path(workdir).name}, step {step}"}
-    save_params(out, params, {**metadata, "fields": json.dumps(model), "requires": json.dumps(requires)})
+    told = {"fields": model, "requires": requires, "use": use_of(config)}
+    save_params(out, params, metadata | {key: json.dumps(value) for key, value in told.items()})
     return f"{workdir}, step {step} -> {out}: {len(flatten(params))} parameters; --config.model.init_from={out}"
+
+
+def use_of(config: ConfigDict) -> dict[str, int | float | str]:
+    """What a run's model is to be used with: side of its images and number of views, alpha of its loss, and the file
+    whose weights it started from ("": none)."""
+    return {
+        "image_size": config.sampling.image_size,
+        "num_views": config.sampling.num_views,
+        "alpha": config.loss.alpha,
+        "started_from": Path(config.model.init_from).name,
+    }
 
 
 def _problems(path, metadata, file_shapes, model_shapes, fields) -> Iterator[str]:

@@ -22,6 +22,13 @@ def load_all(root, split, **options):
     return [load() for _, load in make_source("sevenscenes", str(root), options).scenes(split)]
 
 
+@pytest.fixture(scope="module")
+def real(shared):
+    """Scenes of each split of the real sequence."""
+    root = shared / REAL
+    return {split: load_all(root, split) for split in SevenScenes(str(root)).splits()}
+
+
 @pytest.fixture
 def scene_folder(tmp_path):
     return make_listed_scene(tmp_path / "sets" / "chess")
@@ -33,17 +40,16 @@ def keys(scenes):
     return [(int(image[0, 0, 1]), int(image[0, 0, 0])) for image in images]
 
 
-def test_real_sequence_is_read_and_good(shared):
+def test_real_sequence_is_read_and_good(shared, real):
     root = shared / REAL
-    scenes = {split: load_all(root, split) for split in SevenScenes(str(root)).splits()}
-    assert {split: [len(scene.frames) for scene in of_split] for split, of_split in scenes.items()} == {
+    assert {split: [len(scene.frames) for scene in of_split] for split, of_split in real.items()} == {
         "train": [35, 35],
         "validation": [15],
         "test": [15],
     }
-    frames = [frame for of_split in scenes.values() for scene in of_split for frame in scene.frames]
+    frames = [frame for of_split in real.values() for scene in of_split for frame in scene.frames]
     np.testing.assert_allclose([frame.time for frame in frames], np.arange(100) / 3, atol=1e-9)
-    for of_split in scenes.values():
+    for of_split in real.values():
         for scene in of_split:
             scene_rules.check_scene(scene)
             np.testing.assert_array_equal(scene.cameras[0].lens.intrinsics, [[525, 0, 320], [0, 525, 240], [0, 0, 1]])
@@ -78,13 +84,13 @@ def test_poses_are_as_near_to_rigid_as_files_print_them(tmp_path):
         read_world_from_camera(path)
 
 
-def test_real_depth_reprojects_into_the_next_frame(shared):
-    moved, unmoved = depth_errors(load_all(shared / REAL, "train"))
+def test_real_depth_reprojects_into_the_next_frame(real):
+    moved, unmoved = depth_errors(real["train"])
     assert moved < 0.015 < 0.03 < unmoved, (moved, unmoved)
 
 
 def test_records_of_a_real_sequence(shared, tmp_path, capsys):
-    settings = ["window=16", "stride=3", "min_frames=4"]
+    settings = ["window=16", "stride=3", "min_frames=4", "workers=1"]
     assert (
         cli.main(
             ["build-data", "sevenscenes", "--root", str(shared / REAL), "--out", str(tmp_path / "records"), *settings]

@@ -71,7 +71,14 @@ def test_real_depth_reprojects_into_the_next_frame(shared):
 
 
 def test_records_of_a_real_recording(shared, tmp_path, capsys):
-    settings = ["window=16", "stride=2", "min_frames=4", "fractions=[0.5,0.25,0.25]", "intrinsics=freiburg3"]
+    settings = [
+        "window=16",
+        "stride=2",
+        "min_frames=4",
+        "fractions=[0.5,0.25,0.25]",
+        "intrinsics=freiburg3",
+        "workers=1",
+    ]
     assert (
         cli.main(["build-data", "tum", "--root", str(shared / REAL), "--out", str(tmp_path / "records"), *settings])
         == 0
