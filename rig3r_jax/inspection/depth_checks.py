@@ -17,7 +17,8 @@ from rig3r_jax.inspection.mistakes import with_body_poses, with_places, with_sho
 from rig3r_jax.inspection.residuals import moved, triangulated
 
 _LEAST_PARALLAX = 2.0  # degrees of a match whose triangulated distance counts
-_RATIO_BAND = 0.2  # of 1, of the median ratio: at 2 degrees of parallax a match 0.3 degrees off is 15% off in distance
+# Of 1, of the median of the pairs' median ratios: at 2 degrees of parallax a match 0.3 degrees off is 15% off in distance.
+_RATIO_BAND = 0.2
 _WARP_BAND = 0.08  # of the distance, in the median: between sensors' own errors, of 1 to 5%, and the least wrong unit
 _REACH = 1.5  # pixels from a point of sparse depth that a pixel may be: its neighbours
 _POINTS = 4000  # of one image that are moved into another
@@ -40,7 +41,7 @@ def judge_depth(claims: Claims, matched: Sequence[Matched]) -> list[Finding]:
         return []
     ratios = {name: _ratios(claims, matched, along) for name, along in (("time", True), ("cameras", False))}
     shift = _shift(claims, matched)
-    medians = {name: float(np.median(of_kind)) for name, of_kind in ratios.items() if len(of_kind) >= FEWEST}
+    medians = {name: median for name, of_kind in ratios.items() if (median := _median(of_kind)) is not None}
     kinds = dict.fromkeys(pair.along_time for pair in claims.pairs)
     findings = [_scale(claims, "time" if along_time else "cameras", medians) for along_time in kinds]
     warp = [_warp(claims)]
@@ -76,15 +77,23 @@ def _seen(claims: Claims, one: Matched) -> tuple[np.ndarray, np.ndarray]:
     return one.pixels_a[good], distances[good]
 
 
-def _ratios(claims: Claims, matched: Sequence[Matched], along_time: bool) -> np.ndarray:
-    """Stated over triangulated distances."""
-    parts = [np.zeros(0)]
+def _ratios(claims: Claims, matched: Sequence[Matched], along_time: bool) -> list[np.ndarray]:
+    """Stated over triangulated distances, of each pair of images that has some."""
+    of_pairs = []
     for one in matched:
         if one.pair.along_time == along_time:
             pixels, distances = _seen(claims, one)
-            parts.append(depth_at(claims.shots[one.pair.a], pixels) / distances)
-    ratios = np.concatenate(parts)
-    return ratios[np.isfinite(ratios)]
+            ratios = depth_at(claims.shots[one.pair.a], pixels) / distances
+            of_pairs.append(ratios[np.isfinite(ratios)])
+    return [ratios for ratios in of_pairs if len(ratios)]
+
+
+def _median(of_pairs: Sequence[np.ndarray]) -> float | None:
+    """Of the pairs' medians, whatever their numbers of matches: an error of one pose makes all ratios of a pair wrong
+    together, a wrong unit those of every pair. None where there are too few."""
+    if sum(map(len, of_pairs)) < FEWEST:
+        return None
+    return float(np.median([np.median(ratios) for ratios in of_pairs]))
 
 
 def _scale(claims: Claims, name: str, medians: dict[str, float]) -> Finding:

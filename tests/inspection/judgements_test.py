@@ -12,6 +12,7 @@ from rig3r_jax.data.image_bytes import decode_image
 from rig3r_jax.data.scene import UNMATCHED, LeftOut, SparseDepth
 from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import Brown, Fisheye
+from rig3r_jax.inspection import depth_checks
 from rig3r_jax.inspection.claims import placed, read_claims
 from rig3r_jax.inspection.depth_checks import depth_at, judge_depth
 from rig3r_jax.inspection.matches import features
@@ -154,3 +155,10 @@ def test_lenses_that_do_not_belong_to_their_images_are_named(drive, change, word
     cameras = (replace(drive.cameras[0], lens=change(drive.cameras[0].lens)), *drive.cameras[1:])
     (fault,) = (one for one in judge_numbers(replace(drive, cameras=cameras)) if one.fault)
     assert fault.what.startswith(f"lens of {drive.cameras[0].name}") and re.search(words, fault.words)
+
+
+def test_one_pair_s_poses_do_not_make_a_wrong_unit():
+    off, right = np.full(228, 1.29), np.full(129, 1.03)
+    assert depth_checks._median([off, right]) == pytest.approx(1.16)  # 1.29 of all matches together
+    assert depth_checks._median([off, right, right]) == pytest.approx(1.03)
+    assert depth_checks._median([off, off]) == pytest.approx(1.29) and depth_checks._median([off[:19]]) is None
