@@ -17,7 +17,7 @@ from rig3r_jax.inspection.mistakes import with_body_poses, with_places, with_sho
 from rig3r_jax.inspection.residuals import moved, triangulated
 
 _LEAST_PARALLAX = 2.0  # degrees of a match whose triangulated distance counts
-# Of 1, of the median of the pairs' median ratios: at 2 degrees of parallax a match 0.3 degrees off is 15% off in distance.
+# Of 1, of the median of the pairs' median ratios: at 2 degrees of parallax 0.3 degrees of a match are 15% of distance.
 _RATIO_BAND = 0.2
 _WARP_BAND = 0.08  # of the distance, in the median: between sensors' own errors, of 1 to 5%, and the least wrong unit
 _REACH = 1.5  # pixels from a point of sparse depth that a pixel may be: its neighbours
