@@ -235,6 +235,8 @@ class PointMaps:
 
     def confident(self, share: float = CONFIDENT) -> Bool[np.ndarray, "v hp wp"]:
         """The most confident points on images, as large a share of them."""
+        if not self.on_image.any():
+            return self.on_image
         return self.on_image & (self.confidence >= np.quantile(self.confidence[self.on_image], 1.0 - share))
 
 

@@ -21,6 +21,7 @@ class ChosenPoints:
     image: Int[np.ndarray, " n"]  # number of the image
     pixels: Float[np.ndarray, "n 2"]  # (u, v) in that image's original, centres at +0.5
     left_out: dict[str, int]  # by rule, how many points of the maps it leaves out
+    error: Float[np.ndarray, " n"] | None = None  # length unit: expected distance from the truth; None: not known
 
     def __len__(self) -> int:
         return len(self.image)
@@ -49,7 +50,8 @@ class ChosenPoints:
     def take(self, rows: Int[np.ndarray, " m"]) -> "ChosenPoints":
         """Those at these rows."""
         names = ("points_world", "colors", "confidence", "image", "pixels")
-        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in names})
+        error = None if self.error is None else self.error[rows]
+        return dataclasses.replace(self, error=error, **{name: getattr(self, name)[rows] for name in names})
 
 
 def choose_points(reconstruction: Reconstruction, options: ExportOptions) -> ChosenPoints | None:
@@ -78,6 +80,7 @@ def choose_points(reconstruction: Reconstruction, options: ExportOptions) -> Cho
         image=np.nonzero(keep)[0],
         pixels=points.pixels[keep].astype(np.float64),
         left_out=left_out,
+        error=None if points.error is None else points.error[keep],
     )
     return chosen.thin(options.voxel)
 

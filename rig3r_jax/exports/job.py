@@ -37,5 +37,11 @@ class Job:
         if self.chosen is None:
             raise CannotHold("the reconstruction has cameras alone, no points")
         if not len(self.chosen):
-            raise CannotHold(f"no point is left: {self.chosen.left_out} are left out; loosen the options")
+            counts = ", ".join(f"{count:,} by {rule}" for rule, count in self.chosen.left_out.items())
+            why = (
+                f"no point is left: {counts}; loosen the options"
+                if counts
+                else "no point is on an image that is not masked"
+            )
+            raise CannotHold(why)
         return self.chosen.draw(budget, self.options.seed)

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from rig3r_jax.formats.foreign import HEAD, describe
 from rig3r_jax.formats.ply_rows import SCALARS, AsciiRows, BinaryRows, Element
 from rig3r_jax.formats.text import decode_text
 
+FLOAT_MOVES = 1e-5  # of a cloud's extent, that single precision may move its points
+_TYPES = {"u1": "uchar", "<f4": "float", "<f8": "double"}
 _MAX_HEADER_BYTES = 64 * 1024
 _HEADER_END = re.compile(rb"(?<=[\r\n])end_header[ \t]*(\r\n|\r|\n)")
 _COLORS = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))
@@ -44,24 +47,29 @@ def write_ply(
     points_world: Float[np.ndarray, "n 3"],
     colors: UInt8[np.ndarray, "n 3"],
     confidence: Float[np.ndarray, "n"] | None = None,
+    error: Float[np.ndarray, "n"] | None = None,
 ) -> None:
-    """Writes a binary little-endian PLY: float x y z, uchar red green blue, and float confidence where given.
+    """Writes a binary little-endian PLY: float x y z, uchar red green blue, and float confidence and error where given.
+
+    x y z are double where floats would move a point by more than FLOAT_MOVES of the cloud's extent, as far from the
+    world's origin.
 
     Raises:
       ValueError: no points, arrays of different lengths, or a value that float32 cannot hold (NaN, infinity, overflow).
     """
-    _check_points(path, points_world, colors, confidence)
-    fields = [(axis, "<f4") for axis in "xyz"] + [(name, "u1") for name in ("red", "green", "blue")]
-    if confidence is not None:
-        fields.append(("confidence", "<f4"))
+    scalars = {"confidence": confidence, "error": error}
+    scalars = {name: values for name, values in scalars.items() if values is not None}
+    _check_points(path, points_world, colors, scalars)
+    fields = [(axis, _axis_type(points_world)) for axis in "xyz"]
+    fields += [(name, "u1") for name in ("red", "green", "blue")] + [(name, "<f4") for name in scalars]
     vertices = np.empty(len(points_world), dtype=fields)
     for index, axis in enumerate("xyz"):
         vertices[axis] = points_world[:, index]
     for index, name in enumerate(("red", "green", "blue")):
         vertices[name] = colors[:, index]
-    if confidence is not None:
-        vertices["confidence"] = confidence
-    properties = [f"property {'uchar' if kind == 'u1' else 'float'} {name}" for name, kind in fields]
+    for name, values in scalars.items():
+        vertices[name] = values
+    properties = [f"property {_TYPES[kind]} {name}" for name, kind in fields]
     header = [
         "ply",
         "format binary_little_endian 1.0",
@@ -124,19 +132,23 @@ def _native_float(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32 if values.dtype.itemsize == 4 and values.dtype.kind == "f" else np.float64)
 
 
+def _axis_type(points_world: np.ndarray) -> str:
+    moved = np.abs(points_world - points_world.astype(np.float32)).max()
+    return "<f8" if len(points_world) > 1 and moved > FLOAT_MOVES * np.ptp(points_world, axis=0).max() else "<f4"
+
+
 def _check_points(
-    path: str | Path, points_world: np.ndarray, colors: np.ndarray, confidence: np.ndarray | None
+    path: str | Path, points_world: np.ndarray, colors: np.ndarray, scalars: Mapping[str, np.ndarray]
 ) -> None:
     """Every rule on what `write_ply` takes."""
     count = len(points_world)
     if count == 0:
         raise ValueError(f"{path}: no points to write; lower the confidence threshold or check the depth masks")
-    lengths = {"colors": len(colors), **({} if confidence is None else {"confidence": len(confidence)})}
+    lengths = {"colors": len(colors)} | {name: len(values) for name, values in scalars.items()}
     for name, length in lengths.items():
         if length != count:
             raise ValueError(f"{path}: {length} {name} for {count} points; give one per point")
-    columns = {"points_world": points_world, **({} if confidence is None else {"confidence": confidence})}
-    for name, values in columns.items():
+    for name, values in {"points_world": points_world, **scalars}.items():
         bad = ~(np.abs(values) <= np.finfo(np.float32).max)  # NaN compares false
         if bad.any():
             row = int(np.argwhere(bad)[0][0])

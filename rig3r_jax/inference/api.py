@@ -11,7 +11,7 @@ from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
 from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import Lens, Pinhole
 from rig3r_jax.inference.known import METRE, Known
-from rig3r_jax.inference.known_lenses import read_rig
+from rig3r_jax.inference.known_lenses import read_rig, rig_notes
 from rig3r_jax.inference.models.open import open_model
 from rig3r_jax.inference.models.protocol import Model
 from rig3r_jax.inference.options import ReconstructOptions
@@ -40,14 +40,14 @@ class LoadedModel:
 
     def reconstruct(
         self,
-        images: str | Path | Sequence[AnyImage],
+        images: str | Path | Sequence[AnyImage] | np.ndarray,
         *,
         intrinsics: AnyLens | Sequence[AnyLens] | Mapping[str, AnyLens] = None,
         cameras: Sequence[str | None] | None = None,
-        times: Sequence[float | None] | None = None,
+        times: Sequence[float | None] | np.ndarray | None = None,
         rig: RigCalibration | Mapping[str, np.ndarray] | str | Path | None = None,
         poses: Sequence[np.ndarray | None] | np.ndarray | None = None,
-        masks: Sequence[np.ndarray | str | Path | None] | None = None,
+        masks: Sequence[np.ndarray | str | Path | None] | np.ndarray | None = None,
         scale: float | None = None,
         pose_unit: str = METRE,
         **options,
@@ -64,8 +64,8 @@ class LoadedModel:
             intrinsics: one for all, one per image, or by name of the physical camera: (3, 3) matrices of pinholes, or
                 lenses of `geometry.camera`.
             cameras: name of the physical camera of each image; images of a rig's folder have that of their folder.
-            times: seconds. Images of a rig of equal time were taken together; without times the n-th images of all
-                cameras were.
+            times: seconds, None or NaN where not known. Images of a rig of equal time were taken together; without
+                times the n-th images of all cameras were.
             rig: rig_from_camera in metres by name of the camera, a `formats.calibration.RigCalibration`, or a file
                 of COLMAP or Kalibr.
             poses: world_from_camera, OpenCV's axes.
@@ -78,16 +78,23 @@ class LoadedModel:
             ValueError: what is given does not fit the images or one another; names the image.
             BadRecord: an image that does not decode; a ValueError, too.
         """
-        folder, photographs = _photographs(images)
-        count = len(photographs)
-        if cameras is not None:
-            photographs = _of_cameras(photographs, _one_each(cameras, count, "cameras"), times)
-        calibration = _rig(rig)
+        calibration, notes = _rig(rig), []
+        folder, photographs = _photographs(
+            images, [one.name for one in calibration.cameras] if calibration else [], notes
+        )
         names = [photograph.name for photograph in photographs]
+        seconds = _given(names, times, "times", _seconds)
+        seconds = {name: time for name, time in seconds.items() if time is not None}
+        if cameras is not None:
+            photographs = _of_cameras(
+                photographs, _one_each(cameras, len(names), "cameras"), times is not None, seconds
+            )
+        if calibration is not None:
+            notes += rig_notes(calibration, rig if isinstance(rig, str | Path) else "rig", photographs)
         known = Known(
             rig=calibration,
             lenses=_lenses(intrinsics, photographs),
-            times=_given(names, times, "times", float),
+            times=seconds,
             world_from_camera=_given(names, _finite(poses), "poses", _pose),
             masks=_given(names, masks, "masks", _mask),
             scale=scale,
@@ -96,17 +103,21 @@ class LoadedModel:
         how = ReconstructOptions(**options)
         sizes, _ = usable(photographs)
         planned = plan(self.model, [sizes[name] for name in names], how)
-        return reconstruct(self.model, folder, photographs, known, planned, how)
+        result = reconstruct(self.model, folder, photographs, known, planned, how)
+        return dataclasses.replace(result, notes=(*notes, *result.notes))
 
 
-def _photographs(images: str | Path | Sequence[AnyImage]) -> tuple[Path | None, list[Photograph]]:
-    """The folder of image files, None where some are in memory, and the images in the order given."""
+def _photographs(
+    images: str | Path | Sequence[AnyImage] | np.ndarray, prefixes: Sequence[str], notes: list[str]
+) -> tuple[Path | None, list[Photograph]]:
+    """The folder of image files, None where some are in memory, and the images in the order given. `prefixes` and
+    `notes` as of `find_photographs`."""
     if isinstance(images, str | Path):
-        return find_photographs([images])
+        return find_photographs([images], prefixes, notes)
     if not len(images):
         raise ValueError("there is no image; give paths, arrays, PIL images or a folder")
     if all(isinstance(image, str | Path) for image in images):
-        return find_photographs(images)
+        return find_photographs(images, prefixes, notes)
     photographs = []
     for number, image in enumerate(images):
         if isinstance(image, str | Path):
@@ -124,16 +135,19 @@ def _photographs(images: str | Path | Sequence[AnyImage]) -> tuple[Path | None, 
 
 
 def _of_cameras(
-    photographs: Sequence[Photograph], cameras: Sequence[str | None], times: Sequence[float | None] | None
+    photographs: Sequence[Photograph],
+    cameras: Sequence[str | None],
+    by_time: bool,
+    seconds: Mapping[str, float],
 ) -> list[Photograph]:
     """With the names of their cameras, and steps: by equal times, else by the place among the camera's images."""
     counts: dict[str | None, int] = {}
-    moments = {time: step for step, time in enumerate(sorted({time for time in times or [] if time is not None}))}
+    moments = {time: step for step, time in enumerate(sorted(set(seconds.values())))}
     result = []
-    for number, (photograph, camera) in enumerate(zip(photographs, cameras, strict=True)):
+    for photograph, camera in zip(photographs, cameras, strict=True):
         place = counts.get(camera, 0)
         counts[camera] = place + 1
-        step = place if times is None else moments.get(times[number])
+        step = moments.get(seconds.get(photograph.name)) if by_time else place
         result.append(dataclasses.replace(photograph, camera=camera, step=None if camera is None else step))
     return result
 
@@ -188,6 +202,13 @@ def _finite(poses: Sequence[np.ndarray | None] | np.ndarray | None) -> list[np.n
     return [None if pose is None or np.isnan(pose).all() else np.asarray(pose, np.float64) for pose in poses]
 
 
+def _seconds(time: float, name: str) -> float | None:
+    """None for NaN."""
+    if np.isinf(float(time)):
+        raise ValueError(f"time of {name} is {time}; it must be a number of seconds, None or NaN where not known")
+    return None if np.isnan(float(time)) else float(time)
+
+
 def _pose(pose: np.ndarray, name: str) -> np.ndarray:
     return rigid.check(pose, f"pose of {name}")
 
@@ -201,9 +222,7 @@ def _given(names: Sequence[str], values: Sequence | np.ndarray | None, what: str
     if values is None:
         return {}
     pairs = zip(names, _one_each(values, len(names), what), strict=True)
-    return {
-        name: float(value) if convert is float else convert(value, name) for name, value in pairs if value is not None
-    }
+    return {name: convert(value, name) for name, value in pairs if value is not None}
 
 
 def _one_each(values: Sequence | np.ndarray, count: int, what: str) -> list:

@@ -57,7 +57,7 @@ def physical_cameras(shots: Sequence[Shot], lenses: Sequence[Lens], metric: bool
     cameras = {}
     for shot, lens, number in zip(shots, lenses, camera_numbers(shots), strict=True):
         if number is not None and number not in cameras:
-            place = shot.front_from_camera if metric else None
+            place = shot.rig_from_camera if metric else None
             source = "given" if shot.lens or place is not None else "fitted"
             cameras[number] = PhysicalCamera(number, shot.photograph.camera, lens, place, source)
     return tuple(cameras.values())
@@ -109,7 +109,7 @@ def _points(
     """Of every image, in the order of the images."""
     maps: list[PointMaps | None] = [None] * len(shots)
     for number, one_pass in enumerate(passes):
-        places = [place for row, place in enumerate_places(one_pass) if chosen[row] == (number, place)]
+        places = [place for place, row in enumerate(one_pass.rows.tolist()) if chosen[row] == (number, place)]
         if not places:
             continue
         rows = one_pass.rows[places]
@@ -121,11 +121,6 @@ def _points(
         for place, row in enumerate(rows.tolist()):
             maps[row] = _one(of_pass, place)
     return _joined(maps)
-
-
-def enumerate_places(one_pass: Pass) -> list[tuple[int, int]]:
-    """(number of the image, its place in the pass) of all its images."""
-    return [(row, place) for place, row in enumerate(one_pass.rows.tolist())]
 
 
 def _fields(points: PointMaps) -> dict[str, np.ndarray]:

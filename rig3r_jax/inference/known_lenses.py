@@ -43,9 +43,9 @@ def camera_of(rig: RigCalibration, photograph: Photograph) -> CalibratedCamera |
     return rig.named(photograph.camera)
 
 
-def rig_notes(rig: RigCalibration, path: Path, photographs: Sequence[Photograph]) -> list[str]:
-    """How many images are of a camera of the rig. ValueError where none is, or cameras of the rig do not say where they
-    sit or what lens they have."""
+def rig_notes(rig: RigCalibration, path: Path | str, photographs: Sequence[Photograph]) -> list[str]:
+    """How many images are of a camera of the rig, which `path` names. ValueError where none is, or cameras of the rig
+    do not say where they sit or what lens they have."""
     if unplaced := [camera.name for camera in rig.cameras if camera.rig_from_camera is None]:
         raise ValueError(
             f"{path}: does not say where {', '.join(unplaced)} sits in the rig; add it, or give its lenses alone by "
@@ -103,7 +103,7 @@ def check_size(photograph: Photograph, size: tuple[int, int], camera: Calibrated
     stated = f"{photograph.path}: is {size[1]} x {size[0]} pixels upright, its calibration ({camera.name}) is for "
     stated += f"{camera.size[1]} x {camera.size[0]}"
     if camera.size == size[::-1]:
-        turned = exif_orientation(read_bytes(photograph.path)) >= 5
+        turned = photograph.pixels is None and exif_orientation(read_bytes(photograph.path)) >= 5
         why = "the image as it is stored, before its EXIF orientation turns it" if turned else "an image on its side"
         raise ValueError(
             f"{stated}: {why}; calibrate the upright image, or store its pixels upright and calibrate that"

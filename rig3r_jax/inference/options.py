@@ -19,5 +19,7 @@ class ReconstructOptions:
     cache: Path | None = None  # folder of passes, which a later run of the same images takes up; None: none stays
 
     def __post_init__(self):
-        if self.max_views is not None and self.max_views < 1:
-            raise ValueError(f"max_views={self.max_views} must be at least 1")
+        for name in ("max_views", "max_memory", "points"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")

@@ -19,6 +19,7 @@ _OUTVOTED = 0.1  # weight below which a view is named
 _LEAST_SIGMA = 0.01  # of the logarithm of a scale by the places that a model says of cameras in the rig
 # Of one by how far predicted cameras of a step are apart, which errors make larger: it counts where nothing else tells.
 _WEAK_SIGMA = 0.7
+_SCENE_SIGMA = 0.02  # of given poses in units of a scene, over the root mean square of their distance from the middle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,13 +39,9 @@ def place(passes: Sequence[Pass], shots: Sequence[Shot], known: Known, refine: b
     """Poses of all images: those that fit what every pass says of them best (`geometry.fusion`).
 
     Given poses and the cameras' places in a known rig hold exactly, unless given poses may be `refine`d.
-    ValueError for knowledge that contradicts itself, and passes that nothing joins.
+    ValueError for passes that nothing joins. What is known is as `check_known` wants it.
     """
     steps, has_pose = _steps(shots), np.array([shot.world_from_camera is not None for shot in shots])
-    if known.pose_unit == SCENE and has_pose.any() and (steps >= 0).any():
-        raise ValueError(
-            "the rig is in metres, the poses are in units of the scene; give poses in metres, or leave the rig out"
-        )
     windows = [
         WindowPoses(
             one_pass.rows,
@@ -63,6 +60,7 @@ def place(passes: Sequence[Pass], shots: Sequence[Shot], known: Known, refine: b
         world_from_camera=_stack([shot.world_from_camera for shot in shots]),
         has_pose=has_pose,
         held=not refine,
+        **_pose_errors(shots, known),
         scale_links=[*depth_links, *rig_links],
     )
     fused = fuse(windows, constraints, FuseOptions())
@@ -84,6 +82,23 @@ def place(passes: Sequence[Pass], shots: Sequence[Shot], known: Known, refine: b
     )
 
 
+def check_known(shots: Sequence[Shot], known: Known, refine: bool) -> None:
+    """ValueError for knowledge that contradicts itself, and where poses may be refined and none is given."""
+    has_pose = any(shot.world_from_camera is not None for shot in shots)
+    if refine and not has_pose:
+        raise ValueError("refine lets given poses move, and none is given; give poses, or leave it out")
+    if known.pose_unit != SCENE or not has_pose:
+        return
+    if known.scale is not None:
+        raise ValueError(
+            "the scale is in metres, the poses are in units of the scene; give poses in metres, or leave the scale out"
+        )
+    if (_steps(shots) >= 0).any():
+        raise ValueError(
+            "the rig is in metres, the poses are in units of the scene; give poses in metres, or leave the rig out"
+        )
+
+
 def camera_numbers(shots: Sequence[Shot]) -> list[int | None]:
     """The number of each image's physical camera; None of no known camera."""
     names = [shot.photograph.camera for shot in shots]
@@ -95,6 +110,13 @@ def _steps(shots: Sequence[Shot]) -> Int[np.ndarray, " v"]:
     """The rig's step of every image; -1 of those whose place in the rig or step is not known."""
     in_rig = [shot.front_from_camera is not None and shot.photograph.step is not None for shot in shots]
     return np.array([shot.photograph.step if is_in else -1 for shot, is_in in zip(shots, in_rig, strict=True)])
+
+
+def _pose_errors(shots: Sequence[Shot], known: Known) -> dict[str, float]:
+    """What given poses may err by where they may move: in metres the usual, of a scene a share of its size."""
+    centers = [shot.world_from_camera[:3, 3] for shot in shots if shot.world_from_camera is not None]
+    size = float(np.sqrt(np.var(centers, axis=0).sum())) if len(centers) > 1 else 0.0
+    return {"sigma_m": _SCENE_SIGMA * size} if known.pose_unit == SCENE and size > 0 else {}
 
 
 def _stack(poses: Sequence[Float[np.ndarray, "4 4"] | None]) -> Float[np.ndarray, "v 4 4"]:

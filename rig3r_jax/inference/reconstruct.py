@@ -9,7 +9,7 @@ from rig3r_jax.inference.models.protocol import Model
 from rig3r_jax.inference.options import ReconstructOptions
 from rig3r_jax.inference.pass_store import opened_store
 from rig3r_jax.inference.photographs import Photograph
-from rig3r_jax.inference.placement import place
+from rig3r_jax.inference.placement import check_known, place
 from rig3r_jax.inference.plan import Plan
 from rig3r_jax.inference.result import Reconstruction
 from rig3r_jax.inference.shots import read_shots
@@ -47,6 +47,7 @@ def reconstruct(
     """
     options = options or ReconstructOptions()
     shots = read_shots(photographs, known, planned.size, model.fill)
+    check_known(shots, known, options.refine)
     windows = WindowOptions(planned.views, ordered=not options.unordered, points=options.points)
     with opened_store(options.cache, model.digest if options.cache else "") as store:
         passes, notes = windowed_passes(model, shots, windows, store, options.wide, tell)

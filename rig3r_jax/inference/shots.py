@@ -30,9 +30,10 @@ class Shot:
     is_image: Bool[np.ndarray, "h w"]  # of the pixels seen: no padding
     counts: Bool[np.ndarray, "h w"]  # of the pixels seen: no padding, not masked; others become no points
     lens: Lens | None  # of the upright original, where it is known
-    front_from_camera: Float[np.ndarray, "4 4"] | None  # of the rig, metres
+    front_from_camera: Float[np.ndarray, "4 4"] | None  # metres, in the frame that a model takes for the rig's
     time: float | None  # seconds since the first image's
     world_from_camera: Float[np.ndarray, "4 4"] | None  # where it is known
+    rig_from_camera: Float[np.ndarray, "4 4"] | None = None  # as it was given, metres
 
     @property
     def crop(self) -> Crop:
@@ -117,6 +118,7 @@ def _read(
         front_from_camera=None if place is None or front is None else rigid.invert(front) @ place,
         time=None if time is None or start is None else time - start,
         world_from_camera=known.world_from_camera.get(photograph.name),
+        rig_from_camera=place,
     )
 
 

@@ -35,10 +35,6 @@ class Video:
     rate: float  # frames per second, in the mean
     seconds: float | None  # None: not stated
 
-    def expected_frames(self, fps: float | None) -> int | None:
-        """About how many `write_frames` writes; None where the header does not tell."""
-        return None if self.seconds is None else max(1, round(self.seconds * min(fps or self.rate, self.rate)))
-
 
 @dataclasses.dataclass(frozen=True)
 class VideoFrames:

@@ -38,7 +38,7 @@ def grey(photograph):
 
 def test_frames_nearest_to_even_times_are_taken(tmp_path):
     write_video(tmp_path / "walk.mp4")
-    assert probe(tmp_path / "walk.mp4").expected_frames(2.0) == 6
+    assert probe(tmp_path / "walk.mp4").seconds == pytest.approx(3.0, abs=0.2)
     frames = write_frames([tmp_path / "walk.mp4"], tmp_path / "images", fps=4.0)
     numbers = [0, 2, 5, 7, 10, 12, 15, 17, 20, 22, 25, 27]
     assert [one.name for one in frames.photographs] == [f"walk/{number:06d}.jpg" for number in numbers]
