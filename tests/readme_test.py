@@ -6,12 +6,16 @@ import re
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from rig3r_jax.configs import demo
-from rig3r_jax.formats.cameras_json import read_cameras
+from rig3r_jax.formats.cameras_json import read_cameras, write_cameras
+from rig3r_jax.geometry.reconstruct import SourceImage, reconstruction_of
+from rig3r_jax.schema import Views
 from rig3r_jax.training.checkpoint import Checkpoints
 from rig3r_jax.training.config import save_config
-from rig3r_jax.training.rig3r.setup import PlacedModel
+from rig3r_jax.training.rig3r.params import read_params
+from rig3r_jax.training.rig3r.setup import PlacedModel, build_model
 from rig3r_jax.weights.convert import save_params
 from rig3r_jax.weights.vggt import build, parameter_shapes
 
@@ -44,14 +48,28 @@ def folder_with_a_run(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_example_writes_cameras(repo, folder_with_a_run):
+def test_the_example_reconstructs_photographs(repo, folder_with_a_run):
+    (folder_with_a_run / "photos").mkdir()
+    for number in range(2):
+        Image.new("RGB", (80, 60), (90 * number, 50, 200)).save(folder_with_a_run / "photos" / f"{number}.png")
     names = {}
     exec(example(repo, 0), names)
-    assert names["step"] == 3
-    assert names["predictions"].points.shape == (1, 6, 16, 16, 3)
-    reconstruction = read_cameras(folder_with_a_run / "runs" / "cameras.json")
-    assert [image.name for image in reconstruction.images] == [f"{view}.png" for view in range(6)]
-    assert reconstruction.length_unit == "scene"
+    reconstruction = read_cameras(folder_with_a_run / "scene" / "cameras.json")
+    assert [image.name for image in reconstruction.images] == ["0.png", "1.png"]
+    assert reconstruction.length_unit == "scene" and names["result"].images[0].width == 80
+    assert {"colmap", "ply", "report"} <= names["report"].written.keys()
+
+
+def test_the_network_itself_gives_cameras(folder_with_a_run):
+    config, params, step = read_params("runs/demo")
+    model, size = build_model(config), config.sampling.image_size
+    views = Views.of_images(np.zeros((1, 6, size, size, 3), np.uint8))
+    predictions = jax.jit(model.apply)({"params": params}, views)
+    assert step == 3 and predictions.points.shape == (1, 6, 16, 16, 3)
+    prediction, view = jax.tree.map(lambda x: np.asarray(x)[0], (predictions, views))
+    sources = [SourceImage(f"{number}.png", size, size) for number in range(6)]
+    write_cameras("cameras.json", reconstruction_of(prediction, view, sources))
+    assert [image.name for image in read_cameras("cameras.json").images] == [one.name for one in sources]
 
 
 def test_the_example_of_vggt_predicts(repo, tmp_path, monkeypatch):
