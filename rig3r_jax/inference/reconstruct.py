@@ -52,5 +52,8 @@ def reconstruct(
     with opened_store(options.cache, model.digest if options.cache else "") as store:
         passes, notes = windowed_passes(model, shots, windows, store, options.wide, tell)
         placement = place(passes, shots, known, options.refine)
-        notes = [*model.notes, *([model.licence] if model.licence else []), *notes, *placement.notes]
+        terms = [model.licence] if model.licence else []
+        if known.rig is not None and not model.takes_rig:
+            terms.append(f"{model.name} takes no rig: its predicted cameras are fitted to the one that is given")
+        notes = [*model.notes, *terms, *notes, *placement.notes]
         return Reconstruction.of(assembled(folder, shots, passes, placement), notes)

@@ -25,6 +25,13 @@ def test_a_rig_of_no_image_is_refused(rig):
         model.reconstruct(paths, rig=PLACES)
 
 
+def test_a_model_that_takes_no_rig_is_told(rig, monkeypatch):
+    model, paths, cameras, _ = rig
+    monkeypatch.setattr(type(model.model), "takes_rig", False)
+    result = model.reconstruct(paths, cameras=cameras, rig=RIG)
+    assert "truth takes no rig: its predicted cameras are fitted to the one that is given" in result.notes
+
+
 def test_a_rig_comes_out_in_the_frame_that_it_was_given_in(rig):
     model, paths, cameras, poses = rig
     of_vehicle = {name: transform(30, 1.0, 2.0, 3.0) @ place for name, place in PLACES.items()}
