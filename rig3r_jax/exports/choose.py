@@ -2,12 +2,22 @@
 
 import dataclasses
 import typing
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from rig3r_jax.exports.options import ExportOptions
 from rig3r_jax.schema import PointMaps, Reconstruction
+
+_WORDS = {  # of the rules, with the option that loosens each
+    "no point": "with no depth before their camera",
+    "sky": "of the sky (sky)",
+    "edges": "at jumps of depth (edges)",
+    "confidence": "of the least confidence (confident)",
+    "voxel": "beside a surer one (voxel)",
+    "budget": "beyond the budget (budget)",
+}
 
 
 @typing.no_type_check
@@ -52,6 +62,11 @@ class ChosenPoints:
         names = ("points_world", "colors", "confidence", "image", "pixels")
         error = None if self.error is None else self.error[rows]
         return dataclasses.replace(self, error=error, **{name: getattr(self, name)[rows] for name in names})
+
+
+def left_out_words(left_out: Mapping[str, int]) -> str:
+    """How many points each rule left out, for people; "" for none."""
+    return ", ".join(f"{count:,} {_WORDS[rule]}" for rule, count in left_out.items())
 
 
 def choose_points(reconstruction: Reconstruction, options: ExportOptions) -> ChosenPoints | None:

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from rig3r_jax.exports.choose import choose_points
+from rig3r_jax.exports.choose import choose_points, left_out_words
 from rig3r_jax.exports.job import CannotHold, Job
 from rig3r_jax.exports.options import ExportOptions
 from rig3r_jax.exports.table import EXPORTS
@@ -30,7 +30,7 @@ class ExportReport:
             f"{path}" + "".join(f"; {note}" for note in self.notes.get(kind, ())) for kind, path in self.written.items()
         ]
         lines += [f"no {EXPORTS[kind].path}: {why}" for kind, why in self.skipped.items()]
-        counts = ", ".join(f"{count:,} by {rule}" for rule, count in self.left_out.items())
+        counts = left_out_words(self.left_out)
         return lines + ([f"points left out: {counts}"] if counts else [])
 
 

@@ -22,7 +22,9 @@ def read_reconstruction(folder: str | Path) -> Reconstruction:
     folder = Path(folder)
     if not (folder / CAMERAS).is_file():
         what = f"has no {CAMERAS}" if folder.is_dir() else "is no folder"
-        raise ValueError(f"{folder}: {what}; give a folder that `rig3r reconstruct` or an export has made")
+        raise ValueError(
+            f"{folder}: {what}; give a folder that `rig3r reconstruct` or an export has made (kinds npz, cameras)"
+        )
     reconstruction = read_cameras(folder / CAMERAS)
     if not (folder / ARRAYS_FILE).exists():
         return reconstruction

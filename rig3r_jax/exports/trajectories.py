@@ -19,6 +19,8 @@ from rig3r_jax.formats.tum import write_trajectory
 from rig3r_jax.geometry import rigid
 from rig3r_jax.schema import PosedImage, Reconstruction
 
+_NAMED = 3  # trajectories of a note
+
 
 @dataclasses.dataclass(frozen=True)
 class _Track:
@@ -36,7 +38,11 @@ def write_tum(job: Job, folder: Path) -> Sequence[str]:
         times = np.arange(len(track.world_from_body), dtype=np.float64) if track.times is None else track.times
         write_trajectory(folder / f"{name}.tum", times, track.world_from_body)
     untimed = [track.name for track in tracks if track.times is None]
-    return [f"times of {', '.join(untimed)} are not known: numbers 0, 1, .. stand for seconds"] if untimed else []
+    if not untimed:
+        return []
+    whose = "" if len(untimed) == len(tracks) else f" of {', '.join(untimed[:_NAMED])}"
+    more = f" and {len(untimed) - _NAMED} more" if whose and len(untimed) > _NAMED else ""
+    return [f"times{whose}{more} are not known: numbers 0, 1, .. stand for seconds"]
 
 
 def write_kitti(job: Job, folder: Path) -> Sequence[str]:

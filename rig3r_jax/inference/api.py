@@ -1,7 +1,7 @@
 """Reconstruction from Python: `load` a model, give it images and what is known of them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ def load(path: str | Path) -> "LoadedModel":
     return LoadedModel(open_model(path))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LoadedModel:
     """A model ready for images."""
 
@@ -50,6 +50,7 @@ class LoadedModel:
         masks: Sequence[np.ndarray | str | Path | None] | np.ndarray | None = None,
         scale: float | None = None,
         pose_unit: str = METRE,
+        tell: Callable[[str], None] | None = None,
         **options,
     ) -> Reconstruction:
         """Cameras and points of images of one scene, in the order of the images.
@@ -72,6 +73,7 @@ class LoadedModel:
             masks: arrays (h, w), nonzero or true where the image counts, or image files; black pixels become no points.
             scale: metres over the units that the model predicts, where it is known.
             pose_unit: "metre", or "scene" where the poses' lengths are known only up to a factor.
+            tell: is given a line of progress per pass, such as `print`.
             **options: fields of `inference.options.ReconstructOptions`.
 
         Raises:
@@ -100,11 +102,21 @@ class LoadedModel:
             scale=scale,
             pose_unit=pose_unit,
         )
-        how = ReconstructOptions(**options)
+        how = _options(options)
         sizes, _ = usable(photographs)
         planned = plan(self.model, [sizes[name] for name in names], how)
-        result = reconstruct(self.model, folder, photographs, known, planned, how)
+        result = reconstruct(self.model, folder, photographs, known, planned, how, tell)
         return dataclasses.replace(result, notes=(*notes, *result.notes))
+
+    def __repr__(self) -> str:
+        return f"LoadedModel({self.model.name})"
+
+
+def _options(options: Mapping[str, object]) -> ReconstructOptions:
+    fields = [field.name for field in dataclasses.fields(ReconstructOptions)]
+    if unknown := [name for name in options if name not in fields]:
+        raise TypeError(f"reconstruct has no option {unknown[0]!r}; options: {', '.join(fields)}")
+    return ReconstructOptions(**options)
 
 
 def _photographs(

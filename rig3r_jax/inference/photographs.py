@@ -22,6 +22,8 @@ from rig3r_jax.data.sources.folder.images import FLAT, SUFFIXES, ImageFile, list
 
 UNREAD = (".heic", ".heif", ".gif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".jxl")  # but are images
 _FOR_RECORDS = re.compile(r",? (and|then) build the records again")
+_IN_RECORDING = re.compile("(.+?)/images/[^/]+/")  # an image's name, where the folder above its own images/ was given
+_NAMED = 3  # recordings of a message
 _PNG_START = b"\x89PNG"
 
 
@@ -48,7 +50,8 @@ def find_photographs(
         prefixes: names of the cameras of a calibration, whose images lie in folders that begin so.
         notes: takes a sentence on what was given twice, and on what lies among the images and is not read.
 
-    Raises ValueError where there is nothing, naming what was looked at.
+    Raises ValueError where there is nothing, naming what was looked at; and for a folder of several such layouts, which
+    are no one scene (their depth maps and masks are no photographs either).
     """
     notes = [] if notes is None else notes
     if len(inputs) == 1 and Path(inputs[0]).is_dir():
@@ -158,6 +161,12 @@ def _absolute(path: Path) -> Path:
 def _of_folder(root: Path, prefixes: Sequence[str], notes: list[str]) -> tuple[Path, list[Photograph]]:
     folder = root / "images" if (root / "images").is_dir() else root
     images = _listed(folder, prefixes, notes)
+    if recordings := sorted({found[1] for image in images if (found := _IN_RECORDING.match(image.name))}, key=natural):
+        raise ValueError(
+            f"{root}: holds no images/ but recordings, each with images/<camera>/ of its own; reconstruct one: "
+            + " ".join(str(root / name) for name in recordings[:_NAMED])
+            + (f" ... ({len(recordings)} in all)" if len(recordings) > _NAMED else "")
+        )
     if {image.camera for image in images} == {FLAT}:
         return folder, [Photograph(image.path, image.name) for image in images]
     steps = {stem: number for number, stem in enumerate(sorted({image.stem for image in images}, key=natural))}

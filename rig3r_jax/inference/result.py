@@ -15,7 +15,7 @@ from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.aligned import aligned
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Reconstruction(schema.Reconstruction):
     """Cameras and points of a set of images: `schema.Reconstruction`, and what people do with it."""
 
@@ -26,6 +26,12 @@ class Reconstruction(schema.Reconstruction):
         """The same with these methods."""
         names = [field.name for field in dataclasses.fields(schema.Reconstruction)]
         return cls(**{name: getattr(reconstruction, name) for name in names}, notes=tuple(notes))
+
+    def __repr__(self) -> str:
+        """In a line: what it has, not all of its numbers."""
+        points = "" if self.points is None else f", {int(self.points.on_image.sum()):,} points"
+        cameras = f", {len(self.cameras)} cameras" if self.cameras else ""
+        return f"Reconstruction({len(self.images)} images{cameras}{points}, in units of {self.length_unit})"
 
     @property
     def covariance(self) -> Float[np.ndarray, "v 6 6"] | None:

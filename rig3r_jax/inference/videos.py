@@ -12,6 +12,7 @@ from jaxtyping import Int, UInt8
 
 from rig3r_jax.data.scene import BadRecord, LeftOut
 from rig3r_jax.data.sources.recorded_rig import steps_by_time
+from rig3r_jax.extras import lack_of
 from rig3r_jax.inference.photographs import Photograph
 
 if typing.TYPE_CHECKING:
@@ -126,6 +127,8 @@ def _write(folder: Path, camera: str, number: int, step: int, image: UInt8[np.nd
 
 
 def _opened(path: Path) -> "av.container.InputContainer":
+    if lack := lack_of(("av",)):
+        raise ValueError(f"{path}: a video {lack}")
     import av
 
     if not path.is_file():

@@ -86,7 +86,7 @@ def test_the_rigs_trajectory_is_of_its_own_frame_even_where_the_front_image_is_a
 
 def test_times_that_are_not_known_are_numbers_and_said_to_be(tmp_path):
     report = export(unordered("pinhole"), tmp_path / "out", ["tum", "kitti"])
-    assert report.notes == {"tum": ("times of images are not known: numbers 0, 1, .. stand for seconds",)}
+    assert report.notes == {"tum": ("times are not known: numbers 0, 1, .. stand for seconds",)}
     track = read_trajectory(tmp_path / "out" / "trajectories_tum" / "images.tum", time_unit="s")
     np.testing.assert_array_equal(track.times, [0, 1, 2])
     assert [path.name for path in (tmp_path / "out" / "trajectories_kitti").iterdir()] == ["images.txt"]

@@ -25,6 +25,7 @@ def rig(tmp_path, monkeypatch):
     folder = write_rig_images(tmp_path / "shots", STEPS)
     _, photographs = find_photographs([folder])
     poses, truth = drive(photographs)
+    monkeypatch.setattr(models, "content_of", lambda path: "run of rig3r")
     monkeypatch.setattr(models, "open_model", lambda path: truth)
     # COLMAP's OPENCV has no k3.
     lenses = {**LENSES, "left": Brown(LENSES["left"].intrinsics, LENSES["left"].distortion * [1, 1, 1, 1, 0])}
@@ -48,6 +49,7 @@ def test_the_command_writes_all_that_is_cheap(rig, tmp_path, capsys):
         "12 images at 64 x 64 pixels, one pass: " in printed and "lengths are metres, by the rig's baselines" in printed
     )
     assert str(tmp_path / "out" / "cameras.json") in printed and leftovers(tmp_path) == ["out"]
+    assert printed.endswith(f"\nto look at it: rig3r view {tmp_path}/out, or open report.html in a browser\n")
     cameras = read_cameras(tmp_path / "out" / "cameras.json")
     np.testing.assert_allclose(cameras.world_from_camera, rigid.invert(poses[0]) @ poses, atol=1e-6)
     assert {image.lens_source for image in cameras.images} == {"given"}
@@ -72,7 +74,21 @@ def test_what_cannot_be_done_is_one_line_and_nothing_is_left(rig, tmp_path, caps
     (folder / "images/back/001.png").write_bytes(b"no image")
     assert "back/001.png: does not decode" in refused(out)
     assert "--every=0 must be at least 1" in refused(out, "--every=0")
+    assert "argument --fps: 'fast' must be a number of frames per second, or all" in refused(out, "--fps=fast")
     assert leftovers(tmp_path) == ["there"]
+
+
+def test_a_model_that_is_none_is_told_before_images_are_read(tmp_path, capsys):
+    assert cli.main(["reconstruct", "nowhere", f"--model={tmp_path}/run", f"--out={tmp_path}/out"]) == 2
+    assert "run is missing; a model is a workdir of" in capsys.readouterr().err
+
+
+def test_nothing_is_printed_where_nothing_is_known(rig, tmp_path, capsys):
+    folder, *_ = rig
+    words = ["reconstruct", f"{folder}/images/front", "--model=run", f"--out={tmp_path}/out", "--export=ply"]
+    assert cli.main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "4 images at 64 x 64 pixels, one pass" in lines[0] and not any("rig3r view" in line for line in lines)
 
 
 def test_a_bad_image_is_left_out_and_named_where_asked(rig, tmp_path, capsys):

@@ -61,6 +61,23 @@ def test_files_patterns_and_flat_folders_are_found(folder):
         find_photographs([folder / "notes.txt"])
 
 
+def test_a_folder_of_recordings_is_no_scene(tmp_path):
+    """Else depth maps and masks beside images/, and other recordings, would be taken for photographs."""
+    for name in (
+        "drive_0/images/a/1.jpg",
+        "drive_0/depth/a/1.png",
+        "drive_2/images/a/1.jpg",
+        "drive_10/images/a/1.jpg",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / name), np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(
+        ValueError, match="recordings, each with images/<camera>/ of its own; reconstruct one: .*e_0 .*e_2 .*e_10$"
+    ):
+        find_photographs([tmp_path])
+    assert len(find_photographs([tmp_path / "drive_0"])[1]) == 1
+
+
 def test_an_image_that_does_not_decode_is_named(folder):
     broken = folder / "images/front/000.png"
     broken.write_bytes(broken.read_bytes()[:60])

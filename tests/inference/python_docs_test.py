@@ -1,6 +1,7 @@
 """The page on Python: its blocks run one after the other, as they stand; and what the API says of what is no image."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -8,12 +9,17 @@ from PIL import Image, ImageOps
 
 import rig3r_jax
 from rig3r_jax.cli import main
+from rig3r_jax.extras import EXTRAS
 from rig3r_jax.inference.api import LoadedModel
 from rig3r_jax.inference.photographs import find_photographs
 from tests.inference.truth import LENSES, PLACES, RIG, drive, write_rig_images
 
+BESIDE_THE_CORE = [name for extra in ("train", "export", "rerun", "video", "view") for name in EXTRAS[extra]]
 
-def test_the_page_runs(repo, rig3r_run, tmp_path, monkeypatch, capsys):
+
+def test_the_page_runs_on_the_core_install(repo, rig3r_run, tmp_path, monkeypatch, capsys):
+    for name in BESIDE_THE_CORE:
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
     blocks = re.findall(r"```python\n(.*?)```", (repo / "docs/python.md").read_text(), re.DOTALL)
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "demo").symlink_to(rig3r_run)
@@ -24,7 +30,9 @@ def test_the_page_runs(repo, rig3r_run, tmp_path, monkeypatch, capsys):
         exec(block, names)
     assert len(blocks) == 4 and (tmp_path / "cloud.ply").stat().st_size > 1000
     assert names["rig"].length_unit == "metre" and names["rig"].scale.source == "rig baselines"
-    assert (tmp_path / "few" / "scene.glb").exists() and (tmp_path / "out" / "cameras.json").exists()
+    assert (tmp_path / "few" / "transforms.json").exists() and (tmp_path / "out" / "cameras.json").exists()
+    assert repr(names["model"]).startswith("LoadedModel(Rig3R of ") and "pass 1 of 1" in capsys.readouterr().out
+    assert re.fullmatch(r"Reconstruction\(6 images, 3 cameras, [\d,]+ points, in units of metre\)", repr(names["rig"]))
 
 
 @pytest.fixture
@@ -89,6 +97,11 @@ def test_what_does_not_fit_is_named(truth, changes, message):
     model, photographs, _ = truth
     with pytest.raises(ValueError, match=message):
         model.reconstruct([photograph.path for photograph in photographs], **changes)
+
+
+def test_a_misspelt_option_is_named_beside_those_that_there_are(truth):
+    with pytest.raises(TypeError, match="reconstruct has no option 'max_view'; options: wide, refine, .*max_views"):
+        truth[0].reconstruct([np.zeros((8, 8, 3), np.uint8)], max_view=2)
 
 
 def test_what_is_no_image_and_no_model_is_named(truth, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from rig3r_jax.exports.choose import choose_points
+from rig3r_jax.exports.choose import choose_points, left_out_words
 from rig3r_jax.exports.colors import COLORINGS, confidence_ramp, confidence_ranks, image_colorings
 from rig3r_jax.exports.options import ExportOptions
 from rig3r_jax.exports.read import CLOUD, read_reconstruction
@@ -92,13 +92,13 @@ def _of_maps(reconstruction: Reconstruction) -> Cloud | None:
     if not len(chosen):
         return None
     order = np.random.default_rng(0).permutation(len(chosen))
-    left_out = ", ".join(f"{count:,} left out by {rule}" for rule, count in chosen.left_out.items())
+    left_out = left_out_words(chosen.left_out)
     return Cloud(
         chosen.points_world[order],
         chosen.colors[order],
         chosen.confidence[order],
         chosen.image[order],
-        "reconstruction.npz" + (f" ({left_out})" if left_out else ""),
+        "reconstruction.npz" + (f" (left out: {left_out})" if left_out else ""),
     )
 
 
