@@ -153,7 +153,10 @@ def _inputs(options: argparse.Namespace) -> "InputOptions":
 
 def _fps(words: str) -> float | None:
     """Of videos; None: all."""
-    return None if words == "all" else float(words)
+    try:
+        return None if words == "all" else float(words)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{words!r} must be a number of frames per second, or all") from error
 
 
 def _image_folder(folder: Path, out: Path) -> str:
