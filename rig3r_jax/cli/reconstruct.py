@@ -80,16 +80,19 @@ def _reconstruct(options: argparse.Namespace) -> int:
     kinds = _kinds(options.export)
     points, how = _point_options(options), _how(options)
     from rig3r_jax.exports.export import export
-    from rig3r_jax.formats.atomic import whole_path
+    from rig3r_jax.formats.atomic import remove_leftovers, whole_path
     from rig3r_jax.formats.cameras_json import write_cameras
     from rig3r_jax.inference.inputs import read_inputs
     from rig3r_jax.inference.models.open import open_model
     from rig3r_jax.inference.plan import plan
     from rig3r_jax.inference.reconstruct import reconstruct
 
+    if count := remove_leftovers(options.out):
+        _tell(f"removed what a run that was killed has left beside {options.out} ({count})")
     with whole_path(options.out) as out:
         inputs = read_inputs(_inputs(options), out)
-        print("\n".join(inputs.notes), flush=True)
+        for note in inputs.notes:
+            _tell(note)
         model = open_model(options.model)
         planned = plan(model, [inputs.sizes[one.name] for one in inputs.photographs], how)
         print(f"{model.name}: {planned.summary}", flush=True)
