@@ -103,7 +103,7 @@ def _reconstruct(options: argparse.Namespace) -> int:
     kinds = _kinds(options.export)
     points, how = _point_options(options), _how(options)
     from rig3r_jax.exports.export import export
-    from rig3r_jax.formats.atomic import whole_path
+    from rig3r_jax.formats.atomic import remove_leftovers, whole_path
     from rig3r_jax.formats.cameras_json import write_cameras
     from rig3r_jax.inference.inputs import read_inputs
     from rig3r_jax.inference.models.open import content_of, open_model
@@ -111,6 +111,8 @@ def _reconstruct(options: argparse.Namespace) -> int:
     from rig3r_jax.inference.reconstruct import reconstruct
 
     content_of(options.model)  # what is none is told before images are read, which may take a while
+    if count := remove_leftovers(options.out):
+        _tell(f"removed what a run that was killed has left beside {options.out} ({count})")
     with whole_path(options.out) as out:
         inputs = read_inputs(_inputs(options), out)
         for note in inputs.notes:

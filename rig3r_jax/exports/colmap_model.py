@@ -1,8 +1,8 @@
 """A COLMAP model, binary: cameras, images, points3D, rigs and frames; through pycolmap.
 
 Poses of images are those of the reconstruction: of a rig's images those that obey it (camera_from_rig rig_from_world,
-to OBEYS) share the frame of their moment, any other has a frame of its own in the same rig. Pixel centres lie at +0.5
-on both sides. Every point has one observation: the pixel that it comes from.
+to `rig.OBEYS`) share the frame of their moment, any other has a frame of its own in the same rig. Pixel centres lie at
++0.5 on both sides. Every point has one observation: the pixel that it comes from.
 """
 
 import typing
@@ -14,15 +14,15 @@ from jaxtyping import Float
 
 from rig3r_jax.exports.choose import ChosenPoints
 from rig3r_jax.exports.job import CannotHold, Job
-from rig3r_jax.exports.rig import Rig, moments, rig_of
+from rig3r_jax.exports.rig import Rig, agree, moments, nearest_inverse, rig_from_world, rig_of
 from rig3r_jax.formats.colmap_lenses import colmap_of_lens
 from rig3r_jax.geometry import rigid
-from rig3r_jax.schema import PosedImage, Reconstruction
+from rig3r_jax.schema import Reconstruction
 
 if typing.TYPE_CHECKING:
     import pycolmap
 
-OBEYS = 1e-6  # most that a pose's entries may be off the rig's: of rotations absolute, of places over the largest one
+_ON_PIXEL = 0.1  # most that a median point may be off its pixel without being told
 MODEL = "sparse/0"  # below the folder, where COLMAP and its users look
 
 
@@ -35,12 +35,12 @@ def write(job: Job, folder: Path) -> Sequence[str]:
     rig = rig_of(reconstruction, ids={image.camera for image in reconstruction.images} - {None})
     frames = _frames(reconstruction, rig)
     rig_ids = _add_rigs(model, reconstruction, rig, camera_ids)
-    for frame_id, (numbers, rig_from_world) in enumerate(frames, start=1):
+    for frame_id, (numbers, place) in enumerate(frames, start=1):
         frame = pycolmap.Frame()
         frame.frame_id, frame.rig_id = frame_id, rig_ids[camera_ids[numbers[0]]]
         for number in numbers:
             frame.add_data_id(pycolmap.data_t(_sensor(camera_ids[number]), number + 1))
-        frame.rig_from_world = pycolmap.Rigid3d(rig_from_world[:3])
+        frame.rig_from_world = pycolmap.Rigid3d(place[:3])
         model.add_frame(frame)
     frame_of = {number: frame_id for frame_id, (numbers, _) in enumerate(frames, start=1) for number in numbers}
     points, behind = _in_front(job.sparse, reconstruction)
@@ -51,13 +51,14 @@ def write(job: Job, folder: Path) -> Sequence[str]:
         model.add_image(entry)
     for frame_id in range(1, len(frames) + 1):
         model.register_frame(frame_id)
-    if points is not None:
-        _add_points(model, points)
+    off = 0.0 if points is None else _add_points(model, points)
     (folder / MODEL).mkdir(parents=True)
     model.write_binary(str(folder / MODEL))
     notes = [] if points is None else [points.counted()]
     if behind:
         notes.append(f"{behind:,} points beside or behind their camera are left out: COLMAP projects none of them")
+    if off > _ON_PIXEL:
+        notes.append(f"points as the model says them lie {off:.3g} px (median) off the pixels that they come from")
     return notes + _notes(reconstruction, rig, frames)
 
 
@@ -88,27 +89,13 @@ def _frames(reconstruction: Reconstruction, rig: Rig | None) -> list[tuple[list[
     for moment in moments(reconstruction, rig) if rig else []:
         waiting = list(moment)
         while waiting:
-            rig_from_world = _rig_from_world(reconstruction, rig, images[waiting[0]])
-            together = [n for n in waiting if _agree(rig_from_world, _rig_from_world(reconstruction, rig, images[n]))]
-            frames.append((together, rig_from_world))
+            place = rig_from_world(reconstruction, rig, waiting[0])
+            together = [n for n in waiting if agree(place, rig_from_world(reconstruction, rig, n))]
+            frames.append((together, place))
             waiting = [number for number in waiting if number not in together]
             done.update(together)
     alone = (number for number in range(len(images)) if number not in done)
-    return frames + [([number], _nearest_inverse(images[number].world_from_camera)) for number in alone]
-
-
-def _rig_from_world(reconstruction: Reconstruction, rig: Rig, image: PosedImage) -> Float[np.ndarray, "4 4"]:
-    camera_from_world = _nearest_inverse(image.world_from_camera)
-    return rig.reference_from_camera(reconstruction.camera_of(image)) @ camera_from_world
-
-
-def _nearest_inverse(world_from_camera: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
-    return rigid.invert(rigid.nearest_rigid(world_from_camera))
-
-
-def _agree(one: Float[np.ndarray, "4 4"], other: Float[np.ndarray, "4 4"]) -> bool:
-    off = np.abs(one - other)
-    return bool(off[:, :3].max() <= OBEYS and off[:3, 3].max() <= OBEYS * max(1.0, np.abs(one[:3, 3]).max()))
+    return frames + [([number], nearest_inverse(images[number].world_from_camera)) for number in alone]
 
 
 def _add_rigs(
@@ -131,7 +118,7 @@ def _add_rigs(
         for camera_id, camera in sensors.items():
             rig_ids[camera_id] = 1
             if camera_id != first:
-                place = _nearest_inverse(rig.reference_from_camera(camera))
+                place = nearest_inverse(rig.reference_from_camera(camera))
                 entry.add_sensor(_sensor(camera_id), pycolmap.Rigid3d(place[:3]))
         model.add_rig(entry)
     for camera_id in sorted(set(camera_ids) - set(sensors)):
@@ -158,7 +145,8 @@ def _in_front(points: ChosenPoints | None, reconstruction: Reconstruction) -> tu
     return points.take(front), len(points) - len(front)
 
 
-def _add_points(model: "pycolmap.Reconstruction", points: ChosenPoints) -> None:
+def _add_points(model: "pycolmap.Reconstruction", points: ChosenPoints) -> float:
+    """Adds them; the median of their reprojection errors in pixels."""
     import pycolmap
 
     starts = np.searchsorted(points.image, points.image)  # points are in the order of the images
@@ -167,6 +155,7 @@ def _add_points(model: "pycolmap.Reconstruction", points: ChosenPoints) -> None:
     for point, color, image, place in rows:
         model.add_point3D(point, pycolmap.Track([pycolmap.TrackElement(image + 1, place)]), color)
     model.update_point_3d_errors()
+    return float(np.median([point.error for point in model.points3D.values()] or [0.0]))
 
 
 def _notes(reconstruction: Reconstruction, rig: Rig | None, frames: Sequence[tuple[list[int], object]]) -> list[str]:

@@ -1,18 +1,18 @@
 """The moments of a reconstruction, in the order in which people play through its images."""
 
-import bisect
+import numpy as np
 
-from rig3r_jax.exports.rig import folders_of
+from rig3r_jax.exports.rig import folders_of, shortest_interval
 from rig3r_jax.schema import Reconstruction
 
 
 def time_steps(reconstruction: Reconstruction) -> list[list[int]]:
     """Images that were taken together, by number; every image is in one step.
 
-    With times: those of a step lie within half the shortest interval at which any camera takes images, as the cameras
-    of a rig rarely expose at once, and no camera is in it twice. Images of no known camera share a step where their
-    times are equal. Without times: images of equal names below their cameras' folders, else each image alone, in the
-    order of the reconstruction.
+    With times: those of a step lie within half the shortest interval at which any camera takes images (any, where none
+    takes two), as the cameras of a rig rarely expose at once, and no camera is in it twice. Images of no known camera
+    share a step where their times are equal. Without times: images of equal names below their cameras' folders, else
+    each image alone, in the order of the reconstruction.
     """
     if all(image.time is not None for image in reconstruction.images):
         return _by_time(reconstruction)
@@ -21,7 +21,7 @@ def time_steps(reconstruction: Reconstruction) -> list[list[int]]:
 
 def _by_time(reconstruction: Reconstruction) -> list[list[int]]:
     images = reconstruction.images
-    reach = _shortest_interval(reconstruction) / 2
+    reach = shortest_interval(reconstruction) / 2 or np.inf
     steps: list[list[int]] = []
     for number in sorted(range(len(images)), key=lambda number: images[number].time):
         image, step = images[number], steps[-1] if steps else []
@@ -33,16 +33,6 @@ def _by_time(reconstruction: Reconstruction) -> list[list[int]]:
         else:
             steps.append([number])
     return steps
-
-
-def _shortest_interval(reconstruction: Reconstruction) -> float:
-    """Seconds between two images of one camera; 0 where no camera has two."""
-    times: dict[int, list[float]] = {}
-    for image in reconstruction.images:
-        if image.camera is not None:
-            bisect.insort(times.setdefault(image.camera, []), image.time)
-    intervals = (after - before for of_one in times.values() for before, after in zip(of_one, of_one[1:], strict=False))
-    return min((interval for interval in intervals if interval > 0), default=0.0)
 
 
 def _by_name(reconstruction: Reconstruction) -> list[list[int]]:

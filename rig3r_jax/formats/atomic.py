@@ -1,6 +1,8 @@
 """Files and folders that are whole or absent: written beside their place, then renamed into it."""
 
 import contextlib
+import fcntl
+import glob
 import os
 import secrets
 import shutil
@@ -41,12 +43,14 @@ def whole_path(path: str | Path) -> Iterator[Path]:
     the end; after an error, or where nothing is made, what was there stays.
 
     For writers that want a path, and for folders: one that is there is replaced. A process killed half-way leaves a
-    hidden folder at most. Missing parent folders are made.
+    hidden folder at most, which `remove_leftovers` removes. Missing parent folders are made.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-    scratch.mkdir()
+    unlocked = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    unlocked.mkdir()
+    scratch, lock = unlocked.with_name(f"{unlocked.name}.tmp"), _lock(unlocked)
+    os.rename(unlocked, scratch)
     made, before = scratch / path.name, scratch / f"{path.name}.before"
     try:
         yield made
@@ -66,3 +70,34 @@ def whole_path(path: str | Path) -> Iterator[Path]:
             raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def remove_leftovers(path: str | Path) -> int:
+    """Removes what killed processes have left of `whole_path(path)`, and tells how many folders those were.
+
+    Processes that run hold a lock on theirs; on file systems that lock no folders (NFS) everything stays.
+    """
+    path, count = Path(path), 0
+    for scratch in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 12}.tmp"):
+        lock = _lock(scratch)
+        if lock is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+            os.close(lock)
+            count += 1
+    return count
+
+
+def _lock(folder: Path) -> int | None:
+    """The descriptor that holds a folder's lock until it is closed, at the latest when this process ends; None where
+    another process holds it, or the file system has no such locks."""
+    descriptor = None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        if descriptor is not None:
+            os.close(descriptor)
+        return None
+    return descriptor

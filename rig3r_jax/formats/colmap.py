@@ -158,4 +158,6 @@ def _points(
 
 
 def _matrix(transform: "pycolmap.Rigid3d") -> Float[np.ndarray, "4 4"]:
-    return np.concatenate([np.asarray(transform.matrix(), np.float64), [[0.0, 0.0, 0.0, 1.0]]])
+    """Of the normalised quaternion: text models print six digits of it."""
+    rotation = rigid.rotation_from_quat_xyzw(np.asarray(transform.rotation.quat, np.float64))
+    return rigid.from_rotation_translation(rotation, np.asarray(transform.translation, np.float64))

@@ -10,7 +10,7 @@ from pathlib import Path
 from rig3r_jax.data.scene import LeftOut
 from rig3r_jax.data.sources.folder.images import SUFFIXES, natural
 from rig3r_jax.formats.calibration import RigCalibration
-from rig3r_jax.formats.times import AUTO
+from rig3r_jax.formats.times import AUTO, check_time_unit
 from rig3r_jax.inference import videos
 from rig3r_jax.inference.exif import exif_lenses
 from rig3r_jax.inference.known import Known
@@ -103,6 +103,8 @@ class _Found:
 def _check_options(options: InputOptions) -> None:
     if options.every < 1:
         raise ValueError(f"--every={options.every} must be at least 1")
+    videos.check_fps(options.fps)
+    check_time_unit(options.time_unit)
     if unknown := sorted(set(options.given) - {POSES}):
         raise ValueError(f"--given {unknown[0]}: must be {POSES}")
     if (options.given or options.scene) and not options.source:

@@ -17,7 +17,7 @@ from rig3r_jax.schema import Scale
 _SOURCES = {"given scale": "given", "given poses": "given poses", "rig baselines": "rig baselines", "none": "none"}
 _OUTVOTED = 0.1  # weight below which a view is named
 _LEAST_SIGMA = 0.01  # of the logarithm of a scale by the places that a model says of cameras in the rig
-# Of one by how far predicted cameras of a step are apart, which errors make larger: it counts where nothing else tells.
+# Of one by how far predicted cameras are apart, which errors make larger: it counts where nothing else tells.
 _WEAK_SIGMA = 0.7
 _SCENE_SIGMA = 0.02  # of given poses in units of a scene, over the root mean square of their distance from the middle
 
@@ -61,7 +61,7 @@ def place(passes: Sequence[Pass], shots: Sequence[Shot], known: Known, refine: b
         has_pose=has_pose,
         held=not refine,
         **_pose_errors(shots, known),
-        scale_links=[*depth_links, *rig_links],
+        scale_links=[*depth_links, *rig_links, *_pose_links(passes, shots)],
     )
     fused = fuse(windows, constraints, FuseOptions())
     source = _SOURCES[fused.scale_source]
@@ -148,13 +148,30 @@ def _rig_links(passes: Sequence[Pass], shots: Sequence[Shot], steps: Int[np.ndar
                 sigma = max(_LEAST_SIGMA, apart / np.sqrt(in_rig.sum()))
                 yield ScaleLink(None, number, float(np.log(factor)), sigma)
                 continue
-        known, predicted = 0.0, 0.0
-        for step in np.unique(steps[one_pass.rows][in_rig]):
-            of_step = steps[one_pass.rows] == step
-            known += centers[of_step].var(axis=0).sum() * of_step.sum()
-            predicted += one_pass.world_from_camera[of_step, :3, 3].var(axis=0).sum() * of_step.sum()
-        if known > 0 and predicted > 0:
-            yield ScaleLink(None, number, float(np.log(known / predicted) / 2), _WEAK_SIGMA)
+        yield from _spread_link(one_pass, number, centers, np.where(in_rig, steps[one_pass.rows], -1))
+
+
+def _pose_links(passes: Sequence[Pass], shots: Sequence[Shot]) -> Iterator[ScaleLink]:
+    """Units of passes, weakly, by how far given poses are from one another: where predicted cameras have nothing to do
+    with these, the world's lengths would else grow without end, which takes the given ones out of the fit."""
+    for number, one_pass in enumerate(passes):
+        given = [shots[row].world_from_camera for row in one_pass.rows]
+        has_pose = np.array([pose is not None for pose in given])
+        yield from _spread_link(one_pass, number, _stack(given)[:, :3, 3], np.where(has_pose, 0, -1))
+
+
+def _spread_link(
+    one_pass: Pass, number: int, centers: Float[np.ndarray, "k 3"], group: Int[np.ndarray, " k"]
+) -> Iterator[ScaleLink]:
+    """The unit of a pass by how far its predicted cameras of each group are apart, and `centers` in the world's unit;
+    images of group -1 are in none. Nothing where either are in one place."""
+    known, predicted = 0.0, 0.0
+    for one_group in np.unique(group[group >= 0]):
+        of_group = group == one_group
+        known += centers[of_group].var(axis=0).sum() * of_group.sum()
+        predicted += one_pass.world_from_camera[of_group, :3, 3].var(axis=0).sum() * of_group.sum()
+    if known > 0 and predicted > 0:
+        yield ScaleLink(None, number, float(np.log(known / predicted) / 2), _WEAK_SIGMA)
 
 
 def _outvoted(passes: Sequence[Pass], shots: Sequence[Shot], fused: Fused) -> Iterator[str]:

@@ -66,6 +66,12 @@ def probe(path: Path) -> Video:
         return Video(path, (stream.height, stream.width), rate, seconds or None)
 
 
+def check_fps(fps: float | None) -> None:
+    """ValueError for frames per second that no video is read at."""
+    if fps is not None and not 0 < fps <= _MOST_FPS:
+        raise ValueError(f"--fps={fps} must be above 0, at most {_MOST_FPS:g} frames per second")
+
+
 def write_frames(
     videos: Sequence[Path], folder: Path, fps: float | None = USUAL_FPS, skip_bad: bool = False
 ) -> VideoFrames:
@@ -78,8 +84,7 @@ def write_frames(
         ValueError: a rate that cannot be.
         BadRecord: a video that does not decode, unless `skip_bad`; always where nothing is left.
     """
-    if fps is not None and not 0 < fps <= _MOST_FPS:
-        raise ValueError(f"--fps={fps} must be above 0, at most {_MOST_FPS:g} frames per second")
+    check_fps(fps)
     photographs, times, notes, bad = [], {}, [], []
     rates = []
     for video, camera in zip(videos, camera_names(videos), strict=True):

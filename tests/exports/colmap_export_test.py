@@ -2,6 +2,7 @@
 pixels that they come from."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pycolmap
@@ -80,6 +81,27 @@ def test_rigs_and_frames_are_as_given(tmp_path):
     for frame in model.frames.values():
         steps = {model.images[data.id].name.split("/")[1] for data in frame.image_ids}
         assert len(steps) == 1 and frame.num_data_ids() == 3
+
+
+@pytest.mark.parametrize("steps", [4, 1])
+def test_cameras_that_expose_one_after_the_other_share_the_frames_of_their_rig(tmp_path, steps):
+    rig = rig_of_three("pinhole")
+    late = [dataclasses.replace(image, time=image.time + 0.04 * image.camera) for image in rig.images[: 3 * steps]]
+    model, _ = exported(dataclasses.replace(rig, images=tuple(late), points=None), tmp_path / "out")
+    assert [frame.num_data_ids() for frame in model.frames.values()] == [3] * steps
+    turned = dataclasses.replace(late[1], world_from_camera=late[2].world_from_camera)
+    off = dataclasses.replace(rig, images=(late[0], turned, *late[2:]), points=None)
+    model, _ = exported(off, tmp_path / "off")
+    assert model.num_frames() == steps + 1
+
+
+def test_points_that_are_off_their_pixels_are_told(tmp_path):
+    reconstruction = rig_of_three("pinhole")
+    points = reconstruction.points
+    moved = dataclasses.replace(points, points_world=points.points_world + [0.0, 0.5, 0.0])
+    _, report = exported(dataclasses.replace(reconstruction, points=moved), tmp_path / "out")
+    told = re.search(r"lie ([0-9.]+) px \(median\) off the pixels", " ".join(report.notes["colmap"]))
+    assert 5 < float(told[1]) < 50
 
 
 def test_our_reader_gives_the_reconstruction_back(tmp_path):

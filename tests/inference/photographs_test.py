@@ -157,6 +157,21 @@ def test_a_known_rig_is_held_and_lowers_the_error_of_noisy_cameras(folder):
     assert unheld.length_unit == "scene" and held_error < 0.8 * free_error
 
 
+def test_given_poses_that_predictions_have_nothing_to_do_with_leave_lengths_sane(folder):
+    found, photographs = find_photographs([folder])
+    poses, model = drive(photographs)
+    rng = np.random.default_rng(2)
+    given = {one.name: pose.copy() for one, pose in zip(photographs, poses, strict=True)}
+    for pose in given.values():
+        pose[:3, 3] = rng.normal(scale=20.0, size=3)
+    result = reconstructed(model, found, photographs, Known(world_from_camera=given))
+    np.testing.assert_array_equal(result.world_from_camera, list(given.values()))
+    spread = [
+        np.sqrt(np.var(centers, axis=0).sum()) for centers in (result.world_from_camera[:, :3, 3], poses[:, :3, 3])
+    ]
+    assert 1 / 4 < result.scale.factor / (spread[0] / spread[1] * Z_BAR) < 4
+
+
 def test_a_calibration_of_other_images_is_refused(folder):
     found, photographs = find_photographs([folder])
     _, model = drive(photographs)
