@@ -7,31 +7,10 @@ import pytest
 
 from rig3r_jax import cli
 from rig3r_jax.exports.table import EXPORTS
-from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
 from rig3r_jax.formats.cameras_json import read_cameras
-from rig3r_jax.formats.rig_config import write_rig_config
 from rig3r_jax.geometry import rigid
-from rig3r_jax.geometry.camera import Brown
-from rig3r_jax.inference.models import open as models
 from rig3r_jax.inference.photographs import find_photographs
-from tests.inference.truth import LENSES, PLACES, SIZES, drive, write_rig_images
-
-STEPS = 4
-
-
-@pytest.fixture
-def rig(tmp_path, monkeypatch):
-    """(folder of images, its model's true world_from_camera, the model, words of a command without --out)."""
-    folder = write_rig_images(tmp_path / "shots", STEPS)
-    _, photographs = find_photographs([folder])
-    poses, truth = drive(photographs)
-    monkeypatch.setattr(models, "content_of", lambda path: "run of rig3r")
-    monkeypatch.setattr(models, "open_model", lambda path: truth)
-    # COLMAP's OPENCV has no k3.
-    lenses = {**LENSES, "left": Brown(LENSES["left"].intrinsics, LENSES["left"].distortion * [1, 1, 1, 1, 0])}
-    cameras = (CalibratedCamera(name, lenses[name], None, PLACES[name]) for name in SIZES)
-    write_rig_config(tmp_path / "rig_config.json", RigCalibration(tuple(cameras), "front"))
-    return folder, poses, truth, ["reconstruct", str(folder), "--model=run", f"--rig={tmp_path}/rig_config.json"]
+from tests.inference.truth import PLACES
 
 
 def leftovers(tmp_path):
@@ -74,7 +53,9 @@ def test_what_cannot_be_done_is_one_line_and_nothing_is_left(rig, tmp_path, caps
     (folder / "images/back/001.png").write_bytes(b"no image")
     assert "back/001.png: does not decode" in refused(out)
     assert "--every=0 must be at least 1" in refused(out, "--every=0")
+    assert "--fps=0.0 must be above 0" in refused(out, "--fps=0")
     assert "argument --fps: 'fast' must be a number of frames per second, or all" in refused(out, "--fps=fast")
+    assert "time_unit='h' must be one of auto, s, ms, us, ns" in refused(out, "--time-unit=h")
     assert leftovers(tmp_path) == ["there"]
 
 

@@ -1,4 +1,4 @@
-"""Tiny models, made once for all tests of inference."""
+"""Tiny models, made once for all tests of inference, and a rig whose model knows the truth."""
 
 import json
 
@@ -9,10 +9,33 @@ from tiny_models import FIELDS, keep, uncertainty_run
 
 from rig3r_jax import cli
 from rig3r_jax.configs import demo
+from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
+from rig3r_jax.formats.rig_config import write_rig_config
+from rig3r_jax.geometry.camera import Brown
+from rig3r_jax.inference.models import open as models
+from rig3r_jax.inference.photographs import find_photographs
 from rig3r_jax.training.config import save_config
 from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.weights import vggt
 from rig3r_jax.weights.convert import save_params
+from tests.inference.truth import LENSES, PLACES, SIZES, drive, write_rig_images
+
+STEPS = 4  # of the rig
+
+
+@pytest.fixture
+def rig(tmp_path, monkeypatch):
+    """(folder of images, its model's true world_from_camera, the model, words of a command without --out)."""
+    folder = write_rig_images(tmp_path / "shots", STEPS)
+    _, photographs = find_photographs([folder])
+    poses, truth = drive(photographs)
+    monkeypatch.setattr(models, "content_of", lambda path: "run of rig3r")
+    monkeypatch.setattr(models, "open_model", lambda path: truth)
+    # COLMAP's OPENCV has no k3.
+    lenses = {**LENSES, "left": Brown(LENSES["left"].intrinsics, LENSES["left"].distortion * [1, 1, 1, 1, 0])}
+    cameras = (CalibratedCamera(name, lenses[name], None, PLACES[name]) for name in SIZES)
+    write_rig_config(tmp_path / "rig_config.json", RigCalibration(tuple(cameras), "front"))
+    return folder, poses, truth, ["reconstruct", str(folder), "--model=run", f"--rig={tmp_path}/rig_config.json"]
 
 
 @pytest.fixture(scope="session")
