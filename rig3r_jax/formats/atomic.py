@@ -1,6 +1,7 @@
 """Files and folders that are whole or absent: written beside their place, then renamed into it."""
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
@@ -27,6 +28,9 @@ def whole_file(path: str | Path) -> Iterator[typing.BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        _name_full_disk(error, path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -68,6 +72,9 @@ def whole_path(path: str | Path) -> Iterator[Path]:
             if before.exists():
                 os.rename(before, path)
             raise
+    except OSError as error:
+        _name_full_disk(error, path)
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         if lock is not None:
@@ -87,6 +94,12 @@ def remove_leftovers(path: str | Path) -> int:
             os.close(lock)
             count += 1
     return count
+
+
+def _name_full_disk(error: OSError, path: Path) -> None:
+    """Writing to an open file tells that there is no room, and not where."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and error.filename is None:
+        error.filename = str(path)
 
 
 def _lock(folder: Path) -> int | None:

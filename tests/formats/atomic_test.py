@@ -1,5 +1,6 @@
 """Files and folders that are whole or absent, and what killed processes leave of them."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -7,7 +8,7 @@ import sys
 
 import pytest
 
-from rig3r_jax.formats.atomic import remove_leftovers, whole_path
+from rig3r_jax.formats.atomic import remove_leftovers, whole_file, whole_path
 
 DIES = """
 import os, signal, sys
@@ -41,3 +42,10 @@ def test_an_error_leaves_nothing_and_what_was_there_stays(tmp_path):
         made.write_text("half")
         raise RuntimeError
     assert os.listdir(tmp_path) == ["out"] and out.read_text() == "before" and remove_leftovers(out) == 0
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_path])
+def test_a_full_disk_is_named(tmp_path, whole):
+    with pytest.raises(OSError) as caught, whole(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "out") and os.listdir(tmp_path) == []
