@@ -92,6 +92,17 @@ def test_times_that_are_not_known_are_numbers_and_said_to_be(tmp_path):
     assert [path.name for path in (tmp_path / "out" / "trajectories_kitti").iterdir()] == ["images.txt"]
 
 
+@pytest.mark.parametrize(("timed", "told"), [("front", "of left, right "), ("front left right", ""), ("", "")])
+def test_trajectories_without_times_are_named_where_others_have_them(tmp_path, timed, told):
+    rig = rig_of_three("pinhole")
+    images = [
+        one if one.name.split("/")[0] in timed.split() else dataclasses.replace(one, time=None) for one in rig.images
+    ]
+    notes = export(dataclasses.replace(rig, images=tuple(images)), tmp_path / "out", ["tum"]).notes
+    expected = {"tum": (f"times {told}are not known: numbers 0, 1, .. stand for seconds",)}
+    assert notes == (expected if len(timed.split()) < 3 else {})
+
+
 def test_cameras_names_are_no_paths(tmp_path):
     reconstruction = rig_of_three("pinhole")
     names = iter(["../../front cam", "a/b", "a b"])

@@ -85,10 +85,10 @@ def write_exported(model: NetworkModel, out: str | Path, views: int, size: tuple
         write_tensors(folder / PARAMETERS, flat)
         write_json(folder / MANIFEST, manifest)
         (folder / "README.md").write_text(README.format(**texts))
-    gigabytes = sum(leaf.nbytes for leaf in flat.values()) / 1e9
+    megabytes = sum(leaf.nbytes for leaf in flat.values()) / 1e6
     return (
         f"{model.name} -> {out}: {views} images of {size[0]}x{size[1]} (height x width), for {texts['platforms']}, "
-        f"{gigabytes:.2f} GB of parameters; its README.md shows how to run it"
+        f"{megabytes:,.0f} MB of parameters; its README.md shows how to run it"
     )
 
 
