@@ -1,11 +1,10 @@
-"""Commands that train and evaluate."""
+"""Commands that train."""
 
 import argparse
 import logging
 
 from rig3r_jax.cli.command import Command, add_processes, path
 from rig3r_jax.cli.errors import run_guarded
-from rig3r_jax.training.config import load_config
 from rig3r_jax.training.config_file import check_whole
 from rig3r_jax.training.flags import read_config
 
@@ -56,30 +55,6 @@ def shorten_orbax_traceback(record: logging.LogRecord) -> bool:
     return True
 
 
-def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workdir", metavar="WORKDIR", type=path, help="folder of a run (any task)")
-    parser.add_argument("--out", metavar="FOLDER", type=path, help="of the files that it writes; else the workdir")
-    parser.add_argument("--records", metavar="FOLDER", type=path, help="of the run's records, if they have moved")
-    add_processes(parser)
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    config = load_config(options.workdir / "config.json")
-    from rig3r_jax.cli.tasks import kind_of
-    from rig3r_jax.training import host, loop, processes, xla
-    from rig3r_jax.training.workdir import evaluate_workdir
-
-    def work() -> int:
-        with loop.user_errors():
-            host.keep_freed_memory()
-            xla.use_flags()
-            processes.join(processes.Processes(options.coordinator, options.num_processes, options.process_id))
-            evaluate_workdir(options.workdir, kind_of(config), out=options.out, records=options.records)
-        return 0
-
-    return processes.run_to_end(lambda: run_guarded(options.program, work))
-
-
 def _calibrate_study_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workdir", metavar="WORKDIR", type=path, help="holds everything; what is there is used again")
     parser.add_argument(
@@ -108,12 +83,6 @@ COMMANDS = {
         _train_arguments,
         _train,
         config="what to train: --config=demo",
-        extra="train",
-    ),
-    "evaluate": Command(
-        "evaluate the newest checkpoint of a workdir and write its report again",
-        _evaluate_arguments,
-        _evaluate,
         extra="train",
     ),
     "calibrate-study": Command(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rig3r_jax.data.files import read_bytes
 from rig3r_jax.data.image_header import exif_orientation
+from rig3r_jax.data.image_names import match_names
 from rig3r_jax.data.sources.folder.calibration import read_calibration
 from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
 from rig3r_jax.formats.cameras_json import SCHEMA, is_cameras_json, read_cameras
@@ -16,7 +17,6 @@ from rig3r_jax.formats.colmap import FILES, find_model, is_incomplete, read_mode
 from rig3r_jax.formats.json_file import read_json
 from rig3r_jax.formats.lens_table import lenses_of_json, read_lens_table
 from rig3r_jax.formats.transforms_json import read_transforms
-from rig3r_jax.inference.names import match_names
 from rig3r_jax.inference.photographs import Photograph
 from rig3r_jax.schema import Reconstruction
 

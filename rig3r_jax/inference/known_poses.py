@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rig3r_jax.data.image_names import of_images
 from rig3r_jax.data.sources.folder.images import FLAT, ImageFile
 from rig3r_jax.data.sources.folder.poses import POSE_FILES, Poses, poses_of_images, read_folder_poses
 from rig3r_jax.formats.calibration import RigCalibration
@@ -14,7 +15,6 @@ from rig3r_jax.formats.times import AUTO, times_of_names
 from rig3r_jax.formats.tum import read_named_poses
 from rig3r_jax.inference.known import METRE, SCENE
 from rig3r_jax.inference.known_lenses import camera_of
-from rig3r_jax.inference.names import of_images
 from rig3r_jax.inference.photographs import Photograph
 
 LONGEST_GAP = 0.2  # seconds between two poses of a trajectory between which others are interpolated

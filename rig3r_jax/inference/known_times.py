@@ -5,12 +5,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rig3r_jax.data.image_names import match_names, of_images
 from rig3r_jax.data.sources.folder.images import exif_time
 from rig3r_jax.data.sources.folder.poses import read_folder_poses
 from rig3r_jax.data.sources.recorded_rig import steps_by_time
 from rig3r_jax.formats.image_times import read_image_times
 from rig3r_jax.formats.times import AUTO, times_of_names
-from rig3r_jax.inference.names import match_names, of_images
 from rig3r_jax.inference.photographs import Photograph
 
 NAMES, EXIF = "names", "exif"  # in place of a file

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from rig3r_jax.data.image_names import match_names
 from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
 from rig3r_jax.formats.cameras_json import write_cameras
 from rig3r_jax.geometry.camera import Pinhole
 from rig3r_jax.inference.known_poses import read_poses
 from rig3r_jax.inference.known_times import read_times, with_steps
-from rig3r_jax.inference.names import match_names
 from rig3r_jax.inference.photographs import Photograph
 from rig3r_jax.schema import PosedImage, Reconstruction
 

@@ -1,0 +1,154 @@
+"""`rig3r evaluate`: a trained run on its data, or any system's files against the truth."""
+
+import argparse
+import json
+import typing
+from pathlib import Path
+
+from rig3r_jax.cli.command import Command, add_processes, path
+from rig3r_jax.cli.errors import run_guarded
+from rig3r_jax.extras import EXTRAS, lack_of
+
+if typing.TYPE_CHECKING:
+    from rig3r_jax.evaluation.systems.options import SystemOptions
+
+_ONE_OF = "give the WORKDIR of a run, or --predictions or --compare with --truth"
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("workdir", metavar="WORKDIR", nargs="?", type=path, help="folder of a run (any task)")
+    parser.add_argument(
+        "--out", metavar="FOLDER", type=path, help="of the files that it writes; else the workdir, or none"
+    )
+    parser.add_argument("--records", metavar="FOLDER", type=path, help="of the run's records, if they have moved")
+    systems = parser.add_argument_group(
+        "any system's output, without a WORKDIR (docs/evaluation.md)",
+        "A scene is a file or a folder: cameras.json, a COLMAP model, transforms.json, .npz of demo scripts, TUM or "
+        "KITTI trajectories, .ply. A folder of scenes is matched by their names.",
+    )
+    systems.add_argument(
+        "--predictions", metavar="PATH", nargs="+", type=path, help="scene or folder of scenes, of each system"
+    )
+    systems.add_argument(
+        "--compare", metavar=("A", "B"), nargs=2, type=path, help="two systems and their paired differences"
+    )
+    systems.add_argument("--truth", metavar="PATH", type=path, help="scene or folder of scenes")
+    systems.add_argument("--align", default="sim3", help="none, first, se3, sim3 (default) or robust")
+    systems.add_argument("--match", default="auto", help="images by name, time or order (by name, else by time)")
+    systems.add_argument(
+        "--max-gap", type=float, default=0.02, metavar="SECONDS", help="between times of one image (0.02)"
+    )
+    systems.add_argument(
+        "--missing", default="fail", help="images without a predicted pose: fail (default) or leave-out"
+    )
+    systems.add_argument(
+        "--skip-missing", action="store_true", help="leave scenes out that a system lacks, and name them"
+    )
+    systems.add_argument(
+        "--min-baseline", type=float, default=0.1, metavar="M", help="nearer pairs have no direction (0.1)"
+    )
+    systems.add_argument("--baselines", default="3", metavar="M,M", help="metres that divide the pairs (3)")
+    systems.add_argument(
+        "--thresholds", default="0.05,0.1,0.25", metavar="M,M", help="metres of F-scores (0.05,0.1,0.25)"
+    )
+    systems.add_argument("--seed", type=int, default=0, help="of the resampling and of points that are drawn (0)")
+    systems.add_argument("--format", default="markdown", help="of what is printed: markdown, csv, latex or json")
+    add_processes(parser)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    if options.workdir is None:
+        return _evaluate_systems(options)
+    if options.predictions or options.compare or options.truth:
+        raise ValueError(f"{options.workdir} and other systems are two evaluations; {_ONE_OF}")
+    return _evaluate_run(options)
+
+
+def _evaluate_run(options: argparse.Namespace) -> int:
+    if lack := lack_of(EXTRAS["train"]):
+        raise ValueError(lack)
+    from rig3r_jax.training.config import load_config
+
+    config = load_config(options.workdir / "config.json")
+    from rig3r_jax.cli.tasks import kind_of
+    from rig3r_jax.training import host, loop, processes, xla
+    from rig3r_jax.training.workdir import evaluate_workdir
+
+    def work() -> int:
+        with loop.user_errors():
+            host.keep_freed_memory()
+            xla.use_flags()
+            processes.join(processes.Processes(options.coordinator, options.num_processes, options.process_id))
+            evaluate_workdir(options.workdir, kind_of(config), out=options.out, records=options.records)
+        return 0
+
+    return processes.run_to_end(lambda: run_guarded(options.program, work))
+
+
+def _evaluate_systems(options: argparse.Namespace) -> int:
+    if bool(options.predictions) == bool(options.compare) or options.truth is None:
+        raise ValueError(f"nothing to evaluate; {_ONE_OF}")
+    from rig3r_jax.evaluation.systems.summary import evaluate_systems
+    from rig3r_jax.evaluation.systems.tables import FORMATTERS, to_json
+
+    if options.format not in (*FORMATTERS, "json"):
+        raise ValueError(f"--format {options.format!r} is unknown; choose from {', '.join(FORMATTERS)}, json")
+    how = _system_options(options)
+    evaluation = evaluate_systems(
+        options.compare or options.predictions, options.truth, how, bool(options.compare), options.skip_missing
+    )
+    content = to_json(evaluation)
+    if options.format == "json":
+        print(json.dumps(content, indent=1, allow_nan=False))
+    else:
+        print(FORMATTERS[options.format][1](evaluation), end="")
+    if options.out is not None:
+        _write(options.out, {name: format_(evaluation) for name, format_ in FORMATTERS.values()}, content)
+    return 0
+
+
+def _write(folder: Path, texts: dict[str, str], content: dict) -> None:
+    from rig3r_jax.formats.atomic import write_atomically
+    from rig3r_jax.formats.json_file import write_json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_atomically(folder / name, text.encode())
+    write_json(folder / "scores.json", content)
+
+
+def _system_options(options: argparse.Namespace) -> "SystemOptions":
+    from rig3r_jax.evaluation.options import ScoreOptions
+    from rig3r_jax.evaluation.systems.align import ALIGNMENTS
+    from rig3r_jax.evaluation.systems.match import WAYS
+    from rig3r_jax.evaluation.systems.options import SystemOptions
+
+    for name, choices in (("align", tuple(ALIGNMENTS)), ("match", WAYS)):
+        if getattr(options, name) not in choices:
+            raise ValueError(f"--{name} {getattr(options, name)!r} is unknown; choose from {', '.join(choices)}")
+    return SystemOptions(
+        align=options.align,
+        match=options.match,
+        longest_gap=options.max_gap,
+        missing=options.missing,
+        thresholds=_metres(options.thresholds, "--thresholds"),
+        baselines=_metres(options.baselines, "--baselines"),
+        seed=options.seed,
+        scores=ScoreOptions(min_baseline=options.min_baseline),
+    )
+
+
+def _metres(text: str, name: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"{name} {text!r} must be numbers with commas between them, such as 0.1,0.25") from error
+
+
+COMMANDS = {
+    "evaluate": Command(
+        "evaluate the newest checkpoint of a workdir, or any system's cameras and points (--predictions) on a truth",
+        _arguments,
+        _evaluate,
+    ),
+}

@@ -1,0 +1,39 @@
+"""What is measured of a system and how, with the defaults. Nothing heavy is imported."""
+
+import dataclasses
+
+from rig3r_jax.evaluation.options import ScoreOptions
+
+MISSING = {
+    "fail": "pairs of images that the system has no pose of count as failures: 180 degrees, 90 of direction",
+    "leave-out": "they are left out, and counted",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class SystemOptions:
+    """Lengths in metres of the truth, times in seconds. ValueError names what does not fit."""
+
+    align: str = "sim3"  # of `align.ALIGNMENTS`
+    match: str = "auto"  # of `match.WAYS`
+    longest_gap: float = 0.02  # between two times of one image
+    missing: str = "fail"  # of MISSING
+    thresholds: tuple[float, ...] = (0.05, 0.1, 0.25)  # of F-scores
+    baselines: tuple[float, ...] = (3.0,)  # that divide the pairs of images
+    max_points: int = 200_000  # of each cloud, drawn at random
+    resamples: int = 2000  # of the bootstrap over scenes
+    seed: int = 0
+    scores: ScoreOptions = ScoreOptions()  # min_baseline and same_time_seconds
+
+    def __post_init__(self) -> None:
+        if self.missing not in MISSING:
+            raise ValueError(f"missing {self.missing!r} is unknown; choose from {', '.join(MISSING)}")
+        for name in ("thresholds", "baselines"):
+            values = getattr(self, name)
+            if any(not value > 0 for value in values) or list(values) != sorted(set(values)):
+                raise ValueError(f"{name} {values} must be positive and ascend; correct them")
+        for name, least in (("max_points", 1), ("resamples", 100)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} at least")
+        if not self.longest_gap >= 0:
+            raise ValueError(f"longest_gap is {self.longest_gap}; it must be 0 seconds or more")

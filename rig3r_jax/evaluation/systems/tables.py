@@ -1,0 +1,174 @@
+"""An evaluation of systems as text: Markdown, CSV, LaTeX, JSON. A number without a value is a dash with its reason."""
+
+import csv
+import dataclasses
+import io
+import math
+import typing
+from collections.abc import Callable
+
+from rig3r_jax.evaluation.systems.align import ALIGNMENTS
+from rig3r_jax.evaluation.systems.catalog import COUNT, DOWN, UP, Score, catalog
+from rig3r_jax.evaluation.systems.options import MISSING
+from rig3r_jax.evaluation.systems.resample import Difference, Interval
+from rig3r_jax.evaluation.systems.summary import Evaluation
+from rig3r_jax.formats import markdown
+from rig3r_jax.formats.json_file import plain
+
+LEGEND = (
+    "In brackets: 95% bootstrap intervals over scenes; there is none of fewer than 3. * direction errors in 0..180 "
+    "degrees; without *, folded to 0..90. -: nothing to measure, for the reason below."
+)
+_ARROWS = {UP: "↑", DOWN: "↓", "": ""}
+
+
+def to_markdown(evaluation: Evaluation) -> str:
+    """A table per group, groups without any number left out and named with their reasons."""
+    lines = [f"# {', '.join(system.name for system in evaluation.systems)} against {evaluation.truth}", ""]
+    lines += [f"{line}  " for line in _settings(evaluation)] + ["", markdown.escape(LEGEND), ""]
+    titles = ["", *_columns(evaluation)]
+    for group, scores in _groups(evaluation).items():
+        rows = [[_title(score), *_cells(evaluation, score)] for score in scores]
+        lines += [f"## {group}", "", markdown.table(titles, rows), ""]
+    if reasons := _reasons(evaluation):
+        lines += ["## not measured", "", *(f"- {markdown.escape(line)}" for line in reasons), ""]
+    return "\n".join(lines)
+
+
+def to_csv(evaluation: Evaluation) -> str:
+    """A row per system and number: group, key, unit, value, low, high, scenes, reason; empty for NaN."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["group", "score", "better", "system", "value", "low", "high", "p_value", "scenes", "reason"])
+    for group, scores in catalog(evaluation.options).items():
+        for score in scores:
+            for system in evaluation.systems:
+                number, reason = system.numbers[score.key], system.reasons.get(score.key, "")
+                row = [_exact(number.value), _exact(number.low), _exact(number.high), "", number.scenes, reason]
+                writer.writerow([group, score.key, score.better, system.name, *row])
+            if evaluation.differences is not None:
+                change = evaluation.differences[score.key]
+                row = [_exact(x) for x in (change.value, change.low, change.high, change.p_value)]
+                writer.writerow([group, score.key, score.better, _columns(evaluation)[2], *row, change.scenes, ""])
+    return buffer.getvalue()
+
+
+def to_latex(evaluation: Evaluation) -> str:
+    """One tabular of booktabs; numbers without intervals where there are none."""
+    columns = _columns(evaluation)
+    lines = [f"% {_latex(line)}" for line in [*_settings(evaluation), LEGEND]] + [
+        "\\begin{tabular}{l" + "r" * len(columns) + "}",
+        "\\toprule",
+    ]
+    lines += [" & ".join(["", *map(_latex, columns)]) + r" \\"]
+    for group, scores in _groups(evaluation).items():
+        lines += ["\\midrule", f"\\multicolumn{{{len(columns) + 1}}}{{l}}{{\\emph{{{_latex(group)}}}}} \\\\"]
+        for score in scores:
+            cells = [_latex(_title(score)), *map(_latex, _cells(evaluation, score))]
+            lines.append(" & ".join(cells) + r" \\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
+
+
+def to_json(evaluation: Evaluation) -> dict[str, typing.Any]:
+    """Everything, scenes too; null for NaN, with a reason."""
+    systems = []
+    for system in evaluation.systems:
+        scenes = {
+            scene.name: {
+                "matched_by": scene.matched_by,
+                "formats": dict(zip(("predictions", "truth"), scene.formats, strict=True)),
+                "scores": scene.measures.values,
+                "reasons": {key: reason for key, reason in scene.measures.reasons.items() if reason},
+            }
+            for scene in system.scenes
+        }
+        numbers = {key: dataclasses.asdict(number) for key, number in system.numbers.items()}
+        systems.append(
+            {"name": system.name, "predictions": system.source, "scores": numbers, "reasons": system.reasons}
+            | {"scenes": scenes, "scenes_missing": system.missing}
+        )
+    differences = evaluation.differences and {k: dataclasses.asdict(d) for k, d in evaluation.differences.items()}
+    options = dataclasses.asdict(evaluation.options)
+    return plain({"truth": evaluation.truth, "options": options, "systems": systems, "differences": differences})
+
+
+def _settings(evaluation: Evaluation) -> list[str]:
+    """What was done, in words."""
+    options, system = evaluation.options, evaluation.systems[0]
+    ways = sorted({scene.matched_by for system in evaluation.systems for scene in system.scenes})
+    lines = [
+        f"{len(system.scenes)} scene{'s' * (len(system.scenes) != 1)}, images matched by {' and '.join(ways)}.",
+        f"Alignment {options.align}: {ALIGNMENTS[options.align]}.",
+        f"Missing images, {options.missing}: {MISSING[options.missing]}.",
+        f"Pairs nearer than {options.scores.min_baseline:g} m have no direction.",
+    ]
+    for one in evaluation.systems:
+        if one.missing:
+            lines.append(f"{one.name} is scored without the scenes {', '.join(one.missing)}.")
+    return lines
+
+
+def _groups(evaluation: Evaluation) -> dict[str, list[Score]]:
+    """The groups in which any system has a number."""
+    return {
+        group: [score for score in scores if score.brief]
+        for group, scores in catalog(evaluation.options).items()
+        if any(score.key not in system.reasons for score in scores for system in evaluation.systems)
+    }
+
+
+def _columns(evaluation: Evaluation) -> list[str]:
+    names = [system.name for system in evaluation.systems]
+    return names if evaluation.differences is None else [*names, f"{names[1]} - {names[0]}", "p"]
+
+
+def _title(score: Score) -> str:
+    unit = score.unit.strip()
+    return " ".join(filter(None, [score.title, f"({unit})" if unit else "", _ARROWS[score.better]]))
+
+
+def _cells(evaluation: Evaluation, score: Score) -> list[str]:
+    cells = [_cell(score, system.numbers[score.key]) for system in evaluation.systems]
+    if evaluation.differences is not None:
+        change = evaluation.differences[score.key]
+        cells += [_cell(score, change, sign="+"), "" if score.unit == COUNT else markdown.number(change.p_value, ".3f")]
+    return cells
+
+
+def _cell(score: Score, number: Interval | Difference, sign: str = "") -> str:
+    spec = f"{sign}.{score.places}f"
+    value = markdown.number(number.value, spec)
+    if math.isnan(number.low) or math.isnan(number.value):
+        return value
+    return f"{value} [{number.low:{spec}}, {number.high:{spec}}]"
+
+
+def _reasons(evaluation: Evaluation) -> list[str]:
+    """A line per system and reason, with the scores that it keeps from being measured."""
+    lines = []
+    for system in evaluation.systems:
+        by_reason: dict[str, list[str]] = {}
+        for group, scores in catalog(evaluation.options).items():
+            unmeasured = [score for score in scores if score.key in system.reasons]
+            for score in unmeasured:
+                title = group if len(unmeasured) == len(scores) else score.title
+                titles = by_reason.setdefault(system.reasons[score.key], [])
+                titles += [title] if title not in titles else []
+        lines += [f"{system.name}: {', '.join(titles)}: {reason}" for reason, titles in by_reason.items()]
+    return lines
+
+
+def _exact(value: float) -> str:
+    return "" if math.isnan(value) else repr(float(value))
+
+
+def _latex(text: str) -> str:
+    replaced = {"\\": r"\textbackslash{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": "$<$", "^": r"\^{}"}
+    return "".join(replaced.get(c, f"\\{c}" if c in "%&_#${}" else c) for c in text)
+
+
+FORMATTERS: dict[str, tuple[str, Callable[[Evaluation], str]]] = {  # of --format: file, text
+    "markdown": ("scores.md", to_markdown),
+    "csv": ("scores.csv", to_csv),
+    "latex": ("scores.tex", to_latex),
+}
