@@ -54,7 +54,7 @@ def _build_data(options: argparse.Namespace) -> int:
         raise ValueError(f"SOURCE is missing: one of {', '.join(SOURCES)}; or --config of a run")
     build_words = [word for word in options.settings if word.partition("=")[0] in _BUILD_OPTIONS]
     settings = [word for word in options.settings if word not in build_words]
-    source = _source(options.source, options.root, settings)  # refused before anything heavy is imported
+    source = source_of(options.source, options.root, settings)  # refused before anything heavy is imported
     check_root(type(source), options.root)
     if not options.out:
         raise ValueError("--out is missing: the folder of the records to make")
@@ -117,7 +117,7 @@ def _example(options: argparse.Namespace) -> int:
     return 0
 
 
-def _source(name: str, root: str, words: list[str]) -> Source:
+def source_of(name: str, root: str, words: list[str]) -> Source:
     """The source with its root and options. ValueError for one that is none or an option that it cannot have."""
     kind = source_class(name)
     try:

@@ -12,6 +12,8 @@ from rig3r_jax.extras import EXTRAS, lack_of
 if typing.TYPE_CHECKING:
     from rig3r_jax.evaluation.systems.options import SystemOptions
 
+_DEFAULTS = {"align": "sim3", "missing": "fail", "min_baseline": 0.1}  # which a protocol may say instead
+_SHOWN = 10  # problems of one submission
 _ONE_OF = "give the WORKDIR of a run, or --predictions or --compare with --truth"
 
 
@@ -33,20 +35,17 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--compare", metavar=("A", "B"), nargs=2, type=path, help="two systems and their paired differences"
     )
     systems.add_argument("--truth", metavar="PATH", type=path, help="scene or folder of scenes")
-    systems.add_argument("--align", default="sim3", help="none, first, se3, sim3 (default) or robust")
+    systems.add_argument("--protocol", metavar="FILE", type=path, help="what predictions must answer, and its rules")
+    systems.add_argument("--align", help="none, first, se3, sim3 (default) or robust")
     systems.add_argument("--match", default="auto", help="images by name, time or order (by name, else by time)")
     systems.add_argument(
         "--max-gap", type=float, default=0.02, metavar="SECONDS", help="between times of one image (0.02)"
     )
-    systems.add_argument(
-        "--missing", default="fail", help="images without a predicted pose: fail (default) or leave-out"
-    )
+    systems.add_argument("--missing", help="images without a predicted pose: fail (default) or leave-out")
     systems.add_argument(
         "--skip-missing", action="store_true", help="leave scenes out that a system lacks, and name them"
     )
-    systems.add_argument(
-        "--min-baseline", type=float, default=0.1, metavar="M", help="nearer pairs have no direction (0.1)"
-    )
+    systems.add_argument("--min-baseline", type=float, metavar="M", help="nearer pairs have no direction (0.1)")
     systems.add_argument("--baselines", default="3", metavar="M,M", help="metres that divide the pairs (3)")
     systems.add_argument(
         "--thresholds", default="0.05,0.1,0.25", metavar="M,M", help="metres of F-scores (0.05,0.1,0.25)"
@@ -94,6 +93,7 @@ def _evaluate_systems(options: argparse.Namespace) -> int:
     if options.format not in (*FORMATTERS, "json"):
         raise ValueError(f"--format {options.format!r} is unknown; choose from {', '.join(FORMATTERS)}, json")
     how = _system_options(options)
+    _check_against_protocol(options)
     evaluation = evaluate_systems(
         options.compare or options.predictions, options.truth, how, bool(options.compare), options.skip_missing
     )
@@ -117,25 +117,56 @@ def _write(folder: Path, texts: dict[str, str], content: dict) -> None:
     write_json(folder / "scores.json", content)
 
 
+def _check_against_protocol(options: argparse.Namespace) -> None:
+    """ValueError with the problems of all predictions, ten of each at most."""
+    if options.protocol is None:
+        return
+    from rig3r_jax.evaluation.protocol import problems_of, read_protocol
+
+    protocol = read_protocol(options.protocol)
+    lines = []
+    for predictions in options.compare or options.predictions:
+        problems = problems_of(protocol, predictions)
+        lines += problems[:_SHOWN]
+        lines += [f"{predictions}: {len(problems) - _SHOWN} more problems"] if len(problems) > _SHOWN else []
+    if lines:
+        raise ValueError("\n".join(lines))
+
+
 def _system_options(options: argparse.Namespace) -> "SystemOptions":
     from rig3r_jax.evaluation.options import ScoreOptions
     from rig3r_jax.evaluation.systems.align import ALIGNMENTS
     from rig3r_jax.evaluation.systems.match import WAYS
     from rig3r_jax.evaluation.systems.options import SystemOptions
 
-    for name, choices in (("align", tuple(ALIGNMENTS)), ("match", WAYS)):
-        if getattr(options, name) not in choices:
-            raise ValueError(f"--{name} {getattr(options, name)!r} is unknown; choose from {', '.join(choices)}")
+    rules = _rules(options)
+    for name, value, choices in (("align", rules["align"], tuple(ALIGNMENTS)), ("match", options.match, WAYS)):
+        if value not in choices:
+            raise ValueError(f"--{name} {value!r} is unknown; choose from {', '.join(choices)}")
     return SystemOptions(
-        align=options.align,
+        align=rules["align"],
         match=options.match,
         longest_gap=options.max_gap,
-        missing=options.missing,
+        missing=rules["missing"],
         thresholds=_metres(options.thresholds, "--thresholds"),
         baselines=_metres(options.baselines, "--baselines"),
         seed=options.seed,
-        scores=ScoreOptions(min_baseline=options.min_baseline),
+        scores=ScoreOptions(min_baseline=rules["min_baseline"]),
     )
+
+
+def _rules(options: argparse.Namespace) -> dict[str, typing.Any]:
+    """Those of the protocol, which nothing beside it may change, else what is asked for, else the defaults."""
+    asked = {name: getattr(options, name) for name in _DEFAULTS if getattr(options, name) is not None}
+    if options.protocol is None:
+        return _DEFAULTS | asked
+    if asked:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
+        raise ValueError(f"{options.protocol} says {names} itself; leave the protocol or these out")
+    from rig3r_jax.evaluation.protocol import read_protocol
+
+    rules = read_protocol(options.protocol).rules
+    return {name: getattr(rules, name) for name in _DEFAULTS}
 
 
 def _metres(text: str, name: str) -> tuple[float, ...]:

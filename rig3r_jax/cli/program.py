@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import rig3r_jax
-from rig3r_jax.cli import bench, charts, check_data, data, evaluate, parity, reconstruct, train, view, weights
+from rig3r_jax.cli import bench, charts, check_data, data, evaluate, parity, protocol, reconstruct, train, view, weights
 from rig3r_jax.cli.command import Command, Parser, add_config
 from rig3r_jax.cli.errors import EXIT_USER, run_guarded
 from rig3r_jax.extras import EXTRAS, lack_of
@@ -26,6 +26,7 @@ os.environ["JAX_ENABLE_X64"] = "0"
 COMMANDS: dict[str, Command] = {
     **train.COMMANDS,
     **evaluate.COMMANDS,
+    **protocol.COMMANDS,
     **data.COMMANDS,
     **check_data.COMMANDS,
     **reconstruct.COMMANDS,

@@ -1,10 +1,10 @@
 """Which image of a system's output is which of the truth: by name, by camera and time, or by order."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from rig3r_jax.data.image_names import match_names
 from rig3r_jax.evaluation.systems.scene import PosedScene
@@ -89,15 +89,25 @@ def _by_time(predicted: PosedScene, true: PosedScene, longest_gap: float) -> lis
                 f"{true.source}: images were taken at one time, and {predicted.source} does not name the cameras "
                 f"as it does; name trajectories after them: {', '.join(sorted(set(true.cameras or ['?'])))}"
             )
-        gaps = np.abs(predicted.times[ours][:, None] - true.times[theirs][None])
         used_ours, used_theirs = set(), set()
-        near = np.argwhere(gaps <= longest_gap)
-        for i, j in near[np.argsort(gaps[tuple(near.T)], kind="stable")]:
+        for _, i, j in sorted(_candidates(predicted.times[ours], true.times[theirs], longest_gap)):
             if i not in used_ours and j not in used_theirs:
                 used_ours.add(i)
                 used_theirs.add(j)
                 pairs.append((int(ours[i]), int(theirs[j])))
     return pairs
+
+
+def _candidates(
+    ours: Float[np.ndarray, " n"], theirs: Float[np.ndarray, " m"], longest_gap: float
+) -> Iterator[tuple[float, int, int]]:
+    """Gap and rows of each of theirs with the two of ours before it and the two after it, within the gap."""
+    order = np.argsort(ours, kind="stable")
+    after = np.searchsorted(ours[order], theirs)
+    for j, place in enumerate(after.tolist()):
+        for i in order[max(place - 2, 0) : place + 2].tolist():
+            if (gap := abs(float(ours[i] - theirs[j]))) <= longest_gap:
+                yield gap, i, j
 
 
 def _rows(scene: PosedScene, camera: str | None) -> Int[np.ndarray, " n"]:

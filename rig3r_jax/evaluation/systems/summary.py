@@ -112,7 +112,8 @@ def _names(paths: list[Path]) -> list[str]:
     """The shortest ends of the paths that tell them apart."""
     resolved = [path.resolve() for path in paths]
     if len(set(resolved)) < len(resolved):
-        raise ValueError(f"{paths[0]}: is given twice; give different predictions")
+        twice = next(path for path in paths if resolved.count(path.resolve()) > 1)
+        raise ValueError(f"{twice}: is given twice; give different predictions")
     for length in range(1, max(len(path.parts) for path in resolved) + 1):
         names = ["/".join(path.parts[-length:]) for path in resolved]
         if len(set(names)) == len(names):
