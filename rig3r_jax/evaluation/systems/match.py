@@ -84,7 +84,8 @@ def _by_time(predicted: PosedScene, true: PosedScene, longest_gap: float) -> lis
     cameras = set(predicted.cameras or ()) & set(true.cameras or ())
     for camera in sorted(cameras) or [None]:
         ours, theirs = (_rows(scene, camera) for scene in (predicted, true))
-        if camera is None and len(np.unique(true.times[theirs])) < len(theirs):
+        several = true.names is not None or len(set(true.cameras or ())) > 1  # a trajectory may repeat a time
+        if camera is None and several and len(np.unique(true.times[theirs])) < len(theirs):
             raise ValueError(
                 f"{true.source}: images were taken at one time, and {predicted.source} does not name the cameras "
                 f"as it does; name trajectories after them: {', '.join(sorted(set(true.cameras or ['?'])))}"

@@ -6,7 +6,7 @@ from rig3r_jax.evaluation.options import ScoreOptions
 
 MISSING = {
     "fail": "pairs of images that the system has no pose of count as failures: 180 degrees, 90 of direction",
-    "leave-out": "they are left out, and counted",
+    "leave-out": "they are left out",
 }
 
 
@@ -20,6 +20,7 @@ class SystemOptions:
     missing: str = "fail"  # of MISSING
     thresholds: tuple[float, ...] = (0.05, 0.1, 0.25)  # of F-scores
     baselines: tuple[float, ...] = (3.0,)  # that divide the pairs of images
+    max_images: int = 1000  # of a scene that make pairs, spread evenly over its images
     max_points: int = 200_000  # of each cloud, drawn at random
     resamples: int = 2000  # of the bootstrap over scenes
     seed: int = 0
@@ -32,7 +33,7 @@ class SystemOptions:
             values = getattr(self, name)
             if any(not value > 0 for value in values) or list(values) != sorted(set(values)):
                 raise ValueError(f"{name} {values} must be positive and ascend; correct them")
-        for name, least in (("max_points", 1), ("resamples", 100)):
+        for name, least in (("max_images", 2), ("max_points", 1), ("resamples", 100)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} at least")
         if not self.longest_gap >= 0:

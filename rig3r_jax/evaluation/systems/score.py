@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from rig3r_jax.evaluation.systems.align import LEAST, align
 from rig3r_jax.evaluation.systems.cameras import (
@@ -39,12 +40,17 @@ def score_scene(predicted: PosedScene, true: PosedScene, options: SystemOptions,
     """All that can be measured of one scene; ValueError where images cannot be told (`match`)."""
     measures = Measures()
     rows = match(predicted, true, options.match, options.longest_gap)
+    if rows.way == "time" and true.names is None:
+        # The poses of a trajectory are no images that the system was shown: those between its own are not missing.
+        true = true.take(rows.true)
+        rows = dataclasses.replace(rows, true=np.arange(len(true)))
     measures.add("images", len(true), 1.0, "")
     measures.add("images_missing", len(true) - len(rows.true), 1.0, "")
     measures.add("images_elsewhere", rows.strangers, 1.0, "")
     poses = np.full((len(true), 4, 4), np.nan)
     poses[rows.true] = predicted.world_from_camera[rows.predicted]
-    add_pairs(measures, poses, true, options)
+    paired = _spread(len(true), options.max_images)
+    add_pairs(measures, poses[paired], true.take(paired), options)
     ours, theirs = predicted.take(rows.predicted), true.take(rows.true)
     alignment = align(ours.world_from_camera, theirs.world_from_camera, options.align, options.seed)
     if len(theirs) and alignment is not None:
@@ -60,6 +66,11 @@ def score_scene(predicted: PosedScene, true: PosedScene, options: SystemOptions,
     add_depth(measures, ours, theirs, alignment)
     add_points(measures, ours, theirs, alignment, options)
     return SceneScores(name, measures, rows.way, (predicted.kind, true.kind))
+
+
+def _spread(count: int, most: int) -> Int[np.ndarray, " n"]:
+    """At most `most` of the numbers 0 .. count - 1, evenly."""
+    return np.linspace(0, max(count - 1, 0), min(count, most)).round().astype(np.int64)
 
 
 def score_folder(

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import math
+import re
 import typing
 from collections.abc import Callable
 
@@ -64,7 +65,7 @@ def to_latex(evaluation: Evaluation) -> str:
     for group, scores in _groups(evaluation).items():
         lines += ["\\midrule", f"\\multicolumn{{{len(columns) + 1}}}{{l}}{{\\emph{{{_latex(group)}}}}} \\\\"]
         for score in scores:
-            cells = [_latex(_title(score)), *map(_latex, _cells(evaluation, score))]
+            cells = [_latex(_title(score)), *map(_latex_number, _cells(evaluation, score))]
             lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
 
@@ -101,6 +102,7 @@ def _settings(evaluation: Evaluation) -> list[str]:
         f"Alignment {options.align}: {ALIGNMENTS[options.align]}.",
         f"Missing images, {options.missing}: {MISSING[options.missing]}.",
         f"Pairs nearer than {options.scores.min_baseline:g} m have no direction.",
+        f"Of a scene of more than {options.max_images} images so many, spread evenly, make pairs.",
     ]
     for one in evaluation.systems:
         if one.missing:
@@ -165,6 +167,11 @@ def _exact(value: float) -> str:
 def _latex(text: str) -> str:
     replaced = {"\\": r"\textbackslash{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": "$<$", "^": r"\^{}"}
     return "".join(replaced.get(c, f"\\{c}" if c in "%&_#${}" else c) for c in text)
+
+
+def _latex_number(text: str) -> str:
+    """With minus signs, not hyphens."""
+    return re.sub(r"-(?=\d)", "$-$", text)
 
 
 FORMATTERS: dict[str, tuple[str, Callable[[Evaluation], str]]] = {  # of --format: file, text

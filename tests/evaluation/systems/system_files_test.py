@@ -160,6 +160,38 @@ def test_single_trajectories(tmp_path):
         read_scene(tmp_path / "k.txt")
 
 
+def test_a_dense_true_trajectory_has_no_missing_images(tmp_path):
+    times = np.repeat(np.arange(20.0), [1] * 19 + [2]) / 10  # the last time is there twice, as in real files
+    poses = random_cameras(np.random.default_rng(1), 21)
+    write_trajectory(tmp_path / "truth.txt", times, poses)
+    write_trajectory(tmp_path / "system.txt", times[1:12:2] + 0.004, poses[1:12:2])
+    values = score_folder(tmp_path / "system.txt", tmp_path / "truth.txt", SystemOptions())[0][0].measures.values
+    assert (values["images"], values["images_missing"], values["RRA3"]) == (6, 0, pytest.approx(100))
+
+
+def test_many_images_make_pairs_of_some(tmp_path):
+    poses = random_cameras(np.random.default_rng(1), 30)
+    write_poses(tmp_path / "k.txt", poses)
+    options = SystemOptions(match="order", max_images=10)
+    values = score_folder(tmp_path / "k.txt", tmp_path / "k.txt", options)[0][0].measures.values
+    assert values["images"] == 30 and values["pairs"] == 45
+
+
+@pytest.mark.parametrize(
+    "system, truth, options, ate",
+    [  # of evo_ape, with -a, -as, -as
+        ("freiburg1_xyz-rgbdslam", "freiburg1_xyz-groundtruth", {"align": "se3", "longest_gap": 0.01}, 0.013470),
+        ("fr2_desk_ORB", "fr2_desk_groundtruth", {"longest_gap": 0.01}, 0.006123),
+        ("KITTI_00_ORB", "KITTI_00_gt", {"match": "order"}, 0.937709),
+    ],
+)
+def test_real_trajectories_have_the_errors_that_evo_finds(shared, system, truth, options, ate):
+    folder = shared / "realdata/trajectories_gt"
+    options = SystemOptions(**options, max_images=20)
+    ((scores,), _) = score_folder(folder / f"{system}.txt", folder / f"{truth}.txt", options)
+    assert scores.measures.values["ATE_m"] == pytest.approx(ate, abs=1e-6)
+
+
 def test_units_that_are_no_metre_have_no_scale_error(tmp_path):
     write_cameras(tmp_path / "system.json", dataclasses.replace(unordered("pinhole"), points=None))
     metric = dataclasses.replace(unordered("pinhole"), points=None, length_unit="metre", scale=None)
