@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -81,6 +82,9 @@ def _by_name(predicted: PosedScene, true: PosedScene) -> list[tuple[int, int]]:
 def _by_time(predicted: PosedScene, true: PosedScene, longest_gap: float) -> list[tuple[int, int]]:
     """The nearest in time of each camera, the closest pairs first, each image once."""
     pairs = []
+    stem = Path(predicted.source).stem
+    if predicted.cameras is None and stem in (true.cameras or ()):  # one trajectory, named after its camera
+        predicted = dataclasses.replace(predicted, cameras=(stem,) * len(predicted))
     cameras = set(predicted.cameras or ()) & set(true.cameras or ())
     for camera in sorted(cameras) or [None]:
         ours, theirs = (_rows(scene, camera) for scene in (predicted, true))

@@ -103,6 +103,8 @@ def test_times_within_a_gap_each_once_and_by_camera():
     by_camera = scene(times=np.array([0.0, 0.0, 0.1, 0.1]), cameras=("a", "b", "a", "b"))
     found = match(scene(times=np.array([0.1, 0.1, 0.0, 0.0]), cameras=("b", "a", "b", "a")), by_camera)
     assert found.predicted.tolist() == [3, 2, 1, 0]
+    alone = dataclasses.replace(scene(times=np.array([0.0, 0.1]), count=2), source="somewhere/b.tum")
+    assert match(alone, by_camera).true.tolist() == [1, 3]
     with pytest.raises(ValueError, match="images were taken at one time, and .* name trajectories after them: a, b"):
         match(scene(times=np.array([0.0, 0.1, 0.2, 0.3])), by_camera)
 
