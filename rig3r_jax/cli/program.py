@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import rig3r_jax
-from rig3r_jax.cli import bench, charts, check_data, data, parity, reconstruct, train, view, weights
+from rig3r_jax.cli import bench, charts, check_data, data, discover, parity, reconstruct, train, view, weights
 from rig3r_jax.cli.command import Command, Parser, add_config
 from rig3r_jax.cli.errors import EXIT_USER, run_guarded
 from rig3r_jax.extras import EXTRAS, lack_of
@@ -28,6 +28,7 @@ COMMANDS: dict[str, Command] = {
     **data.COMMANDS,
     **check_data.COMMANDS,
     **reconstruct.COMMANDS,
+    **discover.COMMANDS,
     **view.COMMANDS,
     **charts.COMMANDS,
     **weights.COMMANDS,
