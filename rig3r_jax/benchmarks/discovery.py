@@ -2,13 +2,14 @@
 
 The rigs are those of the procedural source, one to eight cameras in all layouts, and stereo pairs 6 cm apart.
 Their predictions are drawn. Beside stands k-means on ray maps with the number of clusters of the best silhouette, where
-one below 0.25 is one camera ("no substantial structure", Kaufman and Rousseeuw 1990): fixed thresholds.
+one below 0.25 is one camera ("no substantial structure", Kaufman and Rousseeuw 1990).
 """
 
 import argparse
 import dataclasses
 import typing
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -67,6 +68,11 @@ def command(options: argparse.Namespace, _: Sequence[str]) -> int:
     record.add(*rows("2 degrees, 5%", [drawn(rng, any_rig(rng), 4, 2.0, 0.05) for _ in range(options.rigs // 5)]))
     record.add(*calibration_rows(options.seed, options.rigs))
     record.add(*check_rows(options.seed, options.check_rigs))
+    if options.workdir:
+        from rig3r_jax.benchmarks.discovery_model import predicted_images
+
+        cases = list(predicted_images(Path(options.workdir), options.drives, options.steps, options.seed))
+        record.add(*rows("a trained Rig3R's, held-out rigs", cases))
     record.end()
     return 0
 

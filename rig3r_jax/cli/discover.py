@@ -24,6 +24,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--check", type=path, help="rig_config.json, camchain.yaml or cameras.json: say which camera has moved since"
     )
     parser.add_argument("--false-alarm", dest="false_alarm", type=float, default=0.02, help="of --check (0.02)")
+    parser.add_argument("--refine", action="store_true", help="fit places to the poses of all time steps, too")
     parser.add_argument(
         "--flat", action="store_true", help="folders and names of images say nothing of cameras or steps"
     )
@@ -59,7 +60,15 @@ def _discover(options: argparse.Namespace) -> int:
         planned = plan(model, [inputs.sizes[one.name] for one in inputs.photographs], how)
         print(f"{model.name}: {planned.summary}", flush=True)
         found = find_rig(
-            model, inputs.folder, inputs.photographs, inputs.known, planned, how, options.camera_count, print
+            model,
+            inputs.folder,
+            inputs.photographs,
+            inputs.known,
+            planned,
+            how,
+            options.camera_count,
+            options.refine,
+            print,
         )
         lines = [*found.notes, "", found.table(), "", *found.verdict]
         if calibration:

@@ -120,12 +120,14 @@ class LoadedModel:
         times: Sequence[float | None] | None = None,
         intrinsics: AnyLens | Sequence[AnyLens] | Mapping[str, AnyLens] = None,
         camera_count: int | None = None,
+        refine: bool = False,
         scale: float | None = None,
         **options,
     ) -> RigFound:
         """The rig that took the images: cameras, which image is of which, places, time steps, and how sure these are.
 
-        Arguments and errors as of `reconstruct`; without `times` the steps are found too. `camera_count`: where known.
+        Arguments and errors as of `reconstruct`; without `times` the steps are found too. `camera_count`: where known;
+        `refine`: places are fitted to the poses of all steps, too.
         """
         folder, photographs = _photographs(images)
         names = [photograph.name for photograph in photographs]
@@ -138,7 +140,7 @@ class LoadedModel:
         how = ReconstructOptions(**options)
         sizes, _ = usable(photographs)
         planned = plan(self.model, [sizes[name] for name in names], how)
-        return find_rig(self.model, folder, photographs, known, planned, how, camera_count)
+        return find_rig(self.model, folder, photographs, known, planned, how, camera_count, refine)
 
 
 def _options(options: Mapping[str, object]) -> ReconstructOptions:

@@ -14,6 +14,8 @@ from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.calibration import RigCalibration
 from rig3r_jax.formats.markdown import number, table
 from rig3r_jax.geometry import rigid
+from rig3r_jax.geometry.fusion.problem import WindowPoses
+from rig3r_jax.geometry.fusion.refine_rig import refine_rig
 from rig3r_jax.geometry.rig_check import FALSE_ALARM, RigCheck, check_rig
 from rig3r_jax.geometry.rig_discovery import DiscoveredRig, discover_rig
 from rig3r_jax.inference.assemble import assembled
@@ -146,12 +148,14 @@ def find_rig(
     planned: Plan,
     options: ReconstructOptions | None = None,
     camera_count: int | None = None,
+    refine: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> RigFound:
     """The rig of the photographs, by what the model says of the cameras' places in it.
 
     Cameras of photographs in folders of their own are known, as are steps where photographs have any; else they are
-    found. Arguments as of `reconstruct.reconstruct`; camera_count: where it is known.
+    found. Arguments as of `reconstruct.reconstruct`; camera_count: where it is known; refine: places are fitted to
+    the poses of all passes too (`geometry.fusion.refine_rig`).
 
     ValueError for a model that says nothing of rigs, and as `reconstruct` and `geometry.rig_discovery` say.
     """
@@ -174,6 +178,8 @@ def find_rig(
             camera_count=camera_count,
             unit="m" if metric else "units",
         )
+        if refine:
+            rig = _refined(rig, passes)
         names = tuple(names.get(index, f"camera{index}") for index in range(len(rig.rig_from_camera)))
         named = [_named(shot, rig, names, row) for row, shot in enumerate(shots)]
         reconstruction = dataclasses.replace(assembled(folder, named, passes, placement), points=None)
@@ -191,6 +197,19 @@ def _predicted(passes: Sequence[Pass], placement: Placement, count: int) -> Floa
         predicted[rows] = one_pass.rig_from_camera[surer]
         predicted[rows, :3, 3] *= factor
     return predicted
+
+
+def _refined(rig: DiscoveredRig, passes: Sequence[Pass]) -> DiscoveredRig:
+    """With places and covariances that fit the poses of all passes, in the first camera's unit and place."""
+    usable = (rig.camera >= 0) & (rig.step >= 0)
+    if len(rig.rig_from_camera) < 2 or not usable.all():
+        raise ValueError(
+            f"{len(rig.rig_from_camera)} cameras, {int(np.sum(~usable))} images without a camera or step: refining "
+            "wants two cameras and all images on the rig; leave --refine out"
+        )
+    windows = [WindowPoses(one.rows, one.world_from_camera, one.joining_covariance) for one in passes]
+    refined = refine_rig(windows, rig.rig_from_camera, rig.camera, rig.step)
+    return dataclasses.replace(rig, rig_from_camera=refined.rig_from_camera, covariance=refined.covariance)
 
 
 def _known_cameras(shots: Sequence[Shot]) -> tuple[dict[int, str], Int[np.ndarray, " v"]]:

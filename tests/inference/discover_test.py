@@ -12,8 +12,11 @@ from rig3r_jax.evaluation.rig import rig_id_accuracy
 from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
 from rig3r_jax.formats.cameras_json import read_cameras
 from rig3r_jax.formats.rig_config import read_rig_config, write_rig_config
+from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import Brown
+from rig3r_jax.geometry.rig_discovery import discover_rig
 from rig3r_jax.inference.api import LoadedModel
+from rig3r_jax.inference.inputs import InputOptions, read_inputs
 from rig3r_jax.inference.models import open as models
 from rig3r_jax.inference.photographs import find_photographs
 from tests.inference.truth import LENSES, PLACES, SIZES, Z_BAR, drive, transform, write_rig_images
@@ -66,6 +69,10 @@ def test_python_finds_the_same_with_cameras_known_in_part(shots):
     assert [found.names[number] for number in found.rig.camera] == [photograph.camera for photograph in photographs]
     steps = np.array([photograph.step for photograph in photographs])
     assert rig_id_accuracy(found.rig.step, steps) == 1.0
+    truth.passes = 0  # its unit is another in every pass
+    refined = LoadedModel(truth).discover_rig(paths, cameras=cameras, refine=True)
+    for one, other in zip(refined.reconstruction.cameras, found.reconstruction.cameras, strict=True):
+        np.testing.assert_allclose(one.rig_from_camera, other.rig_from_camera, atol=1e-3)
 
 
 def test_a_moved_camera_is_named(shots, tmp_path, capsys):
@@ -83,3 +90,28 @@ def test_a_moved_camera_is_named(shots, tmp_path, capsys):
     assert "which --flat ignores" in capsys.readouterr().err
     assert cli.main(["discover", str(folder), "--model=run", f"--out={tmp_path}/out"]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def through_rays(lens, place):
+    """A camera's place by its rays in the rig, in float32."""
+    u, v = np.meshgrid(*(np.linspace(0.25, 1.75, 8) * middle for middle in lens.intrinsics[:2, 2]))
+    rays = lens.rays(np.stack([u, v], axis=-1)).reshape(-1, 3)
+    rays_rig = (rays @ place[:3, :3].T).astype(np.float32)
+    return rigid.from_rotation_translation(rigid.nearest_rotation(rays_rig.T @ rays), place[:3, 3].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("source", "folder", "count"), [("nuscenes", "nuscenes_sample", 6), ("hilti", "hilti_exp4_rig", 5)]
+)
+def test_real_rigs_are_found_from_their_own_rays(shared, tmp_path, source, folder, count):
+    pytest.importorskip("yaml")
+    inputs = read_inputs(InputOptions([str(shared / "realdata" / folder)], source=source), tmp_path)
+    lenses = {one.camera: inputs.known.lenses[one.name].lens for one in inputs.photographs}
+    cameras = inputs.known.rig.cameras
+    places = np.stack([through_rays(lenses[camera.name], camera.rig_from_camera) for camera in cameras])
+    camera, step = np.tile(np.arange(count), 3), np.repeat(np.arange(3), count)
+    world_from_rig = np.stack([transform(10 * number, 0.2 * number, 0, number) for number in range(3)])
+    rig = discover_rig(places[camera], world_from_camera=world_from_rig[step] @ places[camera])
+    assert len(places) == len(rig.rig_from_camera) == count
+    np.testing.assert_array_equal(rig.camera, camera)
+    np.testing.assert_array_equal(rig.step, step)
