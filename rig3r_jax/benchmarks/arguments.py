@@ -179,6 +179,17 @@ def _fusion(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _discovery(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rigs", type=at_least(5), default=1000, help="rigs of the certainties; a fifth of the noise's"
+    )
+    parser.add_argument("--check-rigs", type=at_least(1), default=200, help="rigs whose calibration is checked")
+    parser.add_argument("--drives", type=at_least(1), default=50, help="held-out procedural drives of --workdir's rows")
+    parser.add_argument("--steps", type=at_least(2), default=4, help="time steps of each")
+    parser.add_argument("--workdir", type=os.path.expanduser, help="also predictions of this run of Rig3R")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of rigs and errors")
+
+
 def _drift(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=at_least(12), default=1000, help="of the drive")
     parser.add_argument("--cameras", type=at_least(1), nargs="+", default=(1, 6), help="of the rig")
@@ -207,6 +218,7 @@ KINDS = {
         "train",
     ),
     "fusion": Kind("fusion", "windows of cameras joined with and without the rig: errors, scale", _fusion),
+    "discovery": Kind("discovery", "rigs found out from ray maps, and calibrations checked", _discovery),
     "drift": Kind("drift", "a long drive that comes back, in windows: drift with and without loops", _drift),
     "program": Kind(
         "program",

@@ -27,14 +27,15 @@ def predicted_cases(
     workdir: Path, drives: int, steps: int, places: list[list[int]]
 ) -> Iterator[tuple[str, list[Case]]]:
     """What the network was told, and its cases. ValueError for a run that saw no procedural drives."""
-    source = _source(workdir, drives, steps)
+    source = source_of(workdir, drives, steps)
     model = open_model(workdir)
     scenes = [make() for _, make in source.scenes(SPLIT)]
     for told in ("told nothing", "told the rig"):
         yield told, [_case(model, scene, places, told == "told the rig") for scene in scenes]
 
 
-def _source(workdir: Path, drives: int, steps: int) -> Procedural:
+def source_of(workdir: Path, drives: int, steps: int) -> Procedural:
+    """The procedural source that a run was trained on, of so many held-out drives. ValueError where it was not."""
     mixture = workdir_config(Path(workdir)).data.mixture
     entry = next((entry for entry in mixture if entry.name == "procedural"), None)
     if entry is None:
@@ -50,7 +51,7 @@ def _case(model: Model, scene: Scene, places: list[list[int]], told: bool) -> Ca
     for steps in places:
         images = np.flatnonzero(np.isin(step, steps))
         sizes = [scene.cameras[number].size for number in camera[images]]
-        views, lenses = _views(scene, images, model.input_size(sizes), told)
+        views, lenses = views_of_frames(scene, images, model.input_size(sizes), told)
         estimate = model.estimate(views, lenses, [False] * len(lenses))
         windows.append(WindowPoses(images, np.asarray(estimate.world_from_camera, np.float64)))
     return Case(
@@ -61,7 +62,9 @@ def _case(model: Model, scene: Scene, places: list[list[int]], told: bool) -> Ca
     )
 
 
-def _views(scene: Scene, images: Int[np.ndarray, " n"], size: tuple[int, int], told: bool) -> tuple[Views, list[Lens]]:
+def views_of_frames(
+    scene: Scene, images: Int[np.ndarray, " n"], size: tuple[int, int], told: bool
+) -> tuple[Views, list[Lens]]:
     """What the model sees of some frames, and their lenses as it sees them."""
     frames = [scene.frames[image] for image in images]
     cameras = [scene.cameras[frame.camera] for frame in frames]

@@ -9,7 +9,20 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import rig3r_jax
-from rig3r_jax.cli import bench, charts, check_data, data, evaluate, parity, protocol, reconstruct, train, view, weights
+from rig3r_jax.cli import (
+    bench,
+    charts,
+    check_data,
+    data,
+    discover,
+    evaluate,
+    parity,
+    protocol,
+    reconstruct,
+    train,
+    view,
+    weights,
+)
 from rig3r_jax.cli.command import Command, Parser, add_config
 from rig3r_jax.cli.errors import EXIT_USER, run_guarded
 from rig3r_jax.extras import EXTRAS, lack_of
@@ -30,6 +43,7 @@ COMMANDS: dict[str, Command] = {
     **data.COMMANDS,
     **check_data.COMMANDS,
     **reconstruct.COMMANDS,
+    **discover.COMMANDS,
     **view.COMMANDS,
     **charts.COMMANDS,
     **weights.COMMANDS,

@@ -19,6 +19,7 @@ from rig3r_jax.inference.photographs import Photograph, find_photographs, usable
 from rig3r_jax.inference.plan import plan
 from rig3r_jax.inference.reconstruct import reconstruct
 from rig3r_jax.inference.result import Reconstruction
+from rig3r_jax.inference.rig import RigFound, find_rig
 
 AnyImage = str | Path | np.ndarray | Image.Image
 AnyLens = Lens | np.ndarray | None
@@ -110,6 +111,36 @@ class LoadedModel:
 
     def __repr__(self) -> str:
         return f"LoadedModel({self.model.name})"
+
+    def discover_rig(
+        self,
+        images: str | Path | Sequence[AnyImage],
+        *,
+        cameras: Sequence[str | None] | None = None,
+        times: Sequence[float | None] | None = None,
+        intrinsics: AnyLens | Sequence[AnyLens] | Mapping[str, AnyLens] = None,
+        camera_count: int | None = None,
+        refine: bool = False,
+        scale: float | None = None,
+        **options,
+    ) -> RigFound:
+        """The rig that took the images: cameras, which image is of which, places, time steps, and how sure these are.
+
+        Arguments and errors as of `reconstruct`; without `times` the steps are found too. `camera_count`: where known;
+        `refine`: places are fitted to the poses of all steps, too.
+        """
+        folder, photographs = _photographs(images)
+        names = [photograph.name for photograph in photographs]
+        if cameras is not None:
+            photographs = _of_cameras(photographs, _one_each(cameras, len(photographs), "cameras"), times)
+            if times is None:  # the places among a camera's images are no steps where cameras are known in part
+                photographs = [dataclasses.replace(photograph, step=None) for photograph in photographs]
+        lenses = _lenses(intrinsics, photographs)
+        known = Known(lenses=lenses, times=_given(names, times, "times", float), scale=scale)
+        how = ReconstructOptions(**options)
+        sizes, _ = usable(photographs)
+        planned = plan(self.model, [sizes[name] for name in names], how)
+        return find_rig(self.model, folder, photographs, known, planned, how, camera_count, refine)
 
 
 def _options(options: Mapping[str, object]) -> ReconstructOptions:

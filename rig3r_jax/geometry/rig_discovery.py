@@ -1,0 +1,244 @@
+"""A rig found out from predicted cameras: how many cameras, which image is of which, where they sit, when images were
+taken together, and how sure all of this is; host float64.
+
+Images of one camera repeat one place in the rig, but for the predictor's error; so the places are clustered by
+`pose_clusters`, whose spread is estimated from the same images. Images of one time step are of different cameras. Where
+times are not known but a world_from_camera of every image is, each image says where the rig was, world_from_camera
+camera_from_rig, and images of one time step say the same: the steps are found likewise, of images of different cameras.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+from scipy.special import ndtr
+
+from rig3r_jax.geometry import rigid
+from rig3r_jax.geometry.pose_clusters import PlaceFit, count_probabilities, fit_places
+from rig3r_jax.geometry.rig_words import verdict
+
+MOST_CAMERAS = 16
+_HUBER = 1.5  # standard deviations along an axis, beyond which a prediction's pull on a mean grows no further
+_ALTERNATIONS = 3  # of steps and cameras
+_ROUNDS = 20  # of reweighting
+
+
+@typing.no_type_check
+@dataclasses.dataclass(frozen=True)
+class DiscoveredRig:
+    """A rig of k cameras and what v images have to do with it. Lengths are in the unit of the predictions.
+
+    camera: number of each image's camera, in order of first appearance; -1: its prediction is not finite.
+    step: number of each image's time step, likewise, or as given; None: neither given nor to be found.
+    rig_from_camera: robust means, in the frame of the predictions.
+    covariance: of the error's tangent (v, w) in rig_from_camera exp(v, w) of each mean; NaN where the spread is not
+        known.
+    image_certainty: probability that the image is of its camera.
+    camera_certainty: probability that a camera's images, and no others, are of one camera.
+    step_certainty: probability that the image is of its step; 1 where steps are given.
+    count_probability: of each number of cameras that was tried.
+    sigma_length, sigma_deg: spread of the predictions along and about each axis; NaN where no camera took two images.
+    verdict: sentences for people, what the images do not say among them.
+    """
+
+    camera: Int[np.ndarray, " v"]
+    step: Int[np.ndarray, " v"] | None
+    rig_from_camera: Float[np.ndarray, "k 4 4"]
+    covariance: Float[np.ndarray, "k 6 6"]
+    image_certainty: Float[np.ndarray, " v"]
+    camera_certainty: Float[np.ndarray, " k"]
+    step_certainty: Float[np.ndarray, " v"] | None
+    count_probability: dict[int, float]
+    sigma_length: float
+    sigma_deg: float
+    verdict: tuple[str, ...] = ()
+
+    @property
+    def count_certainty(self) -> float:
+        """Of the number of cameras."""
+        return self.count_probability[len(self.rig_from_camera)]
+
+
+def discover_rig(
+    rig_from_camera: Float[np.ndarray, "v 4 4"],
+    *,
+    world_from_camera: Float[np.ndarray, "v 4 4"] | None = None,
+    step: Int[np.ndarray, " v"] | None = None,
+    camera: Int[np.ndarray, " v"] | None = None,
+    camera_count: int | None = None,
+    most_cameras: int = MOST_CAMERAS,
+    unit: str = "",
+) -> DiscoveredRig:
+    """The rig that the predictions are of.
+
+    Args:
+        rig_from_camera: predicted, all in one frame and length unit. What is not finite is left out and counted.
+        world_from_camera: predicted in the same unit; time steps are found where `step` is not given.
+        step: images of one number >= 0 were taken together, by different cameras; -1: not known when.
+        camera: number >= 0 of the physical camera where it is known, whose images are kept together and from others of
+            another number; -1: not known.
+        camera_count: where it is known.
+        most_cameras: beyond which no number is tried.
+        unit: of lengths, behind numbers in the verdict.
+
+    Raises ValueError for arrays that do not fit one another, no finite image, and a count that the images cannot have.
+    """
+    images = len(rig_from_camera)
+    for name, values in {"world_from_camera": world_from_camera, "step": step, "camera": camera}.items():
+        if values is not None and len(values) != images:
+            raise ValueError(f"{name} of {len(values)} images for {images} predictions; give one to each")
+    finite = np.isfinite(rig_from_camera).all(axis=(1, 2))
+    if world_from_camera is not None:
+        finite &= np.isfinite(world_from_camera).all(axis=(1, 2))
+    if not finite.any():
+        raise ValueError(f"none of {images} predicted cameras is finite; a rig wants one at least")
+    for row in np.flatnonzero(finite).tolist():
+        rigid.check(rig_from_camera[row], f"image {row}: the predicted rig_from_camera")
+    poses = rigid.nearest_rigid(rig_from_camera[finite])
+    known, names = _known_cameras(camera, finite)
+    steps = None if step is None else np.asarray(step, np.int64)[finite]
+    counts = _counts(len(poses), camera_count, most_cameras)
+    fits = fit_places(poses, counts, steps, known)
+    step_fits = None
+    if steps is None and world_from_camera is not None and len(poses) > 1:
+        world_from_rig = rigid.nearest_rigid(world_from_camera[finite]) @ rigid.invert(poses)
+        for _ in range(_ALTERNATIONS):  # steps by cameras, cameras by steps
+            camera_before = _best(fits).label
+            step_fits = _step_fits(world_from_rig, camera_before)
+            fits = fit_places(poses, counts, _best(step_fits).label, known)
+            if np.array_equal(_best(fits).label, camera_before):
+                break
+    return _described(poses, fits, step_fits, steps, finite, names, unit)
+
+
+def _known_cameras(camera: np.ndarray | None, finite: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+    """Known cameras of the finite images, numbered without gaps, and the numbers that were given."""
+    if camera is None:
+        return None, np.zeros(0, np.int64)
+    given = np.asarray(camera, np.int64)[finite]
+    names = np.unique(given[given >= 0])
+    return np.where(given >= 0, np.searchsorted(names, given), -1), names
+
+
+def _counts(images: int, camera_count: int | None, most: int) -> Sequence[int]:
+    if camera_count is None:
+        return range(1, max(min(images, most), 1) + 1)
+    if not 1 <= camera_count <= images:
+        raise ValueError(f"camera_count is {camera_count}; {images} images are of 1 to {images} cameras")
+    return [camera_count]
+
+
+def _best(fits: Sequence[PlaceFit]) -> PlaceFit:
+    return max(fits, key=lambda fit: fit.log_evidence)
+
+
+def _step_fits(world_from_rig: np.ndarray, camera: np.ndarray) -> list[PlaceFit]:
+    """Of numbers of steps from the fewest that the cameras can have taken to twice as many, and a step per image."""
+    fewest = int(np.bincount(camera).max())
+    return fit_places(world_from_rig, [*range(fewest, min(2 * fewest + 2, len(camera)) + 1), len(camera)], camera)
+
+
+def _described(
+    poses: np.ndarray,
+    fits: Sequence[PlaceFit],
+    step_fits: Sequence[PlaceFit] | None,
+    steps: np.ndarray | None,
+    finite: np.ndarray,
+    names: np.ndarray,
+    unit: str,
+) -> DiscoveredRig:
+    best, probabilities = _best(fits), count_probabilities(fits)
+    certainty, of_cameras = certainties(fits, probabilities, best)
+    order = _order(best.label) if not len(names) else np.arange(best.count)
+    camera, certain = np.full(len(finite), -1), np.zeros(len(finite))
+    camera[finite], certain[finite] = np.argsort(order)[best.label], certainty
+    step, step_certain = None, None
+    if step_fits is not None:
+        best_step = _best(step_fits)
+        step, step_certain = np.full(len(finite), -1), np.zeros(len(finite))
+        step[finite] = np.argsort(_order(best_step.label))[best_step.label]
+        step_certain[finite] = certainties(step_fits, count_probabilities(step_fits), best_step)[0]
+    elif steps is not None:
+        step, step_certain = np.full(len(finite), -1), np.where(finite, 1.0, 0.0)
+        step[finite] = steps
+    means, covariances = zip(*(robust_mean(poses[best.label == k], best) for k in order), strict=True)
+    rig = DiscoveredRig(
+        camera=camera,
+        step=step,
+        rig_from_camera=np.stack(means),
+        covariance=np.stack(covariances),
+        image_certainty=certain,
+        camera_certainty=of_cameras[order],
+        step_certainty=step_certain,
+        count_probability={fit.count: float(p) for fit, p in zip(fits, probabilities, strict=True)},
+        sigma_length=best.sigma_length,
+        sigma_deg=float(np.degrees(best.sigma_rad)),
+    )
+    return dataclasses.replace(rig, verdict=verdict(rig, confusion(rig), unit))
+
+
+def _order(label: np.ndarray) -> np.ndarray:
+    """Labels in order of first appearance."""
+    _, first = np.unique(label, return_index=True)
+    return np.argsort(first)
+
+
+def certainties(
+    fits: Sequence[PlaceFit], probabilities: Float[np.ndarray, " f"], best: PlaceFit
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " k"]]:
+    """Of every pose's place, and that all of a place's poses and no others are of it, by the best fit's labels.
+
+    Means over the fits by their probabilities; places of two fits are one where the Hungarian assignment of most common
+    poses says so.
+    """
+    rows, total, whole = np.arange(len(best.label)), np.zeros(len(best.label)), np.zeros(best.count)
+    for fit, weight in zip(fits, probabilities, strict=True):
+        if weight < 1e-12:
+            continue
+        table = np.zeros((best.count, fit.count))
+        np.add.at(table, (best.label, fit.label), 1)
+        twin = np.full(best.count, -1)
+        mine, theirs = linear_sum_assignment(table, maximize=True)
+        twin[mine] = theirs
+        probability = np.column_stack([fit.probability, np.zeros(len(rows))])  # the last of places without a twin
+        total += weight * probability[rows, twin[best.label]]
+        for place in range(best.count):
+            inside = probability[:, twin[place]]
+            whole[place] += weight * float(np.prod(np.where(best.label == place, inside, 1 - inside)))
+    return np.clip(total, 0.0, 1.0), np.clip(whole, 0.0, 1.0)
+
+
+def robust_mean(
+    poses: Float[np.ndarray, "n 4 4"], fit: PlaceFit
+) -> tuple[Float[np.ndarray, "4 4"], Float[np.ndarray, "6 6"]]:
+    """Mean on SE(3) by Huber's weights on deviations in units of the fit's spread, and its covariance."""
+    weights = np.ones(len(poses))
+    sigmas = np.array([fit.sigma_length, fit.sigma_rad])
+    for _ in range(_ROUNDS if np.isfinite(sigmas).all() else 1):
+        rotation = rigid.nearest_rotation(np.einsum("n,nij->ij", weights, poses[:, :3, :3]))
+        mean = rigid.from_rotation_translation(rotation, weights @ poses[:, :3, 3] / weights.sum())
+        tangents = rigid.invert(mean) @ poses
+        deviation = np.sqrt(np.maximum(_half_squared(tangents, sigmas), 1e-300) / 3)
+        weights = np.minimum(1.0, _HUBER / deviation) if np.isfinite(sigmas).all() else weights
+    effective = weights.sum() ** 2 / np.sum(weights**2)
+    return mean, np.diag(np.repeat(sigmas, 3) ** 2) / effective
+
+
+def _half_squared(mean_from_pose: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+    """Half the squared deviations in 6 dimensions: 3 on average of normal errors."""
+    chord = np.sum((mean_from_pose[:, :3, :3] - np.eye(3)) ** 2, axis=(1, 2)) / 2
+    return (np.sum(mean_from_pose[:, :3, 3] ** 2, axis=1) / sigmas[0] ** 2 + chord / sigmas[1] ** 2) / 2
+
+
+def confusion(rig: DiscoveredRig) -> Float[np.ndarray, "k k"]:
+    """Probability that one image of camera i looks nearer to j, by the distance of both and the spread; 0 for i = j.
+
+    NaN where the spread is not known.
+    """
+    apart = rig.rig_from_camera[:, None, :3, 3] - rig.rig_from_camera[None, :, :3, 3]
+    chord = np.sum((rig.rig_from_camera[:, None, :3, :3] - rig.rig_from_camera[None, :, :3, :3]) ** 2, axis=(2, 3)) / 2
+    squared = np.sum(apart**2, axis=-1) / rig.sigma_length**2 + chord / np.radians(rig.sigma_deg) ** 2
+    return np.where(np.eye(len(squared), dtype=bool), 0.0, ndtr(-np.sqrt(squared) / 2))

@@ -1,0 +1,26 @@
+"""`rig3r bench discovery`: rows and the peer."""
+
+import json
+
+import numpy as np
+
+from rig3r_jax import cli
+from rig3r_jax.benchmarks import discovery
+
+
+def test_exact_rigs_are_found_where_kmeans_is_not_always_right(tmp_path, monkeypatch):
+    monkeypatch.setattr(discovery, "exact_cases", lambda seed: [])
+    flags = ["--rigs=5", "--check-rigs=4", "--name=d", f"--out={tmp_path}"]
+    assert cli.main(["bench", "discovery", *flags]) == 0
+    rows = json.loads((tmp_path / "d.json").read_text())["rows"]
+    exact = {(row["method"], row["told"]): row for row in rows if row["noise"] == "exact"}
+    for told in discovery.TOLD:
+        assert exact["discovery", told]["IDs %"] == exact["discovery", told]["counts %"] == 100
+    assert exact["discovery", "poses"]["steps %"] == 100
+    assert any(row.get("false alarms %") is not None for row in rows)
+
+
+def test_kmeans_finds_what_is_far_apart():
+    rng = np.random.default_rng(0)
+    case = discovery.drawn(rng, discovery.any_rig(rng, 5), 4)
+    assert len(np.unique(discovery.kmeans_cameras(case.rig_from_camera))) == 5
