@@ -129,18 +129,23 @@ class LoadedModel:
         Arguments and errors as of `reconstruct`; without `times` the steps are found too. `camera_count`: where known;
         `refine`: places are fitted to the poses of all steps, too.
         """
-        folder, photographs = _photographs(images)
+        notes: list[str] = []
+        folder, photographs = _photographs(images, (), notes)
         names = [photograph.name for photograph in photographs]
+        seconds = _given(names, times, "times", _seconds)
+        seconds = {name: time for name, time in seconds.items() if time is not None}
         if cameras is not None:
-            photographs = _of_cameras(photographs, _one_each(cameras, len(photographs), "cameras"), times)
+            cameras = _one_each(cameras, len(names), "cameras")
+            photographs = _of_cameras(photographs, cameras, times is not None, seconds)
             if times is None:  # the places among a camera's images are no steps where cameras are known in part
                 photographs = [dataclasses.replace(photograph, step=None) for photograph in photographs]
         lenses = _lenses(intrinsics, photographs)
-        known = Known(lenses=lenses, times=_given(names, times, "times", float), scale=scale)
-        how = ReconstructOptions(**options)
+        known = Known(lenses=lenses, times=seconds, scale=scale)
+        how = _options(options)
         sizes, _ = usable(photographs)
         planned = plan(self.model, [sizes[name] for name in names], how)
-        return find_rig(self.model, folder, photographs, known, planned, how, camera_count, refine)
+        found = find_rig(self.model, folder, photographs, known, planned, how, camera_count, refine)
+        return dataclasses.replace(found, notes=(*notes, *found.notes))
 
 
 def _options(options: Mapping[str, object]) -> ReconstructOptions:
