@@ -51,9 +51,10 @@ def test_without_viser_its_extra_is_named(out, capsys, monkeypatch):
 def test_it_serves_this_machine_until_it_is_interrupted(out):
     pytest.importorskip("viser", reason="pip install '.[view]' brings viser")
     command = [sys.executable, "-m", "rig3r_jax.cli", "view", str(out), "--port", "0", "--truth", f"{out}/cameras.json"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "JAX_PLATFORMS": "cpu"}
-    ) as viewer:
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # Where the tests run in the background of a script, SIGINT is ignored, by all that they start too.
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, env={**os.environ, "JAX_PLATFORMS": "cpu"}, **options) as viewer:
         try:
             line = viewer.stdout.readline()
             address = line.split()[0]
