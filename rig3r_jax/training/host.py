@@ -4,30 +4,21 @@ import ctypes
 import ctypes.util
 import sys
 
-import jax
-
-# Options of glibc's malloc.h and their values, for mallopt(3).
-_KEEPING = {
-    -4: 0,  # M_MMAP_MAX: no block is a mapping of its own, gone when it is freed
-    -1: -1,  # M_TRIM_THRESHOLD: the end of a heap stays
-    -2: 2**30,  # M_TOP_PAD: so do the further heaps, of 64 MB each, of a thread that is not the main one
-}
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of malloc.h
+_OLDER_LIMIT = 4 * 2**20 * ctypes.sizeof(ctypes.c_long)  # of the last one, by mallopt(3); newer glibc takes more
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc to keep freed blocks, and XLA to run a CPU's programs on the thread that calls them. Returns whether
-    the C library took it.
-
-    To be called before JAX starts its devices. All temporaries of a program are one block. By default XLA asks for it
-    on a thread of its own, and glibc keeps no block of more than 64 MB for such a thread, whatever its options: the
-    memory is fetched from the kernel page by page and goes back at the end of every step. The main thread has no limit.
-    """
-    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    """Tells glibc to keep freed blocks: XLA on CPU else hands its temporaries back to the kernel every step, and a
+    small model's step takes nearly twice as long. Returns whether the C library took it."""
     try:
         mallopt = ctypes.CDLL(ctypes.util.find_library("c")).mallopt
     except (OSError, AttributeError, TypeError):
         return False  # no glibc here: only speed is lost
-    return all([mallopt(option, value) == 1 for option, value in _KEEPING.items()])
+    big = 2**30
+    unmapped = any(mallopt(_MMAP_THRESHOLD, size) == 1 for size in (big, _OLDER_LIMIT))
+    kept = [mallopt(option, big) == 1 for option in (_TRIM_THRESHOLD, _TOP_PAD)]
+    return unmapped and all(kept)
 
 
 def share_interpreter_quickly() -> None:
