@@ -175,11 +175,9 @@ def _tangents(near_identity: np.ndarray) -> np.ndarray:
 def _motions(places: np.ndarray, metric: bool) -> np.ndarray:
     """Of every camera's tangent, its derivative by the common motion (shift, turn, log scale) in the rig's frame."""
     motion = np.zeros((len(places), 6, 6 if metric else 7))
-    back, (x, y, z) = np.swapaxes(places[:, :3, :3], 1, 2), places[:, :3, 3].T
-    zero = np.zeros_like(x)
-    skew = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
+    back = np.swapaxes(places[:, :3, :3], 1, 2)
     motion[:, :3, :3] = motion[:, 3:, 3:6] = back
-    motion[:, :3, 3:6] = -back @ skew
+    motion[:, :3, 3:6] = -back @ rigid.skew(places[:, :3, 3])
     if not metric:
         motion[:, :3, 6] = (back @ places[:, :3, 3:])[..., 0]
     return motion

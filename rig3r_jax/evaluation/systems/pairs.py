@@ -19,7 +19,6 @@ RATES = (
     "mAA30",
     "mAA30_unfolded",
 )  # of every part of the pairs
-AUCS = tuple(f"AUC{limit}_{protocol}" for protocol in auc.PROTOCOLS for limit in auc.LIMITS)  # of all pairs
 
 
 def add_pairs(

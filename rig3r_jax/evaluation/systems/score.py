@@ -23,7 +23,9 @@ from rig3r_jax.evaluation.systems.read import FORMATS, is_scene, read_scene
 from rig3r_jax.evaluation.systems.scene import PosedScene
 from rig3r_jax.evaluation.systems.surfaces import add_depth, add_points
 
-COUNTS = ("images", "images_missing", "images_elsewhere", "pairs", "pairs_without_direction")
+COUNTS = (
+    "images", "images_missing", "images_elsewhere", "pairs", "pairs_without_direction", "depth_maps_left_out"
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

@@ -198,7 +198,7 @@ class _Refinement:
         problem = dataclasses.replace(self.problem, body_from_camera=state.places[self.camera])
         residual, by_window, by_body = residuals(problem, state.poses)
         # A step of the body reaches the camera through the adjoint of camera_from_body; one of the place does not.
-        by_place = by_body @ adjoints(problem.body_from_camera[problem.image])
+        by_place = by_body @ rigid.adjoint(problem.body_from_camera[problem.image])
         body, place = problem.body[problem.image], self.camera[problem.image]
         start = self._window_columns + BODY_STEP * len(problem.fixed)
         columns = np.concatenate([
@@ -211,17 +211,6 @@ class _Refinement:
         rows, columns = (np.broadcast_to(index, values.shape).ravel() for index in (rows, columns[:, None, :]))
         shape = (6 * len(residual), len(self.free))
         return residual, sparse.csc_array((values.ravel(), (rows, columns)), shape=shape)[:, self.free].tocsr()
-
-
-def adjoints(a_from_b: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "n 6 6"]:
-    """As `se3.adjoint`, in numpy."""
-    rotation, (x, y, z) = a_from_b[:, :3, :3], np.moveaxis(a_from_b[:, :3, 3], -1, 0)
-    zero = np.zeros_like(x)
-    skew = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
-    adjoint = np.zeros((len(a_from_b), 6, 6))
-    adjoint[:, :3, :3] = adjoint[:, 3:, 3:] = rotation
-    adjoint[:, :3, 3:] = skew @ rotation
-    return adjoint
 
 
 def _blocks(matrices: Float[np.ndarray, "m d d"]) -> sparse.sparray:
