@@ -94,9 +94,6 @@ def protocol(placed: PlacedModel) -> dict[str, object]:
         "near_below_m": section.near_baseline,
         "one_rig_step_within_s": section.same_time_seconds,
         "points_refined_by_icp": "yes" if section.icp else "no",
-        "two_cameras_beyond_deg": section.rig_angle_scale_deg,
-        "two_cameras_beyond_mean_depths": section.rig_center_scale,
-        "or_apart_times_the_scatter_of_one": section.rig_gap,
     }
 
 
