@@ -184,8 +184,11 @@ def _discovery(parser: argparse.ArgumentParser) -> None:
         "--rigs", type=at_least(5), default=1000, help="rigs of the certainties; a fifth of the noise's"
     )
     parser.add_argument("--check-rigs", type=at_least(1), default=200, help="rigs whose calibration is checked")
-    parser.add_argument("--drives", type=at_least(1), default=50, help="held-out procedural drives of --workdir's rows")
-    parser.add_argument("--steps", type=at_least(2), default=4, help="time steps of each")
+    parser.add_argument(
+        "--law", action="store_true", help="also the law of the certainties beside others, on as many other rigs"
+    )
+    parser.add_argument("--drives", type=at_least(1), default=40, help="held-out procedural drives of --workdir's rows")
+    parser.add_argument("--images", type=at_least(2), default=12, help="of each, in one pass: one compiled program")
     parser.add_argument("--workdir", type=os.path.expanduser, help="also predictions of this run of Rig3R")
     parser.add_argument("--seed", type=at_least(0), default=0, help="of rigs and errors")
 

@@ -28,9 +28,7 @@ class RigScores(NamedTuple):
     pairs: pose.PairErrors  # between discovered cameras, in the rig
 
 
-def discovered_cameras(
-    rig_from_camera: Float[np.ndarray, "v 4 4"], repeated: bool = True
-) -> Int[np.ndarray, "v"]:
+def discovered_cameras(rig_from_camera: Float[np.ndarray, "v 4 4"], repeated: bool = True) -> Int[np.ndarray, "v"]:
     """Camera number of each image by its predicted place in the rig; `NO_CAMERA` where that is not finite.
 
     repeated: cameras took more than one image each, but for single ones that are missing, as times or file names tell a

@@ -1,10 +1,10 @@
-"""How sure the number of places and the labels of poses are, by `pose_clusters`' fits for several numbers; host float64.
+"""How sure the number of places and the labels of poses are, by fits of `pose_clusters`; host float64.
 
-Evidences and probabilities of labels are those of a model in which the places are found exactly; they are not, where
-places lie near each other for the size of the errors, and there both are too sure. So probabilities p of labels count as
-p^labels, and evidences e as exp(t e), with t between `least` and 1 as the nearest two places lie up to `separation`
-standard deviations apart. The powers are those of the least logarithmic loss on simulated rigs, none of which the
-benchmark's certainties are measured on: `rig3r bench discovery --law` repeats that.
+Both are too sure where places lie near each other for the size of the errors: an evidence is the height of one optimum,
+and a label is held against places that were fitted to it. So probabilities p of labels count as p^labels, and evidences
+e as exp(t e), with t between `least` and 1 as the nearest two places lie up to `separation` standard deviations apart.
+The powers were set by the logarithmic loss on simulated rigs, other ones than the benchmark's certainties are measured
+on: `rig3r bench discovery --law` repeats that.
 """
 
 import dataclasses

@@ -1,9 +1,9 @@
-"""A calibration held against predictions: which cameras of a calibrated rig moved, by how much, how surely; host float64.
+"""A calibration held against predictions: which cameras moved, by how much, how surely; host float64.
 
-Predictions are of the calibrated places up to one rigid motion, one scale, and errors whose covariance is that within the
-cameras: x = motion calibrated_c exp(d_c) exp(e). A camera stays, d_c = 0, unless Hotelling's test of its turn or of its
-shift (3 numbers each) refuses that at the stated rate of false alarms, which is of the whole rig: it is divided by the
-number of tests (Bonferroni). Cameras are taken off the list of those that stay one at a time, the worst first, as a
+Predictions are of the calibrated places up to one rigid motion, one scale, and errors whose covariance is that within
+the cameras: x = motion calibrated_c exp(d_c) exp(e). A camera stays, d_c = 0, unless Hotelling's test of its turn or of
+its shift (3 numbers each) refuses that at the stated rate of false alarms, which is of the whole rig: it is divided by
+the number of tests (Bonferroni). Cameras are taken off the list of those that stay one at a time, the worst first, as a
 moved one spoils the common motion.
 """
 
@@ -35,7 +35,7 @@ class CameraCheck:
     """What became of one camera.
 
     moved: beyond what the false alarm rate allows for.
-    tangent: (v, w) of calibrated_from_now = exp(v, w), in the calibration's unit and radians, in the camera's own frame.
+    tangent: (v, w) of calibrated_from_now = exp(v, w), in the calibration's unit and radians, in the camera's frame.
     covariance: of it.
     p_value: of the calibration being right for this camera, the others that stay being right, times the number of
         tests; the smaller of shift and turn.

@@ -34,8 +34,8 @@ class DiscoveredRig:
 
     camera: number of each image's camera, in order of first appearance; -1: its prediction is not finite.
     step: number of each image's time step, likewise, or as given; None: neither given nor to be found.
-    rig_from_camera: robust means, in the frame of the predictions; where cameras are calibrated in their frame and unit,
-        these as they were given.
+    rig_from_camera: robust means, in the frame of the predictions; where cameras are calibrated, in their frame and
+        unit, and theirs as they were given.
     covariance: of the error's tangent (v, w) in rig_from_camera exp(v, w) of each mean; zeros where it was given, NaN
         where the spread is not known.
     image_certainty: probability that the image is of its camera.
@@ -67,6 +67,11 @@ class DiscoveredRig:
     def count_certainty(self) -> float:
         """Of the number of cameras."""
         return self.count_probability[len(self.rig_from_camera)]
+
+    @property
+    def frame_from_rig(self) -> Float[np.ndarray, "4 4"]:
+        """The frame that results are told in: that of calibrated cameras, else the first camera's."""
+        return np.eye(4) if self.calibrated.any() else rigid.invert(self.rig_from_camera[0])
 
 
 def discover_rig(

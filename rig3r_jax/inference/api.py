@@ -19,7 +19,8 @@ from rig3r_jax.inference.photographs import Photograph, find_photographs, usable
 from rig3r_jax.inference.plan import plan
 from rig3r_jax.inference.reconstruct import reconstruct
 from rig3r_jax.inference.result import Reconstruction
-from rig3r_jax.inference.rig import RigFound, find_rig
+from rig3r_jax.inference.rig import find_rig
+from rig3r_jax.inference.rig_result import RigFound
 
 AnyImage = str | Path | np.ndarray | Image.Image
 AnyLens = Lens | np.ndarray | None
@@ -119,6 +120,7 @@ class LoadedModel:
         cameras: Sequence[str | None] | None = None,
         times: Sequence[float | None] | None = None,
         intrinsics: AnyLens | Sequence[AnyLens] | Mapping[str, AnyLens] = None,
+        rig: RigCalibration | Mapping[str, np.ndarray] | str | Path | None = None,
         camera_count: int | None = None,
         refine: bool = False,
         scale: float | None = None,
@@ -126,11 +128,14 @@ class LoadedModel:
     ) -> RigFound:
         """The rig that took the images: cameras, which image is of which, places, time steps, and how sure these are.
 
-        Arguments and errors as of `reconstruct`; without `times` the steps are found too. `camera_count`: where known;
-        `refine`: places are fitted to the poses of all steps, too.
+        Arguments and errors as of `reconstruct`; without `times` the steps are found too. `rig`: places of some
+        cameras, which are held and give frame and unit; `camera_count`: where known; `refine`: places are fitted to the
+        poses of all steps, too.
         """
-        notes: list[str] = []
-        folder, photographs = _photographs(images, (), notes)
+        calibration, notes = _rig(rig), []
+        folder, photographs = _photographs(
+            images, [one.name for one in calibration.cameras] if calibration else [], notes
+        )
         names = [photograph.name for photograph in photographs]
         seconds = _given(names, times, "times", _seconds)
         seconds = {name: time for name, time in seconds.items() if time is not None}
@@ -140,7 +145,9 @@ class LoadedModel:
             if times is None:  # the places among a camera's images are no steps where cameras are known in part
                 photographs = [dataclasses.replace(photograph, step=None) for photograph in photographs]
         lenses = _lenses(intrinsics, photographs)
-        known = Known(lenses=lenses, times=seconds, scale=scale)
+        if calibration is not None:
+            notes += rig_notes(calibration, rig if isinstance(rig, str | Path) else "rig", photographs)
+        known = Known(rig=calibration, lenses=lenses, times=seconds, scale=scale)
         how = _options(options)
         sizes, _ = usable(photographs)
         planned = plan(self.model, [sizes[name] for name in names], how)

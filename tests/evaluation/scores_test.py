@@ -154,7 +154,9 @@ def test_a_truth_that_stands_still_has_no_direction_and_no_scale():
 
 
 def test_thresholds_that_cannot_be_used_are_all_named():
-    with pytest.raises(ValueError, match=r"min_baseline=-1.0 must be at least 0; near_baseline=-2.0 must be at least 0"):
+    with pytest.raises(
+        ValueError, match=r"min_baseline=-1.0 must be at least 0; near_baseline=-2.0 must be at least 0"
+    ):
         ScoreOptions(min_baseline=-1.0, near_baseline=-2.0)
 
 

@@ -159,7 +159,7 @@ def test_depth_and_points_follow_the_alignment(written):
 
 
 def test_depths_along_axes_and_along_rays_are_compared_where_the_lens_is_known(written):
-    """Of one scene; maps that nothing turns into the other kind are counted, and what is not predicted is not covered."""
+    """Maps that nothing turns into the other kind are counted, and what is not predicted is not covered."""
     _, truth, _ = written
     true = scene_of(truth, "t")
     along_rays = dataclasses.replace(true, depths=tuple(one.distances for one in true.depths))
