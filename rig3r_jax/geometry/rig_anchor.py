@@ -44,7 +44,7 @@ def anchored(rig: "DiscoveredRig", places: Mapping[int, Float[np.ndarray, "4 4"]
             f"the calibration has {len(rows)} place of cameras with images, in metres, and the predictions another "
             "unit, which takes two places that lie apart to be told; calibrate a second camera, or give the scale"
         )
-    metric = metric or np.ptp(target[:, :3, 3], axis=0).max() == 0
+    metric = metric or not bool(np.ptp(target[:, :3, 3], axis=0).any())
     similarity, covariance = _fit(rig, rows, target, metric)
     units = np.repeat([scale_of(similarity), 1.0], 3)
     moved = moved_cameras(similarity, rig.rig_from_camera)

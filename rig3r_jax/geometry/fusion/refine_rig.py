@@ -134,7 +134,7 @@ class _Refinement:
     @classmethod
     def of(cls, problem: Problem, camera: np.ndarray, holds: np.ndarray, places: np.ndarray) -> "_Refinement":
         free_scale = np.ones(problem.window_count, bool)
-        free_scale[0] = np.ptp(places[holds, :3, 3], axis=0).max() > 0
+        free_scale[0] = np.ptp(places[holds, :3, 3], axis=0).any()
         fixed = problem.fixed.copy()
         if (gauge := gauge_body(problem)) is not None:
             fixed[gauge] = True
