@@ -121,7 +121,9 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _validate_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("answers", metavar="ANSWER", nargs="+", type=path, help="folder of predictions, one per setting")
+    parser.add_argument(
+        "answers", metavar="ANSWER", nargs="+", type=path, help="folder of predictions, one per setting"
+    )
     parser.add_argument("--protocol", metavar="FILE", type=path, required=True, help="file of make-protocol")
 
 

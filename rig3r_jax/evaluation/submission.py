@@ -40,7 +40,9 @@ def check_submission(protocol: Protocol, predictions: Path) -> Submission:
     """
     scenes = scenes_of(predictions)
     names = {sample.name for sample in protocol.samples}
-    faults = [f"{path}: is no sample of {protocol.name}; remove it" for name, path in scenes.items() if name not in names]
+    faults = [
+        f"{path}: is no sample of {protocol.name}; remove it" for name, path in scenes.items() if name not in names
+    ]
     whole = posed = 0
     for sample in protocol.samples:
         if sample.name not in scenes:

@@ -62,7 +62,8 @@ def rig_notes(rig: RigCalibration, path: Path | str, photographs: Sequence[Photo
     lenses = sum(camera.lens is not None for camera in rig.cameras)
     return [
         f"rig of {len(names)} cameras ({lenses} with lenses) of {len(fitting)} of {len(photographs)} images; "
-        f"its frame is {rig.frame}"
+        f"its frame is {rig.frame}",
+        *rig.notes,
     ]
 
 

@@ -46,8 +46,8 @@ def lidar_points(time):
 def write_nuscenes(
     root, version="v1.0-mini", scenes=("scene-0061", "scene-0103"), keys=3, between=0, labels=True, vehicles=("n015",)
 ):
-    """Writes the scenes, in turn of these vehicles; returns {(scene, camera, number of the image): Taken}; `between` images lie between keyframes
-    that are 0.5 s apart."""
+    """Writes the scenes, taken by these vehicles in turn; returns {(scene, camera, number of the image): Taken};
+    `between` images lie between keyframes that are 0.5 s apart."""
     tables = {name: [] for name in ("scene", "sample", "sample_data", "ego_pose", "sample_annotation", "instance")}
     tables["sensor"] = [
         {"token": f"sensor-{name}", "channel": name, "modality": name.split("_")[0].replace("CAM", "camera").lower()}

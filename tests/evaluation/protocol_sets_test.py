@@ -58,7 +58,13 @@ SETS = {
         [f"{AV2_VAL}_00000"],
         "ring_front_center",
     ),
-    "kitti360": ("kitti360_val", kitti360, ["--max-seconds", "0.3"], ["2013_05_28_drive_0010_sync_0000000000"], "image_00"),
+    "kitti360": (
+        "kitti360_val",
+        kitti360,
+        ["--max-seconds", "0.3"],
+        ["2013_05_28_drive_0010_sync_0000000000"],
+        "image_00",
+    ),
     "ddad": ("ddad_val", ddad, ["--max-seconds", "1"], ["scene_01"], "CAMERA_01"),
 }
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rig3r_jax import cli
-from rig3r_jax.data.sources import make_source
 from rig3r_jax.data.image_bytes import decode_image
+from rig3r_jax.data.sources import make_source
 from rig3r_jax.evaluation.protocol import (
     Protocol,
     ProtocolSample,
@@ -174,11 +174,9 @@ def test_an_answer_is_checked_and_scored(tmp_path, capsys, monkeypatch):
     (tmp_path / "answer" / third / "cameras.json").write_text("{")
     assert cli.main(validate) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"answer/more: is no sample of tiny; remove it"
+    assert lines[0] == "answer/more: is no sample of tiny; remove it"
     assert lines[1] == f"answer: lacks the sample {first}"
-    assert lines[2:4] == [
-        f"answer/{second}: elsewhere/{n}.jpg is no image of the sample {second}" for n in (0, 1)
-    ]
+    assert lines[2:4] == [f"answer/{second}: elsewhere/{n}.jpg is no image of the sample {second}" for n in (0, 1)]
     assert third in lines[4] and "is not JSON" in lines[4]
     assert lines[5] == "answer: tiny: 5 faults: 0 of 3 samples, 4 of 18 images have a pose"
     assert cli.main(scored) == 2
