@@ -1,10 +1,10 @@
 """The images of a protocol, their truth, and what each setting may tell, written for whoever has the data."""
 
-import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from rig3r_jax.data.scene import Scene
@@ -23,7 +23,8 @@ def write_data(protocol: Protocol, source: Source, out: Path) -> int:
 
         out/images/SAMPLE/CAMERA/STEP.*          as the data set has them
         out/told/SAMPLE/times.txt                seconds since the first image, and its name
-        out/told/SAMPLE/rig.json                 cameras.json without images: lenses and places of all cameras
+        out/told/SAMPLE/rig.json                 cameras.json of the rig standing still, an image CAMERA/rig of each
+                                                 camera: lenses, sizes and places
         out/told/SAMPLE/partly_known_rig.json    of every second camera by name
         out/truth/SAMPLE/cameras.json
 
@@ -54,10 +55,10 @@ def _write_sample(scene: Scene, sample: ProtocolSample, protocol: str, out: Path
     reconstruction = _truth(scene, sample, rows, names)
     write_cameras(truth / "cameras.json", reconstruction)
     by_time = sorted(reconstruction.images, key=lambda image: (image.time, image.name))
-    write_file_list(told / TIMES, FileList([image.time for image in by_time], tuple(image.name for image in by_time)))
+    times = np.array([image.time for image in by_time])
+    write_file_list(told / TIMES, FileList(times, tuple(image.name for image in by_time)))
     for file, known in ((RIG, sample.cameras), (PARTLY, told_cameras(sample.cameras))):
-        cameras = tuple(camera for camera in reconstruction.cameras if camera.name in known)
-        write_cameras(told / file, dataclasses.replace(reconstruction, images=(), cameras=cameras, image_folder=None))
+        write_cameras(told / file, _rig(scene, known))
 
 
 def _rows(scene: Scene, sample: ProtocolSample, protocol: str) -> list[int]:
@@ -91,23 +92,31 @@ def _write_image(scene: Scene, row: int, folder: Path) -> str:
 
 def _truth(scene: Scene, sample: ProtocolSample, rows: Sequence[int], names: Sequence[str]) -> Reconstruction:
     """The images of a sample, and the cameras that took them."""
-    cameras = tuple(
-        PhysicalCamera(number, camera.name, camera.lens, camera.rig_from_camera)
-        for number, camera in enumerate(scene.cameras)
-        if camera.name in sample.cameras
-    )
     first = scene.frames[rows[0]].time
     images = tuple(
-        PosedImage(
-            name=name,
-            width=scene.cameras[frame.camera].size[1],
-            height=scene.cameras[frame.camera].size[0],
-            lens=scene.cameras[frame.camera].lens,
-            world_from_camera=frame.world_from_camera,
-            camera=frame.camera,
-            time=frame.time - first,
-        )
+        _image(scene, frame.camera, name, frame.world_from_camera, frame.time - first)
         for name, frame in zip(names, (scene.frames[row] for row in rows), strict=True)
     )
     folder = f"../../{IMAGES}/{sample.name}"
-    return Reconstruction(images, cameras, frame="the scene's world", image_folder=folder)
+    return Reconstruction(images, _cameras(scene, sample.cameras), frame="the scene's world", image_folder=folder)
+
+
+def _rig(scene: Scene, known: Sequence[str]) -> Reconstruction:
+    """Some cameras of the rig, which tell nothing of where it was."""
+    cameras = _cameras(scene, known)
+    images = tuple(_image(scene, camera.id, f"{camera.name}/rig", camera.rig_from_camera, None) for camera in cameras)
+    return Reconstruction(images, cameras, frame="the rig's")
+
+
+def _cameras(scene: Scene, names: Sequence[str]) -> tuple[PhysicalCamera, ...]:
+    return tuple(
+        PhysicalCamera(number, camera.name, camera.lens, camera.rig_from_camera)
+        for number, camera in enumerate(scene.cameras)
+        if camera.name in names
+    )
+
+
+def _image(scene: Scene, number: int, name: str, world_from_camera: np.ndarray, time: float | None) -> PosedImage:
+    camera = scene.cameras[number]
+    height, width = camera.size
+    return PosedImage(name, width, height, camera.lens, world_from_camera, number, time)

@@ -24,6 +24,7 @@ from rig3r_jax.evaluation.protocol_recipes import RECIPES
 from rig3r_jax.evaluation.submission import check_submission
 from rig3r_jax.formats.cameras_json import read_cameras, write_cameras
 from rig3r_jax.formats.tum import read_file_list
+from rig3r_jax.inference.known_lenses import read_rig
 from tests.data.rig_folders import make_folder
 
 OPTIONS = {"test_worlds": 3, "steps": 4, "image_size": 16, "min_cameras": 3, "max_cameras": 3}
@@ -86,9 +87,15 @@ def test_data_holds_images_truth_and_what_may_be_told(source, protocol, tmp_path
         times = read_file_list(told / "times.txt")
         assert dict(zip(times.files, times.times, strict=True)) == {one.name: one.time for one in truth.images}
         rig, partly = read_cameras(told / "rig.json"), read_cameras(told / "partly_known_rig.json")
-        assert not rig.images and not partly.images  # which would tell poses
+        for image in (*rig.images, *partly.images):  # where the rig was is not told
+            np.testing.assert_array_equal(image.world_from_camera, rig.camera_of(image).rig_from_camera)
+            assert image.time is None and image.name.endswith("/rig")
         assert sorted(camera.name for camera in rig.cameras) == list(sample.cameras)
         assert sorted(camera.name for camera in partly.cameras) == list(sample.cameras[::2])
+        known = read_rig(told / "partly_known_rig.json")  # as `reconstruct --rig` takes it
+        assert [(camera.name, camera.size) for camera in known.cameras] == [
+            (one.name, (16, 16)) for one in partly.cameras
+        ]
     assert told_cameras(("c", "a", "b")) == ("a", "c")
 
 
