@@ -55,7 +55,7 @@ def make_protocol(
         tell(f"left out: {reason}")
     if not samples:
         reason = remedy or next(iter(left_out.values()), "it lists none")
-        raise ValueError(f"{split} of {kind}: none of its scenes has a sample; the first: {reason}")
+        raise ValueError(f"{split} of {kind}: none of its {len(left_out)} scenes has a sample; the first: {reason}")
     return Protocol(name, kind, split, source.options(), seed, rules, tuple(samples), left_out)
 
 

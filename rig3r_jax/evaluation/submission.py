@@ -34,9 +34,9 @@ class Submission:
 def check_submission(protocol: Protocol, predictions: Path) -> Submission:
     """Reads all predictions. ValueError for a folder that holds no scene at all.
 
-    Faults are samples that are missing, scenes that are no samples, files that cannot be read or do not name their
-    images, images that were not asked for or are there twice, and poses that are no rigid transforms. Images without a
-    pose are no fault, but failures (`Rules.missing`).
+    Faults are samples that are missing, scenes that are no samples, files that cannot be read (such as for a pose that
+    is none) or do not name their images, and images that were not asked for or are there twice. Images without a pose
+    are no fault, but failures (`Rules.missing`).
     """
     scenes = scenes_of(predictions)
     names = {sample.name for sample in protocol.samples}
@@ -71,12 +71,6 @@ def _check_sample(sample: ProtocolSample, path: Path) -> tuple[list[str], int]:
     faults = [f"{path}: {name} is no image of the sample {sample.name}" for name in counts if name not in matched]
     faults += [f"{path}: {name} is there {count} times; keep one" for name, count in counts.items() if count > 1]
     known = np.isfinite(scene.world_from_camera).all(axis=(1, 2))
-    for name, world_from_camera in zip(scene.names, scene.world_from_camera, strict=True):
-        rotation = world_from_camera[:3, :3]
-        if np.isfinite(world_from_camera).all() and not (
-            np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) and np.linalg.det(rotation) > 0
-        ):
-            faults.append(f"{path}: the pose of {name} holds no rotation; write an orthonormal, right-handed one")
     return faults, len({name for name, has in zip(names, known, strict=True) if has and name in matched})
 
 

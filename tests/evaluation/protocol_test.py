@@ -112,17 +112,18 @@ def test_scenes_that_are_too_small_are_left_out_and_counted(source):
         make_protocol("big", "procedural", source, "unseen_rigs", Rules(views=24))
 
 
-def test_lists_of_the_repository_are_those_of_their_seed(repo):
+def test_lists_of_the_repository_are_those_of_their_recipes(repo):
     files = sorted((repo / "protocols").glob("*.json"))
     assert files
     for file in files:
         protocol, recipe = read_protocol(file), RECIPES[file.stem]
         assert protocol.name == file.stem and all(len(set(one.images)) == 24 for one in protocol.samples)
-        assert file.stat().st_size < 600 * len(protocol.samples)
+        assert file.stat().st_size < 600 * len(protocol.samples) and not protocol.left_out
+        assert (protocol.source, protocol.split, protocol.rules) == (recipe.source, recipe.split, recipe.rules)
         source = make_source(recipe.source, "", recipe.options)
-        again = make_protocol(file.stem, recipe.source, source, recipe.split, recipe.rules, protocol.seed, scenes=1)
-        assert again.samples == protocol.samples[:1] and again.options == source.options()
-        assert (protocol.rules, protocol.split) == (recipe.rules, recipe.split)
+        assert make_source(protocol.source, "", protocol.options) == source
+    again = make_protocol(protocol.name, protocol.source, source, protocol.split, protocol.rules, scenes=1)
+    assert again.samples == protocol.samples[:1]  # one is rendered and drawn again
 
 
 def test_real_nuscenes(shared, tmp_path):
@@ -199,8 +200,13 @@ def test_poses_that_are_none_are_faults(source, protocol, tmp_path):
         (tmp_path / sample.name).mkdir()
         np.savez(tmp_path / sample.name / "out.npz", world_from_camera=poses, names=np.array(sample.images))
     submission = check_submission(protocol, tmp_path)
-    assert len(submission.faults) == 3 and "holds no rotation; write an orthonormal" in submission.faults[0]
-    assert (submission.samples, submission.posed, submission.images) == (0, 15, 18)
+    assert len(submission.faults) == 3 and "is no rotation, with determinant -1" in submission.faults[0]
+    assert (submission.samples, submission.posed, submission.images) == (0, 0, 18)
+    for sample in protocol.samples:
+        poses[0, 0, 0] = 1
+        np.savez(tmp_path / sample.name / "out.npz", world_from_camera=poses, names=np.array(sample.images))
+    submission = check_submission(protocol, tmp_path)
+    assert submission.faults == () and (submission.samples, submission.posed, submission.images) == (3, 15, 18)
 
 
 @pytest.mark.parametrize(
