@@ -5,8 +5,6 @@ import dataclasses
 import re
 from pathlib import Path
 
-import numpy as np
-
 from rig3r_jax.data.image_names import match_names
 from rig3r_jax.evaluation.protocol import Protocol, ProtocolSample
 from rig3r_jax.evaluation.systems.read import read_scene
@@ -70,8 +68,7 @@ def _check_sample(sample: ProtocolSample, path: Path) -> tuple[list[str], int]:
     counts = collections.Counter(names)
     faults = [f"{path}: {name} is no image of the sample {sample.name}" for name in counts if name not in matched]
     faults += [f"{path}: {name} is there {count} times; keep one" for name, count in counts.items() if count > 1]
-    known = np.isfinite(scene.world_from_camera).all(axis=(1, 2))
-    return faults, len({name for name, has in zip(names, known, strict=True) if has and name in matched})
+    return faults, len(matched)
 
 
 def _suffixed(name: str) -> str:
