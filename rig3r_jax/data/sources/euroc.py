@@ -44,10 +44,11 @@ class Euroc(RigRecordings):
             raise BadRecord(f"{folder / 'mav0'}: has no cam0/sensor.yaml; restore the files")
         truth = self._truth(folder)
         table = read_pose_table(truth) if truth else None
-        cameras, shots, left_out = [], [], []
+        cameras, shots, left_out, notes = [], [], [], []
         for number, sensor in enumerate(sensors):
             camera = read_sensor_yaml(sensor, sensor.parent.name)
             cameras.append(RecordedCamera(camera.name, camera.lens, camera.size, camera.rig_from_camera))
+            notes += [f"{sensor}: {camera.note}"] if camera.note else []
             listed, absent = _images(sensor.parent)
             left_out += [LeftOut(path.name, UNMATCHED, f"{path}: is listed in data.csv, absent") for path in absent]
             times = np.array([time for time, _ in listed])
@@ -68,7 +69,7 @@ class Euroc(RigRecordings):
         shots = [dataclasses.replace(shot, step=step) for shot, step in zip(shots, steps, strict=True)]
         posed = f"{len(table.times)} poses of {truth}" if table else f"no poses: {folder / 'mav0'} holds no truth"
         note = f"{len(shots)} images of {len(cameras)} cameras; {posed}; no depth"
-        return Recording(name, tuple(cameras), in_order(shots), tuple(left_out), (note,))
+        return Recording(name, tuple(cameras), in_order(shots), tuple(left_out), (note, *notes))
 
     def _truth(self, folder: Path) -> Path | None:
         """The file of the body's poses; None where there is none. One that `poses` names must be there."""
