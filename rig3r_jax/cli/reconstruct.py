@@ -175,7 +175,7 @@ def _inputs(options: argparse.Namespace) -> "InputOptions":
 
     fields = {field.name for field in dataclasses.fields(InputOptions)}
     values = {name: value for name, value in vars(options).items() if name in fields}
-    return InputOptions(**values | {"fps": options.fps, "given": tuple(filter(None, [options.given]))})
+    return InputOptions(**values | {"given": tuple(filter(None, [options.given]))})
 
 
 def _fps(words: str) -> float | None:

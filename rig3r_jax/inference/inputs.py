@@ -14,7 +14,7 @@ from rig3r_jax.formats.times import AUTO, check_time_unit
 from rig3r_jax.inference import videos
 from rig3r_jax.inference.exif import exif_lenses
 from rig3r_jax.inference.known import Known
-from rig3r_jax.inference.known_lenses import camera_of, check_size, read_lenses, read_rig, rig_notes
+from rig3r_jax.inference.known_lenses import calibration_of, check_size, read_lenses, read_rig, rig_notes
 from rig3r_jax.inference.known_poses import read_poses
 from rig3r_jax.inference.known_times import EXIF, SAME_STEP, read_times, with_steps
 from rig3r_jax.inference.masks import find_masks
@@ -199,9 +199,8 @@ def _known(
 
 
 def _check_sizes(photographs: Sequence[Photograph], sizes: Mapping[str, tuple[int, int]], known: Known) -> None:
-    """ValueError for an image that its lens is not for: that of its name, else of its camera in the rig."""
+    """ValueError for an image that its lens is not for."""
     for one in photographs:
-        of_rig = camera_of(known.rig, one) if known.rig else None
-        camera = known.lenses.get(one.name, of_rig)
+        camera = calibration_of(known, one)
         if camera is not None:
             check_size(one, sizes[one.name], camera)
