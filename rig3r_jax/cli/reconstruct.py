@@ -118,8 +118,7 @@ def _reconstruct(options: argparse.Namespace) -> int:
         for note in inputs.notes:
             _tell(note)
         model = open_model(options.model)
-        planned = plan(model, [inputs.sizes[one.name] for one in inputs.photographs], how)
-        _tell(f"{model.name}: {planned.summary}")
+        planned = plan(model, inputs.image_sizes, how, _tell)
         if options.dry_run:
             shutil.rmtree(out, ignore_errors=True)
             return 0
@@ -151,9 +150,9 @@ def _kinds(words: str) -> list[str] | None:
 def _point_options(options: argparse.Namespace) -> "ExportOptions":
     from rig3r_jax.exports.options import ExportOptions
 
-    chosen = {name: getattr(options, name) for name in ("confident", "edges", "voxel", "budget")}
-    given = {name: value for name, value in chosen.items() if value is not None}
-    return ExportOptions(**given | ({"edges": None} if options.edges == 0 else {}))
+    values = {name: getattr(options, name) for name in ("confident", "edges", "voxel", "budget")}
+    chosen = {name: value for name, value in values.items() if value is not None}
+    return ExportOptions(**chosen | ({"edges": None} if options.edges == 0 else {}))
 
 
 def _how(options: argparse.Namespace) -> "ReconstructOptions":
@@ -207,8 +206,8 @@ def _summary(result: "Reconstruction") -> str:
 
 def _look(out: Path, report: "ExportReport") -> list[str]:
     """How to see it, by what was written."""
-    shown = "cameras" in report.written and {"npz", "ply"} & set(report.written)
-    ways = [f"rig3r view {shlex.quote(str(out))}"] if shown else []
+    viewable = "cameras" in report.written and {"npz", "ply"} & set(report.written)
+    ways = [f"rig3r view {shlex.quote(str(out))}"] if viewable else []
     ways += [f"open {report.written['report'].name} in a browser"] if "report" in report.written else []
     return [f"to look at it: {', or '.join(ways)}"] if ways else []
 

@@ -11,9 +11,7 @@ from rig3r_jax.geometry.camera import Lens
 from rig3r_jax.schema import PointMaps
 
 
-def on_rays(
-    points: PointMaps, lenses: Sequence[Lens], world_from_camera: Float[np.ndarray, "v 4 4"]
-) -> PointMaps:
+def on_rays(points: PointMaps, lenses: Sequence[Lens], world_from_camera: Float[np.ndarray, "v 4 4"]) -> PointMaps:
     """The same depths, each on the ray of its pixel: what projects into its own image falls on the pixel it is from.
 
     Points of pixels that see nothing (`Lens.sees`) stay where they are.

@@ -18,7 +18,7 @@ class ReconstructOptions:
     unordered: bool = False  # the images' order says nothing: where they are more than fit a pass, likeness groups them
     max_views: int | None = None  # images of a pass at most; None: as many as memory and four times the training allow
     max_memory: int | None = None  # bytes of a pass at most; None: what is free (`memory.memory_limit`)
-    # DEPTH: points lie on the rays of their pixels, at the depth of the model's points. POINT_MAP: where the model says.
+    # DEPTH: points lie on the rays of their pixels, at the depths of the model's; POINT_MAP: where the model says.
     points_from: str = DEPTH
     points: int = POINTS_IN_MEMORY  # of all images at most: of finer grids every second, third ... point is kept
     cache: Path | None = None  # folder of passes, which a later run of the same images takes up; None: none stays

@@ -104,7 +104,7 @@ def run_passes(
 def model_inputs(
     shots: Sequence[Shot], rows: Int[np.ndarray, " k"], wide: bool = False
 ) -> tuple[Views, list[Lens | None], list[bool]]:
-    """Arguments of `Model.estimate` for these images: views, lenses that are known, which of the others are fisheyes."""
+    """Arguments of `Model.estimate` for these images; `wide`: those of unknown lenses are fisheyes."""
     group = [shots[row] for row in rows]
     lenses = [shot.seen_lens for shot in group]
     return views_of(group), lenses, [wide and lens is None for lens in lenses]

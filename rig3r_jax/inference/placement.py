@@ -128,8 +128,8 @@ def _pose_sources(
 ) -> tuple[str, ...]:
     fitted = (steps >= 0) | has_pose.any() | (pass_count > 1)
     return tuple(
-        "given" if given and not refine else "fitted" if is_fitted else "predicted"
-        for given, is_fitted in zip(has_pose.tolist(), fitted.tolist(), strict=True)
+        "given" if is_given and not refine else "fitted" if is_fitted else "predicted"
+        for is_given, is_fitted in zip(has_pose.tolist(), fitted.tolist(), strict=True)
     )
 
 
@@ -140,11 +140,11 @@ def _rig_links(passes: Sequence[Pass], shots: Sequence[Shot], steps: Int[np.ndar
         centers = _stack([shots[row].front_from_camera for row in one_pass.rows])[:, :3, 3]
         in_rig = steps[one_pass.rows] >= 0
         if one_pass.rig_from_camera is not None and in_rig.any():
-            predicted, known = one_pass.rig_from_camera[in_rig, :3, 3], centers[in_rig]
-            length, product = np.linalg.norm(known), float((known * predicted).sum())
+            predicted, exact = one_pass.rig_from_camera[in_rig, :3, 3], centers[in_rig]
+            length, product = np.linalg.norm(exact), float((exact * predicted).sum())
             if length > 0 and product > 0:
                 factor = length**2 / product  # the rig's lengths are exact: predictions are regressed on them
-                apart = np.linalg.norm(known - factor * predicted) / length
+                apart = np.linalg.norm(exact - factor * predicted) / length
                 sigma = max(_LEAST_SIGMA, apart / np.sqrt(in_rig.sum()))
                 yield ScaleLink(None, number, float(np.log(factor)), sigma)
                 continue
@@ -155,9 +155,9 @@ def _pose_links(passes: Sequence[Pass], shots: Sequence[Shot]) -> Iterator[Scale
     """Units of passes, weakly, by how far given poses are from one another: where predicted cameras have nothing to do
     with these, the world's lengths would else grow without end, which takes the given ones out of the fit."""
     for number, one_pass in enumerate(passes):
-        given = [shots[row].world_from_camera for row in one_pass.rows]
-        has_pose = np.array([pose is not None for pose in given])
-        yield from _spread_link(one_pass, number, _stack(given)[:, :3, 3], np.where(has_pose, 0, -1))
+        poses = [shots[row].world_from_camera for row in one_pass.rows]
+        has_pose = np.array([pose is not None for pose in poses])
+        yield from _spread_link(one_pass, number, _stack(poses)[:, :3, 3], np.where(has_pose, 0, -1))
 
 
 def _spread_link(
@@ -165,13 +165,13 @@ def _spread_link(
 ) -> Iterator[ScaleLink]:
     """The unit of a pass by how far its predicted cameras of each group are apart, and `centers` in the world's unit;
     images of group -1 are in none. Nothing where either are in one place."""
-    known, predicted = 0.0, 0.0
+    of_centers, of_predicted = 0.0, 0.0  # sums of squared distances from each group's middle
     for one_group in np.unique(group[group >= 0]):
         of_group = group == one_group
-        known += centers[of_group].var(axis=0).sum() * of_group.sum()
-        predicted += one_pass.world_from_camera[of_group, :3, 3].var(axis=0).sum() * of_group.sum()
-    if known > 0 and predicted > 0:
-        yield ScaleLink(None, number, float(np.log(known / predicted) / 2), _WEAK_SIGMA)
+        of_centers += centers[of_group].var(axis=0).sum() * of_group.sum()
+        of_predicted += one_pass.world_from_camera[of_group, :3, 3].var(axis=0).sum() * of_group.sum()
+    if of_centers > 0 and of_predicted > 0:
+        yield ScaleLink(None, number, float(np.log(of_centers / of_predicted) / 2), _WEAK_SIGMA)
 
 
 def _outvoted(passes: Sequence[Pass], shots: Sequence[Shot], fused: Fused) -> Iterator[str]:
