@@ -60,7 +60,7 @@ def _known_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--masks", type=path, metavar="FOLDER", help="folder of masks, <image's name>.png: black becomes no points"
     )
-    group.add_argument("--scale", type=float, metavar="X", help="metres over the units that the model predicts")
+    group.add_argument("--scale", type=float, metavar="X", help="metres over lengths as they are without it")
     group.add_argument("--given", default="", choices=("poses",), help="of the data set, beside lenses and times")
     group.add_argument("--time-unit", default="auto", metavar="UNIT", help="of --times: s, ms, us or ns (auto)")
     group.add_argument("--refine", action="store_true", help="poses that are given may move: they are not held")
@@ -79,6 +79,13 @@ def _pass_arguments(group: argparse._ArgumentGroup) -> None:
         type=path,
         metavar="FOLDER",
         help="of passes that later runs take up (OUT.passes, until OUT is done)",
+    )
+    group.add_argument(
+        "--points-from",
+        default="depth",
+        choices=("depth", "pointmap"),
+        help="depth: points lie on the rays of their pixels, at the depths of the model's points; pointmap: where the "
+        "model says, which its cameras agree with only roughly (depth)",
     )
     group.add_argument("--dry-run", action="store_true", help="say what would be done and what it takes, then stop")
 
@@ -163,6 +170,7 @@ def _how(options: argparse.Namespace) -> "ReconstructOptions":
         wide=options.fisheye,
         refine=options.refine,
         unordered=options.unordered,
+        points_from=options.points_from,
         max_views=options.max_views,
         max_memory=parse_bytes(options.max_memory) if options.max_memory else None,
         cache=options.cache or options.out.with_name(f"{options.out.name}.passes"),
