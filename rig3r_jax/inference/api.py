@@ -56,7 +56,8 @@ class LoadedModel:
             images: paths, arrays (h, w, 3) of RGB bytes, PIL images, or a folder (see `find_photographs`). Sizes may
                 differ.
             intrinsics: one for all, one per image, or by name of the physical camera: (3, 3) matrices of pinholes, or
-                lenses of `geometry.camera`.
+                lenses of `geometry.camera`. Where a lens is given of some images of a named camera, its others of
+                their size have it too.
             cameras: name of the physical camera of each image; images of a rig's folder have that of their folder.
             times: seconds, None or NaN where not known. Images of a rig of equal time were taken together; without
                 times the n-th images of all cameras were.
@@ -64,9 +65,9 @@ class LoadedModel:
                 of COLMAP or Kalibr.
             poses: world_from_camera, OpenCV's axes.
             masks: arrays (h, w), nonzero or true where the image counts, or image files; black pixels become no points.
-            scale: metres over the units that the model predicts, where it is known.
+            scale: metres over lengths as they come out without it, where that is known.
             pose_unit: "metre", or "scene" where the poses' lengths are known only up to a factor.
-            tell: is given a line of progress per pass, such as `print`.
+            tell: such as `print`; is given a line before the model is compiled, one of the plan, and one per pass.
             **options: fields of `inference.options.ReconstructOptions`.
 
         Raises:
