@@ -61,7 +61,7 @@ def read_shots(photographs: Sequence[Photograph], known: Known, size: tuple[int,
 def lens_notes(shots: Sequence[Shot], known: Known) -> list[str]:
     """How many images have the lens that is stated of others of their camera, and cameras of which several are."""
     notes = []
-    for camera, of_camera in _by_camera(shots).items():
+    for (camera, *_), of_camera in _alike(shots).items():
         without = [shot for shot in of_camera if not _has_lens(calibration_of(known, shot.photograph))]
         if added := sum(shot.lens is not None for shot in without):
             notes.append(f"the lens of {added} other images of {camera} is that of its images whose lens is given")
@@ -134,27 +134,22 @@ def _read(
     )
 
 
-def _with_lenses_of_cameras(shots: list[Shot]) -> list[Shot]:
+def _with_lenses_of_cameras(shots: Sequence[Shot]) -> list[Shot]:
     """The same; images without a lens have that of their camera's other images of their size, where that is one."""
-    lenses: dict[tuple, list[Lens]] = {}
-    for camera, of_camera in _by_camera(shots).items():
-        for size in {(shot.height, shot.width) for shot in of_camera}:
-            of_size = [shot for shot in of_camera if (shot.height, shot.width) == size]
-            lenses[camera, *size] = _distinct_lenses(of_size)
-
-    def completed(shot: Shot) -> Shot:
-        of_camera = lenses.get((shot.photograph.camera, shot.height, shot.width), ())
-        return dataclasses.replace(shot, lens=of_camera[0]) if shot.lens is None and len(of_camera) == 1 else shot
-
-    return [completed(shot) for shot in shots]
+    lens_of = {}  # by name
+    for of_camera in _alike(shots).values():
+        lenses = _distinct_lenses(of_camera)
+        if len(lenses) == 1:
+            lens_of |= {shot.photograph.name: lenses[0] for shot in of_camera}
+    return [dataclasses.replace(shot, lens=lens_of.get(shot.photograph.name, shot.lens)) for shot in shots]
 
 
-def _by_camera(shots: Sequence[Shot]) -> dict[str, list[Shot]]:
-    """Those whose camera is known."""
-    groups: dict[str, list[Shot]] = {}
+def _alike(shots: Sequence[Shot]) -> dict[tuple[str, int, int], list[Shot]]:
+    """By camera, height and width; those whose camera is known."""
+    groups: dict[tuple[str, int, int], list[Shot]] = {}
     for shot in shots:
         if shot.photograph.camera is not None:
-            groups.setdefault(shot.photograph.camera, []).append(shot)
+            groups.setdefault((shot.photograph.camera, shot.height, shot.width), []).append(shot)
     return groups
 
 
