@@ -22,6 +22,7 @@ from rig3r_jax.inference.photographs import Photograph, expand, find_photographs
 from rig3r_jax.inference.source_images import read_source
 from rig3r_jax.schema import Reconstruction
 
+_NAMED = 20  # images left out, each in a line
 POSES = "poses"  # what of a data set is given to the model only where it is asked for
 
 
@@ -89,7 +90,8 @@ def read_inputs(options: InputOptions, out: Path) -> Inputs:
     notes += more
     left_out = (*listed.left_out, *bad)
     if left_out:
-        notes.append(f"{len(left_out)} left out, the first: {left_out[0].reason}")
+        notes += [f"{len(left_out)} left out:", *(one.reason for one in left_out[:_NAMED])]
+        notes += [f"and {len(left_out) - _NAMED} more"] if len(left_out) > _NAMED else []
     return Inputs(listed.folder, chosen, sizes, known, listed.truth, tuple(notes), left_out)
 
 

@@ -77,7 +77,7 @@ def test_a_bad_image_is_left_out_and_named_where_asked(rig, tmp_path, capsys):
     folder, _, _, words = rig
     (folder / "images/back/001.png").write_bytes(b"no image")
     assert cli.main([*words, f"--out={tmp_path}/out", "--skip-bad", "--export=cameras"]) == 0
-    assert "1 left out, the first: " in (printed := capsys.readouterr().out) and "back/001.png" in printed
+    assert "1 left out:\n" in (printed := capsys.readouterr().out) and "back/001.png" in printed
     names = [image.name for image in read_cameras(tmp_path / "out" / "cameras.json").images]
     assert len(names) == 11 and "back/001.png" not in names
 
