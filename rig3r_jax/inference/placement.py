@@ -1,7 +1,7 @@
 """One set of cameras from what passes say and what is known: rigs and poses that are given are held."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -16,6 +16,7 @@ from rig3r_jax.schema import Scale
 
 _SOURCES = {"given scale": "given", "given poses": "given poses", "rig baselines": "rig baselines", "none": "none"}
 _OUTVOTED = 0.1  # weight below which a view is named
+_NAMED = 5  # views of a note
 _SCENE_SIGMA = 0.02  # of given poses in units of a scene, over the root mean square of their distance from the middle
 
 
@@ -131,10 +132,16 @@ def _pose_sources(
     )
 
 
-def _outvoted(passes: Sequence[Pass], shots: Sequence[Shot], fused: Fused) -> Iterator[str]:
-    for number, (one_pass, weights) in enumerate(zip(passes, fused.weights, strict=True)):
-        for row, weight in zip(one_pass.rows.tolist(), weights.tolist(), strict=True):
-            if weight < _OUTVOTED:
-                of_pass = f" in pass {number + 1} of {len(passes)}" if len(passes) > 1 else ""
-                name = shots[row].photograph.name
-                yield f"{name}: its predicted camera{of_pass} does not fit the others and counts little"
+def _outvoted(passes: Sequence[Pass], shots: Sequence[Shot], fused: Fused) -> list[str]:
+    """A sentence on all of them, where there are any."""
+    places = [
+        shots[row].photograph.name + (f" (pass {number})" if len(passes) > 1 else "")
+        for number, (one_pass, weights) in enumerate(zip(passes, fused.weights, strict=True), start=1)
+        for row in one_pass.rows[weights < _OUTVOTED].tolist()
+    ]
+    if not places:
+        return []
+    count = sum(len(one_pass.rows) for one_pass in passes)
+    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+    named = ", ".join(places[:_NAMED])
+    return [f"{len(places)} of {count} predicted cameras do not fit the others and count little: {named}{more}"]

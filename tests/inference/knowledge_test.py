@@ -140,6 +140,16 @@ def test_memory_and_points_are_positive(rig):
         model.reconstruct(paths, points=0)
 
 
+def test_predicted_cameras_that_the_others_outvote_are_counted_and_named(rig, monkeypatch):
+    model, paths, cameras, _ = rig
+    wild = model.model.poses.copy()
+    wild[4] = wild[4] @ transform(40, 1.0, 2.0, 3.0)
+    monkeypatch.setattr(model.model, "poses", wild)
+    (note,) = (note for note in model.reconstruct(paths, cameras=cameras, rig=RIG).notes if "count little" in note)
+    name = paths[4].relative_to(paths[4].parents[1]).as_posix()
+    assert note == f"1 of 6 predicted cameras do not fit the others and count little: {name}"
+
+
 def test_masks_may_leave_no_point(rig, tmp_path):
     model, paths, cameras, _ = rig
     result = model.reconstruct(paths, masks=[np.zeros(SIZES[camera], bool) for camera in cameras])
