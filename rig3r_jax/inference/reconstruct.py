@@ -51,6 +51,8 @@ def reconstruct(
     windows = WindowOptions(planned.views, ordered=not options.unordered, points=options.points)
     with opened_store(options.cache, model.digest if options.cache else "") as store:
         passes, notes = windowed_passes(model, shots, windows, store, options.wide, tell)
+        if tell and len(passes) > 1:
+            tell(f"joining {len(passes)} passes ...")
         placement = place(passes, shots, known, options.refine)
         terms = [model.licence] if model.licence else []
         if known.rig is not None and not model.takes_rig:
