@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import typing
 
 from rig3r_jax.cli.command import Command, path
@@ -63,9 +64,8 @@ def _discover(options: argparse.Namespace) -> int:
         inputs = _flat(inputs) if options.flat else inputs
         inputs = _untold(inputs, calibration) if calibration else inputs
         model = open_model(options.model)
-        planned = plan(model, [inputs.sizes[one.name] for one in inputs.photographs], how)
-        print(f"{model.name}: {planned.summary}", flush=True)
-        result = find_rig(
+        planned = plan(model, inputs.image_sizes, how, functools.partial(print, flush=True))
+        discovery = find_rig(
             model,
             inputs.folder,
             inputs.photographs,
@@ -76,11 +76,11 @@ def _discover(options: argparse.Namespace) -> int:
             options.refine,
             print,
         )
-        lines = [*result.notes, "", result.table(), "", *result.verdict]
+        lines = [*discovery.notes, "", discovery.table(), "", *discovery.verdict]
         if calibration:
-            check = result.check(calibration, options.false_alarm)
+            check = discovery.check(calibration, options.false_alarm)
             lines += check.verdict({row: camera.name for row, camera in enumerate(calibration.cameras)})
-        written = result.save(out)
+        written = discovery.save(out)
     paths = [str(one).replace(str(out), str(options.out)) for one in written]
     print("\n".join([*lines, *paths]))
     return 0

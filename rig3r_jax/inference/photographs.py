@@ -161,7 +161,7 @@ def _absolute(path: Path) -> Path:
 def _of_folder(root: Path, prefixes: Sequence[str], notes: list[str]) -> tuple[Path, list[Photograph]]:
     folder = root / "images" if (root / "images").is_dir() else root
     images = _listed(folder, prefixes, notes)
-    if recordings := sorted({found[1] for image in images if (found := _IN_RECORDING.match(image.name))}, key=natural):
+    if recordings := sorted({match[1] for image in images if (match := _IN_RECORDING.match(image.name))}, key=natural):
         raise ValueError(
             f"{root}: holds no images/ but recordings, each with images/<camera>/ of its own; reconstruct one: "
             + " ".join(str(root / name) for name in recordings[:_NAMED])
