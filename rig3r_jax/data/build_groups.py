@@ -16,6 +16,7 @@ from typing import Any
 
 from rig3r_jax.data import records
 from rig3r_jax.data.bad_frames import has_depth, without_bad_frames
+from rig3r_jax.data.guard import guarded
 from rig3r_jax.data.record_files import RecordFile
 from rig3r_jax.data.record_source import FRAMES, SCENES
 from rig3r_jax.data.rectify import rectified
@@ -169,7 +170,7 @@ class GroupFolder:
                 if stopped():
                     return None
                 try:
-                    scene = without_bad_frames(load())
+                    scene = guarded(name, lambda load=load: without_bad_frames(load()))
                 except BadRecord as error:
                     writer.skip(name, error)
                 else:

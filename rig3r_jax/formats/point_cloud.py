@@ -1,8 +1,6 @@
 """Points of LiDAR sweeps and scans, whatever file they are in: .bin .npy .npz .pcd .ply .las .laz."""
 
-import io
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.formats.foreign import HEAD, describe
+from rig3r_jax.formats.npz import read_npy_or_npz
 from rig3r_jax.formats.ply import read_ply
 
 COLUMNS = 4  # of a .bin: x y z intensity, as KITTI; nuScenes has 5
@@ -47,13 +46,7 @@ def _bin(path: Path, columns: int) -> np.ndarray:
 
 
 def _npy(path: Path, columns: int) -> np.ndarray:
-    data = path.read_bytes()
-    try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except ValueError as error:
-        raise ValueError(f"{path}: is no NumPy array but {describe(data[:HEAD])}") from error
-    if isinstance(array, np.lib.npyio.NpzFile):
-        array = array["points" if "points" in array else array.files[0]]
+    array = read_npy_or_npz(path.read_bytes(), path, "points")
     if array.ndim != 2 or array.shape[1] < 3 or array.dtype.kind not in "fiu":
         raise ValueError(f"{path}: is {array.dtype} {array.shape}, must be numbers (n, 3 or more): x y z")
     return array[:, :3]
