@@ -53,8 +53,8 @@ def frames_off_in_time(scene: Scene) -> dict[int, str]:
             apart = scene.frames[number].time - middles[step]
             if abs(apart) > MOST_SKEW:
                 reasons[number] = (
-                    f"time {scene.frames[number].time!r} s is {apart:+.6g} s from the median of its step's images, must "
-                    f"be within {MOST_SKEW:g} s; correct the times of that camera, or leave it out (cameras=)"
+                    f"time {scene.frames[number].time!r} s is {apart:+.6g} s from the median of its step, must be "
+                    f"within {MOST_SKEW:g} s; correct the times of its camera, or leave that out (cameras=)"
                 )
     for step, reason in _beyond_jumps(middles).items():
         reasons |= {number: reasons.get(number, reason) for number in steps[step]}
@@ -77,7 +77,7 @@ def _beyond_jumps(middles: dict[int, float]) -> dict[int, str]:
     jump = int(jumps[0])
     reason = (
         f"times jump by {gaps[jump]:+.6g} s from step {steps[jump]} to step {steps[jump + 1]}, may by {most:.6g} s "
-        f"(the larger of {MOST_GAP:g} s and {GAP_RATIO:g} times the median gap); correct the times, or cut the recording"
+        f"(the larger of {MOST_GAP:g} s and {GAP_RATIO:g} times the median gap); correct the times or cut it there"
     )
     return {step: reason for place, step in enumerate(steps) if place not in inside}
 
@@ -102,8 +102,8 @@ def check_rig_poses(scene: Scene) -> None:
         if angle > MOST_ANGLE or distance > MOST_DISTANCE:
             where = f"scene {scene.name}, camera {scene.cameras[number].name}"
             raise BadRecord(
-                f"{where}: its poses are {max(angle, 0):.3g} degrees and {max(distance, 0):.3g} m from where the rig puts "
-                f"it (the median of {len(errors)} steps, motion between exposures taken off), may be {MOST_ANGLE:g} "
+                f"{where}: its poses are {max(angle, 0):.3g} degrees and {max(distance, 0):.3g} m from where the rig "
+                f"puts it (median of {len(errors)} steps, motion between exposures taken off), may be {MOST_ANGLE:g} "
                 f"degrees and {MOST_DISTANCE:g} m; correct the rig or the poses"
             )
 

@@ -54,11 +54,12 @@ class Corpus:
         self._place.mkdir(parents=True)
         root = reader.make(self._place)
         self._root = self._place if root is None else Path(str(root)).resolve()
-        self._contents = {
-            str(path.relative_to(self._place)): path.read_bytes()
-            for path in sorted(self._place.rglob("*"))
-            if path.is_file()
-        }
+        self._contents = {}
+        for path in sorted(self._place.rglob("*")):
+            if path.is_file():
+                self._contents[str(path.relative_to(self._place))] = content = path.read_bytes()
+                path.unlink()  # it may be a link out of the corpus
+                path.write_bytes(content)
         reader.read(self._root)
 
     def try_inputs(self, first_seed: int, count: int, seconds: float) -> Tried:
