@@ -7,7 +7,7 @@ from rig3r_jax.data.files import LAST_READ
 from rig3r_jax.data.scene import BadRecord, Scene
 
 # Not of the data: a package that is missing, a mistake of this program, a machine out of room or of descriptors.
-_NO_DAMAGE = (AssertionError, ImportError, NameError, NotImplementedError)
+_NO_DAMAGE = (AssertionError, ImportError, NameError, RuntimeError)
 _OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
@@ -20,9 +20,11 @@ def guarded(name: str, load: Callable[[], Scene]) -> Scene:
     LAST_READ.path = None
     try:
         return load()
-    except (BadRecord, *_NO_DAMAGE):
+    except BadRecord:
         raise
     except Exception as error:
+        if isinstance(error, _NO_DAMAGE) and not isinstance(error, RecursionError):
+            raise
         if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
             raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())

@@ -30,7 +30,7 @@ def read_points(path: str | Path, columns: int = COLUMNS) -> Float[np.ndarray, "
         raise ValueError(f"{path}: a file of points must be one of {', '.join(READERS)}; convert it")
     try:
         points = np.asarray(READERS[path.suffix.lower()](path, columns), np.float64)
-    except (KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, IndexError) as error:
         raise ValueError(f"{path}: holds no points x y z ({error!r}); restore the file") from error
     return points[np.isfinite(points).all(axis=1)]
 

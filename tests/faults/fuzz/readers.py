@@ -68,7 +68,8 @@ def _arrays() -> dict[str, Reader]:
     from tests.data.written.frame_pickles import pickled_frame
     from tests.viz.histories_test import old_scalar, write_events
 
-    poses = {"world_from_camera": np.tile(np.eye(4), (3, 1, 1)), "depth": np.ones((3, 4, 5)), "times": np.arange(3.0)}
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    systems = {"world_from_camera": poses, "depth": np.ones((3, 4, 5)), "times": np.arange(3.0)}
 
     def events(folder: Path) -> Path:
         path = folder / "events.out.tfevents.1"
@@ -86,7 +87,7 @@ def _arrays() -> dict[str, Reader]:
         "npz": Reader(
             _file("a.npz", lambda: _saved(np.savez_compressed, a=_POINTS, b=np.arange(9))), lambda path: dict(Npz(path))
         ),
-        "arrays of systems": Reader(_file("a.npz", lambda: _saved(np.savez, **poses)), read_arrays),
+        "arrays of systems": Reader(_file("a.npz", lambda: _saved(np.savez, **systems)), read_arrays),
         "pandas pickle": Reader(
             _file("a.pkl", lambda: _saved(pickled_frame, frame, False)), lambda path: read_data_frame(path.read_bytes(), path)
         ),
