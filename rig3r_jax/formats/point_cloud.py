@@ -1,5 +1,6 @@
 """Points of LiDAR sweeps and scans, whatever file they are in: .bin .npy .npz .pcd .ply .las .laz."""
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.formats.foreign import HEAD, describe
+from rig3r_jax.formats.las_sizes import check_las
 from rig3r_jax.formats.npz import read_npy_or_npz
 from rig3r_jax.formats.ply import read_ply
 
@@ -35,6 +37,17 @@ def read_points(path: str | Path, columns: int = COLUMNS) -> Float[np.ndarray, "
     return points[np.isfinite(points).all(axis=1)]
 
 
+def read_las(data: bytes, where: object) -> Float[np.ndarray, "n 3"]:
+    """x, y, z of the points of a .las or .laz file; ValueError naming `where`."""
+    import laspy  # of the extra `data`
+
+    check_las(data, where)
+    try:
+        return np.asarray(laspy.read(io.BytesIO(data)).xyz)
+    except Exception as error:  # laspy and its decoders each raise their own kinds
+        raise ValueError(f"{where}: does not read ({error}); restore the file, or store it as .las") from error
+
+
 def _bin(path: Path, columns: int) -> np.ndarray:
     data = path.read_bytes()
     if columns < 3 or len(data) % (4 * columns):
@@ -57,12 +70,7 @@ def _ply(path: Path, columns: int) -> np.ndarray:
 
 
 def _las(path: Path, columns: int) -> np.ndarray:
-    import laspy  # of the extra `data`
-
-    try:
-        return np.asarray(laspy.read(path).xyz)
-    except (laspy.LaspyException, ValueError) as error:
-        raise ValueError(f"{path}: does not read ({error}); restore the file, or store it as .las") from error
+    return read_las(path.read_bytes(), path)
 
 
 def _pcd(path: Path, columns: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, DenseDepth
 from rig3r_jax.formats.json_file import read_json
 from rig3r_jax.geometry.camera import Pinhole
+from rig3r_jax.inspection.every_record import read_every_record
 from rig3r_jax.training.rig3r.kept_quarantine import KeptQuarantine
 from tests.data.made_source import make_source
 from tests.data.records_test import change_camera, change_frame
@@ -148,15 +149,18 @@ def test_a_byte_that_changes_in_a_record_is_found(build):
     whole = file.read_bytes()
     places = [at for frame in scene.frames[:4] if (at := whole.find(frame.image)) >= 0]
     assert places  # images lie in the file as they are
+    assert [str(read) for read in read_every_record(folder)] == ["train: 1 scenes, 12 frames read: all whole"]
     for at in [place + 300 for place in places]:
         file.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
         images = []
-        for frame in RecordSource.__getitem__(_opened(folder), 0).frames:
+        for frame in _opened(folder)[0].frames:
             try:
                 images.append(frame.image)
             except BadRecord as error:
                 assert file.name in str(error)
         assert len(images) < len(scene.frames) and set(images) <= {frame.image for frame in scene.frames}
+        (read,) = read_every_record(folder)
+        assert len(read.damaged) == len(scene.frames) - len(images) and file.name in read.damaged[0]
 
 
 def _opened(folder):

@@ -89,7 +89,8 @@ def _arrays() -> dict[str, Reader]:
         ),
         "arrays of systems": Reader(_file("a.npz", lambda: _saved(np.savez, **systems)), read_arrays),
         "pandas pickle": Reader(
-            _file("a.pkl", lambda: _saved(pickled_frame, frame, False)), lambda path: read_data_frame(path.read_bytes(), path)
+            _file("a.pkl", lambda: _saved(pickled_frame, frame, False)),
+            lambda path: read_data_frame(path.read_bytes(), path),
         ),
         "TFRecord": Reader(records, lambda path: [read_record(path, place) for place in record_places(path)]),
         "TensorBoard events": Reader(events, lambda path: list(read_scalars(path))),

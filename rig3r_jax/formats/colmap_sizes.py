@@ -1,0 +1,53 @@
+"""What the binary files of a COLMAP model promise, held against their bytes: COLMAP itself believes every count.
+
+Layouts: COLMAP, src/colmap/scene/reconstruction_io_binary.cc. Numbers are little-endian; a file begins with the count
+(u64) of what it holds.
+"""
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+from rig3r_jax.formats.declared import check_present
+
+_COUNT = struct.Struct("<Q")
+_POINT_2D, _TRACK_ELEMENT = 24, 8  # bytes
+# Bytes that one has at least: of frames and rigs, which newer models have, no more is looked at.
+_LEAST = {"cameras": 24, "images": 73, "points3D": 51, "frames": 68, "rigs": 8}
+
+
+def check_binary_model(folder: Path) -> None:
+    """ValueError, naming the file, where one promises more than it holds."""
+    for name, least in _LEAST.items():
+        path = folder / f"{name}.bin"
+        if path.is_file():
+            data = path.read_bytes()
+            check_present(path, _COUNT.size, len(data))
+            (count,) = _COUNT.unpack_from(data)
+            check_present(path, count * least, len(data), f"bytes of {name}")
+            if name in _AFTER:
+                _walk(path, data, count, _AFTER[name])
+
+
+def _walk(path: Path, data: bytes, count: int, after: Callable[[bytes, int], int]) -> None:
+    at = _COUNT.size
+    for number in range(count):
+        try:
+            at = after(data, at)
+        except (struct.error, ValueError) as error:
+            raise ValueError(f"{path}: number {number} of {count} is cut short ({error}); restore the file") from error
+        check_present(path, at, len(data), f"bytes to the end of number {number}")
+
+
+def _after_image(data: bytes, at: int) -> int:
+    """Behind an image: id u32, qvec 4 f64, tvec 3 f64, camera u32, name, zero, count u64, points of 24 bytes."""
+    end = data.index(b"\0", at + 64) + 1
+    return end + _COUNT.size + _POINT_2D * _COUNT.unpack_from(data, end)[0]
+
+
+def _after_point(data: bytes, at: int) -> int:
+    """Behind a point: id u64, xyz 3 f64, colour 3 u8, error f64, count u64, elements of 8 bytes."""
+    return at + 51 + _TRACK_ELEMENT * _COUNT.unpack_from(data, at + 43)[0]
+
+
+_AFTER = {"images": _after_image, "points3D": _after_point}
