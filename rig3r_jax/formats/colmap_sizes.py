@@ -4,6 +4,7 @@ Layouts: COLMAP, src/colmap/scene/reconstruction_io_binary.cc. Numbers are littl
 (u64) of what it holds.
 """
 
+import mmap
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -21,15 +22,15 @@ def check_binary_model(folder: Path) -> None:
     for name, least in _LEAST.items():
         path = folder / f"{name}.bin"
         if path.is_file():
-            data = path.read_bytes()
-            check_present(path, _COUNT.size, len(data))
-            (count,) = _COUNT.unpack_from(data)
-            check_present(path, count * least, len(data), f"bytes of {name}")
-            if name in _AFTER:
-                _walk(path, data, count, _AFTER[name])
+            check_present(path, _COUNT.size, path.stat().st_size)
+            with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                (count,) = _COUNT.unpack_from(data)
+                check_present(path, count * least, len(data), f"bytes of {name}")
+                if name in _AFTER:
+                    _walk(path, data, count, _AFTER[name])
 
 
-def _walk(path: Path, data: bytes, count: int, after: Callable[[bytes, int], int]) -> None:
+def _walk(path: Path, data: mmap.mmap, count: int, after: Callable[[mmap.mmap, int], int]) -> None:
     at = _COUNT.size
     for number in range(count):
         try:
@@ -39,13 +40,15 @@ def _walk(path: Path, data: bytes, count: int, after: Callable[[bytes, int], int
         check_present(path, at, len(data), f"bytes to the end of number {number}")
 
 
-def _after_image(data: bytes, at: int) -> int:
+def _after_image(data: mmap.mmap, at: int) -> int:
     """Behind an image: id u32, qvec 4 f64, tvec 3 f64, camera u32, name, zero, count u64, points of 24 bytes."""
-    end = data.index(b"\0", at + 64) + 1
+    end = data.find(b"\0", at + 64) + 1
+    if not end:
+        raise ValueError("its name has no end")
     return end + _COUNT.size + _POINT_2D * _COUNT.unpack_from(data, end)[0]
 
 
-def _after_point(data: bytes, at: int) -> int:
+def _after_point(data: mmap.mmap, at: int) -> int:
     """Behind a point: id u64, xyz 3 f64, colour 3 u8, error f64, count u64, elements of 8 bytes."""
     return at + 51 + _TRACK_ELEMENT * _COUNT.unpack_from(data, at + 43)[0]
 

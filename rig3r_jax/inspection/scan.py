@@ -83,7 +83,7 @@ def scan(splits: Mapping[str, Loaders], scenes: int, steps: int) -> Scan:
     for split, loaders in splits.items():
         for name, load in _spread(loaders, scenes):
             try:
-                scene = guarded(name, lambda load=load: without_bad_frames(load()))
+                scene = guarded(f"scene {name}", lambda load=load: without_bad_frames(load()))
                 firsts[split, name] = FirstImage.of(scene)
                 looked.append(_look(split, scene, steps))
             except BadRecord as error:

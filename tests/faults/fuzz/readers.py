@@ -342,7 +342,8 @@ def _sources() -> dict[str, Reader]:
             for scenes in list_scenes(source).values():
                 for scene_name, load in scenes:
                     try:
-                        scene_to_example(guarded(scene_name, lambda load=load: without_bad_frames(load())), 0)
+                        scene = guarded(f"scene {scene_name}", lambda load=load: without_bad_frames(load()))
+                        scene_to_example(scene, 0)
                     except BadRecord:
                         pass  # the scene's own end
             source.left_out(), source.notes()
