@@ -114,7 +114,10 @@ class _Part:
         return self._records[number]
 
     def _parse(self, data: bytes) -> dict[str, Any]:
-        return self._features.deserialize_example_np(data)
+        fields = self._features.deserialize_example_np(data)
+        if absent := [name for name, value in fields.items() if value is None]:  # of a file that is cut meanwhile
+            raise ValueError(f"{len(data)} bytes without {', '.join(absent)}")
+        return fields
 
 
 def read_build(folder: Path) -> dict[str, Any] | None:

@@ -37,7 +37,7 @@ def test_photographs_without_order_have_any_times():
 
 @pytest.mark.parametrize("jump, lost", [(0.9 * MOST_GAP, 0), (1.1 * MOST_GAP, 4), (-1e7, 4)])
 def test_a_jump_leaves_the_longest_run(jump, lost):
-    scene = timed(make_scene(0, steps=6, cameras=2, size=SIZE), lambda f: 100 + f.step + (jump if f.step > 3 else 0))
+    scene = timed(make_scene(0, steps=6, cameras=2, size=SIZE), lambda f: 100.0 + f.step + (jump if f.step > 3 else 0))
     off = frames_off_in_time(scene)
     assert len(off) == lost and all(scene.frames[number].step > 3 for number in off)
     if lost:
@@ -45,7 +45,7 @@ def test_a_jump_leaves_the_longest_run(jump, lost):
         kept = without_bad_frames(scene)
         assert len(kept.frames) == 8 and {frame.kind for frame in kept.left_out} == {"time"}
         check_scene(kept)
-        with pytest.raises(BadRecord, match="step 4: times jump"):
+        with pytest.raises(BadRecord, match="step 4: (times jump|time .* must ascend)"):
             check_scene(scene)
 
 

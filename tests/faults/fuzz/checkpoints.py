@@ -5,6 +5,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 _STORAGES = {"float32": "FloatStorage", "int64": "LongStorage", "uint8": "ByteStorage"}
 
 
@@ -20,20 +22,20 @@ def write_checkpoint(
         storages: in place of the arrays' own bytes.
         tail: of the pickle, before its end.
     """
-    own: list[bytes] = []
-    data = b"\x80\x02" + _opcodes(content, own) + tail + b"."
+    arrays: list[np.ndarray] = []
+    data = b"\x80\x02" + _opcodes(content, arrays) + tail + b"."
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("a/data.pkl", data, zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED)
         archive.writestr("a/byteorder", "little")
-        for number, storage in enumerate(own if storages is None else storages):
+        for number, storage in enumerate([array.tobytes() for array in arrays] if storages is None else storages):
             archive.writestr(f"a/data/{number}", storage)
     return path
 
 
-def _opcodes(value: Any, storages: list[bytes]) -> bytes:
+def _opcodes(value: Any, arrays: list[np.ndarray]) -> bytes:
     """What makes a value on the stack of the machine that reads pickles."""
     if isinstance(value, dict):
-        pairs = (_opcodes(key, storages) + _opcodes(item, storages) + b"s" for key, item in value.items())
+        pairs = (_opcodes(key, arrays) + _opcodes(item, arrays) + b"s" for key, item in value.items())
         return b"}" + b"".join(pairs)
     if isinstance(value, str):
         return b"X" + len(value.encode()).to_bytes(4, "little") + value.encode()
@@ -42,10 +44,10 @@ def _opcodes(value: Any, storages: list[bytes]) -> bytes:
     if isinstance(value, int):
         return b"J" + value.to_bytes(4, "little", signed=True)
     if isinstance(value, tuple):
-        return b"(" + b"".join(_opcodes(item, storages) for item in value) + b"t"
+        return b"(" + b"".join(_opcodes(item, arrays) for item in value) + b"t"
     kind = f"ctorch\n{_STORAGES[value.dtype.name]}\n".encode()
-    storage = b"(" + _opcodes("storage", []) + kind + _opcodes(str(len(storages)), []) + _opcodes("cpu", [])
-    storages.append(value.tobytes())
+    storage = b"(" + _opcodes("storage", []) + kind + _opcodes(str(len(arrays)), []) + _opcodes("cpu", [])
+    arrays.append(value)
     strides = tuple(stride // value.itemsize for stride in value.strides)
     arguments = b"".join(_opcodes(item, []) for item in (0, value.shape, strides, False, {}))
     return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + _opcodes(value.size, []) + b"tQ" + arguments + b"tR"
