@@ -23,5 +23,19 @@ def check_las(data: bytes, where: object) -> None:
         points = max(points, *struct.unpack_from("<Q", data, 247))
     if point_format & _PACKED:
         check_unpacked(where, points * point_size, len(data))
+        _check_chunks(data, where)
     else:
         check_present(where, points * point_size, len(data), "bytes of points")
+
+
+def _check_chunks(data: bytes, where: object) -> None:
+    """Of LAZ: where the points begin stands where the table of their chunks is (-1: that stands at the end of the file),
+    and the table begins with its version and the number of chunks (LASzip, laszip_api)."""
+    (start,) = struct.unpack_from("<I", data, 96)
+    check_present(where, start + 8, len(data), "bytes before its points")
+    (table,) = struct.unpack_from("<q", data, start)
+    if table == -1:
+        (table,) = struct.unpack_from("<q", data, len(data) - 8)
+    check_present(where, table + 8, len(data), "bytes before the table of its chunks")
+    (chunks,) = struct.unpack_from("<I", data, table + 4)
+    check_present(where, chunks, len(data), "bytes of chunks")

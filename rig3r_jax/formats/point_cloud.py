@@ -32,8 +32,12 @@ def read_points(path: str | Path, columns: int = COLUMNS) -> Float[np.ndarray, "
         raise ValueError(f"{path}: a file of points must be one of {', '.join(READERS)}; convert it")
     try:
         points = np.asarray(READERS[path.suffix.lower()](path, columns), np.float64)
-    except (KeyError, IndexError) as error:
+    except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f"{path}: holds no points x y z ({error!r}); restore the file") from error
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: does not read ({error}); restore the file") from error
     return points[np.isfinite(points).all(axis=1)]
 
 
@@ -44,7 +48,9 @@ def read_las(data: bytes, where: object) -> Float[np.ndarray, "n 3"]:
     check_las(data, where)
     try:
         return np.asarray(laspy.read(io.BytesIO(data)).xyz)
-    except Exception as error:  # laspy and its decoders each raise their own kinds
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # laspy and its decoders each raise their own kinds, panics of Rust among them
         raise ValueError(f"{where}: does not read ({error}); restore the file, or store it as .las") from error
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.faults.fuzz.readers import readers
 from tests.faults.fuzz.try_inputs import Corpus, Tried
 
-_TURN = 4.0  # seconds of one reader at a time
+_TURN = 2.0  # seconds of one reader at a time
 
 
 def main() -> int:

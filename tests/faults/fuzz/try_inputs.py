@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults.fuzz.mutate import damaged
@@ -60,7 +61,8 @@ class Corpus:
                 self._contents[str(path.relative_to(self._place))] = content = path.read_bytes()
                 path.unlink()  # it may be a link out of the corpus
                 path.write_bytes(content)
-        reader.read(self._root)
+        # In a child, too: threads that libraries start for the first reading would be missing in later children.
+        assert not _in_child(lambda: reader.read(self._root)), f"{name}: its corpus does not read"
 
     def try_inputs(self, first_seed: int, count: int, seconds: float) -> Tried:
         """Tries inputs of the seeds from `first_seed` on, at most as many and as long, in a child process."""
@@ -96,23 +98,12 @@ class Corpus:
         """The rows of a child's inputs, and how it died; "" where it did not."""
         report = self._folder / "report.jsonl"
         report.unlink(missing_ok=True)
-        child = os.fork()
-        if not child:
-            code = 1
-            try:
-                self._run(first_seed, count, seconds, report)
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
-        status = os.waitpid(child, 0)[1]
+        code = _in_child(lambda: self._run(first_seed, count, seconds, report))
         for file, content in self._contents.items():  # as they were
             (self._place / file).write_bytes(content)
         rows = [json.loads(line) for line in report.read_text().splitlines()] if report.exists() else []
-        if not status:
+        if not code:
             return rows, ""
-        code = os.waitstatus_to_exitcode(status)
         died = {-signal.SIGALRM: f"takes more than {SECONDS} s"}.get(code, f"the process died with {code}")
         return rows, died
 
@@ -153,6 +144,21 @@ class Corpus:
         except BaseException as error:
             return False, f"{type(error).__name__}: {error}{_where(error)}"
         return False, ""
+
+
+def _in_child(work: Callable[[], object]) -> int:
+    """The exit code of a child process that does `work`, -N where signal N ended it."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 class _Watch:
