@@ -29,8 +29,8 @@ def check_las(data: bytes, where: object) -> None:
 
 
 def _check_chunks(data: bytes, where: object) -> None:
-    """Of LAZ: where the points begin stands where the table of their chunks is (-1: that stands at the end of the file),
-    and the table begins with its version and the number of chunks (LASzip, laszip_api)."""
+    """Of LAZ: where the points begin stands where the table of their chunks is (-1: that stands at the file's end); the
+    table begins with its version and the number of chunks (LASzip, laszip_api)."""
     (start,) = struct.unpack_from("<I", data, 96)
     check_present(where, start + 8, len(data), "bytes before its points")
     (table,) = struct.unpack_from("<q", data, start)

@@ -20,7 +20,7 @@ from tests.faults.fuzz.readers import Reader
 # What a reader may take beside the input: the bytes that packed files may unpack to (formats.declared.FREE), a copy of
 # them, and what libraries map when they are first used.
 MEMORY = 2**30
-SECONDS = 30  # for one input
+SECONDS, PATIENCE = 30, 300  # of processor time for one input, and of waiting
 _FORBIDDEN = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "socket.connect", "shutil.rmtree")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -49,20 +49,25 @@ class Corpus:
     """The small valid files of a reader, of which each input is a copy with one file damaged."""
 
     def __init__(self, name: str, reader: Reader, folder: Path) -> None:
-        """Makes them, and reads them once."""
+        """Makes them, and reads them once, in a child: threads that libraries start here would be missing in others."""
         self.name, self.reader, self._folder = name, reader, folder
         self._place = (folder / "corpus").resolve()
         self._place.mkdir(parents=True)
-        root = reader.make(self._place)
-        self._root = self._place if root is None else Path(str(root)).resolve()
+        told = folder / "root"
+
+        def make() -> None:
+            root = reader.make(self._place)
+            told.write_text(str(self._place if root is None else Path(str(root)).resolve()))
+            reader.read(Path(told.read_text()))
+
+        assert not _in_child(make), f"{name}: its corpus is not made, or does not read"
+        self._root = Path(told.read_text())
         self._contents = {}
         for path in sorted(self._place.rglob("*")):
             if path.is_file():
                 self._contents[str(path.relative_to(self._place))] = content = path.read_bytes()
                 path.unlink()  # it may be a link out of the corpus
                 path.write_bytes(content)
-        # In a child, too: threads that libraries start for the first reading would be missing in later children.
-        assert not _in_child(lambda: reader.read(self._root)), f"{name}: its corpus does not read"
 
     def try_inputs(self, first_seed: int, count: int, seconds: float) -> Tried:
         """Tries inputs of the seeds from `first_seed` on, at most as many and as long, in a child process."""
@@ -104,7 +109,8 @@ class Corpus:
         rows = [json.loads(line) for line in report.read_text().splitlines()] if report.exists() else []
         if not code:
             return rows, ""
-        died = {-signal.SIGALRM: f"takes more than {SECONDS} s"}.get(code, f"the process died with {code}")
+        late = {-signal.SIGPROF: f"computes for more than {SECONDS} s", -signal.SIGALRM: f"waits {PATIENCE} s"}
+        died = late.get(code, f"the process died with {code}")
         return rows, died
 
     def _run(self, first_seed: int, count: int, seconds: float, report: Path) -> None:
@@ -120,9 +126,11 @@ class Corpus:
             for seed in range(first_seed, first_seed + count):
                 file, content = self.damage(seed)
                 (self._place / file).write_bytes(content)
-                signal.alarm(SECONDS)
+                signal.setitimer(signal.ITIMER_PROF, SECONDS)
+                signal.alarm(PATIENCE)
                 with watch:
                     refused, reason = self._read()
+                signal.setitimer(signal.ITIMER_PROF, 0)
                 signal.alarm(0)
                 reason = reason or "; ".join(dict.fromkeys(watch.deeds))
                 lines.write(json.dumps({"seed": seed, "file": file, "refused": refused, "reason": reason}) + "\n")
