@@ -11,10 +11,10 @@ from pathlib import Path
 
 from rig3r_jax.formats.declared import check_present
 
-_COUNT = struct.Struct("<Q")
+_COUNT, _SMALL_COUNT = struct.Struct("<Q"), struct.Struct("<I")
 _POINT_2D, _TRACK_ELEMENT = 24, 8  # bytes
-# Bytes that one has at least: of frames and rigs, which newer models have, no more is looked at.
-_LEAST = {"cameras": 24, "images": 73, "points3D": 51, "frames": 68, "rigs": 8}
+_SENSOR, _POSE, _DATA = 8, 56, 16  # bytes: type i32 and id u32; qvec and tvec f64; a sensor and an id u64
+_LEAST = {"cameras": 24, "images": 73, "points3D": 51, "frames": 68, "rigs": 8}  # bytes that one has at least
 
 
 def check_binary_model(folder: Path) -> None:
@@ -53,4 +53,21 @@ def _after_point(data: mmap.mmap, at: int) -> int:
     return at + 51 + _TRACK_ELEMENT * _COUNT.unpack_from(data, at + 43)[0]
 
 
-_AFTER = {"images": _after_image, "points3D": _after_point}
+def _after_frame(data: mmap.mmap, at: int) -> int:
+    """Behind a frame: id u32, rig u32, pose, count u32, data."""
+    at += 8 + _POSE
+    return at + 4 + _DATA * _SMALL_COUNT.unpack_from(data, at)[0]
+
+
+def _after_rig(data: mmap.mmap, at: int) -> int:
+    """Behind a rig: id u32, count u32, a sensor, and of each other a sensor, whether it has a pose u8, the pose."""
+    (count,) = _SMALL_COUNT.unpack_from(data, at + 4)
+    check_present("its sensors", at + 8 + count * _SENSOR, len(data))
+    at += 8 + (_SENSOR if count else 0)
+    for _ in range(count - 1):
+        (has_pose,) = struct.unpack_from("<B", data, at + _SENSOR)
+        at += _SENSOR + 1 + (_POSE if has_pose else 0)
+    return at
+
+
+_AFTER = {"frames": _after_frame, "rigs": _after_rig, "images": _after_image, "points3D": _after_point}

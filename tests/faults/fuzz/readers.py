@@ -1,6 +1,7 @@
 """Every reader of files with a small valid corpus: a new reader gets a line in `readers`."""
 
 import dataclasses
+import importlib
 import io
 import json
 import os
@@ -37,8 +38,17 @@ class Reader:
     names: bool = True  # whether its errors name a file
 
 
+# What readers import when they are first used: imported before processes are forked, not in each of them.
+_LATE = (
+    "pyarrow.feather", "pyarrow.parquet", "yaml", "msgpack", "laspy", "lazrs", "OpenEXR", "pycolmap", "simplejpeg",
+    "rig3r_jax.geometry.lenses", "rig3r_jax.geometry.depth", "rig3r_jax.data.build", "rig3r_jax.data.record_source",
+)  # fmt: skip
+
+
 def readers() -> dict[str, Reader]:
     """All of them by name; those of data sets begin with `source:`."""
+    for module in _LATE:
+        importlib.import_module(module)
     return {**_arrays(), **_images(), **_clouds(), **_weights(), **_texts(), **_folders(), **_sources()}
 
 
