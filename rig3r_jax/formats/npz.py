@@ -86,6 +86,7 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, where: object
     ValueError naming `where` and the member.
     """
     place = f"{where}: {member.filename}"
+    check_present(place, member.compress_size, archive.start_dir)  # where the list of members begins
     check_unpacked(place, member.file_size, member.compress_size)
     try:
         return archive.read(member)  # no more than file_size, whatever the packed bytes say; its checksum is looked at

@@ -1,6 +1,7 @@
 """Damaged inputs read in a process of its own: no crash, no hang, nothing written, memory within bounds, errors that
 name the file."""
 
+import ctypes
 import dataclasses
 import json
 import os
@@ -17,9 +18,10 @@ from pathlib import Path
 from tests.faults.fuzz.mutate import damaged
 from tests.faults.fuzz.readers import Reader
 
-# What a reader may take beside the input: the bytes that packed files may unpack to (formats.declared.FREE), a copy of
-# them, and what libraries map when they are first used.
-MEMORY = 2**30
+# Addresses that a reader may take beside the input: the bytes that packed files may unpack to (formats.declared.FREE),
+# copies of them, and what libraries map when they are first used: a pool of threads has 300 MB of stacks.
+MEMORY = 3 * 2**29
+_ARENAS = -8  # of mallopt: a heap for each thread would have 64 MB of addresses more
 SECONDS, PATIENCE = 30, 300  # of processor time for one input, and of waiting
 _FORBIDDEN = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "socket.connect", "shutil.rmtree")
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -118,6 +120,7 @@ class Corpus:
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)  # of warnings of libraries
+        ctypes.CDLL(None).mallopt(_ARENAS, 1)
         mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))
         watch, end = _Watch(), time.monotonic() + seconds
