@@ -10,6 +10,7 @@ import hashlib
 import io
 import threading
 
+import numpy as np
 from PIL import Image
 
 from rig3r_jax.data.image_header import JPEG_START, PNG_START
@@ -48,9 +49,21 @@ def _jpeg_damage(data: bytes) -> str:
         simplejpeg.decode_jpeg(data, space, min_height=1, min_width=1, min_factor=8)
     except ValueError as error:
         reason = str(error)
-        before_marker = "before marker" in reason and not reason.endswith(_IN_PIXELS)  # stray bytes between tables
-        return reason if reason.startswith(_DAMAGE) and not before_marker else ""  # else it is the decoder's to tell
+        if reason.startswith(_DAMAGE):
+            between_tables = "before marker" in reason and not reason.endswith(_IN_PIXELS)  # stray bytes, which decode
+            return "" if between_tables else reason
+        return "" if _decodes(data) else reason
     return ""
+
+
+def _decodes(data: bytes) -> bool:
+    """Whether OpenCV takes a JPEG that is of a kind which the strict decoder does not know."""
+    import cv2
+
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8) is not None
+    except cv2.error:
+        return False
 
 
 def _png_damage(data: bytes) -> str:

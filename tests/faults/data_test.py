@@ -5,9 +5,11 @@ import json
 import os
 import re
 import shutil
+import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rig3r_jax.data import sources
 from rig3r_jax.data.build import build_records
@@ -16,6 +18,8 @@ from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.pipeline import SampleStream, make_loader
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.scene import BadRecord, DenseDepth
+from rig3r_jax.data.sources.dgp_times import seconds_of
+from rig3r_jax.data.sources.folder.images import exif_time
 from rig3r_jax.formats.json_file import read_json
 from rig3r_jax.geometry.camera import Pinhole
 from rig3r_jax.inspection.every_record import read_every_record
@@ -264,11 +268,34 @@ def test_times_that_do_not_agree_are_left_out(build, seconds):
     times[4], times[7], times[11] = times[1], np.nan, times[11] + 0.5
     for number in (9, 10, 11):  # the last step
         times[number] += 365 * 86400
-    for number, time in enumerate(times):
-        scene = change_frame(scene, number, time=time)
+    for number, seconds in enumerate(times):
+        scene = change_frame(scene, number, time=seconds)
     report = build([scene], "jumps")
     assert report.frames == 12 - 5
     assert any("times jump by +3.1536e+07 s from step 2 to step 3, may by 60 s" in f.reason for _, f in report.left_out)
+
+
+@fault(
+    30,
+    what="Times are written as text without a time zone, on machines of different zones.",
+    seen="The same seconds everywhere: such text is UTC.",
+    kept="The same records, byte for byte.",
+)
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+def test_times_without_a_zone_are_utc(monkeypatch, tmp_path, zone):
+    """Fault 30: the machine is in another time zone."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert seconds_of("2019-06-01T12:00:00.5", tmp_path) == seconds_of("2019-06-01T12:00:00.5Z", tmp_path)
+        assert seconds_of("2019-06-01T12:00:00.5", tmp_path) == 1559390400.5
+        photograph, exif = Image.new("RGB", (8, 8)), Image.Exif()
+        exif.get_ifd(0x8769)[0x9003] = "2019:06:01 12:00:00"
+        photograph.save(tmp_path / "a.jpg", exif=exif)
+        assert exif_time(tmp_path / "a.jpg") == 1559390400.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @fault(
