@@ -6,7 +6,7 @@ from tests.faults.fuzz.readers import readers
 from tests.faults.fuzz.try_inputs import Corpus
 
 READERS = readers()
-INPUTS, SECONDS = 25, 2.0  # of each reader, at most
+INPUTS, SECONDS = 20, 1.0  # of each reader, at most
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -89,9 +89,10 @@ class Corpus:
         return tried
 
     def damage(self, seed: int) -> tuple[str, bytes]:
-        """The file of this seed, below the corpus, and its content."""
+        """The file of this seed, below the corpus, and its content: each kind as often, however many images there are."""
         rng = random.Random(seed)
-        file = rng.choice(list(self._contents))
+        kind = rng.choice(sorted({Path(file).suffix for file in self._contents}))
+        file = rng.choice([file for file in self._contents if Path(file).suffix == kind])
         return file, damaged(self._contents[file], rng)
 
     def write(self, seed: int, folder: Path) -> Path:
