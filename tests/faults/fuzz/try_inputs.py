@@ -89,7 +89,7 @@ class Corpus:
         return tried
 
     def damage(self, seed: int) -> tuple[str, bytes]:
-        """The file of this seed, below the corpus, and its content: each kind as often, however many images there are."""
+        """The file of this seed, below the corpus, and its content; every kind of file as often, not every file."""
         rng = random.Random(seed)
         kind = rng.choice(sorted({Path(file).suffix for file in self._contents}))
         file = rng.choice([file for file in self._contents if Path(file).suffix == kind])
