@@ -1,24 +1,15 @@
 """Points of LiDAR sweeps and scans, whatever file they are in: .bin .npy .npz .pcd .ply .las .laz."""
 
 import io
-<<<<<<< HEAD
-import re
-=======
-import zipfile
->>>>>>> main
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from rig3r_jax.formats.foreign import HEAD, describe
-<<<<<<< HEAD
 from rig3r_jax.formats.las_sizes import check_las
 from rig3r_jax.formats.npz import read_npy_or_npz
-=======
 from rig3r_jax.formats.pcd import read_pcd
->>>>>>> main
 from rig3r_jax.formats.ply import read_ply
 
 COLUMNS = 4  # of a .bin: x y z intensity, as KITTI; nuScenes has 5
