@@ -6,8 +6,7 @@ from pathlib import Path
 
 from rig3r_jax.data.frame_bytes import decode_depth, decode_mask
 from rig3r_jax.data.image_bytes import usable_size
-from rig3r_jax.data.record_source import RecordSource, read_build
-from rig3r_jax.data.scene import BadRecord, Scene
+from rig3r_jax.data.scene import BadRecord, Scene, SceneSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +28,14 @@ def read_every_record(folder: Path) -> Iterator[ReadRecords]:
 
     BadRecord where the folder is not as it was written (see `RecordSource`).
     """
+    from rig3r_jax.data.record_source import RecordSource, read_build  # import TFDS: not for a command's help
+
     for split, count in read_build(folder)["splits"].items():
         if count:
             yield _read_split(RecordSource(folder, split), split)
 
 
-def _read_split(source: RecordSource, split: str) -> ReadRecords:
+def _read_split(source: SceneSource, split: str) -> ReadRecords:
     damaged: list[str] = []
     frames = 0
     for number in range(len(source)):
