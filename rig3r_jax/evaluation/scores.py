@@ -130,3 +130,6 @@ class Scorer:
 
 def _mean(values: list[np.ndarray]) -> float:
     return float(np.mean(np.concatenate(values))) if values else math.nan
+
+
+SCORER_KINDS = (Scorer, ScoreOptions, pose.PairErrors, rig.RigScores)  # what a Scorer is made of beside numbers

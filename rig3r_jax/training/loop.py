@@ -155,7 +155,7 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
         source = iter(batches)
         for step in range(first + 1, first + 1 if ended else config.steps + 1):
             # 1. The next batch, dispatched; the time spent waiting for data is shown.
-            watchdog.progress(f"waiting for the data of step {step}")
+            watchdog.progress(f"waiting for the data of step {step}", for_data=True)
             with meter.waiting():
                 batch = next(source)
             watchdog.progress(f"running step {step}", COMPILING if step <= first + 2 else 1.0)

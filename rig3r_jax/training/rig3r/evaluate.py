@@ -8,6 +8,7 @@ from jaxtyping import PyTree
 from rig3r_jax.evaluation.evaluator import EvaluationOptions, evaluate
 from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.evaluation.rows import SETTINGS, UNTRAINED
+from rig3r_jax.evaluation.scores import SCORER_KINDS
 from rig3r_jax.evaluation.table import format_markdown, format_table
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import write_json
@@ -77,7 +78,8 @@ def _evaluate(
     """`evaluate` over the rows of all processes; of those that share rows, one counts."""
 
     def of_all(rows: dict) -> list[dict]:
-        return [part for part in gather(rows if leads_rows(placed.mesh) else None) if part is not None]
+        parts = gather(rows if leads_rows(placed.mesh) else None, SCORER_KINDS)
+        return [part for part in parts if part is not None]
 
     predict = predictor(placed, params)
     return evaluate(predict, batches, settings, blank, with_baselines, options_of(placed), gather=of_all)
