@@ -104,6 +104,9 @@ def _evaluate_systems(options: argparse.Namespace) -> int:
         print(FORMATTERS[options.format][1](evaluation), end="")
     if options.out is not None:
         _write(options.out, {name: format_(evaluation) for name, format_ in FORMATTERS.values()}, content)
+        from rig3r_jax.viz.systems.page import write_page
+
+        write_page(options.out / "report.html", evaluation)
     return 0
 
 
