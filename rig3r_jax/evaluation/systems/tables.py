@@ -77,6 +77,7 @@ def to_json(evaluation: Evaluation) -> dict[str, typing.Any]:
         scenes = {
             scene.name: {
                 "matched_by": scene.matched_by,
+                "overlap_told_by": scene.pairs.overlap_told_by,
                 "formats": dict(zip(("predictions", "truth"), scene.formats, strict=True)),
                 "scores": scene.measures.values,
                 "reasons": {key: reason for key, reason in scene.measures.reasons.items() if reason},
@@ -102,12 +103,20 @@ def _settings(evaluation: Evaluation) -> list[str]:
         f"Alignment {options.align}: {ALIGNMENTS[options.align]}.",
         f"Missing images, {options.missing}: {MISSING[options.missing]}.",
         f"Pairs nearer than {options.scores.min_baseline:g} m have no direction.",
+        f"Overlap of two images: {_overlaps(evaluation)}.",
         f"Of a scene of more than {options.max_images} images so many, spread evenly, make pairs.",
     ]
     for one in evaluation.systems:
         if one.missing:
             lines.append(f"{one.name} is scored without the scenes {', '.join(one.missing)}.")
     return lines
+
+
+def _overlaps(evaluation: Evaluation) -> str:
+    """By what it was told, of how many scenes each where there are several ways."""
+    told = [scene.pairs.overlap_told_by if scene.pairs.overlap is not None else "not known" for scene in evaluation.systems[0].scenes]
+    ways = {way: told.count(way) for way in dict.fromkeys(told)}
+    return ", ".join(f"{way} ({count} scenes)" if len(ways) > 1 else f"by {way}" for way, count in ways.items())
 
 
 def _groups(evaluation: Evaluation) -> dict[str, list[Score]]:
