@@ -48,7 +48,8 @@ def add_pairs(
             measures.lack([f"{name}/{key}" for key in RATES], part)
         else:
             _add_rates(measures, f"{name}/", errors, kept & part, missing, options, f"no pairs of images: {name}")
-    for key, (total, count) in auc_sums(world_from_camera, true.world_from_camera, options).items():
+    sums = auc_sums(world_from_camera, true.world_from_camera, options.scores.min_baseline, options.missing)
+    for key, (total, count) in sums.items():
         measures.add(key, total, count, "no pairs of images")
     measures.add("pairs", float(kept.sum()), 1.0, "")
     near = (errors.baseline < options.scores.min_baseline) | (errors.baseline == 0)
@@ -94,17 +95,18 @@ def part_names(options: SystemOptions) -> list[str]:
 def auc_sums(
     world_from_camera: Float[np.ndarray, "v 4 4"],
     world_from_camera_true: Float[np.ndarray, "v 4 4"],
-    options: SystemOptions,
+    min_baseline: float,
+    missing: str = "fail",
 ) -> dict[str, tuple[float, int]]:
     """Of the AUC of each protocol a sum and a count, as of `pose.rate_sums`; poses that are NaN are missing."""
     posed = np.isfinite(world_from_camera).all(axis=(1, 2))
-    rows = np.flatnonzero(posed) if options.missing == "leave-out" else np.arange(len(posed))
+    rows = np.flatnonzero(posed) if missing == "leave-out" else np.arange(len(posed))
     predicted, true = world_from_camera[rows], world_from_camera_true[rows]
     sums = {}
     for protocol in auc.PROTOCOLS:
         worst = np.zeros(0)
         if posed.any():
-            worst = auc.protocol_errors(predicted, true, protocol, options.scores.min_baseline)
+            worst = auc.protocol_errors(predicted, true, protocol, min_baseline)
         worst = np.where(np.isnan(worst), 180.0, worst)
         weight = worst.size if protocol in auc.POOLED else min(worst.size, 1)
         for limit in auc.LIMITS:
