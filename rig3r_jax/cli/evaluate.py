@@ -89,7 +89,6 @@ def _evaluate_run(options: argparse.Namespace) -> int:
     config = load_config(options.workdir / "config.json")
     from rig3r_jax.cli.tasks import kind_of
     from rig3r_jax.training import host, loop, processes, xla
-    from rig3r_jax.training.rig3r.elsewhere import evaluate_elsewhere
     from rig3r_jax.training.workdir import evaluate_workdir
 
     def work() -> int:
@@ -100,6 +99,8 @@ def _evaluate_run(options: argparse.Namespace) -> int:
             if options.on is None:
                 evaluate_workdir(options.workdir, kind_of(config), out=options.out, records=options.records)
             else:
+                from rig3r_jax.training.rig3r.elsewhere import evaluate_elsewhere
+
                 evaluate_elsewhere(options.workdir, options.on, options.out, options.root)
         return 0
 

@@ -1,4 +1,4 @@
-"""A network's predictions of a sample, and its truth, as the scenes that files of systems become: to be scored alike."""
+"""A network's predictions of a sample, and its truth, as the scenes that files become: they are scored alike."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -82,12 +82,13 @@ def predicted_scene(
         rig_from_camera=cameras.rig_from_camera,
         is_metric=False,
     )
+    posed = np.flatnonzero(np.isfinite(cameras.reference_from_camera).all(axis=(1, 2)))  # others have no pose
     if true.depths is None:
-        return scene
+        return scene.take(posed)
     points = predictions.points.astype(np.float64)
     depths = _predicted_depths(true, points, predictions.pose_center.astype(np.float64))
     shown = np.stack([depth.valid for depth in depths])
-    return dataclasses.replace(scene, depths=depths, points_world=points[shown])
+    return dataclasses.replace(scene, depths=depths, points_world=points[shown]).take(posed)
 
 
 def _predicted_depths(

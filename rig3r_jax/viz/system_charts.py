@@ -73,7 +73,8 @@ def _write_errors(evaluation: Evaluation, path: Path) -> None:
                 bins = curves.binned_errors(curves.pooled(system, name), curves.pooled(system, error), edges)
                 ax.plot(bins.middle, bins.median, marker="o", ms=3.5, lw=1.5, label=system.name, **style)
                 ax.fill_between(bins.middle, bins.lower, bins.upper, color=style["color"], alpha=0.15, lw=0)
-            ax.set(title=errors[error].partition(",")[0].capitalize(), xlabel=label, ylabel=errors[error])
+            title = f"{errors[error].partition(',')[0].capitalize()} by {name}"
+            ax.set(title=title, xlabel=label, ylabel=errors[error])
             _from_zero(ax, name)
             ax.legend(loc="best")
 

@@ -33,7 +33,7 @@ def protocol_batches(
     """The rows of this process of every batch of `config.evaluation.batch_size` samples, in the protocol's order.
 
     Images are prepared as those of an evaluation. They are numbered, and their cameras, in the order of the protocol,
-    as in a reconstruction; in the targets cameras are numbered by name. ValueError where the data is not the protocol's.
+    as in a reconstruction; in the targets cameras are numbered by name. ValueError where the data is another version.
     """
     options = PipelineOptions(**config.sampling.to_dict()).for_evaluation()
     options = dataclasses.replace(options, num_views=protocol.rules.views, grids=(), lenses=",".join(LENS_KINDS))
