@@ -87,7 +87,7 @@ def write_data(protocol: Protocol, source: Source, out: Path) -> int:
             )
         scene = loaders[name]()
         for sample in samples:
-            rows = _rows(scene, sample, protocol.name)
+            rows = rows_of(scene, sample, protocol.name)
             (out / TRUTH / sample.name).mkdir(parents=True, exist_ok=True)
             names = [_write_image(scene, row, out / IMAGES / sample.name) for row in rows]
             truth = _truth(scene, rows, names, f"../../{IMAGES}/{sample.name}")
@@ -103,8 +103,8 @@ def _sample(scene: Scene, scene_name: str, number: int, drawn: Sequence[int]) ->
     return ProtocolSample(f"{scene_name.replace('/', '_')}.{number}", scene_name, frames)
 
 
-def _rows(scene: Scene, sample: ProtocolSample, protocol: str) -> list[int]:
-    """The frames of a sample in its scene."""
+def rows_of(scene: Scene, sample: ProtocolSample, protocol: str) -> list[int]:
+    """The frames of a sample in its scene; ValueError where one is not there, or was taken at another time."""
     rows = {(scene.cameras[frame.camera].name, frame.step): row for row, frame in enumerate(scene.frames)}
     found = []
     for camera, step, seconds in sample.frames:

@@ -20,12 +20,13 @@ HEADINGS = {
     "RTA15_unfolded": "RTA@15 unfolded",
     "rig_id_accuracy": "rig ID accuracy",
     "rig_mAA30": "rig mAA@30",
+    "ATE_m": "ATE, m",
     "pairs": "pairs",
     "pairs_without_direction": "pairs without direction",
 }
 _METADATA = {"camera_id": "camera IDs", "time": "times", "rig": "rig calibration"}
-_HIGHER = ("mAA", "RRA", "RTA", "rig_id_accuracy", "rig_mAA", "fscore", "ari", "ARI")
-_LOWER = ("chamfer", "accuracy", "completeness")
+_HIGHER = ("mAA", "RRA", "RTA", "AUC", "rig_id_accuracy", "rig_mAA", "fscore", "ari", "ARI")
+_LOWER = ("ATE_m", "chamfer", "accuracy", "completeness")
 
 Row = Mapping[str, Any]
 

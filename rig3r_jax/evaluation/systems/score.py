@@ -18,7 +18,7 @@ from rig3r_jax.evaluation.systems.cameras import (
 )
 from rig3r_jax.evaluation.systems.measures import Measures
 from rig3r_jax.evaluation.systems.options import SystemOptions
-from rig3r_jax.evaluation.systems.pairs import add_pairs
+from rig3r_jax.evaluation.systems.pairs import PairTable, add_pairs
 from rig3r_jax.evaluation.systems.read import FORMATS, is_scene, read_scene
 from rig3r_jax.evaluation.systems.scene import PosedScene
 from rig3r_jax.evaluation.systems.surfaces import add_depth, add_points
@@ -34,6 +34,7 @@ class SceneScores:
     measures: Measures
     matched_by: str
     formats: tuple[str, str]  # of the predictions and the truth
+    pairs: PairTable
 
 
 def score_scene(predicted: PosedScene, true: PosedScene, options: SystemOptions, name: str = "") -> SceneScores:
@@ -45,7 +46,7 @@ def score_scene(predicted: PosedScene, true: PosedScene, options: SystemOptions,
     measures.add("images_missing", len(true) - len(rows.true), 1.0, "")
     measures.add("images_elsewhere", rows.strangers, 1.0, "")
     paired = _spread(len(true), options.max_images)
-    add_pairs(measures, scene.poses[paired], true.take(paired), options)
+    pairs = add_pairs(measures, scene.poses[paired], true.take(paired), options)
     if len(theirs) and alignment is not None:
         add_trajectory(measures, ours, theirs, alignment.poses(ours.world_from_camera))
     else:
@@ -58,7 +59,7 @@ def score_scene(predicted: PosedScene, true: PosedScene, options: SystemOptions,
         add_uncertainty(measures, ours, theirs, alignment)
     add_depth(measures, ours, theirs, alignment)
     add_points(measures, ours, theirs, alignment, options)
-    return SceneScores(name, measures, rows.way, (predicted.kind, true.kind))
+    return SceneScores(name, measures, rows.way, (predicted.kind, true.kind), pairs)
 
 
 def _spread(count: int, most: int) -> Int[np.ndarray, " n"]:

@@ -1,5 +1,6 @@
 """An evaluation of systems as text: Markdown, CSV, LaTeX, JSON. A number without a value is a dash with its reason."""
 
+import collections
 import csv
 import dataclasses
 import io
@@ -7,6 +8,7 @@ import math
 import re
 import typing
 from collections.abc import Callable
+from pathlib import Path
 
 from rig3r_jax.evaluation.systems.align import ALIGNMENTS
 from rig3r_jax.evaluation.systems.catalog import COUNT, DOWN, UP, Score, catalog
@@ -14,12 +16,14 @@ from rig3r_jax.evaluation.systems.options import MISSING
 from rig3r_jax.evaluation.systems.resample import Difference, Interval
 from rig3r_jax.evaluation.systems.summary import Evaluation
 from rig3r_jax.formats import markdown
-from rig3r_jax.formats.json_file import plain
+from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.formats.json_file import plain, write_json
 
 LEGEND = (
     "In brackets: 95% bootstrap intervals over scenes; there is none of fewer than 3. * direction errors in 0..180 "
     "degrees; without *, folded to 0..90. -: nothing to measure, for the reason below."
 )
+_GLANCE = ("RRA15", "RTA15", "mAA30", "mAA30_unfolded", "AUC30_vggt", "ATE_m")
 _ARROWS = {UP: "↑", DOWN: "↓", "": ""}
 
 
@@ -44,6 +48,7 @@ def to_markdown(evaluation: Evaluation) -> str:
     """A table per group, groups without any number left out and named with their reasons."""
     lines = [f"# {', '.join(system.name for system in evaluation.systems)} against {evaluation.truth}", ""]
     lines += [f"{line}  " for line in settings_of(evaluation)] + ["", markdown.escape(LEGEND), ""]
+    lines += ["## at a glance", "", markdown.table(*glance(evaluation)), ""]
     titles = ["", *columns_of(evaluation)]
     for group, rows in text_rows(evaluation).items():
         lines += [f"## {group}", "", markdown.table(titles, [[row.title, *row.cells] for row in rows]), ""]
@@ -93,6 +98,7 @@ def to_json(evaluation: Evaluation) -> dict[str, typing.Any]:
         scenes = {
             scene.name: {
                 "matched_by": scene.matched_by,
+                "overlap_told_by": scene.pairs.overlap_told_by,
                 "formats": dict(zip(("predictions", "truth"), scene.formats, strict=True)),
                 "scores": scene.measures.values,
                 "reasons": {key: reason for key, reason in scene.measures.reasons.items() if reason},
@@ -118,12 +124,22 @@ def settings_of(evaluation: Evaluation) -> list[str]:
         f"Alignment {options.align}: {ALIGNMENTS[options.align]}.",
         f"Missing images, {options.missing}: {MISSING[options.missing]}.",
         f"Pairs nearer than {options.scores.min_baseline:g} m have no direction.",
+        f"Overlap of two images: {_overlaps(evaluation)}.",
         f"Of a scene of more than {options.max_images} images so many, spread evenly, make pairs.",
     ]
     for one in evaluation.systems:
         if one.missing:
             lines.append(f"{one.name} is scored without the scenes {', '.join(one.missing)}.")
     return lines
+
+
+def _overlaps(evaluation: Evaluation) -> str:
+    """By what it was told, of how many scenes each where there are several ways."""
+    tables = [scene.pairs for scene in evaluation.systems[0].scenes]
+    ways = collections.Counter(
+        "not known" if table.overlap is None else f"by {table.overlap_told_by}" for table in tables
+    )
+    return ", ".join(f"{way} ({count} scenes)" if len(ways) > 1 else way for way, count in ways.items())
 
 
 def _groups(evaluation: Evaluation) -> dict[str, list[Score]]:
@@ -133,6 +149,16 @@ def _groups(evaluation: Evaluation) -> dict[str, list[Score]]:
         for group, scores in catalog(evaluation.options).items()
         if any(score.key not in system.reasons for score in scores for system in evaluation.systems)
     }
+
+
+def glance(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """The scores that most ask for: titles, and a row per system that begins with its name."""
+    scores = {score.key: score for group in catalog(evaluation.options).values() for score in group}
+    columns = [scores[key] for key in _GLANCE]
+    rows = [
+        [system.name, *(_cell(score, system.numbers[score.key]) for score in columns)] for system in evaluation.systems
+    ]
+    return ["", *map(_title, columns)], rows
 
 
 def columns_of(evaluation: Evaluation) -> list[str]:
@@ -196,3 +222,11 @@ FORMATTERS: dict[str, tuple[str, Callable[[Evaluation], str]]] = {  # of --forma
     "csv": ("scores.csv", to_csv),
     "latex": ("scores.tex", to_latex),
 }
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Writes the text of every form, and scores.json; the folder is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, form in FORMATTERS.values():
+        write_atomically(folder / name, form(evaluation).encode())
+    write_json(folder / "scores.json", to_json(evaluation))

@@ -16,7 +16,6 @@ from rig3r_jax.evaluation.evaluator import apply_setting
 from rig3r_jax.evaluation.rows import SETTINGS
 from rig3r_jax.evaluation.sample_data import SampleData
 from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
-from rig3r_jax.geometry.reconstruct import seen_lens
 from rig3r_jax.inference.assemble import assembled
 from rig3r_jax.inference.baselines.answer import Task
 from rig3r_jax.inference.known import Known
@@ -26,7 +25,7 @@ from rig3r_jax.inference.photographs import Photograph
 from rig3r_jax.inference.placement import Placement
 from rig3r_jax.inference.plan import plan
 from rig3r_jax.inference.shots import Shot, read_shots, views_of
-from rig3r_jax.schema import Crop, PhysicalCamera, Reconstruction, Scale
+from rig3r_jax.schema import PhysicalCamera, Reconstruction, Scale
 
 
 def model_itself(task: Task) -> Reconstruction:
@@ -152,6 +151,5 @@ def _same_places(ours: Sequence[_Used], theirs: Sequence[_Used]) -> bool:
 
 def _in_place_of(own: _Used, other: _Used) -> PhysicalCamera:
     """The other's lens and place under the own name, the lens for images of the own size."""
-    whole = Crop(0.0, 0.0, other.width, other.height, own.width, own.height)
-    lens = seen_lens(other.camera.lens, whole)
+    lens = other.camera.lens.resize(own.width / other.width, own.height / other.height)
     return PhysicalCamera(own.camera.id, own.camera.name, lens, other.camera.rig_from_camera)

@@ -1,6 +1,5 @@
 """The evaluation of systems as one page that opens anywhere: scores, plots, scenes to look at, uncertainty."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,23 +14,22 @@ from rig3r_jax.viz.panels import png_source
 from rig3r_jax.viz.systems.reliability import pooled_errors, reliability_charts
 from rig3r_jax.viz.systems.scene_section import scene_section
 from rig3r_jax.viz.systems.scenes import RANKED_BY, chosen_scenes, look_at, scene_path
-from rig3r_jax.viz.systems.score_tables import group_tables, parts_plot, scenes_table
+from rig3r_jax.viz.systems.score_tables import glance_table, group_tables, parts_plot, scenes_table
 
 EACH = 2  # worst and best scenes that are shown
 
 
-@dataclasses.dataclass(frozen=True)
-class Plot:
-    """A picture that somebody has drawn of the evaluation."""
+def write_page(path: Path, evaluation: Evaluation, charts: Sequence[Path], from_files: bool = True) -> None:
+    """Writes the page; it needs no network and no other file.
 
-    title: str
-    png: bytes
+    Args:
+        path: of the page.
+        evaluation: what it tells.
+        charts: pictures that were drawn of it (`viz.system_charts`), which the page holds.
+        from_files: whether truth and predictions are files: they are read again, to look at scenes and at covariances.
 
-
-def write_page(path: Path, evaluation: Evaluation, plots: Sequence[Plot] = ()) -> None:
-    """Writes the page; it needs no network and no other file. Scenes are read again for it.
-
-    ValueError for predictions that have changed since they were scored.
+    Raises:
+        ValueError, OSError: files that have changed since they were scored.
     """
     names = ", ".join(system.name for system in evaluation.systems)
     counts = [system.numbers["images_missing"].value for system in evaluation.systems]
@@ -51,10 +49,17 @@ def write_page(path: Path, evaluation: Evaluation, plots: Sequence[Plot] = ()) -
             + tag("p", escape(f"{names} against {evaluation.truth}"), class_="lead")
             + tag("dl", summary, class_="summary"),
         ),
-        _section("Scores", parts_plot(evaluation) + group_tables(evaluation) + scenes_table(evaluation) + _note()),
-        _section("Curves", "".join(map(_picture, plots))) if plots else "",
-        _scenes(evaluation),
-        _uncertainty(evaluation),
+        _section(
+            "Scores",
+            glance_table(evaluation)
+            + parts_plot(evaluation)
+            + group_tables(evaluation)
+            + scenes_table(evaluation)
+            + _note(),
+        ),
+        _section("Curves", "".join(map(_picture, charts))),
+        _scenes(evaluation) if from_files else "",
+        _uncertainty(evaluation) if from_files else "",
         _section("How it was measured", tag("ul", how, class_="read")),
         _section("Not measured", "".join(tag("p", escape(line), class_="note") for line in reasons_of(evaluation))),
     ]
@@ -71,9 +76,10 @@ def _note() -> str:
     return tag("p", escape(f"{LEGEND} {bold}".replace("In brackets", "In small").replace("-:", "–:")), class_="note")
 
 
-def _picture(plot: Plot) -> str:
-    image = f'<img src="{png_source(plot.png)}" alt="{escape(plot.title)}">'
-    return tag("figure", tag("figcaption", tag("strong", escape(plot.title))) + image, class_="chart wide plot")
+def _picture(chart: Path) -> str:
+    """The picture has its own titles."""
+    image = f'<img src="{png_source(chart.read_bytes())}" alt="{escape(chart.stem.replace("_", " "))}">'
+    return tag("figure", image, class_="chart wide plot")
 
 
 def _scenes(evaluation: Evaluation) -> str:

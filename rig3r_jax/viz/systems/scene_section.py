@@ -36,7 +36,7 @@ def _strip(scene: SceneLook) -> str:
         if name in scene.pictures:
             source = jpeg_data_uri(fit_for_display(scene.pictures[name], _PICTURE_PIXELS))
             image = f'<img src="{source}" alt="{escape(f"image {name}")}">'
-            cells.append(tag("figure", image + tag("figcaption", escape(f"{row} · {name}"))))
+            cells.append(tag("figure", image + tag("figcaption", escape(f"{row} · {name.rpartition('.')[0] or name}"))))
     note = scene.pictures_note
     if len(names) > _MOST_PICTURES and cells:
         note = "; ".join(filter(None, [note, f"the first {_MOST_PICTURES} of {len(names)} images"]))
@@ -77,23 +77,26 @@ def _label(true: PosedScene, moved: Float[np.ndarray, "v 4 4"], row: int) -> str
 
 
 def _rigs(scene: AlignedScene) -> str:
-    """The true rig and the system's, both from the camera of the first common image, or why there is none."""
+    """The true rig and the system's, both from above in the true one's frame, or in a line why there is none.
+
+    They coincide in the camera of the first common image.
+    """
     lack = [one.source for one in (scene.theirs, scene.ours) if one.cameras is None or one.rig_from_camera is None]
     if lack:
         return tag(
             "p", escape(f"No drawing of rigs: {lack[0]} does not say where cameras sit in a rig."), class_="note"
         )
     drawings = "".join(
-        tag("figure", _rig(one) + tag("figcaption", words))
+        tag("figure", _rig(one, scene.theirs.rig_from_camera[0]) + tag("figcaption", words))
         for words, one in (("true rig", scene.theirs), ("the system's rig", scene.ours))
     )
     return tag("div", drawings, class_="rigs")
 
 
-def _rig(scene: PosedScene) -> str:
+def _rig(scene: PosedScene, rig_from_first: Float[np.ndarray, "4 4"]) -> str:
     names = list(dict.fromkeys(scene.cameras))
     rows = [scene.cameras.index(name) for name in names]
-    places = rigid.invert(scene.rig_from_camera[0]) @ scene.rig_from_camera[rows]
+    places = rig_from_first @ rigid.invert(scene.rig_from_camera[0]) @ scene.rig_from_camera[rows]
     unknown, none = np.full((len(names), 6, 6), np.nan), np.zeros(0, np.int64)
     unit = "m" if scene.is_metric else "units"
     return rig_from_above(places, unknown, np.zeros((0, 4, 4)), none, names, unit)

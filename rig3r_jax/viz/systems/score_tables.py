@@ -5,7 +5,7 @@ import math
 from rig3r_jax.evaluation.systems.catalog import DOWN, UP, Score
 from rig3r_jax.evaluation.systems.pairs import ACROSS, SAME_CAMERA, SAME_STEP
 from rig3r_jax.evaluation.systems.summary import Evaluation
-from rig3r_jax.evaluation.systems.tables import columns_of, text_rows
+from rig3r_jax.evaluation.systems.tables import columns_of, glance, text_rows
 from rig3r_jax.formats.html import DASH, escape, tag
 from rig3r_jax.viz.charts import dot_plot
 from rig3r_jax.viz.systems.scenes import RANKED_BY
@@ -14,18 +14,27 @@ _MOST_SCENES = 200  # rows of the table of scenes
 _SHADE = 45  # percent of colour in the cell of a rate of 100
 
 
+def glance_table(evaluation: Evaluation) -> str:
+    """The scores that most ask for, a row per system."""
+    titles, rows = glance(evaluation)
+    body = [
+        tag("tr", tag("th", escape(name), scope="row") + "".join(_cell(text, False) for text in cells))
+        for name, *cells in rows
+    ]
+    return _table(titles, body, "at a glance")
+
+
 def group_tables(evaluation: Evaluation) -> str:
-    """A table per group, the first open; intervals are in small below their number, the best system is bold."""
+    """A table per group, closed; intervals are in small below their number, the best system is bold."""
     parts = []
-    for number, (group, rows) in enumerate(text_rows(evaluation).items()):
+    for group, rows in text_rows(evaluation).items():
         body = []
         for row in rows:
             best = _best(evaluation, row.score)
             cells = [_cell(text, column in best) for column, text in enumerate(row.cells)]
             body.append(tag("tr", tag("th", escape(row.title), scope="row") + "".join(cells)))
         heading = tag("summary", escape(group[0].upper() + group[1:]))
-        opened = {"open": ""} if number < 2 else {}
-        parts.append(tag("details", heading + _table(["", *columns_of(evaluation)], body, group), **opened))
+        parts.append(tag("details", heading + _table(["", *columns_of(evaluation)], body, group)))
     return "".join(parts)
 
 
