@@ -2,6 +2,7 @@
 run that is evaluated on other data stays as it is."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -9,17 +10,19 @@ import numpy as np
 import pytest
 
 from rig3r_jax import cli
+from rig3r_jax.data.build import build_records
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.evaluation.evaluator import evaluate
 from rig3r_jax.evaluation.protocol import PROTOCOL_SETTINGS, Rules, write_protocol
 from rig3r_jax.evaluation.protocol_data import make_protocol, write_data
+from rig3r_jax.evaluation.rows import SETTINGS
 from rig3r_jax.evaluation.systems.options import SystemOptions
 from rig3r_jax.evaluation.systems.summary import evaluate_systems
 from rig3r_jax.exports.export import export
 from rig3r_jax.formats.cameras_json import read_cameras
 from rig3r_jax.inference.api import load
 from rig3r_jax.training.checkpoint import restore_params
-from rig3r_jax.training.config import workdir_config
+from rig3r_jax.training.config import save_config, workdir_config
 from rig3r_jax.training.rig3r.evaluate import options_of, predictor
 from rig3r_jax.training.rig3r.protocol_batches import protocol_batches
 from rig3r_jax.training.rig3r.setup import PlacedModel
@@ -114,6 +117,21 @@ def test_a_run_on_a_protocol_has_a_row_for_each_setting_and_stays_as_it_is(rig3r
         assert system["scores"]["depth_abs_rel"]["value"] > 0 and system["scores"]["chamfer_m"]["value"] > 0
     assert content["systems"][-1]["scores"]["ATE_m"] != content["systems"][3]["scores"]["ATE_m"]  # half the rig is told
     assert (tmp_path / "out/accuracy_curves.png").is_file() and (tmp_path / "out/scores.md").read_text() in printed
+
+
+def test_a_run_on_records_is_evaluated_on_all_their_splits_and_stays_as_it_is(rig3r_run, tmp_path):
+    workdir, records, out = (tmp_path / name for name in ("run", "records", "out"))
+    shutil.copytree(rig3r_run, workdir)
+    config = workdir_config(workdir)
+    config.evaluation.samples, config.evaluation.batch_size, config.evaluation.baselines = 2, 2, False
+    save_config(config, workdir / "config.json")
+    build_records("procedural", make_source("procedural", "", OPTIONS | {"train_worlds": 0}), records, progress=False)
+    before = state(workdir), state(records)
+    assert cli.main(["evaluate", str(workdir), "--on", str(records), "--out", str(out)]) == 0
+    assert (state(workdir), state(records)) == before
+    sets = json.loads((out / "evaluation.json").read_text())["sets"]
+    assert list(sets) == ["same_rigs", "unseen_rigs"] and all(set(rows) == set(SETTINGS) for rows in sets.values())
+    assert (out / "report.html").is_file()
 
 
 @pytest.mark.parametrize(
