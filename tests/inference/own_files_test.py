@@ -13,7 +13,7 @@ from rig3r_jax import cli
 from rig3r_jax.data.build import build_records
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.evaluation.evaluator import evaluate
-from rig3r_jax.evaluation.protocol import PROTOCOL_SETTINGS, Rules, write_protocol
+from rig3r_jax.evaluation.protocol import PARTLY_KNOWN, PROTOCOL_SETTINGS, Rules, write_protocol
 from rig3r_jax.evaluation.protocol_data import make_protocol, write_data
 from rig3r_jax.evaluation.rows import SETTINGS
 from rig3r_jax.evaluation.systems.options import SystemOptions
@@ -25,7 +25,7 @@ from rig3r_jax.training.checkpoint import restore_params
 from rig3r_jax.training.config import save_config, workdir_config
 from rig3r_jax.training.rig3r.elsewhere import protocol_scores
 from rig3r_jax.training.rig3r.evaluate import options_of, predictor
-from rig3r_jax.training.rig3r.protocol_batches import protocol_batches
+from rig3r_jax.training.rig3r.protocol_batches import protocol_batches, told
 from rig3r_jax.training.rig3r.setup import PlacedModel
 
 OPTIONS = {"test_worlds": 2, "steps": 4, "image_size": 32, "min_cameras": 3, "max_cameras": 3}
@@ -129,6 +129,21 @@ def test_a_run_on_a_protocol_has_a_row_for_each_setting_and_stays_as_it_is(
     assert (tmp_path / "out/accuracy_curves.png").is_file() and (tmp_path / "out/scores.md").read_text() in printed
 
 
+def test_of_a_partly_known_rig_every_second_camera_by_name_is_told(rig3r_run, protocol):
+    _, made, source = protocol
+    config = workdir_config(rig3r_run)
+    config.evaluation.batch_size = 2
+    (one,) = protocol_batches(config, made, source)
+    metadata = told(one.batch, PARTLY_KNOWN).metadata
+    for poses, known in zip(one.poses, metadata.has_rig, strict=True):
+        cameras = np.array(poses.cameras)
+        assert sorted(set(cameras[known])) == sorted(set(cameras))[::2] and not set(cameras[known]) & set(
+            cameras[~known]
+        )
+    assert not metadata.has_camera_id.any() and not metadata.has_time.any()
+    assert (metadata.rig_from_camera[~metadata.has_rig] == np.eye(4)).all()  # nothing leaks
+
+
 def test_a_run_on_records_is_evaluated_on_all_their_splits_and_stays_as_it_is(rig3r_run, tmp_path):
     workdir, records, out = (tmp_path / name for name in ("run", "records", "out"))
     shutil.copytree(rig3r_run, workdir)
@@ -152,6 +167,7 @@ def test_a_run_on_records_is_evaluated_on_all_their_splits_and_stays_as_it_is(ri
         (["--on", "tiny.json", "--out", "RUN/inside"], "is inside the workdir, which stays as it is"),
         (["--on", "nowhere", "--out", "out"], "--on nowhere: there is no such folder"),
         (["--on", "images", "--out", "out"], "images: holds no records"),
+        (["--protocol", "tiny.json"], "--protocol is of --predictions; a run is scored by its config"),
         (["--root", "x"], "--root is of the protocol that --on gives"),
     ],
 )
