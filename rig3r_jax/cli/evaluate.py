@@ -72,13 +72,22 @@ def _evaluate(options: argparse.Namespace) -> int:
         return _evaluate_systems(options)
     if options.predictions or options.compare or options.truth:
         raise ValueError(f"{options.workdir} and other systems are two evaluations; {_ONE_OF}")
+    _check_run_options(options)
+    return _evaluate_run(options)
+
+
+def _check_run_options(options: argparse.Namespace) -> None:
+    """ValueError for what a WORKDIR does without, or --on cannot do with or without."""
+    of_systems = [name for name in (*_DEFAULTS, "protocol") if getattr(options, name) is not None]
+    if of_systems:
+        name = f"--{of_systems[0].replace('_', '-')}"
+        raise ValueError(f"{name} is of --predictions; a run is scored by its config, or by the rules of --on PROTOCOL")
     if options.on is None and options.root:
         raise ValueError("--root is of the protocol that --on gives; give that, or leave it out")
     if options.on is not None and options.out is None:
         raise ValueError("--on leaves the workdir as it is: give --out FOLDER for the files")
     if options.on is not None and options.records is not None:
         raise ValueError("--on evaluates on other data than the run's records; leave --records out")
-    return _evaluate_run(options)
 
 
 def _evaluate_run(options: argparse.Namespace) -> int:

@@ -72,6 +72,7 @@ def evaluate_elsewhere(workdir: Path, on: Path, out: Path, root: str = "") -> No
 
 def _evaluate_records(config: ConfigDict, workdir: Path, folder: Path, out: Path) -> None:
     records = records_at(folder)
+    config.evaluation.enabled = True
     config.evaluation.sets = tuple(split for split, count in records[0][1].splits.items() if count)
     config.data.split = ""  # which of these scenes the run has seen is not known
     check_views(config, records)
