@@ -24,19 +24,28 @@ def error_maps(scene: AlignedScene) -> str:
     for row, (ours, theirs) in enumerate(zip(scene.ours.depths, scene.theirs.depths, strict=True)):
         if ours is None or theirs is None or ours.along_ray != theirs.along_ray:
             continue
-        rows.append((row, *_maps(ours, theirs, scene.alignment.scale)))
+        scale = scene.alignment.scale
+        rows.append((row, *_maps(ours, theirs, scale), relative_errors(ours, theirs, scale)))
     if not rows:
         return tag("p", "No error maps: no image has a depth of the same kind in both.", class_="note")
     step = -(-len(rows) // _MOST)
-    bounds = depth_range(*(true for _, true, _ in rows))
+    bounds = depth_range(*(true for _, true, _, _ in rows))
     names = scene.theirs.names or [str(row) for row in range(len(scene.theirs))]
-    figures = "".join(_figure(names[row], true, predicted, bounds) for row, true, predicted in rows[::step])
+    figures = "".join(
+        _figure(names[row], true, predicted, error, bounds) for row, true, predicted, error in rows[::step]
+    )
     low, high = bounds
     bars = colorbar("depth", "depth, the truth's unit, logarithmic", (low, float(np.sqrt(low * high)), high))
     bars += colorbar("error", "error, share of the true depth", (0.0, _WORST / 2, _WORST))
     shown = f" {len(rows[::step])} of {len(rows)} images." if step > 1 else ""
     note = f"From left to right: true depth, predicted depth, |predicted − true| / true.{shown}"
     return tag("p", escape(note), class_="note") + tag("div", figures, class_="maps") + tag("div", bars, class_="bars")
+
+
+def relative_errors(ours: DepthMap, theirs: DepthMap, scale: float) -> Float[np.ndarray, "h w"]:
+    """|predicted - true| / true on the true grid, predictions times the scale; NaN where either is not known."""
+    true, predicted = _maps(ours, theirs, scale)
+    return np.abs(predicted - true) / true
 
 
 def _maps(ours: DepthMap, theirs: DepthMap, scale: float) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
@@ -48,9 +57,12 @@ def _maps(ours: DepthMap, theirs: DepthMap, scale: float) -> tuple[Float[np.ndar
 
 
 def _figure(
-    name: str, true: Float[np.ndarray, "h w"], predicted: Float[np.ndarray, "h w"], bounds: tuple[float, float]
+    name: str,
+    true: Float[np.ndarray, "h w"],
+    predicted: Float[np.ndarray, "h w"],
+    error: Float[np.ndarray, "h w"],
+    bounds: tuple[float, float],
 ) -> str:
-    error = np.abs(predicted - true) / true
     mean = f", {np.nanmean(error):.1%}" if np.isfinite(error).any() else ""
     pictures = [depth_panel(true, bounds), depth_panel(predicted, bounds)]
     pictures.append(png_data_uri(colormap(fit_for_display(error) / _WORST, "error")))

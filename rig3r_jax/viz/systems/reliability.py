@@ -15,7 +15,7 @@ from rig3r_jax.geometry.se3 import PARTS
 from rig3r_jax.viz.charts import MAX_SERIES, Series, line_chart
 from rig3r_jax.viz.systems.scenes import AlignedScene
 
-_LEVELS = np.linspace(0.05, 0.99, 48)
+LEVELS = np.linspace(0.05, 0.99, 48)
 _RIGHT = "right"
 
 
@@ -38,8 +38,8 @@ def reliability_charts(systems: Mapping[str, ErrorSamples]) -> str:
     shown = dict(list(systems.items())[: MAX_SERIES - 1])
     charts = []
     for part, columns in PARTS.items():
-        lines = [Series(name, 100 * _LEVELS, 100 * _inside(samples, columns)) for name, samples in shown.items()]
-        right = Series(_RIGHT, 100 * _LEVELS, 100 * _LEVELS)
+        lines = [Series(name, 100 * LEVELS, 100 * inside(samples, columns)) for name, samples in shown.items()]
+        right = Series(_RIGHT, 100 * LEVELS, 100 * LEVELS)
         charts.append(
             line_chart(
                 [right, *lines],
@@ -49,9 +49,9 @@ def reliability_charts(systems: Mapping[str, ErrorSamples]) -> str:
             )
         )
     for part in PARTS:
-        expected = stats.chi2.ppf(_LEVELS, 3)
+        expected = stats.chi2.ppf(LEVELS, 3)
         lines = [
-            Series(name, expected, np.quantile(squared_distances(samples)[part], _LEVELS))
+            Series(name, expected, np.quantile(squared_distances(samples)[part], LEVELS))
             for name, samples in shown.items()
         ]
         charts.append(
@@ -71,7 +71,7 @@ def reliability_charts(systems: Mapping[str, ErrorSamples]) -> str:
     return tag("p", escape(note), class_="note") + tag("div", "".join(charts), class_="charts")
 
 
-def _inside(samples: ErrorSamples, columns: slice) -> Float[np.ndarray, " l"]:
+def inside(samples: ErrorSamples, columns: slice) -> Float[np.ndarray, " l"]:
     """Share of the components within the central interval of each level."""
     probabilities = np.sort(component_probabilities(samples)[:, columns], axis=None)
-    return np.searchsorted(probabilities, _LEVELS, side="right") / len(probabilities)
+    return np.searchsorted(probabilities, LEVELS, side="right") / len(probabilities)
