@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from rig3r_jax.formats.html import escape, tag
 
-MOST_SWITCHES = 8  # as many as the page's style (page.css) knows
+MOST_SWITCHES = 12  # as many as the page's style (page.css) knows
 
 
 def switches(views: Mapping[str, str], identity: str, legend: str) -> str:

@@ -32,12 +32,12 @@ def write_page(path: Path, evaluation: Evaluation, charts: Sequence[Path], from_
         ValueError, OSError: files that have changed since they were scored.
     """
     names = ", ".join(system.name for system in evaluation.systems)
-    counts = [system.numbers["images_missing"].value for system in evaluation.systems]
+    missing = {system.name: system.numbers["images_missing"].value for system in evaluation.systems}
     facts = {
         "Systems": len(evaluation.systems),
         "Scenes": len(evaluation.systems[0].scenes),
         "Images": f"{evaluation.systems[0].numbers['images'].value:,.0f}",
-        "Without a pose": ", ".join(f"{count:,.0f}" for count in counts),
+        "Without a pose": ", ".join(f"{name} {count:,.0f}" for name, count in missing.items() if count) or 0,
         "Alignment": evaluation.options.align,
     }
     summary = "".join(tag("div", tag("dt", escape(name)) + tag("dd", escape(value))) for name, value in facts.items())

@@ -24,6 +24,8 @@ def scene_section(scene: SceneLook, identity: str) -> str:
     """`identity` tells the switches of several scenes apart."""
     views = {name: _of_system(name, aligned, scene.true) for name, aligned in scene.systems.items()}
     parts = [tag("h3", escape(scene.name)), tag("p", escape(scene.why), class_="note"), _strip(scene)]
+    if scene.not_shown:
+        parts.append(tag("p", escape(f"Not drawn: {', '.join(scene.not_shown)}."), class_="note"))
     parts.append(switches(views, identity, f"Systems on {scene.name}"))
     return tag("section", "".join(parts), class_="scene")
 

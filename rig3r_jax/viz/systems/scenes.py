@@ -15,9 +15,9 @@ from rig3r_jax.evaluation.systems.summary import Evaluation, SystemScores
 from rig3r_jax.exports.read import CAMERAS
 from rig3r_jax.exports.thumbnails import thumbnails_of
 from rig3r_jax.formats.cameras_json import is_cameras_json, read_cameras
+from rig3r_jax.viz.switches import MOST_SWITCHES
 
 RANKED_BY = "mAA30"  # percent, of all pairs of a scene
-MOST_SYSTEMS = 8  # that a scene shows: as many switches as the page's style knows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +28,7 @@ class SceneLook:
     why: str  # it was chosen, in words
     true: PosedScene
     systems: dict[str, AlignedScene]
+    not_shown: tuple[str, ...]  # systems beyond `MOST_SWITCHES`
     pictures: dict[str, UInt8[np.ndarray, "h w 3"]]  # by the images' names, of those whose files are at hand
     pictures_note: str  # which images have none, "" where all have one
 
@@ -47,10 +48,14 @@ def chosen_scenes(system: SystemScores, each: int) -> dict[str, str]:
 
 
 def look_at(evaluation: Evaluation, name: str, why: str) -> SceneLook:
-    """Reads a scene of the truth and of every system that has it, up to `MOST_SYSTEMS`."""
-    truth, systems = Path(evaluation.truth), {}
+    """Reads a scene of the truth and of every system that has it, up to `MOST_SWITCHES`."""
+    truth, systems, not_shown = Path(evaluation.truth), {}, []
     for system in evaluation.systems:
-        if len(systems) < MOST_SYSTEMS and any(scene.name == name for scene in system.scenes):
+        if not any(scene.name == name for scene in system.scenes):
+            continue
+        if len(systems) == MOST_SWITCHES:
+            not_shown.append(system.name)
+        else:
             path = scene_path(Path(system.source), truth, name)
             systems[system.name] = aligned_scene(
                 read_scene(path), read_scene(scene_path(truth, truth, name)), evaluation.options
@@ -58,7 +63,7 @@ def look_at(evaluation: Evaluation, name: str, why: str) -> SceneLook:
     true = next(iter(systems.values())).true
     places = [scene_path(truth, truth, name)]
     places += [scene_path(Path(system.source), truth, name) for system in evaluation.systems if system.name in systems]
-    return SceneLook(name, why, true, systems, *_pictures(true, places))
+    return SceneLook(name, why, true, systems, tuple(not_shown), *_pictures(true, places))
 
 
 def scene_path(folder: Path, truth: Path, name: str) -> Path:
