@@ -46,7 +46,7 @@ def test_it_is_one_file_that_holds_the_tables_numbers(example):
         "Reliability of rotation",
     ):
         assert sentence in words
-    assert text.count("data:image/png") >= 1 + 3 * 3 * (12 + 11)  # the chart, and three maps of each image by each system
+    assert text.count("data:image/png") >= 1 + 3 * 3 * (12 + 11)  # chart, maps of each image by each system
 
 
 def test_the_worst_and_the_best_scene_are_those_of_the_rates(example):
