@@ -55,7 +55,7 @@ def protocol(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(rig3r_run, protocol):
-    """On the protocol's frames the rows of the evaluation of trainings, and of its settings the pairs of all samples."""
+    """On the protocol's frames the rows of the evaluation of trainings, and the pairs of every setting and sample."""
     _, made, source = protocol
     config = workdir_config(rig3r_run)
     config.sampling.num_views, config.evaluation.samples, config.evaluation.batch_size = RULES.views, 2, 2
