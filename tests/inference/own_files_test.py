@@ -14,7 +14,8 @@ from rig3r_jax.data.build import build_records
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.evaluation.evaluator import evaluate
 from rig3r_jax.evaluation.protocol import PARTLY_KNOWN, PROTOCOL_SETTINGS, Rules, write_protocol
-from rig3r_jax.evaluation.protocol_data import make_protocol, write_data
+from rig3r_jax.evaluation.protocol_data import write_data
+from rig3r_jax.evaluation.protocol_make import make_protocol
 from rig3r_jax.evaluation.rows import SETTINGS
 from rig3r_jax.evaluation.systems.options import SystemOptions
 from rig3r_jax.evaluation.systems.summary import evaluate_systems
