@@ -227,7 +227,7 @@ KINDS = {
     "discovery": Kind("discovery", "rigs found out from ray maps, and calibrations checked", _discovery),
     "drift": Kind("drift", "a long drive that comes back, in windows: drift with and without loops", _drift),
     "intervals": Kind(
-        "intervals", "how often intervals of `rig3r evaluate` hold the truth, in simulated evaluations", _intervals
+        "intervals", "how often intervals over scenes hold the truth, in simulated evaluations", _intervals
     ),
     "program": Kind(
         "program",
