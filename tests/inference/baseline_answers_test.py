@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from rig3r_jax import cli
 from rig3r_jax.data.sources import make_source
-from rig3r_jax.evaluation.protocol import Rules, problems_of
+from rig3r_jax.evaluation.protocol import Rules
+from  import problems_of
 from rig3r_jax.evaluation.protocol_data import make_protocol, write_data
 from rig3r_jax.evaluation.sample_data import read_samples
 from rig3r_jax.exports.export import export_file
