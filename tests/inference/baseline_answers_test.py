@@ -12,9 +12,10 @@ from scipy.spatial.transform import Rotation
 from rig3r_jax import cli
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.evaluation.protocol import Rules
-from  import problems_of
-from rig3r_jax.evaluation.protocol_data import make_protocol, write_data
+from rig3r_jax.evaluation.protocol_data import write_data
+from rig3r_jax.evaluation.protocol_make import make_protocol
 from rig3r_jax.evaluation.sample_data import read_samples
+from rig3r_jax.evaluation.submission import check_submission
 from rig3r_jax.exports.export import export_file
 from rig3r_jax.formats.cameras_json import read_cameras, write_cameras
 from rig3r_jax.formats.colmap import read_model
@@ -99,7 +100,7 @@ def test_answers_fit_the_protocol_and_never_look_at_true_poses(name, protocol, d
         write_cameras(path, dataclasses.replace(truth, images=tuple(images)))
     first = answers(name, data, tmp_path / "a", model)
     second = answers(name, tmp_path / "other", tmp_path / "b", model)
-    assert problems_of(protocol, tmp_path / "a") == [] and len(first) == 2
+    assert not check_submission(protocol, tmp_path / "a").faults and len(first) == 2
     for sample in first:
         np.testing.assert_array_equal(first[sample].world_from_camera, second[sample].world_from_camera)
         assert len(first[sample].images) == 6
