@@ -209,6 +209,12 @@ def _drift(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _intervals(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scenes", nargs="+", type=at_least(3), default=[5, 10, 20, 50], help="of an evaluation")
+    parser.add_argument("--evaluations", type=at_least(1), default=2000, help="that are simulated (2000)")
+    parser.add_argument("--resamples", type=at_least(100), default=2000, help="of the bootstrap (2000)")
+
+
 KINDS = {
     "train": Kind("train", "the training step: seconds, memory, MFU", _train, "the model: --config=full"),
     "inference": Kind("inference", "images to points and cameras, end to end", _inference, "the model: --config=full"),
@@ -223,6 +229,9 @@ KINDS = {
     "fusion": Kind("fusion", "windows of cameras joined with and without the rig: errors, scale", _fusion),
     "discovery": Kind("discovery", "rigs found out from ray maps, and calibrations checked", _discovery),
     "drift": Kind("drift", "a long drive that comes back, in windows: drift with and without loops", _drift),
+    "intervals": Kind(
+        "intervals", "how often intervals over scenes hold the truth, in simulated evaluations", _intervals
+    ),
     "program": Kind(
         "program",
         "what the compiled step runs on a GPU, kernel by kernel; no GPU needed",

@@ -3,9 +3,8 @@
 import argparse
 import json
 import typing
-from pathlib import Path
 
-from rig3r_jax.cli.command import Command, add_processes, path
+from rig3r_jax.cli.command import Command, add_processes, path, path_text
 from rig3r_jax.cli.errors import run_guarded
 from rig3r_jax.extras import EXTRAS, lack_of
 
@@ -22,6 +21,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FOLDER", type=path, help="of the files that it writes; else the workdir, or none"
     )
+    parser.add_argument(
+        "--on",
+        metavar="PATH",
+        type=path,
+        help="instead of the run's own data: a folder of records, or a protocol, in every setting; with --out",
+    )
+    parser.add_argument("--root", type=path_text, default="", help="folder of the raw data of the protocol of --on")
     parser.add_argument("--records", metavar="FOLDER", type=path, help="of the run's records, if they have moved")
     systems = parser.add_argument_group(
         "any system's output, without a WORKDIR (docs/evaluation.md)",
@@ -47,6 +53,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     systems.add_argument("--min-baseline", type=float, metavar="M", help="nearer pairs have no direction (0.1)")
     systems.add_argument("--baselines", default="3", metavar="M,M", help="metres that divide the pairs (3)")
+    systems.add_argument("--overlaps", default="5,50", metavar="P,P", help="percents of overlap that do too (5,50)")
+    systems.add_argument(
+        "--range", type=float, default=10.0, metavar="M", help="at which views overlap, by a truth without depth (10)"
+    )
     systems.add_argument(
         "--thresholds", default="0.05,0.1,0.25", metavar="M,M", help="metres of F-scores (0.05,0.1,0.25)"
     )
@@ -57,10 +67,27 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     if options.workdir is None:
+        if options.on is not None:
+            raise ValueError("--on evaluates a WORKDIR; give that of a run before it")
         return _evaluate_systems(options)
     if options.predictions or options.compare or options.truth:
         raise ValueError(f"{options.workdir} and other systems are two evaluations; {_ONE_OF}")
+    _check_run_options(options)
     return _evaluate_run(options)
+
+
+def _check_run_options(options: argparse.Namespace) -> None:
+    """ValueError for what a WORKDIR does without, or --on cannot do with or without."""
+    of_systems = [name for name in (*_DEFAULTS, "protocol") if getattr(options, name) is not None]
+    if of_systems:
+        name = f"--{of_systems[0].replace('_', '-')}"
+        raise ValueError(f"{name} is of --predictions; a run is scored by its config, or by the rules of --on PROTOCOL")
+    if options.on is None and options.root:
+        raise ValueError("--root is of the protocol that --on gives; give that, or leave it out")
+    if options.on is not None and options.out is None:
+        raise ValueError("--on leaves the workdir as it is: give --out FOLDER for the files")
+    if options.on is not None and options.records is not None:
+        raise ValueError("--on evaluates on other data than the run's records; leave --records out")
 
 
 def _evaluate_run(options: argparse.Namespace) -> int:
@@ -78,7 +105,12 @@ def _evaluate_run(options: argparse.Namespace) -> int:
             host.keep_freed_memory()
             xla.use_flags()
             processes.join(processes.Processes(options.coordinator, options.num_processes, options.process_id))
-            evaluate_workdir(options.workdir, kind_of(config), out=options.out, records=options.records)
+            if options.on is None:
+                evaluate_workdir(options.workdir, kind_of(config), out=options.out, records=options.records)
+            else:
+                from rig3r_jax.training.rig3r.elsewhere import evaluate_elsewhere
+
+                evaluate_elsewhere(options.workdir, options.on, options.out, options.root)
         return 0
 
     return processes.run_to_end(lambda: run_guarded(options.program, work))
@@ -88,7 +120,7 @@ def _evaluate_systems(options: argparse.Namespace) -> int:
     if bool(options.predictions) == bool(options.compare) or options.truth is None:
         raise ValueError(f"nothing to evaluate; {_ONE_OF}")
     from rig3r_jax.evaluation.systems.summary import evaluate_systems
-    from rig3r_jax.evaluation.systems.tables import FORMATTERS, to_json
+    from rig3r_jax.evaluation.systems.tables import FORMATTERS, to_json, write_evaluation
 
     if options.format not in (*FORMATTERS, "json"):
         raise ValueError(f"--format {options.format!r} is unknown; choose from {', '.join(FORMATTERS)}, json")
@@ -97,24 +129,18 @@ def _evaluate_systems(options: argparse.Namespace) -> int:
     evaluation = evaluate_systems(
         options.compare or options.predictions, options.truth, how, bool(options.compare), options.skip_missing
     )
-    content = to_json(evaluation)
     if options.format == "json":
-        print(json.dumps(content, indent=1, allow_nan=False))
+        print(json.dumps(to_json(evaluation), indent=1, allow_nan=False))
     else:
         print(FORMATTERS[options.format][1](evaluation), end="")
     if options.out is not None:
-        _write(options.out, {name: format_(evaluation) for name, format_ in FORMATTERS.values()}, content)
+        from rig3r_jax.viz.system_charts import write_system_charts
+        from rig3r_jax.viz.systems.page import write_page
+
+        write_evaluation(evaluation, options.out)
+        charts = write_system_charts(evaluation, options.out)
+        write_page(options.out / "report.html", evaluation, charts)
     return 0
-
-
-def _write(folder: Path, texts: dict[str, str], content: dict) -> None:
-    from rig3r_jax.formats.atomic import write_atomically
-    from rig3r_jax.formats.json_file import write_json
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        write_atomically(folder / name, text.encode())
-    write_json(folder / "scores.json", content)
 
 
 def _check_against_protocol(options: argparse.Namespace) -> None:
@@ -151,8 +177,10 @@ def _system_options(options: argparse.Namespace) -> "SystemOptions":
         match=options.match,
         longest_gap=options.max_gap,
         missing=rules["missing"],
-        thresholds=_metres(options.thresholds, "--thresholds"),
-        baselines=_metres(options.baselines, "--baselines"),
+        thresholds=_numbers(options.thresholds, "--thresholds"),
+        baselines=_numbers(options.baselines, "--baselines"),
+        overlaps=_numbers(options.overlaps, "--overlaps"),
+        view_range=options.range,
         seed=options.seed,
         scores=ScoreOptions(min_baseline=rules["min_baseline"]),
     )
@@ -172,7 +200,7 @@ def _rules(options: argparse.Namespace) -> dict[str, typing.Any]:
     return {name: getattr(rules, name) for name in _DEFAULTS}
 
 
-def _metres(text: str, name: str) -> tuple[float, ...]:
+def _numbers(text: str, name: str) -> tuple[float, ...]:
     try:
         return tuple(float(word) for word in text.split(","))
     except ValueError as error:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import rig3r_jax
 from rig3r_jax.cli import (
+    baseline,
     bench,
     charts,
     check_data,
@@ -39,6 +40,7 @@ os.environ["JAX_ENABLE_X64"] = "0"
 COMMANDS: dict[str, Command] = {
     **train.COMMANDS,
     **evaluate.COMMANDS,
+    **baseline.COMMANDS,
     **protocol.COMMANDS,
     **data.COMMANDS,
     **check_data.COMMANDS,

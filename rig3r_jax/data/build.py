@@ -283,9 +283,14 @@ def _find_built(out: Path, name: str, source: Source) -> BuildReport | None:
             f"{out}: holds other records ({_listed(differences)}); give a new folder, or delete it first: "
             f"{shlex.join(['rm', '-r', str(out)])}"
         )
-    skipped, left_out = read_quarantine(out)
+    return built_report(out, build)
+
+
+def built_report(folder: Path, build: Mapping[str, Any]) -> BuildReport:
+    """What a folder of records holds; `build` is its `read_build`."""
+    skipped, left_out = read_quarantine(folder)
     counts = {key: build[key] for key in BUILD_COUNTS if key in build}
-    return BuildReport(out, build["splits"], skipped, True, left_out=left_out, **counts)
+    return BuildReport(folder, build["splits"], skipped, True, left_out=left_out, **counts)
 
 
 def _listed(differences: Mapping[str, tuple[Any, Any]]) -> str:

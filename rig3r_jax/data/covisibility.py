@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from rig3r_jax.data.frame_bytes import decode_depth
 from rig3r_jax.data.scene import BadRecord, DenseDepth, Frame, RigCamera, Scene, SparseDepth
 from rig3r_jax.geometry import rigid
+from rig3r_jax.geometry.visible import in_image
 
 WHOLE = 255  # what stands for a share of 1
 _POINTS = 256  # of a frame at most, that are looked for in the others
@@ -18,7 +19,6 @@ _SAME_DEPTH = 0.1  # of a point's distance, that a dense depth may be off it
 _SAME_POINT = 0.01  # of a point's distance, that one of another frame's sparse points may be off it
 _GRID = 8  # rows and columns of rays of a frame without depth
 _GUESSES = (1.0, 2.0, 4.0, 8.0, 16.0)  # distances along them, in units of how far apart the cameras are
-_SAME_RAY = 1 - 1e-4  # cosine between a ray and that of its image, where the lens's model holds there
 
 
 def covisibility(scene: Scene) -> UInt8[np.ndarray, "n n"]:
@@ -75,14 +75,9 @@ class _View:
     def shows(self, points_world: Float[np.ndarray, "p 3"], measured: Bool[np.ndarray, " p"]) -> Bool[np.ndarray, " p"]:
         """Which points the frame shows; of those that were not measured, and in a frame without depth, which are within
         its image."""
-        height, width = self.camera.size
         points_camera = rigid.apply(self.camera_from_world, points_world)
         distances = np.linalg.norm(points_camera, axis=1)
-        pixels = self.camera.lens.project(points_camera)
-        visible = ((pixels >= 0) & (pixels < [width, height])).all(axis=1) & (distances > 0)
-        visible &= self.camera.lens.wide | (points_camera[:, 2] > 0)
-        rays = points_camera[visible] / distances[visible, None]
-        visible[visible] = (self.camera.lens.rays(pixels[visible]) * rays).sum(axis=1) > _SAME_RAY
+        pixels, visible = in_image(self.camera.lens, self.camera.size, points_camera)
         comparable = np.flatnonzero(visible & measured)
         if isinstance(self.depth, cKDTree):
             off, _ = self.depth.query(points_world[comparable])

@@ -247,12 +247,12 @@ def make_loader(
     rows = global_batch // process_count
     length = _ENDLESS // global_batch * rows if num_batches is None else num_batches * rows
     positions = _Positions(start_sample, global_batch, process_index, process_count, length)
-    dataset = grain.MapDataset.source(positions).map(stream.__getitem__).batch(rows, batch_fn=_stack)
+    dataset = grain.MapDataset.source(positions).map(stream.__getitem__).batch(rows, batch_fn=stack_samples)
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch if num_threads else 0)
     return iter(dataset.to_iter_dataset(options))
 
 
-def _stack(samples: Sequence[Batch]) -> Batch:
+def stack_samples(samples: Sequence[Batch]) -> Batch:
     """Adds the b dimension. Host arrays only: nothing here touches a device.
 
     ValueError where their lenses are of several kinds, so that arrays differ: `lenses` was left to each scene.

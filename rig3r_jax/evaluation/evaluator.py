@@ -93,7 +93,10 @@ def evaluate(
             predictions = jax.tree.map(np.asarray, predict_fn(apply_setting(batch.views, setting, blank_images)))
             if true_points is None:
                 true_points = _true_points(targets, image_mask, predictions.points.shape[2:4], options.max_points)
-            _add_cameras(scorers[label], predictions, targets, image_mask, options.known_intrinsics)
+            cameras = recovered_cameras(predictions, targets, image_mask, options.known_intrinsics)
+            scorers[label].add_poses(cameras.reference_from_camera, *true_poses)
+            scorers[label].add_focals(cameras.focals[cameras.scored], _focals(targets)[cameras.scored])
+            scorers[label].add_rigs(cameras.rig_from_camera, targets.rig_from_camera, targets.camera_index)
             for predicted, sample in zip(predictions.points, true_points, strict=True):
                 chosen = predicted.reshape(-1, 3)[sample.chosen]
                 scorers[label].add_points(chosen, sample.points_reference, sample.mean_depth)
@@ -103,16 +106,21 @@ def evaluate(
     return {label: Scorer.merged([part[label] for part in parts]).scores() for label in scorers}
 
 
-def _add_cameras(
-    scorer: Scorer,
-    predictions: Predictions,
-    targets: Targets,
-    image_mask: Bool[np.ndarray, "b v h w"],
-    known_intrinsics: bool,
-) -> None:
-    """Recovers cameras from both ray maps; adds pairs of images, rigs and focal errors of a batch.
+class RecoveredCameras(NamedTuple):
+    """What the ray maps of a batch say of its cameras; float64, lengths in the unit of the predictions."""
 
-    An image has one lens: where it is not known, that of its pose rays. Focal lengths of wide lenses are scored where
+    reference_from_camera: Float[np.ndarray, "b v 4 4"]
+    rig_from_camera: Float[np.ndarray, "b v 4 4"]
+    focals: Float[np.ndarray, "b v 2"]  # fx, fy in pixels
+    scored: Bool[np.ndarray, "b v"]  # images whose focal lengths the rays tell
+
+
+def recovered_cameras(
+    predictions: Predictions, targets: Targets, image_mask: Bool[np.ndarray, "b v h w"], known_intrinsics: bool
+) -> RecoveredCameras:
+    """The cameras of both ray maps of a batch in closed form.
+
+    An image has one lens: where it is not known, that of its pose rays. Focal lengths of wide lenses are told where
     they are fitted, which takes about 20 ms an image, those of other lenses always.
     """
     true_lenses = batch_lens(targets.intrinsics, targets.distortion)
@@ -123,13 +131,11 @@ def _add_cameras(
     if wide.any() and not known_intrinsics:
         lenses = fitted_lenses(predictions.pose_directions, image_mask, wide)
     cameras = recover.host_cameras_of(*pose_rays, lenses)
-    scorer.add_poses(cameras.a_from_camera, targets.reference_from_camera, targets.time, targets.camera_index)
     focals, scored = _focals(cameras), np.ones_like(wide)
     if known_intrinsics:
         focals, scored = _ray_focals(*pose_rays), ~wide
-    scorer.add_focals(focals[scored], _focals(targets)[scored])
     rig_from_camera = recover.host_cameras_of(*rig_rays, lenses).a_from_camera
-    scorer.add_rigs(rig_from_camera, targets.rig_from_camera, targets.camera_index)
+    return RecoveredCameras(cameras.a_from_camera, rig_from_camera, focals, scored)
 
 
 def _ray_focals(

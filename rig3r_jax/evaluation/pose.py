@@ -14,6 +14,7 @@ from rig3r_jax.evaluation.options import ScoreOptions
 
 MIN_BASELINE = ScoreOptions.min_baseline
 NO_DIRECTION_DEG = 90.0  # charged where a prediction has no direction at all: wrong by every threshold used
+_MEAN_UP_TO = 30  # degrees, of mAA30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,32 +81,54 @@ def concatenate(errors: Sequence[PairErrors]) -> PairErrors:
     )
 
 
+def rate_sums(
+    errors: PairErrors,
+    degrees: Sequence[int],
+    min_baseline: float = MIN_BASELINE,
+    mask: Bool[np.ndarray, "*p"] | None = None,
+    missing: Bool[np.ndarray, "*p"] | None = None,
+) -> dict[str, tuple[float, int]]:
+    """Of each rate a sum and a count: their ratio is the rate in percent, and pools over scenes as both add up.
+
+    Pairs whose true baseline is under `min_baseline` metres (or zero) count for RRA alone. Keys with `_unfolded` take
+    the direction error in 0..180 degrees, the others fold it to 0..90, as two-view methods, blind to its sign, are
+    measured. All comparisons are strict.
+
+    Args:
+        errors: of pairs.
+        degrees: thresholds of RRA and RTA.
+        min_baseline: of a pair with a direction, metres.
+        mask: pairs that count; None: all.
+        missing: pairs that are wrong by every threshold, folded or not; None: none.
+    """
+    keep = np.ones(errors.baseline.shape, bool) if mask is None else mask
+    lost = np.zeros(errors.baseline.shape, bool) if missing is None else missing
+    directed = keep & (errors.baseline >= min_baseline) & (errors.baseline > 0)
+    rotation = np.where(lost, 180.0, errors.rotation_deg)
+    directions = {
+        "": np.where(lost, NO_DIRECTION_DEG, np.minimum(errors.direction_deg, 180.0 - errors.direction_deg)),
+        "_unfolded": np.where(lost, 180.0, errors.direction_deg),
+    }
+    pairs, with_direction = int(keep.sum()), int(directed.sum())
+    sums = {f"RRA{limit}": (100.0 * int(np.sum(rotation[keep] < limit)), pairs) for limit in degrees}
+    for end, direction in directions.items():
+        for limit in degrees:
+            sums[f"RTA{limit}{end}"] = 100.0 * int(np.sum(direction[directed] < limit)), with_direction
+    for end, direction in directions.items():
+        worst = np.maximum(rotation, direction)[directed]
+        hits = int(np.sum(worst[:, None] < np.arange(1, _MEAN_UP_TO + 1)))
+        sums[f"mAA{_MEAN_UP_TO}{end}"] = 100.0 * hits / _MEAN_UP_TO, with_direction
+    return sums
+
+
 def summarize(
     errors: PairErrors, min_baseline: float = MIN_BASELINE, mask: Bool[np.ndarray, "*p"] | None = None
 ) -> dict[str, float | int]:
-    """Rates in percent of the pairs where `mask` is true; NaN where no pair is left.
-
-    Pairs whose true baseline is under `min_baseline` metres (or zero) count for RRA only: they are left out of RTA and
-    mAA and reported as `pairs_without_direction`. Keys with `_unfolded` take the direction error in 0..180 degrees, the
-    others fold it to 0..90 as two-view methods, blind to its sign, are measured. All comparisons are strict.
-    """
+    """The rates of `rate_sums` at 5 and 15 degrees in percent, NaN where no pair is left, and the counts of pairs."""
     keep = np.ones(errors.baseline.shape, bool) if mask is None else mask
-    rotation = errors.rotation_deg[keep]
-    directed = (errors.baseline[keep] >= min_baseline) & (errors.baseline[keep] > 0)
-    unfolded = errors.direction_deg[keep][directed]
-    folded = np.minimum(unfolded, 180.0 - unfolded)
-    return {
-        "RRA5": _percent(rotation < 5),
-        "RRA15": _percent(rotation < 15),
-        "RTA5": _percent(folded < 5),
-        "RTA15": _percent(folded < 15),
-        "RTA5_unfolded": _percent(unfolded < 5),
-        "RTA15_unfolded": _percent(unfolded < 15),
-        "mAA30": _mean_average_accuracy(np.maximum(rotation[directed], folded)),
-        "mAA30_unfolded": _mean_average_accuracy(np.maximum(rotation[directed], unfolded)),
-        "pairs": int(rotation.size),
-        "pairs_without_direction": int(np.sum(~directed)),
-    }
+    sums = rate_sums(errors, (5, 15), min_baseline, keep)
+    rates = {key: total / count if count else float("nan") for key, (total, count) in sums.items()}
+    return rates | {"pairs": sums["RRA5"][1], "pairs_without_direction": sums["RRA5"][1] - sums["RTA5"][1]}
 
 
 def _relative(world_from_camera: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -114,12 +137,3 @@ def _relative(world_from_camera: np.ndarray, i: np.ndarray, j: np.ndarray) -> tu
     i_from_world = np.swapaxes(rotation[..., i, :, :], -1, -2)
     offset = center[..., j, :] - center[..., i, :]
     return i_from_world @ rotation[..., j, :, :], (i_from_world @ offset[..., None])[..., 0]
-
-
-def _percent(hits: np.ndarray) -> float:
-    return 100.0 * float(np.mean(hits)) if hits.size else float("nan")
-
-
-def _mean_average_accuracy(worst_deg: np.ndarray, limit: int = 30) -> float:
-    """Mean over t = 1..limit of the fraction of pairs with an error below t degrees, in percent."""
-    return _percent(worst_deg[:, None] < np.arange(1, limit + 1))

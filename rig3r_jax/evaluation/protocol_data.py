@@ -47,7 +47,7 @@ def write_data(protocol: Protocol, source: Source, out: Path) -> int:
 
 
 def _write_sample(scene: Scene, sample: ProtocolSample, protocol: str, out: Path) -> None:
-    rows = _rows(scene, sample, protocol)
+    rows = rows_of(scene, sample, protocol)
     truth, told = out / TRUTH / sample.name, out / TOLD / sample.name
     truth.mkdir(parents=True, exist_ok=True)
     told.mkdir(parents=True, exist_ok=True)
@@ -61,8 +61,8 @@ def _write_sample(scene: Scene, sample: ProtocolSample, protocol: str, out: Path
         write_cameras(told / file, _rig(scene, known))
 
 
-def _rows(scene: Scene, sample: ProtocolSample, protocol: str) -> list[int]:
-    """The frames of a sample in its scene."""
+def rows_of(scene: Scene, sample: ProtocolSample, protocol: str) -> list[int]:
+    """The frames of a sample in its scene; ValueError where one is not there, or was taken at another time."""
     places = {(scene.cameras[frame.camera].name, frame.step): row for row, frame in enumerate(scene.frames)}
     rows = []
     for camera, step, since in sample.frames:

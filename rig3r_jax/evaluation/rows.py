@@ -22,6 +22,7 @@ FORWARD = f"{_NO_NETWORK}identity, forward motion"
 CLOSED_FORM = f"{_NO_NETWORK}rig + time closed form"
 _BLANKED = ", images blanked"
 
+AUC = "AUC"  # the key of the areas under the curve, by threshold and protocol
 SUBSETS = SAME_TIME, ACROSS_TIMES, NEAR, FAR = ("same_time", "across_times", "near", "far")
 
 

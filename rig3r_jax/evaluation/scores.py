@@ -1,7 +1,8 @@
 """The scores of anybody's predictions: poses, rigs, focal lengths and points of many samples, pooled before any rate.
 
-Rates and distances are taken over all pairs, points and images of all samples, never means of means (the ARI and the
-error in the number of cameras, defined per sample, are means over samples). Host float64, plain numpy.
+Rates and distances are taken over all pairs, points and images of all samples, never means of means. What is defined
+per sample is a mean over samples: ARI, error in the number of cameras, ATE, the AUC of some protocols. Host float64,
+plain numpy. Pairs and trajectories are scored by the functions that score files (`systems`).
 """
 
 import dataclasses
@@ -11,9 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from rig3r_jax.evaluation import points, pose, rig, steps
+from rig3r_jax.evaluation import points, pose, rig, steps, trajectory
 from rig3r_jax.evaluation.options import ScoreOptions
-from rig3r_jax.evaluation.rows import SUBSETS
+from rig3r_jax.evaluation.rows import AUC, SUBSETS
+from rig3r_jax.evaluation.systems.align import align
+from rig3r_jax.evaluation.systems.pairs import AUCS, auc_sums
 
 
 @dataclasses.dataclass
@@ -27,6 +30,8 @@ class Scorer:
     pairs: list[pose.PairErrors] = dataclasses.field(default_factory=list)
     together: list[np.ndarray] = dataclasses.field(default_factory=list)  # which pairs are of one rig step
     timed: list[np.ndarray] = dataclasses.field(default_factory=list)  # of which pairs that is known
+    ate: list[float] = dataclasses.field(default_factory=list)  # metres, of each sample
+    aucs: list[dict[str, tuple[float, int]]] = dataclasses.field(default_factory=list)  # sums and counts of each sample
     rigs: list[rig.RigScores] = dataclasses.field(default_factory=list)
     focal_errors: list[np.ndarray] = dataclasses.field(default_factory=list)
     accuracy: list[tuple[np.ndarray, float]] = dataclasses.field(default_factory=list)  # metres, sample's mean depth
@@ -56,6 +61,13 @@ class Scorer:
         self.pairs.append(errors)
         self.together.append(np.ravel(together))
         self.timed.append(np.full(together.size, time is not None))
+        views = world_from_camera_true.shape[-3:]
+        samples = (
+            x.astype(np.float64).reshape(-1, *views) for x in (world_from_camera_predicted, world_from_camera_true)
+        )
+        for predicted, true in zip(*samples, strict=True):
+            self.ate.append(_absolute_error(predicted, true))
+            self.aucs.append(auc_sums(predicted, true, self.options.min_baseline))
 
     def add_rigs(
         self,
@@ -87,7 +99,10 @@ class Scorer:
         self.completeness.append((points.nearest_distances(true, aligned), mean_depth))
 
     def scores(self) -> dict:
-        """All scores, flat; the pose scores of each subset of pairs nested under its name. Rates are percent."""
+        """All scores, flat; the pose scores of each subset of pairs nested under its name, and the AUCs under `AUC`.
+
+        Rates are percent.
+        """
         pairs = pose.concatenate(self.pairs)
         together, timed = (np.concatenate([np.zeros(0, bool), *part]) for part in (self.together, self.timed))
         near = pairs.baseline < self.options.near_baseline
@@ -95,7 +110,12 @@ class Scorer:
         subsets = {name: pose.summarize(pairs, self.options.min_baseline, mask) for name, mask in masks.items()}
         everything = pose.summarize(pairs, self.options.min_baseline)
         samples = sum(math.prod(errors.baseline.shape[:-1]) for errors in self.pairs)
-        return {**everything, **self._point_scores(), **self._rig_scores(), "samples": samples, **subsets}
+        rows = {**everything, "ATE_m": _mean_finite(self.ate), **self._point_scores(), **self._rig_scores()}
+        return {**rows, "samples": samples, **subsets, AUC: self._auc_scores()}
+
+    def _auc_scores(self) -> dict[str, float]:
+        totals = {key: np.sum([sums[key] for sums in self.aucs], axis=0) for key in AUCS if self.aucs}
+        return {key: totals[key][0] / totals[key][1] if key in totals and totals[key][1] else math.nan for key in AUCS}
 
     def _point_scores(self) -> dict[str, float | int]:
         metres = [_mean([d for d, _ in side]) for side in (self.accuracy, self.completeness)]
@@ -130,6 +150,22 @@ class Scorer:
 
 def _mean(values: list[np.ndarray]) -> float:
     return float(np.mean(np.concatenate(values))) if values else math.nan
+
+
+def _mean_finite(values: Sequence[float]) -> float:
+    """NaN where none is finite: the trajectories of all samples stand still, or are of fewer than 3 images."""
+    finite = [value for value in values if math.isfinite(value)]
+    return float(np.mean(finite)) if finite else math.nan
+
+
+def _absolute_error(predicted: Float[np.ndarray, "v 4 4"], true: Float[np.ndarray, "v 4 4"]) -> float:
+    """Root mean square distance of the cameras after the least-squares similarity, in metres, of those with a pose."""
+    posed = np.isfinite(predicted).all(axis=(1, 2))
+    alignment = align(predicted[posed], true[posed], "sim3")
+    if alignment is None:
+        return math.nan
+    errors = trajectory.absolute_errors(alignment.poses(predicted[posed]), true[posed])
+    return trajectory.statistics(errors)["rmse"]
 
 
 SCORER_KINDS = (Scorer, ScoreOptions, pose.PairErrors, rig.RigScores)  # what a Scorer is made of beside numbers

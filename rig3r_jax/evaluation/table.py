@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from rig3r_jax.evaluation.rows import ACROSS_TIMES, FAR, NEAR, SAME_TIME
+from rig3r_jax.evaluation.auc import LIMITS, PROTOCOLS
+from rig3r_jax.evaluation.rows import ACROSS_TIMES, AUC, FAR, NEAR, SAME_TIME
 from rig3r_jax.formats import markdown
 
 # Column title -> key of a row's scores. A trailing * marks errors of direction in 0..180 degrees, not folded to 0..90.
@@ -44,14 +45,18 @@ BLOCKS = {
     "all pairs of images": [("", "", POSE_COLUMNS)],
     "by time": [("same time", SAME_TIME, SUBSET_COLUMNS), ("across times", ACROSS_TIMES, SUBSET_COLUMNS)],
     "by true baseline": [("near", NEAR, SUBSET_COLUMNS), ("far", FAR, SUBSET_COLUMNS)],
+    "AUC, and the cameras' centres": [
+        *((f"AUC of {name}", AUC, {f"@{t}": f"AUC{t}_{name}" for t in LIMITS}) for name in PROTOCOLS),
+        ("", "", {"ATE m": "ATE_m"}),
+    ],
     "points and rigs": [("", "", POINT_AND_RIG_COLUMNS)],
 }
 LEGEND = (
-    "RRA, RTA, mAA, rig ID in percent. * direction error in 0..180 degrees; without *, folded to 0..90.\n"
+    "RRA, RTA, mAA, AUC, rig ID in percent. * direction error in 0..180 degrees; without *, folded to 0..90.\n"
     "no dir.: pairs too close to have a direction. rel.: in mean depths. cameras off: mean error of their number.\n"
     "-: nothing to measure."
 )
-_PLACES = {"accuracy_m": 3, "completeness_m": 3, "chamfer_m": 3, "chamfer_relative": 4, "rig_ari": 2}
+_PLACES = {"ATE_m": 3, "accuracy_m": 3, "completeness_m": 3, "chamfer_m": 3, "chamfer_relative": 4, "rig_ari": 2}
 _COUNTS = ("pairs", "pairs_without_direction")
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from rig3r_jax.data.build import BuildReport, Share, build_records, build_stamp, stamp_differences
-from rig3r_jax.data.record_source import read_build
+from rig3r_jax.data.build import BuildReport, Share, build_records, build_stamp, built_report, stamp_differences
+from rig3r_jax.data.record_source import other_format, read_build
+from rig3r_jax.data.records import FORMAT_VERSION
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.source import Source
 from rig3r_jax.data.sources import make_source
@@ -52,6 +53,21 @@ def build_mixture(config: ConfigDict, folder: Path, *, progress: bool = True, bu
     """
     share = Share(workers=config.data.build_workers)
     return on_first(lambda: _build(config, folder, progress, build, share), then_all=True)
+
+
+def records_at(folder: Path) -> Records:
+    """The records of one folder of `rig3r build-data`, whichever run they are of.
+
+    ValueError where the folder holds none, or those of another format.
+    """
+    build = read_build(folder)
+    if build is None:
+        raise ValueError(f"{folder}: holds no records (no build.json); give a folder that `rig3r build-data` wrote")
+    asked = build["asked"]
+    if asked.get("format") != FORMAT_VERSION:
+        raise ValueError(other_format(folder, asked))
+    entry = {"name": asked["source"], "root": asked.get("root") or "", "weight": 1.0, "options": asked["options"]}
+    return [(ConfigDict(entry), built_report(folder, build))]
 
 
 def build_ahead(config: ConfigDict, share: Share = Share()) -> str:  # noqa: B008 (frozen)

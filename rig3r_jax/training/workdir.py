@@ -39,7 +39,7 @@ def evaluate_workdir(workdir: Path, kind: TaskKind, out: Path | None = None, rec
     config = workdir_config(workdir)
     if records is not None:
         config.data.records = os.path.abspath(records)
-    out = Path(gather(on_first(lambda: str(_writable(workdir, out))))[0])
+    out = Path(gather(on_first(lambda: str(writable(workdir, out))))[0])
     use_compilation_cache(out)
     kind.use_devices(config, jax.device_count())
     task = kind.open_task(config, workdir, out)
@@ -47,7 +47,7 @@ def evaluate_workdir(workdir: Path, kind: TaskKind, out: Path | None = None, rec
     task.finish(params, workdir, step=step, out=out)
 
 
-def _writable(workdir: Path, out: Path | None) -> Path:
+def writable(workdir: Path, out: Path | None) -> Path:
     """The folder of an evaluation's files, tried before anything is computed."""
     folder = out or workdir
     try:

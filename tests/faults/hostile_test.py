@@ -120,9 +120,10 @@ def test_headers_that_lie_take_no_memory(tmp_path, little_memory):
 )
 def test_bombs_in_archives_are_refused(tmp_path, little_memory):
     """Fault 34: archives unpack to a thousand times their size; names in them climb."""
-    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open(
-        "points.npy", "w", force_zip64=True
-    ) as member:
+    with (
+        zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("points.npy", "w", force_zip64=True) as member,
+    ):
         header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 4), }" % (2**24 * 3)
         member.write(b"\x93NUMPY\x01\x00" + (len(header)).to_bytes(2, "little") + header)
         for _ in range(3 * 256):

@@ -4,10 +4,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from rig3r_jax.evaluation import auc, rig, trajectory
+from rig3r_jax.evaluation import rig, trajectory
 from rig3r_jax.evaluation.d2 import CENTRAL_LEVELS
 from rig3r_jax.evaluation.error_samples import ErrorSamples, squared_distances
 from rig3r_jax.evaluation.points import fit_similarity
+from rig3r_jax.evaluation.pose import rate_sums
 from rig3r_jax.evaluation.systems.measures import Measures
 from rig3r_jax.evaluation.systems.options import SystemOptions
 from rig3r_jax.evaluation.systems.scene import PosedScene
@@ -15,7 +16,8 @@ from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.aligned import CameraAlignment, stretched
 
 TRAJECTORY = ("ATE_m", "ATE_rot_deg", "RPE_m", "RPE_rot_deg")
-RIG = ("rig_id_accuracy", "rig_ari", "camera_count_error", "rig_mAA30", "rig_mAA30_unfolded")
+RIG_RATES = ("mAA30", "mAA30_unfolded", "RRA15", "RTA15")  # of the cameras within the rig
+RIG = ("rig_id_accuracy", "rig_ari", "camera_count_error", *(f"rig_{rate}" for rate in RIG_RATES))
 UNCERTAINTY = ("d2_trans", "d2_rot", "d2_pose", *(f"coverage_{level}" for level in CENTRAL_LEVELS))
 
 
@@ -74,32 +76,43 @@ def add_rig(measures: Measures, predicted: PosedScene, true: PosedScene, images:
     measures.add("rig_ari", rig.adjusted_rand_index(labels, index), 1.0, "fewer than two images in common")
     off = abs(len(set(labels.tolist())) - len(set(index.tolist())))
     measures.add("camera_count_error", float(off), 1.0, "")
-    keys = ("rig_mAA30", "rig_mAA30_unfolded")
+    keys = tuple(f"rig_{rate}" for rate in RIG_RATES)
     unplaced = [scene.source for scene in (predicted, true) if scene.rig_from_camera is None]
     if unplaced:
         return measures.lack(keys, f"{unplaced[0]} does not say where cameras sit in a rig")
     errors = rig.rig_pair_errors(predicted.rig_from_camera, labels, true.rig_from_camera, index)
-    directed = (errors.baseline >= options.scores.min_baseline) & (errors.baseline > 0)
-    folded = auc.worst_errors(errors)[directed]
-    unfolded = np.maximum(errors.rotation_deg, errors.direction_deg)[directed]
-    for key, worst in zip(keys, (folded, unfolded), strict=True):
-        value = auc.auc(worst, 30, "rig3r") if worst.size else 0.0
-        measures.add(key, value * worst.size, worst.size, "no two cameras with a baseline between them")
+    sums = rate_sums(errors, (15,), options.scores.min_baseline)
+    for key, rate in zip(keys, RIG_RATES, strict=True):
+        measures.add(key, *sums[rate], "no two cameras, or none with a baseline between them")
     return None
 
 
 def add_uncertainty(
     measures: Measures, predicted: PosedScene, true: PosedScene, alignment: CameraAlignment | None
 ) -> None:
-    """d2, squared errors over predicted covariances, and the shares of errors within 1, 2 and 3 sigma.
+    """d2, squared errors over predicted covariances, and the shares of errors within 1, 2 and 3 sigma."""
+    samples = uncertain_errors(predicted, true, alignment)
+    if isinstance(samples, str):
+        return measures.lack(UNCERTAINTY, samples)
+    count = len(samples.residual)
+    for name, squares in squared_distances(samples).items():
+        measures.add(f"d2_{name}", float(squares.sum()), count, "")
+    ratio = np.abs(samples.residual) / np.sqrt(samples.variance)
+    for k, level in enumerate(CENTRAL_LEVELS, start=1):
+        measures.add_rate(f"coverage_{level}", np.ravel(ratio < k), "")
+    return None
+
+
+def uncertain_errors(predicted: PosedScene, true: PosedScene, alignment: CameraAlignment | None) -> ErrorSamples | str:
+    """Errors of poses (v, w) and what was predicted of them, in the truth's unit; the reason where there are none.
 
     Both trajectories are seen from the first image that they have in common, which covariances of relative poses hold
     exact; it is left out, and so are images without a covariance, or with one that is singular.
     """
     if predicted.covariances is None:
-        return measures.lack(UNCERTAINTY, f"{predicted.source} states no covariances")
+        return f"{predicted.source} states no covariances"
     if alignment is None or not np.isfinite(alignment.scale):
-        return measures.lack(UNCERTAINTY, "no alignment tells the unit of the covariances")
+        return "no alignment tells the unit of the covariances"
     lengths = np.array([alignment.scale] * 3 + [1.0] * 3)
     covariance = predicted.covariances * np.outer(lengths, lengths)
     ours = _from_first(stretched(predicted.world_from_camera, alignment.scale))
@@ -108,15 +121,8 @@ def add_uncertainty(
     known[known] = np.linalg.eigvalsh(covariance[known])[:, 0] > 0
     known[0] = False
     if not known.any():
-        return measures.lack(UNCERTAINTY, "no image beside the first has a covariance with an inverse")
-    samples = ErrorSamples(residual[known], covariance[known])
-    count = int(known.sum())
-    for name, squares in squared_distances(samples).items():
-        measures.add(f"d2_{name}", float(squares.sum()), count, "")
-    ratio = np.abs(samples.residual) / np.sqrt(samples.variance)
-    for k, level in enumerate(CENTRAL_LEVELS, start=1):
-        measures.add_rate(f"coverage_{level}", np.ravel(ratio < k), "")
-    return None
+        return "no image beside the first has a covariance with an inverse"
+    return ErrorSamples(residual[known], covariance[known])
 
 
 def tangent(a_from_b: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "n 6"]:

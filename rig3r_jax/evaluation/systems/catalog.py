@@ -67,6 +67,8 @@ def catalog(options: SystemOptions) -> dict[str, list[Score]]:
             Score("camera_count_error", "cameras too many or too few", PLAIN, DOWN),
             Score("rig_mAA30", "rig mAA30", PERCENT, UP),
             Score("rig_mAA30_unfolded", "rig mAA30*", PERCENT, UP),
+            Score("rig_RRA15", "rig RRA@15", PERCENT, UP),
+            Score("rig_RTA15", "rig RTA@15", PERCENT, UP),
         ],
         "depth": [
             Score("depth_abs_rel", "AbsRel", PLAIN, DOWN),

@@ -85,7 +85,7 @@ def scene_of(reconstruction: Reconstruction, source: str) -> PosedScene:
         names=tuple(image.name for image in images),
         times=_all([image.time for image in images]),
         cameras=tuple(camera.name for camera in cameras) if all(cameras) else None,
-        focals=reconstruction.intrinsics[:, [0, 1], [0, 1]],
+        lenses=tuple(image.lens for image in images),
         sizes=sizes,
         rig_from_camera=np.stack([camera.rig_from_camera for camera in cameras]) if placed else None,
         covariances=np.stack([image.covariance if has else unknown for image, has in zip(images, known, strict=True)])
@@ -160,7 +160,7 @@ def _of_transforms(path: Path) -> PosedScene:
         world_from_camera=np.stack([frame.world_from_camera for frame in frames]),
         names=tuple(frame.name for frame in frames),
         times=_all([frame.time for frame in frames]),
-        focals=np.stack([frame.lens.intrinsics[[0, 1], [0, 1]] for frame in frames]).astype(np.float64),
+        lenses=tuple(frame.lens for frame in frames),
         sizes=np.array([frame.size[::-1] for frame in frames]) if sized else None,
     )
 

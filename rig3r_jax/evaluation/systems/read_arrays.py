@@ -20,6 +20,7 @@ from jaxtyping import Float
 from rig3r_jax.evaluation.systems.scene import DepthMap, PosedScene
 from rig3r_jax.formats.npz import Npz
 from rig3r_jax.geometry import rigid
+from rig3r_jax.geometry.camera import Pinhole
 
 _TOLERANCE = 1e-2  # of rotations that left a network in half precision; the nearest one is taken
 PLACES = ("exports/npz/results.npz", "exports/mini_npz/results.npz", "results.npz", "predictions.npz")
@@ -61,7 +62,7 @@ def read_arrays(path: Path) -> PosedScene:
         world_from_camera=poses,
         names=None if names is None else tuple(map(str, names.tolist())),
         times=_views(path, "times", arrays.get("times"), views),
-        focals=None if intrinsics is None else intrinsics[:, [0, 1], [0, 1]].astype(np.float64),
+        lenses=None if intrinsics is None else tuple(map(Pinhole, intrinsics.astype(np.float64))),
         sizes=sizes,
         depths=depths,
         points_world=None if points is None else _cloud(points, mask),

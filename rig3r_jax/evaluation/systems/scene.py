@@ -6,6 +6,8 @@ import typing
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from rig3r_jax.geometry.camera import Lens
+
 
 @typing.no_type_check
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +62,8 @@ class PosedScene:
     names: tuple[str, ...] | None = None
     times: Float[np.ndarray, " v"] | None = None  # seconds
     cameras: tuple[str, ...] | None = None  # which physical camera took each image, by name
-    focals: Float[np.ndarray, "v 2"] | None = None  # fx, fy in pixels
-    sizes: Int[np.ndarray, "v 2"] | None = None  # width, height that the focal lengths are of
+    lenses: tuple[Lens, ...] | None = None  # float64
+    sizes: Int[np.ndarray, "v 2"] | None = None  # width, height that the lenses are of
     rig_from_camera: Float[np.ndarray, "v 4 4"] | None = None  # of each image's camera
     covariances: Float[np.ndarray, "v 6 6"] | None = None  # of (v, w) in world_from_camera exp(v, w); NaN where unknown
     depths: tuple[DepthMap | None, ...] | None = None
@@ -71,10 +73,17 @@ class PosedScene:
     def __len__(self) -> int:
         return len(self.world_from_camera)
 
+    @property
+    def focals(self) -> Float[np.ndarray, "v 2"] | None:
+        """fx, fy in pixels."""
+        if self.lenses is None:
+            return None
+        return np.array([lens.intrinsics[[0, 1], [0, 1]] for lens in self.lenses], np.float64).reshape(-1, 2)
+
     def take(self, rows: Int[np.ndarray, " m"]) -> "PosedScene":
         """Its images at these rows, in their order; the points stay."""
-        arrays = ("world_from_camera", "times", "focals", "sizes", "rig_from_camera", "covariances")
-        lists = ("names", "cameras", "depths")
+        arrays = ("world_from_camera", "times", "sizes", "rig_from_camera", "covariances")
+        lists = ("names", "cameras", "lenses", "depths")
         taken = {name: getattr(self, name)[rows] for name in arrays if getattr(self, name) is not None}
         listed = {name: getattr(self, name) for name in lists if getattr(self, name) is not None}
         taken |= {name: tuple(values[row] for row in rows) for name, values in listed.items()}

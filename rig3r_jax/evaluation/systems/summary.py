@@ -1,6 +1,7 @@
 """Scores of whole systems: their numbers over all scenes with intervals, and two systems' differences."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def evaluate_systems(
     systems = []
     for name, path in zip(names, predictions, strict=True):
         scenes, missing = score_folder(path, truth, options, skip_missing)
-        systems.append(_system(name, path, scenes, missing, options))
+        systems.append(system_scores(name, str(path), scenes, missing, options))
     if not compare:
         return Evaluation(str(truth), options, tuple(systems))
     first, second = systems
@@ -65,10 +66,11 @@ def evaluate_systems(
     return Evaluation(str(truth), options, (first, second), differences)
 
 
-def _system(
-    name: str, path: Path, scenes: list[SceneScores], missing: list[str], options: SystemOptions
+def system_scores(
+    name: str, source: str, scenes: Sequence[SceneScores], missing: Sequence[str], options: SystemOptions
 ) -> SystemScores:
-    system = SystemScores(name, str(path), tuple(scenes), tuple(missing), {}, {})
+    """The numbers of one system over its scenes; `missing` are scenes that it lacks."""
+    system = SystemScores(name, source, tuple(scenes), tuple(missing), {}, {})
     numbers, reasons = {}, {}
     for group in catalog(options).values():
         for score in group:
@@ -105,7 +107,7 @@ def _restricted(system: SystemScores, names: set[str], options: SystemOptions) -
         return system
     scenes = [scene for scene in system.scenes if scene.name in names]
     left_out = [scene.name for scene in system.scenes if scene.name not in names]
-    return _system(system.name, Path(system.source), scenes, [*system.missing, *left_out], options)
+    return system_scores(system.name, system.source, scenes, [*system.missing, *left_out], options)
 
 
 def _names(paths: list[Path]) -> list[str]:

@@ -1,5 +1,6 @@
 """An evaluation of systems as text: Markdown, CSV, LaTeX, JSON. A number without a value is a dash with its reason."""
 
+import collections
 import csv
 import dataclasses
 import io
@@ -7,6 +8,7 @@ import math
 import re
 import typing
 from collections.abc import Callable
+from pathlib import Path
 
 from rig3r_jax.evaluation.systems.align import ALIGNMENTS
 from rig3r_jax.evaluation.systems.catalog import COUNT, DOWN, UP, Score, catalog
@@ -14,24 +16,43 @@ from rig3r_jax.evaluation.systems.options import MISSING
 from rig3r_jax.evaluation.systems.resample import Difference, Interval
 from rig3r_jax.evaluation.systems.summary import Evaluation
 from rig3r_jax.formats import markdown
-from rig3r_jax.formats.json_file import plain
+from rig3r_jax.formats.atomic import write_atomically
+from rig3r_jax.formats.json_file import plain, write_json
 
 LEGEND = (
     "In brackets: 95% bootstrap intervals over scenes; there is none of fewer than 3. * direction errors in 0..180 "
     "degrees; without *, folded to 0..90. -: nothing to measure, for the reason below."
 )
+_GLANCE = ("RRA15", "RTA15", "mAA30", "mAA30_unfolded", "AUC30_vggt", "ATE_m")
 _ARROWS = {UP: "↑", DOWN: "↓", "": ""}
+
+
+@dataclasses.dataclass(frozen=True)
+class TextRow:
+    """A score of all systems, as people read it."""
+
+    score: Score
+    title: str  # with its unit and which way is better
+    cells: list[str]  # under `columns_of`
+
+
+def text_rows(evaluation: Evaluation) -> dict[str, list[TextRow]]:
+    """The rows of every group in which any system has a number."""
+    return {
+        group: [TextRow(score, _title(score), _cells(evaluation, score)) for score in scores]
+        for group, scores in _groups(evaluation).items()
+    }
 
 
 def to_markdown(evaluation: Evaluation) -> str:
     """A table per group, groups without any number left out and named with their reasons."""
     lines = [f"# {', '.join(system.name for system in evaluation.systems)} against {evaluation.truth}", ""]
-    lines += [f"{line}  " for line in _settings(evaluation)] + ["", markdown.escape(LEGEND), ""]
-    titles = ["", *_columns(evaluation)]
-    for group, scores in _groups(evaluation).items():
-        rows = [[_title(score), *_cells(evaluation, score)] for score in scores]
-        lines += [f"## {group}", "", markdown.table(titles, rows), ""]
-    if reasons := _reasons(evaluation):
+    lines += [f"{line}  " for line in settings_of(evaluation)] + ["", markdown.escape(LEGEND), ""]
+    lines += ["## at a glance", "", markdown.table(*glance(evaluation)), ""]
+    titles = ["", *columns_of(evaluation)]
+    for group, rows in text_rows(evaluation).items():
+        lines += [f"## {group}", "", markdown.table(titles, [[row.title, *row.cells] for row in rows]), ""]
+    if reasons := reasons_of(evaluation):
         lines += ["## not measured", "", *(f"- {markdown.escape(line)}" for line in reasons), ""]
     return "\n".join(lines)
 
@@ -50,14 +71,14 @@ def to_csv(evaluation: Evaluation) -> str:
             if evaluation.differences is not None:
                 change = evaluation.differences[score.key]
                 row = [_exact(x) for x in (change.value, change.low, change.high, change.p_value)]
-                writer.writerow([group, score.key, score.better, _columns(evaluation)[2], *row, change.scenes, ""])
+                writer.writerow([group, score.key, score.better, columns_of(evaluation)[2], *row, change.scenes, ""])
     return buffer.getvalue()
 
 
 def to_latex(evaluation: Evaluation) -> str:
     """One tabular of booktabs; numbers without intervals where there are none."""
-    columns = _columns(evaluation)
-    lines = [f"% {_latex(line)}" for line in [*_settings(evaluation), LEGEND]] + [
+    columns = columns_of(evaluation)
+    lines = [f"% {_latex(line)}" for line in [*settings_of(evaluation), LEGEND]] + [
         "\\begin{tabular}{l" + "r" * len(columns) + "}",
         "\\toprule",
     ]
@@ -77,6 +98,7 @@ def to_json(evaluation: Evaluation) -> dict[str, typing.Any]:
         scenes = {
             scene.name: {
                 "matched_by": scene.matched_by,
+                "overlap_told_by": scene.pairs.overlap_told_by,
                 "formats": dict(zip(("predictions", "truth"), scene.formats, strict=True)),
                 "scores": scene.measures.values,
                 "reasons": {key: reason for key, reason in scene.measures.reasons.items() if reason},
@@ -93,7 +115,7 @@ def to_json(evaluation: Evaluation) -> dict[str, typing.Any]:
     return plain({"truth": evaluation.truth, "options": options, "systems": systems, "differences": differences})
 
 
-def _settings(evaluation: Evaluation) -> list[str]:
+def settings_of(evaluation: Evaluation) -> list[str]:
     """What was done, in words."""
     options, system = evaluation.options, evaluation.systems[0]
     ways = sorted({scene.matched_by for system in evaluation.systems for scene in system.scenes})
@@ -102,12 +124,22 @@ def _settings(evaluation: Evaluation) -> list[str]:
         f"Alignment {options.align}: {ALIGNMENTS[options.align]}.",
         f"Missing images, {options.missing}: {MISSING[options.missing]}.",
         f"Pairs nearer than {options.scores.min_baseline:g} m have no direction.",
+        f"Overlap of two images: {_overlaps(evaluation)}.",
         f"Of a scene of more than {options.max_images} images so many, spread evenly, make pairs.",
     ]
     for one in evaluation.systems:
         if one.missing:
             lines.append(f"{one.name} is scored without the scenes {', '.join(one.missing)}.")
     return lines
+
+
+def _overlaps(evaluation: Evaluation) -> str:
+    """By what it was told, of how many scenes each where there are several ways."""
+    tables = [scene.pairs for scene in evaluation.systems[0].scenes]
+    ways = collections.Counter(
+        "not known" if table.overlap is None else f"by {table.overlap_told_by}" for table in tables
+    )
+    return ", ".join(f"{way} ({count} scenes)" if len(ways) > 1 else way for way, count in ways.items())
 
 
 def _groups(evaluation: Evaluation) -> dict[str, list[Score]]:
@@ -119,7 +151,18 @@ def _groups(evaluation: Evaluation) -> dict[str, list[Score]]:
     }
 
 
-def _columns(evaluation: Evaluation) -> list[str]:
+def glance(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """The scores that most ask for: titles, and a row per system that begins with its name."""
+    scores = {score.key: score for group in catalog(evaluation.options).values() for score in group}
+    columns = [scores[key] for key in _GLANCE]
+    rows = [
+        [system.name, *(_cell(score, system.numbers[score.key]) for score in columns)] for system in evaluation.systems
+    ]
+    return ["", *map(_title, columns)], rows
+
+
+def columns_of(evaluation: Evaluation) -> list[str]:
+    """Names of the systems, and of what compares two."""
     names = [system.name for system in evaluation.systems]
     return names if evaluation.differences is None else [*names, f"{names[1]} - {names[0]}", "p"]
 
@@ -145,7 +188,7 @@ def _cell(score: Score, number: Interval | Difference, sign: str = "") -> str:
     return f"{value} [{number.low:{spec}}, {number.high:{spec}}]"
 
 
-def _reasons(evaluation: Evaluation) -> list[str]:
+def reasons_of(evaluation: Evaluation) -> list[str]:
     """A line per system and reason, with the scores that it keeps from being measured."""
     lines = []
     for system in evaluation.systems:
@@ -179,3 +222,11 @@ FORMATTERS: dict[str, tuple[str, Callable[[Evaluation], str]]] = {  # of --forma
     "csv": ("scores.csv", to_csv),
     "latex": ("scores.tex", to_latex),
 }
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Writes the text of every form, and scores.json; the folder is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, form in FORMATTERS.values():
+        write_atomically(folder / name, form(evaluation).encode())
+    write_json(folder / "scores.json", to_json(evaluation))

@@ -3,28 +3,21 @@
 import numpy as np
 import pytest
 
+from rig3r_jax import cli
+from rig3r_jax.benchmarks.intervals import coverage, rates
 from rig3r_jax.evaluation.systems.resample import difference, interval
 
 
-def rates(rng, scenes):
-    """Hits, in percent, and pairs of scenes that differ; the true rate."""
-    pairs = rng.integers(20, 200, scenes)
-    return 100.0 * rng.binomial(pairs, rng.beta(4, 2, scenes)), pairs.astype(float), 100 * 4 / 6
+@pytest.mark.parametrize("name, scenes", [("rates", 15), ("rates", 50), ("skewed errors", 50)])
+def test_intervals_cover(name, scenes):
+    assert 93 <= coverage(name, scenes, 500, resamples=500, seed=7) <= 97
 
 
-def errors(rng, scenes):
-    return rng.lognormal(0.0, 0.6, scenes), np.ones(scenes), np.exp(0.18)
-
-
-@pytest.mark.parametrize("simulate, scenes", [(rates, 15), (rates, 50), (errors, 50)])
-def test_intervals_cover(simulate, scenes):
-    rng = np.random.default_rng(7)
-    held = []
-    for evaluation in range(500):
-        sums, weights, truth = simulate(rng, scenes)
-        found = interval(sums, weights, 500, evaluation)
-        held.append(found.low <= truth <= found.high)
-    assert 0.93 <= np.mean(held) <= 0.97
+def test_the_command_prints_a_row_for_each_number_of_scenes(capsys):
+    words = ["bench", "intervals", "--scenes", "3", "9", "--evaluations", "20", "--resamples", "100", "--out", ""]
+    assert cli.main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:4:3]] == ["scenes", "9"] and "standard error of 4.9" in lines[-1]
 
 
 def test_few_scenes_have_students_interval_and_two_none():

@@ -160,9 +160,7 @@ def _images() -> dict[str, Reader]:
     from rig3r_jax.data.sources.depth_images import read_pfm
 
     return found | {
-        "depth: png": Reader(
-            _file("a.png", lambda: cv2.imencode(".png", depth)[1].tobytes()), DEPTH_READERS[".png"]
-        ),
+        "depth: png": Reader(_file("a.png", lambda: cv2.imencode(".png", depth)[1].tobytes()), DEPTH_READERS[".png"]),
         "depth: npz": Reader(_file("a.npz", lambda: _saved(np.savez, depth)), DEPTH_READERS[".npz"]),
         "depth: exr": Reader(exr, DEPTH_READERS[".exr"]),
         "depth: pfm": Reader(_file("a.pfm", lambda: pfm), read_pfm),

@@ -1,0 +1,98 @@
+"""The samples of a protocol as batches, with their truth: the frames of the file, whatever a run is trained on."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from rig3r_jax.data.options import LENS_KINDS, PipelineOptions
+from rig3r_jax.data.pipeline import make_sample, stack_samples
+from rig3r_jax.data.scene import Scene
+from rig3r_jax.data.source import Source
+from rig3r_jax.evaluation.evaluator import apply_setting
+from rig3r_jax.evaluation.protocol import PARTLY_KNOWN, Protocol, ProtocolSample
+from rig3r_jax.evaluation.protocol_data import rows_of
+from rig3r_jax.evaluation.samples import TruePoses
+from rig3r_jax.schema import Batch, Views
+
+
+class ProtocolBatch(NamedTuple):
+    """Samples of a protocol; `batch` has all metadata, which settings hide."""
+
+    batch: Batch
+    samples: tuple[ProtocolSample, ...]
+    poses: tuple[TruePoses, ...]
+
+
+def protocol_batches(
+    config: ConfigDict, protocol: Protocol, source: Source, share: tuple[int, int] = (0, 1)
+) -> Iterator[ProtocolBatch]:
+    """The rows of this process of every batch of `config.evaluation.batch_size` samples, in the protocol's order.
+
+    Images are prepared as those of an evaluation. They are numbered, and their cameras, in the order of the protocol,
+    as in a reconstruction; in the targets cameras are numbered by name. ValueError where the data is another version.
+    """
+    options = PipelineOptions(**config.sampling.to_dict()).for_evaluation()
+    options = dataclasses.replace(options, num_views=protocol.rules.views, grids=(), lenses=",".join(LENS_KINDS))
+    size = config.evaluation.batch_size
+    rows = size // share[1]
+    scenes = _Scenes(protocol, source)
+    for first in range(share[0] * rows, len(protocol.samples), size):
+        samples = protocol.samples[first : first + rows]
+        made = [_made(scenes[sample.scene], sample, protocol, options) for sample in samples]
+        yield ProtocolBatch(stack_samples([one for one, _ in made]), samples, tuple(poses for _, poses in made))
+
+
+def told(batch: Batch, setting: str) -> Views:
+    """What a system may be told in a setting of `protocol.PROTOCOL_SETTINGS`."""
+    if setting != PARTLY_KNOWN:
+        return apply_setting(batch.views, setting)
+    every_second = np.asarray(batch.targets.camera_index) % 2 == 0
+    metadata = batch.views.metadata
+    known = np.asarray(metadata.has_rig) & every_second
+    return apply_setting(batch.views.replace(metadata=metadata.replace(has_rig=known)), "rig")
+
+
+class _Scenes:
+    """Scenes by name; the last one is kept, since a scene's samples follow one another."""
+
+    def __init__(self, protocol: Protocol, source: Source) -> None:
+        self._loaders = dict(source.scenes(protocol.split))
+        self._whose, self._last = f"{source.root or protocol.source}", ("", None)
+        self._protocol = protocol
+
+    def __getitem__(self, name: str) -> Scene:
+        if name not in self._loaders:
+            raise ValueError(
+                f"{self._whose}: has no scene {name} in {self._protocol.split}; give the data that "
+                f"{self._protocol.name} was made of"
+            )
+        if self._last[0] != name:
+            self._last = name, self._loaders[name]()
+        return self._last[1]
+
+
+def _made(
+    scene: Scene, sample: ProtocolSample, protocol: Protocol, options: PipelineOptions
+) -> tuple[Batch, TruePoses]:
+    rows = rows_of(scene, sample, protocol.name)
+    made = make_sample(scene, rows, options, np.random.default_rng(0))  # what it draws is replaced here
+    frames = [scene.frames[row] for row in rows]
+    cameras = [scene.cameras[frame.camera] for frame in frames]
+    names = [camera.name for camera in cameras]
+    metadata = made.views.metadata.replace(
+        frame_index=np.arange(len(rows), dtype=np.int32),
+        camera_id=np.array([list(dict.fromkeys(names)).index(name) for name in names], np.int32),
+    )
+    by_name = np.unique(names, return_inverse=True)[1].astype(np.int32)
+    poses = TruePoses(
+        names=sample.images,
+        cameras=tuple(names),
+        world_from_camera=np.stack([frame.world_from_camera for frame in frames]).astype(np.float64),
+        rig_from_camera=np.stack([camera.rig_from_camera for camera in cameras]).astype(np.float64),
+    )
+    views, targets = made.views.replace(metadata=metadata), made.targets.replace(camera_index=by_name)
+    return jax.tree.map(np.asarray, made.replace(views=views, targets=targets)), poses

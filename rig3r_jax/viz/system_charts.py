@@ -1,0 +1,110 @@
+"""Charts of systems that are evaluated on one truth, as PNG."""
+
+import typing
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from rig3r_jax.evaluation.systems import curves
+from rig3r_jax.evaluation.systems.summary import Evaluation, SystemScores
+from rig3r_jax.viz.figures import COLORS, DASHES, QUIET, figure, plain_ticks
+
+CURVES, ERRORS = "accuracy_curves.png", "errors_by_view.png"
+_BINS = 8
+_TITLES = {
+    curves.ROTATION: ("Rotation", "RRA"),
+    curves.DIRECTION: ("Direction, folded", "RTA"),
+    curves.BOTH: ("Both", "mAA"),
+}
+
+
+def write_system_charts(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Writes CURVES, and ERRORS by baseline and, where it is known, by overlap; what was written.
+
+    Nothing where no scene has a pair of images.
+    """
+    if not any(len(scene.pairs.baseline) for system in evaluation.systems for scene in system.scenes):
+        return []
+    _write_curves(evaluation, folder / CURVES)
+    _write_errors(evaluation, folder / ERRORS)
+    return [folder / CURVES, folder / ERRORS]
+
+
+def _write_curves(evaluation: Evaluation, path: Path) -> None:
+    """Percent of pairs below every threshold from 0 to 30 degrees."""
+    with figure(path, f"Pairs of images below a threshold, {_scenes(evaluation)}", len(_TITLES)) as axes:
+        for ax, (part, (title, name)) in zip(axes, _TITLES.items(), strict=True):
+            for style, system in _styled(evaluation):
+                accuracy = curves.accuracy_curves(system)[part]
+                label = f"{system.name}: {name}{_headline(part, system)}"
+                ax.plot(curves.THRESHOLDS, accuracy, label=label, lw=1.7, **style)
+            ax.set(title=title, xlabel="threshold, degrees", ylabel="pairs below it, percent")
+            ax.set(xlim=(0, curves.LIMIT), ylim=(0, 101), xticks=range(0, curves.LIMIT + 1, 5))
+            ax.legend(loc="lower right")
+
+
+def _headline(part: str, system: SystemScores) -> str:
+    """The number of the tables that a curve stands for."""
+    key, words = {
+        curves.ROTATION: ("RRA15", "@15 {:.1f}%"),
+        curves.DIRECTION: ("RTA15", "@15 {:.1f}%"),
+        curves.BOTH: ("mAA30", "30 {:.1f}%"),
+    }[part]
+    return words.format(system.numbers[key].value)
+
+
+def _write_errors(evaluation: Evaluation, path: Path) -> None:
+    """Median and quartiles of the errors in bins of the baseline, and of the overlap."""
+    baselines = np.concatenate([curves.pooled(system, "baseline") for system in evaluation.systems])
+    overlaps = np.concatenate([curves.pooled(system, "overlap") for system in evaluation.systems])
+    # Baselines of equal counts, so that every bin says something; near ones are of the cameras of one step.
+    by = {"baseline": (_quantile_edges(baselines), "distance of the true cameras, m")}
+    if np.isfinite(overlaps).any():
+        by["overlap"] = np.linspace(0.0, 100.0, _BINS + 1), "overlap of the views, percent"
+        by["overlap"][0][-1] += 1e-9
+    errors = {"rotation_deg": "rotation error, degrees", "direction_deg": "direction error, degrees"}
+    title = f"Errors of pairs: median, and the middle half of them, {_scenes(evaluation)}"
+    with figure(path, title, len(by) * len(errors), panel_size=(4.4, 3.5)) as axes:
+        panels = [(name, error) for name in by for error in errors]
+        for ax, (name, error) in zip(axes, panels, strict=True):
+            edges, label = by[name]
+            for style, system in _styled(evaluation):
+                bins = curves.binned_errors(curves.pooled(system, name), curves.pooled(system, error), edges)
+                ax.plot(bins.middle, bins.median, marker="o", ms=3.5, lw=1.5, label=system.name, **style)
+                ax.fill_between(bins.middle, bins.lower, bins.upper, color=style["color"], alpha=0.15, lw=0)
+            title = f"{errors[error].partition(',')[0].capitalize()} by {name}"
+            ax.set(title=title, xlabel=label, ylabel=errors[error])
+            _from_zero(ax, name)
+            ax.legend(loc="best")
+
+
+def _from_zero(ax: typing.Any, name: str) -> None:
+    if not ax.lines or not any(len(line.get_xdata()) for line in ax.lines):
+        ax.text(0.5, 0.5, "no bin has ten pairs", transform=ax.transAxes, ha="center", color=QUIET)
+        return
+    ax.set_ylim(bottom=0)
+    if name == "baseline" and ax.get_xlim()[1] > 0:
+        ax.set_xscale("log")
+        plain_ticks(ax.xaxis)
+
+
+def _quantile_edges(values: Float[np.ndarray, " p"]) -> Float[np.ndarray, " e"]:
+    """Of bins of as many positive values each, above the last of which nothing lies."""
+    positive = values[values > 0]
+    if not len(positive):
+        return np.array([0.0, 1.0])
+    edges = np.unique(np.quantile(positive, np.linspace(0.0, 1.0, _BINS + 1)))
+    edges[-1] *= 1 + 1e-9
+    return edges if len(edges) > 1 else np.array([edges[0] / 2, edges[0] * 2])
+
+
+def _styled(evaluation: Evaluation) -> list[tuple[dict[str, str], SystemScores]]:
+    """Systems with their colours, and other dashes where there are more systems than colours."""
+    styles = [{"color": color, "ls": dashes} for dashes in DASHES for color in COLORS]
+    return [(styles[number % len(styles)], system) for number, system in enumerate(evaluation.systems)]
+
+
+def _scenes(evaluation: Evaluation) -> str:
+    count = len(evaluation.systems[0].scenes)
+    return f"{count} scene{'s' * (count != 1)}"
