@@ -7,6 +7,10 @@ import typing
 import numpy as np
 import pytest
 
+from rig3r_jax.evaluation.scores import SCORER_KINDS, Scorer
+from rig3r_jax.evaluation.systems.options import SystemOptions
+from rig3r_jax.evaluation.systems.scene import PosedScene
+from rig3r_jax.evaluation.systems.score import SCENE_KINDS, score_scene
 from rig3r_jax.training.messages import decode, encode
 
 
@@ -52,3 +56,16 @@ def test_what_is_no_message_is_refused():
     for value in (object(), {1, 2}, np.array([None]), print):
         with pytest.raises(TypeError):
             encode(value)
+
+
+def test_what_was_measured_comes_back():
+    poses = np.tile(np.eye(4), (2, 5, 1, 1))
+    poses[..., :3, 3] = np.random.default_rng(0).normal(size=(2, 5, 3))
+    scorer = Scorer()
+    scorer.add_poses(poses, poses)
+    scorer.add_rigs(poses, poses, np.tile(np.arange(5), (2, 1)))
+    told = decode(encode(scorer), SCORER_KINDS)
+    assert repr(told.scores()) == repr(scorer.scores())
+    scene = PosedScene("truth", "poses", poses[0], names=tuple("abcde"))
+    scores = score_scene(scene, scene, SystemOptions(), "first")
+    assert repr(decode(encode(scores), SCENE_KINDS)) == repr(scores)

@@ -134,7 +134,7 @@ def protocol_scores(
             cameras = recovered_cameras(predictions, targets, mask, options_of(placed).known_intrinsics)
             for row, sample in zip(rows, one.samples, strict=True):
                 of_row = jax.tree.map(operator.itemgetter(row), (predictions, cameras))
-                scene = predicted_scene(truths[row], *of_row, options.scores)
+                scene = predicted_scene(truths[row], *of_row)
                 scores[setting].append(score_scene(scene, truths[row], options, sample.name))
     parts = [part for part in gather(scores if leads_rows(placed.mesh) else None, SCENE_KINDS) if part is not None]
     order = {sample.name: number for number, sample in enumerate(protocol.samples)}
