@@ -1,7 +1,8 @@
-"""Steps of a checkpoint folder that are whole: one whose files are cut or missing is named and passed over."""
+"""Steps of a checkpoint folder that are whole: one whose files are cut, missing or changed is named and passed over."""
 
 import contextlib
 import errno
+import functools
 import gc
 import json
 import logging
@@ -12,8 +13,9 @@ import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import orbax.checkpoint as ocp
+import jax
 
+from rig3r_jax.training.checkpoint_sums import Damaged, verify
 from rig3r_jax.training.processes import gather
 
 logger = logging.getLogger(__name__)
@@ -21,19 +23,16 @@ logger = logging.getLogger(__name__)
 T = typing.TypeVar("T")
 
 
-class Damaged(ValueError):
-    """Files of a step that are cut or missing."""
-
-
 def saved_steps(folder: Path) -> list[int]:
     """The steps of a folder of checkpoints, ascending, whole or not."""
-    return sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal()) if folder.is_dir() else []
 
 
 def newest_whole(folder: Path, read: Callable[[Path], T]) -> tuple[T, int]:
-    """What `read` says of the newest step that it can read, and that step; the log names those before it.
+    """What `read` says of the newest step that is whole, and that step; the log names those after it.
 
-    Of many processes each reads, and a step counts where all can.
+    Whole: every file has the checksum that was written with it, and `read` can read it. Of many processes each checks
+    its part of the files, then each reads; a step counts where all can.
 
     Args:
         folder: of checkpoints.
@@ -43,23 +42,34 @@ def newest_whole(folder: Path, read: Callable[[Path], T]) -> tuple[T, int]:
         FileNotFoundError: there is no checkpoint.
         ValueError: no step is whole; names the damage of each.
     """
-    steps = saved_steps(folder)
+    steps = gather(saved_steps(folder))[0]  # a network file system may show the newest to some only
     if not steps:
         raise FileNotFoundError(f"{folder} holds no checkpoint; train first: rig3r train --config=... --workdir=...")
+    check = functools.partial(verify, part=jax.process_index(), parts=jax.process_count())
     damages = []
     for step in reversed(steps):
-        value, damage = None, ""
-        try:
-            value = read(folder / str(step))
-        except Damaged as error:
-            damage = str(error)
-        if texts := [text for text in gather(damage) if text]:
-            damages.append(f"step {step} is damaged: {texts[0]}")
+        verified, damage = _unless_damaged(check, folder, step)
+        if not damage:
+            value, damage = _unless_damaged(read, folder, step)
+        if damage:
+            damages.append(f"step {step} is damaged: {damage}")
             continue
         if damages:
-            logger.warning("%s; step %d is taken", "; ".join(damages), step)
+            logger.warning("%s; step %d is taken: %d steps are lost", "; ".join(damages), step, steps[-1] - step)
+        if verified is None:
+            logger.warning("%s is of a version without checksums: a changed byte goes unnoticed", folder / str(step))
         return value, step
     raise ValueError(f"{folder}: no step is whole: {'; '.join(damages)}; restore one from a copy, or delete {folder}")
+
+
+def _unless_damaged(work: Callable[[Path], T], folder: Path, step: int) -> tuple[T | None, str]:
+    """What `work` says of a step, and "", or the damage that it or another process has found."""
+    value, damage = None, ""
+    try:
+        value = work(folder / str(step))
+    except Damaged as error:
+        damage = str(error)
+    return value, next(filter(None, gather(damage)), "")
 
 
 def set_aside(folder: Path, newer_than: int) -> None:
@@ -71,6 +81,22 @@ def set_aside(folder: Path, newer_than: int) -> None:
                 aside, number = folder / f"{step}.damaged-{number}", number + 1
             os.rename(folder / str(step), aside)
             logger.warning("%s: kept as %s", folder / str(step), aside)
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Raises OSError, with a place, for the ValueError that tensorstore makes of one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename:
+            raise
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+    except ValueError as error:
+        code = os_error_code(str(error))
+        if code is None:
+            raise
+        raise OSError(code, os.strerror(code), str(folder)) from error
 
 
 @contextlib.contextmanager
