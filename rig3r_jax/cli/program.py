@@ -15,6 +15,7 @@ from rig3r_jax.cli import (
     check_data,
     data,
     discover,
+    doctor,
     evaluate,
     parity,
     protocol,
@@ -39,6 +40,7 @@ os.environ["JAX_ENABLE_X64"] = "0"
 COMMANDS: dict[str, Command] = {
     **train.COMMANDS,
     **evaluate.COMMANDS,
+    **doctor.COMMANDS,
     **protocol.COMMANDS,
     **data.COMMANDS,
     **check_data.COMMANDS,

@@ -50,15 +50,13 @@ class Checkpoints:
 
     def check(self, *, wait: bool = False) -> None:
         """Raises what the save under way failed with, once that is known; OSError where it is the disk's."""
-        if self._save is None:
+        save, self._save = self._save, None
+        if save is None:
             return
-        problem = self._save.problem(wait=wait)
-        if problem is False:
-            return
-        step, self._save = self._save.step, None
-        if problem is not None:
-            raise problem
-        self.latest_step = step
+        if save.ended(wait=wait):
+            self.latest_step = save.step
+        else:
+            self._save = save
 
     def wait(self) -> None:
         """Blocks until every save is on the disk; raises as `check`."""

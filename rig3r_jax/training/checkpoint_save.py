@@ -57,10 +57,10 @@ class Save:
         if not any(gather(self._problem is not None)):
             self._attempt(lambda: self._start(state))
 
-    def problem(self, *, wait: bool) -> Exception | None | bool:
-        """What the save failed with; None where the step is a checkpoint now, False while that is not known.
+    def ended(self, *, wait: bool) -> bool:
+        """Whether the step is a checkpoint now; raises what the save failed with, the same on all processes.
 
-        The same on all processes, which ask at the same time. Of what processes failed with, the first's is told.
+        These ask at the same time. Of what several failed with, the first's is raised.
         """
         while True:
             done = self._thread is None or not self._thread.is_alive()
@@ -68,11 +68,9 @@ class Save:
             problems = [problem for done, problem in answers if done and problem is not None]
             if problems:
                 self.give_up()
-                return problems[0]
-            if all(done for done, _ in answers):
-                return None
-            if not wait:
-                return False
+                raise problems[0]
+            if (all_done := all(done for done, _ in answers)) or not wait:
+                return all_done
             time.sleep(_LOOK_SECONDS)
 
     def give_up(self) -> Exception | None:
@@ -88,7 +86,7 @@ class Save:
         return self._problem
 
     def _attempt(self, work: Callable[[], None]) -> None:
-        """Does `work`, and keeps what goes wrong for `problem`, with the place of it."""
+        """Does `work`, and keeps what goes wrong for `ended`, with the place of it."""
         try:
             with disk_errors(self._saving):
                 work()

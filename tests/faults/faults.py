@@ -10,8 +10,8 @@
         '''Fault 6: a byte of any file of a checkpoint is flipped.'''
 
 The three texts are sentences of docs/faults.md, which `python -m tests.faults.page` writes: literals, since the page is
-made from the source, without an import. A test that takes long or mounts file systems is also marked `fault_slow` (or its
-file is, by `pytestmark`): only `make test-faults`, which runs all faults, runs it.
+made from the source, without an import. A test that takes long or mounts file systems is also marked `fault_slow` (or
+its file is, by `pytestmark`): only `make test-faults`, which runs all faults, runs it.
 """
 
 import ast
