@@ -55,7 +55,9 @@ def newest_whole(folder: Path, read: Callable[[Path], T]) -> tuple[T, int]:
             damages.append(f"step {step} is damaged: {damage}")
             continue
         if damages:
-            logger.warning("%s; step %d is taken: %d steps are lost", "; ".join(damages), step, steps[-1] - step)
+            lost = steps[-1] - step
+            loss = f"{lost:,} steps are lost" if lost > 1 else "1 step is lost"
+            logger.warning("%s; step %d is taken: %s", "; ".join(damages), step, loss)
         if verified is None:
             logger.warning("%s is of a version without checksums: a changed byte goes unnoticed", folder / str(step))
         return value, step

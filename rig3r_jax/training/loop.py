@@ -143,8 +143,9 @@ def run(prepared: Prepared) -> int:
             if is_first():
                 logger.error("%s", error)
             return error.code
-        if code == EXIT_DONE and config.evaluation.enabled:
+        if code == EXIT_DONE:
             writer.flush()
+        if code == EXIT_DONE and config.evaluation.enabled:
             prepared.stop.hear_with(EXIT_INTERRUPTED)  # all is saved; started again, the run comes straight here
             watchdog.progress("evaluating", COMPILING)
             prepared.task.finish(prepared.state.trained_params, prepared.workdir, step=int(prepared.state.step))

@@ -103,16 +103,18 @@ class MetricsWriter:
                 logger.warning("rows of metrics wait in memory: %s", explain(error))
 
     def flush(self) -> None:
-        """Everything written so far is on disk."""
-        if not self._silent:
-            self._with_events(lambda events: events.flush())
-
-    def close(self) -> None:
-        """Raises OSError where rows are still waiting and cannot be written now."""
-        self.flush()
-        self._with_events(lambda events: events.close())
+        """Everything written so far is on disk; OSError where rows still wait that the disk does not take."""
+        self._with_events(lambda events: events.flush())
         if self._waiting:
             self._append()
+
+    def close(self) -> None:
+        """The end; where rows are lost now the log says so."""
+        try:
+            self.flush()
+        except OSError as error:
+            logger.error("the last %d rows of metrics are lost: %s", self._waiting.count("\n"), explain(error))
+        self._with_events(lambda events: events.close())
 
     def _append(self) -> None:
         """Appends what waits, whole or not at all; not to a file that is gone, with the folder of the run perhaps."""

@@ -26,6 +26,8 @@ EXIT_NOT_SAVED, EXIT_NOT_SAVED_HERE = 74, 73
 
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0  # seconds between two tries
 
+_SLOW_DISK = 5.0  # times the watchdog's limit for the end of the save before, and of its copy
+
 
 class NotSaved(Exception):
     """The state could not be saved for too long; its text is one line that says what to do."""
@@ -75,8 +77,8 @@ class Saver:
                 time.sleep(min(1.0, self._next_try - time.monotonic()))
 
     def _save(self, step: int, state: TrainState, position: Position) -> None:
+        progress(f"saving step {step}", _SLOW_DISK)
         self._look(wait=True)  # for the save before this one
-        progress(f"saving step {step}")
         on_first(self._check_lock)
         self._checkpoints.save(step, state, position.to_json())
 
@@ -95,16 +97,16 @@ class Saver:
         now = time.monotonic()
         self._failing_since = self._failing_since or now
         self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
-        self._next_try = now + self._pause
+        end = self._failing_since + self._patience
+        self._next_try = min(now + self._pause, end)
         latest = self._checkpoints.latest_step
         newest = f"the newest checkpoint is step {latest}" if latest else "there is no checkpoint yet"
-        left = self._failing_since + self._patience - self._next_try
-        if gather(left < 0)[0]:
+        if gather(now >= end)[0]:
             code = EXIT_NOT_SAVED_HERE if error.errno in OF_THE_MACHINE else EXIT_NOT_SAVED
             waited = f"for {(now - self._failing_since) / 60:.0f} min (train.save_retry_minutes)"
             raise NotSaved(f"could not save {waited}: {explain(error)}. The run stops; {newest}", code)
         if is_first():
             logger.error(
-                "could not save: %s. Training goes on and saves again in %.0f s, for %.0f min more; %s",
-                explain(error), self._pause, left / 60, newest,
+                "could not save: %s. The run goes on and tries again in %.0f s, for %.0f min in all; %s",
+                explain(error), self._next_try - now, self._patience / 60, newest,
             )  # fmt: skip

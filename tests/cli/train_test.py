@@ -45,5 +45,6 @@ def record(path: str, fails: bool) -> logging.LogRecord:
 
 def test_errors_in_threads_of_orbax_are_left_to_the_save_that_raises_them():
     paths = {"orbax": "/x/orbax/checkpoint/future.py", "absl": "/x/absl/app.py"}
-    kept = {(name, fails) for name in paths for fails in (True, False) if not_of_orbax_threads(record(paths[name], fails))}
+    records = {(name, fails): record(path, fails) for name, path in paths.items() for fails in (True, False)}
+    kept = {key for key, entry in records.items() if not_of_orbax_threads(entry)}
     assert kept == {("orbax", False), ("absl", True), ("absl", False)}
