@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import resource
+import shutil
 import time
 
 import jax
@@ -13,7 +14,10 @@ import pytest
 import tensorstore as ts
 
 from rig3r_jax.training.checkpoint import Checkpoints, restore_params
+from rig3r_jax.training.checkpoint_copy import copy_step
 from rig3r_jax.training.checkpoint_files import reading
+from rig3r_jax.training.checkpoint_keep import Keep
+from rig3r_jax.training.checkpoint_sums import Damaged, files_of, share, sums, verify, write_sums
 from rig3r_jax.training.sharding import make_mesh, shardings_of, with_shardings
 from rig3r_jax.training.state import TrainState
 
@@ -67,6 +71,8 @@ def without_moments(tmp_path):
     assert len(lost) == 4  # what is left says their shapes
     for key in lost:
         store.write(key, None).result()
+    step = tmp_path / "checkpoints" / "5"
+    write_sums(step, 5, sums(step, files_of(step)))
     with pytest.raises(ValueError, match="no step is whole: step 5 is damaged"):
         Checkpoints(tmp_path, keep=1).restore(_abstract(state))
     return tmp_path, state.ema
@@ -125,3 +131,70 @@ def test_a_disk_that_takes_no_more_is_an_error_of_the_system(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "checkpoints"))
     saver.close()
+
+
+def _save(workdir, keep, steps):
+    saver = Checkpoints(workdir, keep)
+    for step in steps:
+        saver.save(step, _state().replace(step=jnp.int32(step)), {"seed": 1, "next_sample": step})
+    saver.close()
+
+
+def test_steps_that_stay_and_their_copies(tmp_path):
+    workdir, copies = tmp_path / "run", tmp_path / "second/place"
+    _save(workdir, Keep(last=2, every=4, copies=str(copies)), range(1, 8))
+    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"4", "6", "7"}
+    assert {path.name for path in copies.iterdir()} == {"4", "6", "7"}
+    for step in (4, 6, 7):
+        assert verify(copies / str(step)) == verify(workdir / "checkpoints" / str(step)) > 0
+    shutil.rmtree(workdir)
+    shutil.copytree(copies, workdir / "checkpoints")  # how a copy comes back
+    assert int(Checkpoints(workdir, 1).restore(_abstract(_state()))[0].step) == 7
+
+
+def test_keep_counts_no_step_that_lacks_files(tmp_path):
+    _save(tmp_path, 2, (1, 2))
+    next((tmp_path / "checkpoints/2/state").glob("ocdbt.process_0/d/*")).unlink()
+    _save(tmp_path, 2, (3,))
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"1", "2", "3"}
+    _save(tmp_path, 2, (4,))
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "3", "4"}
+
+
+def test_a_copy_that_fails_costs_no_checkpoint(tmp_path, own_warnings):
+    (tmp_path / "file").touch()
+    _save(tmp_path, Keep(last=1, copies=str(tmp_path / "file")), (1,))
+    (message,) = own_warnings()
+    assert message.startswith(f"step 1 is saved, but not copied to {tmp_path / 'file'}: ") and "\n" not in message
+    _save(tmp_path / "other", 1, (1,))
+    copy_step(tmp_path / "checkpoints/1", str(tmp_path / "copies"))
+    copy_step(tmp_path / "checkpoints/1", str(tmp_path / "copies"))  # is there already
+    (tmp_path / "copies/1/SHA256SUMS").write_text("another")
+    with pytest.raises(ValueError, match="of another run; give a folder of its own as train.copy_checkpoints_to"):
+        copy_step(tmp_path / "checkpoints/1", str(tmp_path / "copies"))
+
+
+def test_processes_share_the_files_and_each_byte_is_checked_once(tmp_path):
+    sizes = {"a": 10, "b": 9, "c": 8, "d": 3, "e": 0}
+    parts = [share(sizes, part, 3) for part in range(3)]
+    assert sorted(sum(parts, [])) == sorted(sizes)
+    assert max(sum(sizes[name] for name in part) for part in parts) <= 11
+    _save(tmp_path, 1, (1,))
+    step = tmp_path / "checkpoints/1"
+    assert sum(verify(step, part, 5) for part in range(5)) == verify(step)
+    (step / "position/metadata").write_text("{}")
+    outcomes = []
+    for part in range(5):
+        try:
+            outcomes.append(verify(step, part, 5))
+        except Damaged as error:
+            outcomes.append(str(error))
+    assert sum("position/metadata: its checksum differs" in str(outcome) for outcome in outcomes) == 1
+
+
+def test_a_step_of_an_older_version_is_read_and_told(tmp_path, own_warnings):
+    _save(tmp_path, 1, (1,))
+    step = tmp_path / "checkpoints/1"
+    (step / "SHA256SUMS").rename(step / "_CHECKPOINT_METADATA")
+    assert restore_params(tmp_path, _abstract(_state()).params)[1] == 1
+    assert own_warnings() == [f"{step} is of a version without checksums: a changed byte goes unnoticed"]
