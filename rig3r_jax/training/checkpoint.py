@@ -103,11 +103,11 @@ class Checkpoints:
 
     def _afterwards(self, step: int) -> None:
         """What follows a save. What fails here costs no checkpoint: it is told and tried again after the next."""
+        removed = []
         try:
             removed = prune(self.folder, self._keep)
         except OSError as error:
             logger.warning("older checkpoints stay: %s", explain(error))
-            return
         if place := self._keep.copies:
             try:
                 copy_step(self.folder / str(step), place)

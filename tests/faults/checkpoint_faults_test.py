@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rig3r_jax import cli
 from rig3r_jax.training.checkpoint import Checkpoints, restore_params
-from rig3r_jax.training.checkpoint_report import examine
 from rig3r_jax.training.checkpoint_sums import NAME, Damaged, files_of, verify
 from rig3r_jax.training.state import TrainState
 from tests.faults.dying import MOMENTS, killed_while_saving, position_of, save, state_of
@@ -110,7 +110,7 @@ def test_killed_while_an_old_step_is_deleted(tmp_path, moment):
     seen="`step 6 is damaged: FILE: its checksum differs ...; step 5 is taken: 1 step is lost`.",
     kept="The step before; the damaged one as `checkpoints/6.damaged`.",
 )
-def test_a_flipped_bit_is_found_in_every_file(workdir, own_warnings):
+def test_a_flipped_bit_is_found_in_every_file(workdir, own_warnings, capsys):
     """Fault 6: no flipped bit goes unnoticed."""
     newest = workdir / "checkpoints" / "6"
     for name in [*files_of(newest), NAME]:
@@ -127,12 +127,16 @@ def test_a_flipped_bit_is_found_in_every_file(workdir, own_warnings):
     content[len(content) // 2] ^= 4
     data.write_bytes(content)
     assert restore_params(workdir, abstract(state_of(5)).params)[1] == 5  # who only reads moves nothing
-    assert {finding.place.name: finding.damaged for finding in examine(workdir)} == {"5": False, "6": True}
+    assert cli.main(["doctor", str(workdir)]) == 1
+    whole, damaged = capsys.readouterr().out.splitlines()
+    assert "checkpoints/5: whole: " in whole and f"damaged: {data}: its checksum differs" in damaged
     assert_restores(workdir, 5)
     taken, aside = own_warnings()[-2:]
     assert taken.startswith(f"step 6 is damaged: {data}: its checksum differs")
     assert taken.endswith("; step 5 is taken: 1 step is lost") and "6.damaged" in aside
     assert (workdir / "checkpoints" / "6.damaged" / data.relative_to(newest)).read_bytes() == content
+    assert cli.main(["doctor", str(workdir)]) == 0
+    assert "6.damaged: was set aside" in capsys.readouterr().out
     save(workdir, 6)  # the run goes on, and saves that step again
     assert_restores(workdir, 6)
 
