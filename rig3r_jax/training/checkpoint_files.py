@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sys
+import time
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from rig3r_jax.training.processes import gather
 logger = logging.getLogger(__name__)
 
 T = typing.TypeVar("T")
+
+_ECHO_SECONDS = 0.2  # from the first array that fails to the last
 
 
 def saved_steps(folder: Path) -> list[int]:
@@ -87,15 +90,11 @@ def set_aside(folder: Path, newer_than: int) -> None:
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Raises OSError, with a place, for the ValueError that tensorstore makes of one."""
+    """Raises OSError that names the folder for one of a file in it, and for the ValueError that tensorstore makes."""
     try:
         yield
-    except OSError as error:
-        if error.errno is None or error.filename:
-            raise
-        raise OSError(error.errno, error.strerror, str(folder)) from error
-    except ValueError as error:
-        code = os_error_code(str(error))
+    except (OSError, ValueError) as error:
+        code = error.errno if isinstance(error, OSError) else os_error_code(str(error))
         if code is None:
             raise
         raise OSError(code, os.strerror(code), str(folder)) from error
@@ -107,21 +106,32 @@ def reading(folder: Path) -> Iterator[None]:
 
     OSError for what the system says of a file that is there.
     """
-    usual, problem = sys.unraisablehook, None
-    # Of many arrays that are read at once one fails first: what Python says of the others, when they are thrown away.
-    sys.unraisablehook = lambda entry: None if _is_echo(entry) else usual(entry)
+    problem = None
     try:
-        yield
+        with without_echoes():
+            yield
     except Exception as error:
         if not isinstance(error, ValueError | KeyError | OSError) and type(error) is not Exception:  # tensorstore's own
             raise
         problem = _problem(folder, error)
-    finally:
-        if problem:
-            gc.collect()
-        sys.unraisablehook = usual
     if problem:
         raise problem
+
+
+@contextlib.contextmanager
+def without_echoes() -> Iterator[None]:
+    """Of many arrays that are read or written at once one fails first: drops what Python says of the others, which fail
+    a moment later, when they are thrown away."""
+    usual = sys.unraisablehook
+    sys.unraisablehook = lambda entry: None if _is_echo(entry) else usual(entry)
+    try:
+        yield
+    except Exception:
+        time.sleep(_ECHO_SECONDS)
+        gc.collect()
+        raise
+    finally:
+        sys.unraisablehook = usual
 
 
 def _is_echo(entry: typing.Any) -> bool:

@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from rig3r_jax.formats.json_file import read_json, write_json
-from rig3r_jax.training.checkpoint_files import disk_errors
+from rig3r_jax.training.checkpoint_files import disk_errors, without_echoes
 from rig3r_jax.training.checkpoint_sums import files_of, sums, write_sums
 from rig3r_jax.training.processes import gather, is_first
 from rig3r_jax.training.state import TrainState
@@ -88,7 +88,7 @@ class Save:
     def _attempt(self, work: Callable[[], None]) -> None:
         """Does `work`, and keeps what goes wrong for `ended`, with the place of it."""
         try:
-            with disk_errors(self._saving):
+            with disk_errors(self._final.parent):
                 work()
         except Exception as error:
             self._problem = error
@@ -108,8 +108,9 @@ class Save:
         self._thread.start()
 
     def _finish(self, writes: list) -> None:
-        for write in writes:
-            write.result()
+        with without_echoes():
+            for write in writes:
+                write.result()
         ours = [f"state/ocdbt.process_{jax.process_index()}"]
         names = [f"{part}/{name}" for part in ours for name in files_of(self._saving / part)]
         write_json(self._saving / f"sums.{jax.process_index()}", sums(self._saving, names, sync=True))
