@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import sys
-import time
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,8 +21,6 @@ from rig3r_jax.training.processes import gather
 logger = logging.getLogger(__name__)
 
 T = typing.TypeVar("T")
-
-_ECHO_SECONDS = 0.2  # from the first array that fails to the last
 
 
 def saved_steps(folder: Path) -> list[int]:
@@ -107,29 +104,27 @@ def reading(folder: Path) -> Iterator[None]:
     OSError for what the system says of a file that is there.
     """
     problem = None
-    try:
-        with without_echoes():
+    with without_echoes():
+        try:
             yield
-    except Exception as error:
-        if not isinstance(error, ValueError | KeyError | OSError) and type(error) is not Exception:  # tensorstore's own
-            raise
-        problem = _problem(folder, error)
+        except Exception as error:
+            if not isinstance(error, ValueError | KeyError | OSError) and type(error) is not Exception:  # tensorstore's
+                raise
+            problem = _problem(folder, error)
+        if problem:
+            gc.collect()
     if problem:
         raise problem
 
 
 @contextlib.contextmanager
 def without_echoes() -> Iterator[None]:
-    """Of many arrays that are read or written at once one fails first: drops what Python says of the others, which fail
-    a moment later, when they are thrown away."""
+    """Of many arrays that are read or written at once one fails first: drops what Python says of the others, when they
+    are thrown away."""
     usual = sys.unraisablehook
     sys.unraisablehook = lambda entry: None if _is_echo(entry) else usual(entry)
     try:
         yield
-    except Exception:
-        time.sleep(_ECHO_SECONDS)
-        gc.collect()
-        raise
     finally:
         sys.unraisablehook = usual
 

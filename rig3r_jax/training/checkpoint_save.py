@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 SAVING = ".saving"  # ends the name of a folder that is no checkpoint yet
 _LOOK_SECONDS = 0.05  # between two looks for the checksums of other processes
+_ECHO_SECONDS = 0.2  # from the first array that cannot be written to the last
 
 
 class Save:
@@ -109,8 +110,12 @@ class Save:
 
     def _finish(self, writes: list) -> None:
         with without_echoes():
-            for write in writes:
-                write.result()
+            try:
+                for write in writes:
+                    write.result()
+            except Exception:
+                time.sleep(_ECHO_SECONDS)
+                raise
         ours = [f"state/ocdbt.process_{jax.process_index()}"]
         names = [f"{part}/{name}" for part in ours for name in files_of(self._saving / part)]
         write_json(self._saving / f"sums.{jax.process_index()}", sums(self._saving, names, sync=True))
