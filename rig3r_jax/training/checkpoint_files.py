@@ -4,7 +4,6 @@ import contextlib
 import errno
 import functools
 import gc
-import json
 import logging
 import os
 import re
@@ -99,9 +98,10 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(folder: Path) -> Iterator[None]:
-    """Raises Damaged, which names the file, for what orbax and tensorstore raise of cut and missing files.
+    """Raises Damaged for what orbax and tensorstore raise of cut and missing files; OSError for what the system says of
+    a file that is there.
 
-    OSError for what the system says of a file that is there.
+    Of steps with checksums these are known, by name, before anything is read.
     """
     problem = None
     with without_echoes():
@@ -137,11 +137,10 @@ def _is_echo(entry: typing.Any) -> bool:
 def _problem(folder: Path, error: Exception) -> Exception:
     """OSError of a file that is there, else Damaged."""
     texts = list(_texts(error))
-    file = _file_of(folder, texts)
     code = error.errno if isinstance(error, OSError) else os_error_code(" ".join(texts))
     if code not in (None, errno.ENOENT):
-        return OSError(code, os.strerror(code), file)
-    return Damaged(f"{file}: {_reason(texts)}")
+        return OSError(code, os.strerror(code), getattr(error, "filename", None) or str(folder))
+    return Damaged(f"{folder}: {_reason(texts)}")
 
 
 def os_error_code(text: str) -> int | None:
@@ -155,28 +154,6 @@ def _texts(error: BaseException | None) -> Iterator[str]:
     if error is not None:
         yield from _texts(error.__cause__)
         yield str(error)
-
-
-def _file_of(folder: Path, texts: list[str]) -> str:
-    """The file that messages name, or that is no JSON though it should be; else the folder."""
-    for pattern in (r"range \[[^)]*\) of local file \"([^\"]+)\"", r"Error (?:de|re)[a-z]+ local file \"([^\"]+)\""):
-        for text in texts:
-            if match := re.search(pattern, text):
-                return match[1]
-    if match := re.search(r"value of size (\d+)", " ".join(texts)):
-        for file in sorted(folder.rglob("*")):
-            if file.parent.name == "d" and file.stat().st_size == int(match[1]):
-                return str(file)
-    for file in (folder / "state/_METADATA", folder / "position/metadata", folder / "state/manifest.ocdbt"):
-        if not file.exists():
-            return str(file)
-    for file in sorted(folder.rglob("*")):
-        if file.name in ("_METADATA", "_sharding", "metadata") or file.parent.name == "array_metadatas":
-            try:
-                json.loads(file.read_bytes())
-            except ValueError:
-                return str(file)
-    return str(folder)
 
 
 def _reason(texts: list[str]) -> str:

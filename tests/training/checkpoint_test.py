@@ -193,8 +193,13 @@ def test_processes_share_the_files_and_each_byte_is_checked_once(tmp_path):
 
 
 def test_a_step_of_an_older_version_is_read_and_told(tmp_path, own_warnings):
-    _save(tmp_path, 1, (1,))
-    step = tmp_path / "checkpoints/1"
-    (step / "SHA256SUMS").rename(step / "_CHECKPOINT_METADATA")
+    _save(tmp_path, 2, (1, 2))
+    first, second = (tmp_path / "checkpoints" / name for name in "12")
+    for step in (first, second):
+        (step / "SHA256SUMS").rename(step / "_CHECKPOINT_METADATA")
+    assert restore_params(tmp_path, _abstract(_state()).params)[1] == 2
+    assert own_warnings() == [f"{second} is of a version without checksums: a changed byte goes unnoticed"]
+    for file in (second / "state").glob("ocdbt.process_0/d/*"):
+        os.truncate(file, file.stat().st_size // 2)
     assert restore_params(tmp_path, _abstract(_state()).params)[1] == 1
-    assert own_warnings() == [f"{step} is of a version without checksums: a changed byte goes unnoticed"]
+    assert own_warnings()[1].startswith(f"step 2 is damaged: {second}: ") and "\n" not in own_warnings()[1]
