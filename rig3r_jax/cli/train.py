@@ -29,7 +29,8 @@ def _train(options: argparse.Namespace) -> int:
     flags.FLAGS.mark_as_parsed()  # absl's own, of which there are none: else its logging complains
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.WARNING)  # of the libraries
-    absl_logging.get_absl_logger().addFilter(not_of_orbax_threads)
+    for logger in (absl_logging.get_absl_logger(), logging.getLogger("asyncio")):
+        logger.addFilter(not_of_orbax_threads)
 
     def work() -> int:
         with loop.user_errors():
@@ -47,8 +48,10 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def not_of_orbax_threads(record: logging.LogRecord) -> bool:
-    """A filter: drops what goes wrong in threads of orbax, a traceback for each; saving raises it, too, as one line."""
-    return not (record.exc_info and "orbax" in record.pathname)
+    """A filter: drops what goes wrong in threads of orbax, a traceback for each thread and for each array that asyncio
+    throws away; saving raises the first of it, too, which is then one line."""
+    error = str(record.exc_info[1]) if record.exc_info else ""
+    return not (error and ("orbax" in record.pathname or "in OCDBT database" in error))
 
 
 def _calibrate_study_arguments(parser: argparse.ArgumentParser) -> None:

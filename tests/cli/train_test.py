@@ -48,3 +48,7 @@ def test_errors_in_threads_of_orbax_are_left_to_the_save_that_raises_them():
     records = {(name, fails): record(path, fails) for name, path in paths.items() for fails in (True, False)}
     kept = {key for key, entry in records.items() if not_of_orbax_threads(entry)}
     assert kept == {("orbax", False), ("absl", True), ("absl", False)}
+    thrown_away = record("/usr/lib/asyncio/base_events.py", True)
+    assert not_of_orbax_threads(thrown_away)
+    thrown_away.exc_info = (ValueError, ValueError('Error writing "step" in OCDBT database at local file "x"'), None)
+    assert not not_of_orbax_threads(thrown_away)
