@@ -199,7 +199,7 @@ def test_a_step_of_an_older_version_is_read_and_told(tmp_path, own_warnings):
         (step / "SHA256SUMS").rename(step / "_CHECKPOINT_METADATA")
     assert restore_params(tmp_path, _abstract(_state()).params)[1] == 2
     assert own_warnings() == [f"{second} is of a version without checksums: a changed byte goes unnoticed"]
-    for file in (second / "state").glob("ocdbt.process_0/d/*"):
+    for file in (second / "state").glob("d/*"):
         os.truncate(file, file.stat().st_size // 2)
     assert restore_params(tmp_path, _abstract(_state()).params)[1] == 1
     assert own_warnings()[1].startswith(f"step 2 is damaged: {second}: ") and "\n" not in own_warnings()[1]
