@@ -46,7 +46,7 @@ class Checkpoints:
         """
         self.wait()
         if step != self.latest_step:
-            self._save = Save(self.folder, step, state, position, self._afterwards)
+            self._save = Save(self.folder, step, state, position, self.latest_step, self._afterwards)
 
     def check(self, *, wait: bool = False) -> None:
         """Raises what the save under way failed with, once that is known; OSError where it is the disk's."""

@@ -6,6 +6,7 @@ process 0 waits for all of these. So nobody waits for a process that could not w
 """
 
 import asyncio
+import errno
 import logging
 import os
 import shutil
@@ -38,6 +39,7 @@ class Save:
         folder: of the checkpoints; there already.
         step: of the state.
         position: of the data, JSON.
+        newest: the checkpoint that must be there; where it is not, the folder is another one now, or a disk is missing.
         afterwards: called on process 0 in the save's thread, when the step is a checkpoint.
     """
 
@@ -47,6 +49,7 @@ class Save:
         step: int,
         state: TrainState,
         position: dict[str, int],
+        newest: int | None = None,
         afterwards: Callable[[int], None] = lambda step: None,
     ):
         self.step = step
@@ -54,7 +57,7 @@ class Save:
         self._handler = ocp.StandardCheckpointHandler()
         self._problem: Exception | None = None
         self._given_up, self._thread = threading.Event(), None
-        self._attempt(lambda: self._make_folder(position))
+        self._attempt(lambda: self._make_folder(position, newest))
         if not any(gather(self._problem is not None)):
             self._attempt(lambda: self._start(state))
 
@@ -94,12 +97,15 @@ class Save:
         except Exception as error:
             self._problem = error
 
-    def _make_folder(self, position: dict[str, int]) -> None:
+    def _make_folder(self, position: dict[str, int], newest: int | None) -> None:
         if is_first():
+            if newest is not None:
+                os.stat(self._final.with_name(str(newest)))
             shutil.rmtree(self._saving, ignore_errors=True)
             for part in ("", "state", "position"):
                 os.mkdir(self._saving / part)  # no parents: a folder that is gone shall not come back empty
             write_json(self._saving / "position" / "metadata", position)
+            self._made = os.stat(self._saving).st_ino
 
     def _start(self, state: TrainState) -> None:
         args = ocp.args.StandardSave(state)
@@ -144,6 +150,8 @@ class Save:
         write_sums(self._saving, self.step, sums_by_name | sums(self._saving, others, sync=True))
         for path in [folder for folder in self._saving.rglob("*") if folder.is_dir()] + [self._saving]:
             sync_folder(path)
+        if os.stat(self._saving).st_ino != self._made:  # it went away, and writers of arrays make folders that they miss
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._saving))
         os.rename(self._saving, self._final)
         sync_folder(self._final.parent)
 

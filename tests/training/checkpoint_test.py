@@ -203,3 +203,15 @@ def test_a_step_of_an_older_version_is_read_and_told(tmp_path, own_warnings):
         os.truncate(file, file.stat().st_size // 2)
     assert restore_params(tmp_path, _abstract(_state()).params)[1] == 1
     assert own_warnings()[1].startswith(f"step 2 is damaged: {second}: ") and "\n" not in own_warnings()[1]
+
+
+def test_a_folder_that_is_not_the_one_of_before_takes_no_checkpoint(tmp_path):
+    saver = Checkpoints(tmp_path, 1)
+    saver.save(1, _state(), {"seed": 1, "next_sample": 1})
+    saver.wait()
+    (tmp_path / "checkpoints").rename(tmp_path / "away")
+    (tmp_path / "checkpoints").mkdir()  # as a mount point is without its disk
+    saver.save(2, _state(), {"seed": 1, "next_sample": 2})
+    with pytest.raises(FileNotFoundError):
+        saver.wait()
+    assert not list((tmp_path / "checkpoints").iterdir())
