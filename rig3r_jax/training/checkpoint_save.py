@@ -150,7 +150,7 @@ class Save:
         write_sums(self._saving, self.step, sums_by_name | sums(self._saving, others, sync=True))
         for path in [folder for folder in self._saving.rglob("*") if folder.is_dir()] + [self._saving]:
             sync_folder(path)
-        if os.stat(self._saving).st_ino != self._made:  # it went away, and writers of arrays make folders that they miss
+        if os.stat(self._saving).st_ino != self._made:  # it went away; writers of arrays make folders that they miss
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._saving))
         os.rename(self._saving, self._final)
         sync_folder(self._final.parent)
