@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,17 @@ def train(records, monkeypatch):
     monkeypatch.setattr(saving, "FIRST_PAUSE", 0.05)
 
     def run(workdir: Path, code: int, before_step=None, *more: str) -> str:
+        def settled(step: int) -> None:
+            """Does what comes ahead of a step once no save is under way."""
+            folder, deadline = workdir / "checkpoints", time.monotonic() + 60
+            while step in (4, LAST) and any(folder.glob("*.saving")) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if before_step:
+                before_step(step)
+
         flags = [f"--config.train.{flag}" for flag in (f"steps={LAST}", "checkpoint_every=2", "log_every=1", *more)]
         flags = runs.demo(workdir, records, *flags, "--config.train.batch_size=2")
-        return runs.run_here("train", *flags, code=code, before_step=before_step)
+        return runs.run_here("train", *flags, code=code, before_step=settled)
 
     return run
 
