@@ -122,6 +122,14 @@ def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="options of the source")
 
 
+def _checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--megabytes", type=at_least(1), nargs="+", default=(5, 1_500), help="of states to save; 5 and 1,500 by default"
+    )
+    parser.add_argument("--folder", type=os.path.expanduser, default="", help="on the disk to measure; or a temporary")
+    parser.add_argument("--repeats", type=at_least(1), default=3, help="saves, of which the median is shown")
+
+
 def _scaling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices", type=at_least(1), nargs="+", default=(8, 32, 128, 1024), help="device counts to compile"
@@ -225,6 +233,9 @@ KINDS = {
         _data,
         "optional: a run whose source and sampling are the defaults of the flags",
         "train",
+    ),
+    "checkpoint": Kind(
+        "checkpoint", "saving and restoring a state, and what checksums take of it", _checkpoint, extra="train"
     ),
     "fusion": Kind("fusion", "windows of cameras joined with and without the rig: errors, scale", _fusion),
     "discovery": Kind("discovery", "rigs found out from ray maps, and calibrations checked", _discovery),
