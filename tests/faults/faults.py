@@ -11,7 +11,8 @@
 
 The three texts are sentences of docs/faults.md, which `python -m tests.faults.page` writes: literals, since the page is
 made from the source, without an import. A test that takes long or mounts file systems is also marked `fault_slow` (or
-its file is, by `pytestmark`): only `make test-faults`, which runs all faults, runs it.
+its file is, by `pytestmark`): only `make test-faults`, which runs all faults, runs it. What wants a SLURM of its own
+stands in tests/launch, under the mark `slurm` of `make test-slurm`.
 """
 
 import ast
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parent
+FOLDERS = (Path(__file__).parent, Path(__file__).parents[1] / "launch")
 
 GROUPS: dict[str, dict[int, str]] = {
     "Checkpoints": {
@@ -83,9 +84,10 @@ class Fault:
     what: str
     seen: str
     kept: str
-    file: str  # of the test, in this folder
+    file: str  # of the test, with its folder: faults/stop_faults_test.py
     test: str
     slow: bool  # only `make test-faults` runs it
+    slurm: bool = False  # only `make test-slurm` does
 
 
 def fault(number: int, *, what: str, seen: str, kept: str) -> Callable[[Callable], Callable]:
@@ -101,9 +103,10 @@ def fault(number: int, *, what: str, seen: str, kept: str) -> Callable[[Callable
     return mark
 
 
-def faults_of(folder: Path = FOLDER) -> list[Fault]:
-    """The faults of a folder's tests, by number, then as they stand; ValueError for a text that is no literal."""
-    return sorted((fault for path in sorted(folder.glob("*_test.py")) for fault in _read(path)), key=lambda f: f.number)
+def faults_of(*folders: Path) -> list[Fault]:
+    """The faults of the tests of folders, by number, then as they stand; ValueError for a text that is no literal."""
+    paths = (path for folder in folders or FOLDERS for path in sorted(folder.glob("*_test.py")))
+    return sorted((fault for path in paths for fault in _read(path)), key=lambda f: f.number)
 
 
 def _read(path: Path) -> Iterator[Fault]:
@@ -111,11 +114,13 @@ def _read(path: Path) -> Iterator[Fault]:
     of_all = [ast.unparse(node) for node in statements if ast.unparse(node).startswith("pytestmark =")]
     for test in statements:
         decorators = getattr(test, "decorator_list", ())
-        slow = "fault_slow" in " ".join([*of_all, *map(ast.unparse, decorators)])
+        marks = " ".join([*of_all, *map(ast.unparse, decorators)])
+        slow, slurm = "fault_slow" in marks, "mark.slurm" in marks
         for call in decorators:
             if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "fault":
                 try:
                     texts = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
-                    yield Fault(ast.literal_eval(call.args[0]), **texts, file=path.name, test=test.name, slow=slow)
+                    number, file = ast.literal_eval(call.args[0]), f"{path.parent.name}/{path.name}"
+                    yield Fault(number, **texts, file=file, test=test.name, slow=slow, slurm=slurm)
                 except ValueError:
                     raise ValueError(f"{path}:{call.lineno}: write the texts of a fault as literals") from None

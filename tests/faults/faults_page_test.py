@@ -13,19 +13,21 @@ def test_the_page_is_fresh():
 
 
 def test_marks_are_read_from_the_source(tmp_path):
-    (tmp_path / "some_test.py").write_text(
+    folder = tmp_path / "faults"
+    folder.mkdir()
+    (folder / "some_test.py").write_text(
         "@pytest.mark.fault_slow\n@fault(5, what='Second.', seen='x.', kept='y.')\ndef test_b(): pass\n"
         "@fault(4, what='Fir'\n'st.', seen='x.', kept='y.')\ndef test_a_disk(): pass\ndef test_other(): pass\n"
     )
-    first, second = faults_of(tmp_path)
+    first, second = faults_of(folder)
     assert (first.number, first.what, first.test, first.slow) == (4, "First.", "test_a_disk", False)
-    assert (second.number, second.file, second.slow) == (5, "some_test.py", True)
+    assert (second.number, second.file, second.slow) == (5, "faults/some_test.py", True)
     text = page([first, second])
     assert "[a disk](../tests/faults/some_test.py)" in text and "[b](../tests/faults/some_test.py) †" in text
     assert text.index("First.") < text.index("Second.") and "SIGTERM (12)" in text
-    (tmp_path / "some_test.py").write_text("@fault(5, what=WHAT, seen='x.', kept='y.')\ndef test_b(): pass\n")
+    (folder / "some_test.py").write_text("@fault(5, what=WHAT, seen='x.', kept='y.')\ndef test_b(): pass\n")
     with pytest.raises(ValueError, match="some_test.py:1: write the texts of a fault as literals"):
-        faults_of(tmp_path)
+        faults_of(folder)
 
 
 def test_a_test_says_which_fault_it_does():

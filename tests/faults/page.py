@@ -1,4 +1,4 @@
-"""`python -m tests.faults.page` writes docs/faults.md from the marks of the tests in this folder."""
+"""`python -m tests.faults.page` writes docs/faults.md from the marks of the tests in this folder and tests/launch."""
 
 from pathlib import Path
 
@@ -11,12 +11,13 @@ HEAD = """\
 # What a run survives
 
 Each row is a test that really does it: processes are killed, disks filled, bytes flipped. `make test-faults` runs all
-of them, `make test` those without a †. Made by `python -m tests.faults.page` from the tests in `tests/faults`.
+of them, `make test` those without a †, `make test-slurm` those with a ‡, on a SLURM of their own. Made by
+`python -m tests.faults.page` from the tests in `tests/faults` and `tests/launch`.
 """
 
 
 def page(faults: list[Fault]) -> str:
-    """The page, in Markdown: a table per group, a row per test, and what has no test here."""
+    """The page, in Markdown: a table per group, a row per test, and what has no test."""
     parts = [HEAD]
     for group, titles in GROUPS.items():
         rows = [
@@ -29,13 +30,13 @@ def page(faults: list[Fault]) -> str:
             parts.append(f"## {group}\n\n{table(columns, rows, left=len(columns))}\n")
     tested = {fault.number for fault in faults}
     if untested := [f"{title} ({number})" for number, title in TITLES.items() if number not in tested]:
-        parts.append(f"## Without a test in this folder\n\n{'; '.join(untested)}.\n")
+        parts.append(f"## Without a test\n\n{'; '.join(untested)}.\n")
     return "\n".join(parts)
 
 
 def _link(fault: Fault) -> str:
     name = fault.test.removeprefix("test_").replace("_", " ")
-    return f"[{name}](../tests/faults/{fault.file}){' †' if fault.slow else ''}"
+    return f"[{name}](../tests/{fault.file}){' †' if fault.slow else ''}{' ‡' if fault.slurm else ''}"
 
 
 if __name__ == "__main__":

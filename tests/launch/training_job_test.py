@@ -10,6 +10,7 @@ import pytest
 
 from rig3r_jax.training.metrics import read_metrics
 from tests import runs
+from tests.faults.faults import fault
 from tests.launch.private_slurm import free_ports
 
 pytestmark = pytest.mark.slurm
@@ -95,7 +96,14 @@ def said(log: Path) -> str:
     return log.read_text(errors="replace")
 
 
+@fault(
+    21,
+    what="A job of two nodes is put back into the queue by SLURM (`scontrol requeue`), then asks for it itself (75).",
+    seen="`job N goes back to the queue, restart 2 of at most 50`; the log goes on: `resumed at step N`.",
+    kept="All, up to the step that was under way.",
+)
 def test_job_goes_on_at_the_step_where_it_was_interrupted(trained):
+    """Fault 21: SLURM puts the job back into the queue, twice."""
     workdir, log, interrupted = trained
     assert 5 <= interrupted[0] < interrupted[1] < STEPS
     assert [int(step) for step in re.findall(r"0: .*resumed at step (\d+)", said(log))] == interrupted

@@ -1,12 +1,9 @@
-"""Whole runs by the command line: killed, stopped, resumed, diverging, of another model; ending in a report."""
+"""Whole runs by the command line: of another model, ending in a report. Those that faults befall: tests/faults."""
 
 import functools
 import json
-import random
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -31,25 +28,6 @@ def _demo(records, flags, workdir, *more):
     return runs.demo(workdir, records, *flags, *more)
 
 
-def test_run_killed_three_times_ends_as_the_uninterrupted_one(demo, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    runs.finish(runs.start("main.py", *demo(whole), **runs.AS_SHIPPED))
-    seed = time.time_ns()  # really random: any moment must do
-    print("moments of the kills: seed", seed)
-    moments = random.Random(seed)
-    for earliest in (1, STEPS // 3, 2 * STEPS // 3):
-        process = runs.start("main.py", *demo(killed), **runs.AS_SHIPPED)
-        runs.interrupt(process, killed, earliest, signal.SIGKILL, moments.uniform(0, 0.3))
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL and runs.last_step(killed) < STEPS
-    runs.finish(runs.start("main.py", *demo(killed), **runs.AS_SHIPPED))
-    saved = runs.assert_ends_alike(killed, whole)
-    assert saved.step == STEPS and len(saved.arrays) > 100
-    losses = [{row["step"]: row["loss/total"] for row in read_metrics(w / "metrics.jsonl")} for w in (whole, killed)]
-    assert losses[0][STEPS] == losses[1][STEPS]
-    assert json.loads(saved.position) == {"seed": 0, "next_sample": 2 * STEPS}
-
-
 def test_workdir_of_another_model_is_refused_and_kept(demo, tmp_path):
     runs.run_here("train", *demo(tmp_path, "--config.train.steps=7"))
     other = demo(tmp_path, "--config.model.points_per_patch=2")
@@ -60,14 +38,6 @@ def test_workdir_of_another_model_is_refused_and_kept(demo, tmp_path):
     assert "holds step 7 of another model" in output and "point_head/proj/kernel" in output
     assert "Traceback" not in output
     assert (tmp_path / "checkpoints" / "7").is_dir()
-
-
-def test_run_that_diverges_stops_with_its_state_saved(demo, tmp_path):
-    flags = demo(tmp_path, "--config.optimizer.learning_rate=1e30", "--config.train.max_bad_steps=4")
-    output = runs.run_here("train", *flags, code=1)
-    assert "4 steps in a row were not finite" in output or "5 steps in a row were not finite" in output
-    assert runs.saved_steps(tmp_path)
-    assert read_metrics(tmp_path / "metrics.jsonl")[-1]["count/skipped_steps"] >= 4
 
 
 def test_run_ends_in_files_that_people_open(demo, tmp_path):
