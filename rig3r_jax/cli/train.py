@@ -36,7 +36,7 @@ def _train(options: argparse.Namespace) -> int:
         with loop.user_errors():
             kind = kind_of(config)
             host.keep_freed_memory()
-            xla.use_flags()
+            xla.use_flags(deterministic=config.deterministic)
             joined = processes.Processes(options.coordinator, options.num_processes, options.process_id)
             processes.join(joined, patience=config.train.watchdog_seconds * COMPILING)
         logging.getLogger("rig3r_jax").setLevel("INFO" if processes.is_first() else "WARNING")

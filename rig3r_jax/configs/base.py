@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
     config.title = "Rig3R"  # heading of the report
     config.notes = ()  # sentences that the report shows above its tables
     config.seed = 0  # of parameters and data; sample n of a run is a function of (seed, n)
+    config.deterministic = False  # on GPUs: every start computes the same bits (training/xla.py); on CPUs it is so
 
     data = config.data = ConfigDict()
     data.mixture = [dataset("procedural")]
@@ -95,7 +96,12 @@ def get_config() -> ConfigDict:
     train.copy_checkpoints_to = ""  # a second place for them: a mounted folder, or gs:// and the like; "": none
     train.save_retry_minutes = 30.0  # without a checkpoint, though saves are tried, after which the run stops (code 74)
     train.evaluate_every = 0  # steps; 0 evaluates at the end only
-    train.max_bad_steps = 10  # non-finite steps in a row after which the run stops
+    train.max_bad_steps = 10  # steps in a row that are not finite, or spikes, after which the run stops
+    # Skip a step whose loss or gradient is so many robust standard deviations above the median of the last spike_window
+    # steps; 0: none is skipped. 20 leaves usual training alone. To be set from the start of a run.
+    train.skip_spikes = 0.0
+    train.spike_window = 128
+    train.check_copies_every = 0  # steps after which the copies of the state on all devices are compared; 0: never
     # Without a step after which a process prints its stacks and ends, five times that while it compiles; 0: never.
     train.watchdog_seconds = 300.0
     train.event_writer = "auto"  # of TensorBoard's files: clu (imports TensorFlow), tensorboard; auto: clu if it can

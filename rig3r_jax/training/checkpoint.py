@@ -1,5 +1,6 @@
 """The checkpoints of a workdir: state and data position saved together, kept, copied, and restored onto any mesh."""
 
+import functools
 import logging
 from pathlib import Path
 
@@ -79,19 +80,7 @@ class Checkpoints:
             ValueError: when the checkpoint is of another model, with the leaves that differ; or when none is whole.
         """
 
-        def read(folder: Path) -> tuple[TrainState, dict[str, int]]:
-            with reading(folder):
-                saved = ocp.PyTreeCheckpointHandler().metadata(folder / "state").tree
-            _check_shapes(folder, saved, abstract_state)
-            with reading(folder):
-                position = read_json(folder / "position" / "metadata")
-                args = ocp.args.StandardRestore(abstract_state)
-                state = ocp.StandardCheckpointHandler().restore(folder / "state", args=args)
-            if int(state.step) != int(folder.name):
-                raise Damaged(f"{folder / 'state'}: is of step {int(state.step)}")
-            return state, position
-
-        restored, step = newest_whole(self.folder, read)
+        restored, step = newest_whole(self.folder, functools.partial(_read_state, abstract_state))
         if step != self.latest_step:
             on_first(lambda: set_aside(self.folder, newer_than=step))
             self.latest_step = step
@@ -115,6 +104,26 @@ class Checkpoints:
                     remove_step(old, place)
             except (OSError, ValueError) as error:
                 logger.warning("step %d is saved, but not copied to %s: %s", step, place, explain(error))
+
+
+def restore_before(workdir: Path, step: int, abstract_state: TrainState) -> tuple[TrainState, dict[str, int]]:
+    """State and position of the newest whole checkpoint before a step; nothing is changed. Else as `restore`."""
+    folder = Path(workdir).resolve() / "checkpoints"
+    return newest_whole(folder, functools.partial(_read_state, abstract_state), before=step)[0]
+
+
+def _read_state(abstract_state: TrainState, folder: Path) -> tuple[TrainState, dict[str, int]]:
+    """State and position in the folder of a step; Damaged, or ValueError for those of another model."""
+    with reading(folder):
+        saved = ocp.PyTreeCheckpointHandler().metadata(folder / "state").tree
+    _check_shapes(folder, saved, abstract_state)
+    with reading(folder):
+        position = read_json(folder / "position" / "metadata")
+        args = ocp.args.StandardRestore(abstract_state)
+        state = ocp.StandardCheckpointHandler().restore(folder / "state", args=args)
+    if int(state.step) != int(folder.name):
+        raise Damaged(f"{folder / 'state'}: is of step {int(state.step)}")
+    return state, position
 
 
 def restore_params(workdir: Path, abstract_params: PyTree) -> tuple[PyTree, int]:

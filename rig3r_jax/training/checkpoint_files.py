@@ -27,7 +27,7 @@ def saved_steps(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal()) if folder.is_dir() else []
 
 
-def newest_whole(folder: Path, read: Callable[[Path], T]) -> tuple[T, int]:
+def newest_whole(folder: Path, read: Callable[[Path], T], before: int | None = None) -> tuple[T, int]:
     """What `read` says of the newest step that is whole, and that step; the log names those after it.
 
     Whole: every file has the checksum that was written with it, and `read` can read it. Of many processes each checks
@@ -36,14 +36,20 @@ def newest_whole(folder: Path, read: Callable[[Path], T]) -> tuple[T, int]:
     Args:
         folder: of checkpoints.
         read: takes the folder of a step; raises Damaged, as `reading` does.
+        before: only steps before this one are asked for.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: no step is whole; names the damage of each.
+        ValueError: no step is whole, or none is before the one given; names the damage of each, or the steps.
     """
     steps = gather(saved_steps(folder))[0]  # a network file system may show the newest to some only
     if not steps:
         raise FileNotFoundError(f"{folder} holds no checkpoint; train first: rig3r train --config=... --workdir=...")
+    if before is not None:
+        kept = ", ".join(map(str, steps))
+        steps = [step for step in steps if step < before]
+        if not steps:
+            raise ValueError(f"{folder} holds no step before {before}, only {kept}; train.keep_every keeps more")
     check = functools.partial(verify, part=jax.process_index(), parts=jax.process_count())
     damages = []
     for step in reversed(steps):

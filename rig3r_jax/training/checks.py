@@ -93,7 +93,7 @@ def _unready(source: type[Source], entry: ConfigDict, key: str) -> Iterator[str]
         )
 
 
-_SAVING = ("keep_every", "save_retry_minutes")
+_SAVING, _PROFILE = ("keep_every", "save_retry_minutes"), ("profile_at", "profile_steps")
 
 
 def number_problems(config: ConfigDict) -> Iterator[str]:
@@ -116,13 +116,18 @@ def number_problems(config: ConfigDict) -> Iterator[str]:
     yield from negative_problems(
         config,
         optimizer=("end_learning_rate", "weight_decay", "clip_norm"),
-        train=("watchdog_seconds", "evaluate_every", "profile_at", "profile_steps", "peak_tflops", *_SAVING),
+        train=("watchdog_seconds", "evaluate_every", "check_copies_every", *_PROFILE, "peak_tflops", *_SAVING),
         data=("threads", "prefetch", "cache_gigabytes"),
     )
     if train.event_writer not in EVENT_WRITERS:
         yield f"train.event_writer is {train.event_writer!r}; it must be one of {', '.join(EVENT_WRITERS)}"
     elif train.event_writer == "clu" and (lack := lack_of(["tensorflow"])):
         yield f"train.event_writer='clu' {lack}"
+    if train.check_copies_every > 0 and train.checkpoint_every % train.check_copies_every:
+        yield (
+            f"train.checkpoint_every={train.checkpoint_every} must be a multiple of train.check_copies_every="
+            f"{train.check_copies_every}: what is saved is compared before"
+        )
     rows = config.mesh.data * config.mesh.fsdp * train.accumulate
     if rows > 0 and train.batch_size % rows:
         yield (

@@ -62,11 +62,11 @@ def _tuples(value):
 
 # What may change between the parts of a run without a word: where and how fast it runs, what it prints.
 _FREE = re.compile(
-    r"(name|title|notes|evaluation\..*|mesh\..*|"
+    r"(name|title|notes|deterministic|evaluation\..*|mesh\..*|"
     r"data\.(records|max_bad_fraction|features|root|threads|prefetch|cache_gigabytes)|"
     r"backbone\.(path|batch_size)|model\.(attention|remat|unroll|dpt_chunk|init_from)|"
     r"train\.(accumulate|log_every|checkpoint_every|keep_checkpoints|keep_every|copy_checkpoints_to|evaluate_every|max_bad_steps|"
-    r"save_retry_minutes|profile_at|profile_steps|peak_tflops|watchdog_seconds|event_writer))"
+    r"check_copies_every|save_retry_minutes|profile_at|profile_steps|peak_tflops|watchdog_seconds|event_writer))"
 )
 
 
@@ -84,7 +84,7 @@ def config_differences(config: ConfigDict, workdir: Path) -> list[str]:
         return []
     before = workdir_config(workdir)
     make_absolute(before)
-    old, new = (_flat(_plain(c)) for c in (before, config))
+    old, new = flat_config(before), flat_config(config)
     changed = {
         key: (old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
     }
@@ -94,6 +94,11 @@ def config_differences(config: ConfigDict, workdir: Path) -> list[str]:
             f"{workdir} is the run of another model: {'; '.join(other)}; give another --workdir, or those values"
         )
     return [f"this run goes on with another config: {line}" for line in lines]
+
+
+def flat_config(config: ConfigDict) -> dict[str, object]:
+    """Every value of a config by its name: `data.mixture[0].weight`."""
+    return _flat(_plain(config))
 
 
 def _flat(value, prefix: str = "") -> dict[str, object]:

@@ -30,6 +30,9 @@ _NEWER: dict[tuple[str, str], Any] = {
     ("model", "decoder_heads"): 0,
     ("model", "heads"): 0,
     ("model", "linear"): "plain",
+    ("train", "check_copies_every"): 0,
+    ("train", "skip_spikes"): 0.0,
+    ("train", "spike_window"): 128,
     ("train", "watchdog_seconds"): 0.0,
 }
 

@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import logging
-import math
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +11,17 @@ from ml_collections import ConfigDict
 
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.losses.mean import Mean
+from rig3r_jax.training.agreement import check_program, check_records
 from rig3r_jax.training.checkpoint import Checkpoints
 from rig3r_jax.training.checkpoint_keep import Keep
+from rig3r_jax.training.checksum import CHECKSUM, CopiesDiffer, check_copies, checksum
 from rig3r_jax.training.config import config_differences, save_config
+from rig3r_jax.training.goodput import Goodput, summary
 from rig3r_jax.training.host import share_interpreter_quickly
 from rig3r_jax.training.lock import LockLost, only_writer
-from rig3r_jax.training.metrics import MetricsWriter, merge_window, parameter_table
+from rig3r_jax.training.meter import Meter
+from rig3r_jax.training.metrics import MetricsWriter, parameter_table, read_metrics
 from rig3r_jax.training.paths import make_absolute
-from rig3r_jax.training.peak import peak_flops
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.processes import ReportedElsewhere, is_first, on_first
 from rig3r_jax.training.progress import ProgressDisplay
@@ -35,7 +36,8 @@ from rig3r_jax.training.xla import use_compilation_cache
 logger = logging.getLogger(__name__)
 
 # 75 (EX_TEMPFAIL) asks a scheduler to start the run again; so do watchdog.EXIT_STALLED and saving.EXIT_NOT_SAVED_HERE.
-EXIT_DONE, EXIT_DIVERGED, EXIT_INTERRUPTED = 0, 1, 75
+# 77 does not: one of its devices computes wrongly, and would again.
+EXIT_DONE, EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_COPIES_DIFFER = 0, 1, 75, 77
 
 
 class UserError(ValueError):
@@ -63,6 +65,7 @@ class Prepared:
     state: TrainState
     position: Position
     stop: StopRequest
+    goodput: Goodput
 
 
 @contextlib.contextmanager
@@ -73,11 +76,13 @@ def prepare(config: ConfigDict, workdir: Path, kind: TaskKind) -> Iterator[Prepa
         UserError: for a config that cannot run, data that cannot be used, or a workdir of another model or run.
         OSError: for files and folders that cannot be read or written.
     """
+    goodput = Goodput()
     with contextlib.ExitStack() as stack:
         with user_errors():
             # 1. The config, before any device work.
             stop = stack.enter_context(StopRequest())
             make_absolute(config)
+            check_program(config, workdir)
             on_first(lambda: _validate(config, workdir, kind))
             share_interpreter_quickly()
             on_first(lambda: workdir.mkdir(parents=True, exist_ok=True))
@@ -88,6 +93,7 @@ def prepare(config: ConfigDict, workdir: Path, kind: TaskKind) -> Iterator[Prepa
 
             # 2. Data and model, and the state: the newest checkpoint's or a fresh one.
             task = kind.open_task(config, workdir)
+            check_records(config, workdir)
             train = config.train
             keep = Keep(train.keep_checkpoints, train.keep_every, train.copy_checkpoints_to)
             checkpoints = Checkpoints(workdir, keep)
@@ -97,7 +103,8 @@ def prepare(config: ConfigDict, workdir: Path, kind: TaskKind) -> Iterator[Prepa
                 if is_first():
                     logger.info("parameters:\n%s", parameter_table(state.params))
             else:
-                state, saved = checkpoints.restore(task.abstract_state)
+                with goodput.spending("restoring"):
+                    state, saved = checkpoints.restore(task.abstract_state)
                 position = Position(**saved)
                 if position.seed != config.seed:
                     raise ValueError(
@@ -106,9 +113,11 @@ def prepare(config: ConfigDict, workdir: Path, kind: TaskKind) -> Iterator[Prepa
                     )
                 logger.info("resumed at step %d, sample %d", int(state.step), position.next_sample)
             if is_first():
+                if (metrics := workdir / "metrics.jsonl").exists():
+                    goodput.go_on(read_metrics(metrics), int(state.step))
                 save_config(config, workdir / "config.json")
             saver = Saver(checkpoints, config.train, check_lock)
-            prepared = Prepared(task, workdir, saver, state, position, stop)
+            prepared = Prepared(task, workdir, saver, state, position, stop, goodput)
         try:
             yield prepared
         except (BadRecord, LockLost) as error:
@@ -143,12 +152,18 @@ def run(prepared: Prepared) -> int:
             if is_first():
                 logger.error("%s", error)
             return error.code
+        except CopiesDiffer as error:
+            logger.error("the run stops, and saves nothing more: %s", error)
+            return EXIT_COPIES_DIFFER
         if code == EXIT_DONE:
             writer.flush()
         if code == EXIT_DONE and config.evaluation.enabled:
             prepared.stop.hear_with(EXIT_INTERRUPTED)  # all is saved; started again, the run comes straight here
             watchdog.progress("evaluating", COMPILING)
-            prepared.task.finish(prepared.state.trained_params, prepared.workdir, step=int(prepared.state.step))
+            with prepared.goodput.spending("evaluation"):
+                prepared.task.finish(prepared.state.trained_params, prepared.workdir, step=int(prepared.state.step))
+            writer.write(int(prepared.state.step), prepared.goodput.scalars())
+    logger.info("%s", summary(prepared.goodput.scalars()))
     return code
 
 
@@ -157,9 +172,11 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
     task, config, state = prepared.task, prepared.task.config.train, prepared.state
     first, position = int(state.step), prepared.position
     batches = task.batches(position)
-    meter, stop, code = _Meter(task, writer), prepared.stop, EXIT_DONE
+    goodput, stop, code = prepared.goodput, prepared.stop, EXIT_DONE
+    meter = Meter(task, writer, goodput)
     ended = task.ends_early and task.stopped(state)
     with (
+        goodput.spending("training"),
         contextlib.closing(batches),
         ProgressDisplay(first, config.steps, silent=not is_first()) as display,
         _Profiler(config, prepared.workdir) as profiler,
@@ -169,11 +186,12 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
         for step in range(first + 1, first + 1 if ended else config.steps + 1):
             # 1. The next batch, dispatched; the time spent waiting for data is shown.
             watchdog.progress(f"waiting for the data of step {step}", for_data=True)
-            with meter.waiting():
+            with goodput.spending("data"):
                 batch = next(source)
             watchdog.progress(f"running step {step}", COMPILING if step <= first + 2 else 1.0)
             profiler.before(step)
-            state, metrics = task.train_step(state, batch)
+            with goodput.spending("starting" if step == first + 1 else "training"):  # the first one compiles
+                state, metrics = task.train_step(state, batch)
             profiler.after(step, metrics)
             position = position.after(config.batch_size)
 
@@ -181,24 +199,30 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
             meter.dispatched(metrics)
             display.advance()
 
-            # 3. Log, look for trouble, save: each waits for the step.
+            # 3. Look for trouble, log, save: each waits for the step.
             stopping = stop.after(step)  # asked once: a signal that comes later is heard at the next step
             ended = task.ends_early and task.stopped(state)  # by the task's own rule: waits for the step
             last = step == config.steps or stopping or ended
             diverged = meter.bad_steps >= config.max_bad_steps
             if step % config.log_every == 0 or last or diverged:
-                display.show(step, meter.write(step, batches.scalars()), last=last or diverged)
+                scalars = batches.scalars() | {CHECKSUM: float(checksum(state.params))}
+                display.show(step, meter.write(step, scalars), last=last or diverged)
+            if config.check_copies_every and (step % config.check_copies_every == 0 or last):
+                check_copies(state, step)
             save = prepared.saver.last if last or diverged else prepared.saver.after
-            save(step, state, position)
+            with goodput.spending("saving"):
+                save(step, state, position)
             if diverged:
-                logger.error("%d steps in a row were not finite; the state is saved at step %d", meter.bad_steps, step)
+                logger.error(
+                    "%d steps in a row were skipped, not finite%s; the state is saved at step %d",
+                    meter.bad_steps, " or spikes" if "train/spikes" in metrics else "", step,
+                )  # fmt: skip
                 code = EXIT_DIVERGED
                 break
             if config.evaluate_every and step % config.evaluate_every == 0 and step < config.steps:
-                evaluating = time.perf_counter()
                 watchdog.progress(f"evaluating step {step}", COMPILING)
-                writer.write(step, task.short_evaluation(state.trained_params))
-                meter.skip_clock(since=evaluating)
+                with goodput.spending("evaluation"):
+                    writer.write(step, task.short_evaluation(state.trained_params))
             if ended:
                 logger.info("training ended early, at step %d of %d", step, config.steps)
                 break
@@ -207,63 +231,6 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
                 break
     prepared.state, prepared.position = state, position
     return code
-
-
-class _Meter:
-    """Metrics and times since the last logged row. Metrics are read one step late, so that a step is always running."""
-
-    def __init__(self, task: Task, writer: MetricsWriter):
-        self._writer, self._images_per_step = writer, task.images_per_step
-        self._operations, self._peak, self._loss = task.operations_per_step, math.nan, task.loss_name
-        if math.isfinite(self._operations):
-            tflops = task.config.train.peak_tflops
-            self._peak = (tflops * 1e12 or peak_flops(jax.local_devices()[0])) * len(task.devices)
-        self._pending = None
-        self.bad_steps = 0  # not finite, in a row, up to the last step read
-        self.restart()
-
-    def skip_clock(self, since: float) -> None:
-        """Leaves the time since then out of the row."""
-        self._since += time.perf_counter() - since
-
-    def restart(self) -> None:
-        """Begins a new row."""
-        self._window, self._waited, self._since = [], 0.0, time.perf_counter()
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Counts the time inside as waiting for data."""
-        start = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - start
-
-    def dispatched(self, metrics: dict[str, Mean]) -> None:
-        """Takes the metrics of a step that runs, and reads those of the step before."""
-        pending, self._pending = self._pending, metrics
-        self._read(pending)
-
-    def write(self, step: int, more: dict[str, float]) -> str:
-        """Waits for the running step, writes a row, begins a new one; returns a line for the progress bar."""
-        self._read(self._pending)
-        self._pending = None
-        seconds, steps = time.perf_counter() - self._since, len(self._window)
-        scalars = merge_window(self._window) | more
-        scalars["speed/steps_per_second"] = steps / seconds
-        scalars["speed/images_per_second"] = steps * self._images_per_step / seconds
-        scalars["speed/data_wait_percent"] = 100.0 * self._waited / seconds
-        line = f"loss {scalars[self._loss]:.3f}, {scalars['speed/images_per_second']:.0f} images/s, "
-        if math.isfinite(self._peak):
-            # MFU: the share of the devices' peak that the operations of the model use, recomputation not counted.
-            scalars["speed/mfu_percent"] = 100.0 * steps * self._operations / (self._peak * seconds)
-            line += f"MFU {scalars['speed/mfu_percent']:.1f}%, "
-        self._writer.write(step, scalars)
-        self.restart()
-        return line + f"waiting for data {scalars['speed/data_wait_percent']:.1f}%"
-
-    def _read(self, metrics: dict[str, Mean] | None) -> None:
-        if metrics is not None:
-            self._window.append(jax.device_get(metrics))
-            self.bad_steps = int(self._window[-1]["count/bad_steps"].total)
 
 
 class _Profiler:

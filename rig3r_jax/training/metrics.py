@@ -22,6 +22,8 @@ from rig3r_jax.training.os_errors import explain
 
 logger = logging.getLogger(__name__)
 
+STEPS_OF_ROW = "speed/steps"  # how many steps a row is of: the last ones up to its step
+
 
 @typing.runtime_checkable
 class ScalarWriter(typing.Protocol):

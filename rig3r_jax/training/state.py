@@ -18,8 +18,8 @@ class TrainState:
     params: PyTree[Float[Array, "..."]]
     opt_state: PyTree
     ema: PyTree[Float[Array, "..."]]  # average of the parameters; {} when none is kept
-    bad_steps: Int[Array, ""]  # non-finite steps in a row up to now
-    skipped_steps: Int[Array, ""]  # non-finite steps in all
+    bad_steps: Int[Array, ""]  # steps that were skipped, in a row up to now
+    skipped_steps: Int[Array, ""]  # in all: not finite, or spikes
 
     @property
     def trained_params(self) -> PyTree[Float[Array, "..."]]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from rig3r_jax.losses.mean import Mean
 from rig3r_jax.losses.multitask import merge_metrics
+from rig3r_jax.training.spikes import SpikeRule
 from rig3r_jax.training.state import TrainState
 
 Metrics = dict[str, Mean]
@@ -37,14 +38,15 @@ def make_train_step(
     *,
     accumulate: int = 1,
     ema_decay: float = 0.0,
+    spikes: SpikeRule | None = None,
     state_metrics: Callable[[PyTree], Metrics] = lambda opt_state: {},
 ) -> TrainStep:
     """The step as a function to be jitted.
 
     With `accumulate` micro-batches, what concerns the whole batch is taken from it first, so that the loss does not
-    depend on the mesh or on the number of micro-batches. A step whose loss or gradient is not finite changes nothing
-    but the step counters. The optimizer is given the metrics as an extra argument; `state_metrics` are read from its
-    state after the step.
+    depend on the mesh or on the number of micro-batches. A step whose loss or gradient is not finite, or a spike by
+    the rule `spikes`, which watches the optimizer, changes nothing but the step counters. The optimizer is given
+    metrics, loss and gradient norm as extra arguments; `state_metrics` are read from its state after the step.
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
@@ -57,24 +59,25 @@ def make_train_step(
             loss, metrics, grads = _accumulate(gradient, state.params, samples, totals, accumulate)
 
         norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        good = jnp.isfinite(loss) & jnp.isfinite(norm)
+        if spikes:
+            spike = good & spikes.is_spike(state.opt_state, loss, norm)
+            good &= ~spike
 
         def move(params: PyTree, opt_state: PyTree, ema: PyTree) -> tuple[PyTree, PyTree, PyTree]:
-            updates, opt_state = optimizer.update(grads, opt_state, params, metrics=metrics)
+            updates, opt_state = optimizer.update(grads, opt_state, params, metrics=metrics, loss=loss, norm=norm)
             params = optax.apply_updates(params, updates)
             return params, opt_state, optax.incremental_update(params, ema, 1.0 - ema_decay) if ema else ema
 
         # A branch, which works in place: choosing number by number would copy parameters and moments first.
-        params, opt_state, ema = jax.lax.cond(
-            finite, move, lambda *kept: kept, state.params, state.opt_state, state.ema
-        )
+        params, opt_state, ema = jax.lax.cond(good, move, lambda *kept: kept, state.params, state.opt_state, state.ema)
         new = TrainState(
             step=state.step + 1,
             params=params,
             opt_state=opt_state,
             ema=ema,
-            bad_steps=jnp.where(finite, 0, state.bad_steps + 1),
-            skipped_steps=state.skipped_steps + jnp.where(finite, 0, 1),
+            bad_steps=jnp.where(good, 0, state.bad_steps + 1),
+            skipped_steps=state.skipped_steps + jnp.where(good, 0, 1),
         )
         one = jnp.ones(())
         metrics |= {
@@ -84,6 +87,8 @@ def make_train_step(
             "count/bad_steps": Mean(new.bad_steps.astype(jnp.float32), one),
             **state_metrics(new.opt_state),
         }
+        if spikes:
+            metrics["train/spikes"] = Mean(spike.astype(jnp.float32), one)
         return new, metrics
 
     return train_step

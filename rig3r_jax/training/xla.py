@@ -37,6 +37,10 @@ FLAGS: dict[str, dict[str, str]] = {
     },
     "cpu": {},  # the defaults
 }
+# Under config.deterministic: kernels that add in an order of their own are excluded, and none is chosen by its speed at
+# a start, which may choose another the next time. XLA refuses a program that it has no such kernels for.
+DETERMINISTIC: dict[str, dict[str, str]] = {"gpu": {"xla_gpu_deterministic_ops": "true"}, "cpu": {}}
+
 # Before this jaxlib these had other names, and were true or false. A name that XLA does not know ends the process.
 _RENAMED_IN = (0, 11, 2)
 _OLDER_NAMES = {
@@ -76,8 +80,10 @@ def flags_of(backend: str, jaxlib: str = jax.lib.__version__) -> dict[str, str]:
     return dict(flags)
 
 
-def use_flags(backend: str | None = None) -> str:
+def use_flags(backend: str | None = None, *, deterministic: bool = False) -> str:
     """Adds the flags of `backend`, by default the expected one, to XLA_FLAGS; what is set there stays as it is.
+
+    `deterministic`: every start computes the same bits.
 
     To be called before JAX starts its backend, which reads the variable once.
 
@@ -87,7 +93,8 @@ def use_flags(backend: str | None = None) -> str:
     Raises:
         ValueError: for a backend of which nothing is known.
     """
-    flags = flags_of(expected_backend() if backend is None else backend)
+    backend = expected_backend() if backend is None else backend
+    flags = flags_of(backend) | (DETERMINISTIC[backend] if deterministic else {})
     present = os.environ.get("XLA_FLAGS", "")
     if present.strip() and not present.lstrip().startswith("-"):
         return ""  # the name of a file of flags: its owner chose them all

@@ -49,6 +49,8 @@ GROUPS: dict[str, dict[int, str]] = {
         19: "resumed with another number of workers",
         20: "killed at any moment and resumed: the same bits",
         21: "job put back into the queue by SLURM",
+        38: "process of another config, program or data",
+        39: "process that is slow, or whose clock is wrong",
     },
     "Numbers": {
         22: "NaN gradient",

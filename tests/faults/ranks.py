@@ -1,5 +1,6 @@
 """A small run of several processes, started by launch/local.py, and which of them is which."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,6 +9,18 @@ from pathlib import Path
 from tests import runs
 
 GRACE = 5  # seconds that launch/local.py gives the others once a process has failed
+
+
+def place(rank: int, coordinator: str) -> list[str]:
+    """What tells a process which of two it is, where it is started without a launcher."""
+    return [f"--coordinator={coordinator}", "--num-processes=2", f"--process-id={rank}"]
+
+
+def free_coordinator() -> str:
+    """An address that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def start(workdir: Path, records: Path, *more: str, processes: int = 2, devices: int = 1) -> subprocess.Popen:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import time
 from pathlib import Path
@@ -14,8 +13,8 @@ from rig3r_jax.training.metrics import read_metrics
 from tests import runs
 from tests.faults import ranks
 from tests.faults.faults import fault
+from tests.faults.soak import Plan, soak
 
-STEPS = 60
 pytestmark = pytest.mark.slow
 
 
@@ -31,30 +30,21 @@ def flags(workdir: Path, records: Path, **train) -> list[str]:
 
 @fault(
     20,
-    what="A run is killed (SIGKILL) three times, at moments that are really random, and started again each time.",
+    what="A run is killed (SIGKILL), stopped and asked to end (SIGSTOP, SIGTERM), its disk is full for a while, at "
+    "moments that are really random; each time it is started again. `python -m tests.faults.soak` does it for hours.",
     seen="`resumed at step N, sample M`.",
     kept="All but the steps since the last checkpoint, which are done again: at the end every number of parameters, "
-    "moments and counters has the bits of a run that was never killed.",
+    "moments and counters has the bits of a run that was left alone, and every row of metrics.jsonl is there once.",
 )
-def test_a_run_killed_three_times_ends_as_the_uninterrupted_one(records, tmp_path):
+def test_a_run_that_is_disturbed_ends_as_the_one_that_was_left_alone(records, tmp_path):
     """Fault 20: N + M steps equal N steps, a kill, M steps."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    runs.finish(runs.start("main.py", *flags(whole, records, steps=STEPS), **runs.AS_SHIPPED))
-    seed = time.time_ns()
-    print("moments of the kills: seed", seed)
-    moments = random.Random(seed)
-    again = flags(killed, records, steps=STEPS)
-    for earliest in (1, STEPS // 3, 2 * STEPS // 3):
-        process = runs.start("main.py", *again, **runs.AS_SHIPPED)
-        runs.interrupt(process, killed, earliest, signal.SIGKILL, moments.uniform(0, 0.3))
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL and runs.last_step(killed) < STEPS
-    runs.finish(runs.start("main.py", *again, **runs.AS_SHIPPED))
-    saved = runs.assert_ends_alike(killed, whole)
-    assert saved.step == STEPS and len(saved.arrays) > 100
-    losses = [{row["step"]: row["loss/total"] for row in read_metrics(w / "metrics.jsonl")} for w in (whole, killed)]
-    assert losses[0][STEPS] == losses[1][STEPS]
-    assert json.loads(saved.position) == {"seed": 0, "next_sample": 2 * STEPS}
+    seed = time.time_ns() % 2**32
+    print("moments: seed", seed)
+    plans = [Plan("full disk", "SIGKILL", 10), Plan("SIGSTOP", "SIGTERM", 10)]
+    assert soak(tmp_path, records, 60, plans, seed).startswith("starts ")
+    saved = runs.Saved.of(tmp_path / "disturbed")
+    assert saved.step == 60 and len(saved.arrays) > 100
+    assert json.loads(saved.position) == {"seed": 0, "next_sample": 2 * 60}
 
 
 @fault(

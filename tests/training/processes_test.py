@@ -1,18 +1,9 @@
 """Runs of several processes: who takes part, what they tell each other. What befalls them: tests/faults."""
 
-import json
-import os
-import signal
 import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-from rig3r_jax.training.metrics import read_metrics
 from rig3r_jax.training.processes import (
     Processes,
     gather,

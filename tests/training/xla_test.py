@@ -23,6 +23,7 @@ def start(flags: str) -> subprocess.CompletedProcess:
 
 def test_compiler_knows_every_flag():
     flags = [f"--{name}={value}" for backend in xla.FLAGS for name, value in xla.flags_of(backend).items()]
+    flags += [f"--{name}={value}" for name, value in xla.DETERMINISTIC["gpu"].items()]
     done = start(" ".join(flags))
     assert done.returncode == 0, done.stderr[-500:]
     assert start("--xla_gpu_enable_what_nobody_knows=true").returncode != 0

@@ -20,6 +20,8 @@ from rig3r_jax.training.rig3r.layout import Layout, evaluation_flags, nearest_la
 from rig3r_jax.training.rig3r.memory import DeviceMemory
 from rig3r_jax.training.rig3r.setup import build_model
 
+_ADDS_IN_ANY_ORDER = ("auto", "flash3", "tokamax")
+
 SMALLER = "take fewer images (sampling.num_views), or smaller ones (sampling.image_size)"
 
 
@@ -65,6 +67,11 @@ def _model_problems(config: ConfigDict) -> Iterator[str]:
         yield f"model.time_unit is {model.time_unit}; it must be a positive number of seconds"
     if model.attention in KERNELS and model.dtype != "bfloat16":
         yield f"model.attention={model.attention} works in bfloat16 only, model.dtype is {model.dtype}; take auto"
+    if config.deterministic and model.attention in _ADDS_IN_ANY_ORDER:
+        yield (
+            f"model.attention={model.attention} takes, or may take, a kernel whose backward pass adds in any order; "
+            "deterministic=True wants cudnn, chunked or dense"
+        )
     try:
         built = build_model(config, backend="cpu")
     except (ValueError, TypeError) as error:
@@ -72,6 +79,11 @@ def _model_problems(config: ConfigDict) -> Iterator[str]:
         return
     if model.get("init_from"):
         yield from init_problems(model.init_from, model)
+    if config.train.skip_spikes < 0 or config.train.spike_window < 2:
+        yield (
+            f"train.skip_spikes is {config.train.skip_spikes}, it must not be negative; train.spike_window is "
+            f"{config.train.spike_window}, it must be at least 2"
+        )
     if built.decoder_depth < 4:
         yield f"model.decoder_depth is {built.decoder_depth}; at least 4, since heads read the depths L/2, 3L/4 and L"
     for side in ("points_per_patch", "rays_per_patch"):

@@ -20,6 +20,7 @@ from rig3r_jax.geometry.reconstruct import SourceImage, reconstruction_of, rig_s
 from rig3r_jax.losses.ground_truth import mean_depth
 from rig3r_jax.models.rig3r import to_unit_range
 from rig3r_jax.schema import PhysicalCamera, Predictions, Reconstruction, Scale, Targets, Views
+from rig3r_jax.training.goodput import summary as goodput_summary
 from rig3r_jax.training.metrics import read_metrics
 from rig3r_jax.training.processes import is_first
 from rig3r_jax.training.records import Records
@@ -55,12 +56,14 @@ def write_report(
             examples.append(_example(title, reconstruction, views, targets))
     if not is_first():
         return
-    metrics = workdir / "metrics.jsonl"
+    path = workdir / "metrics.jsonl"
+    metrics = read_metrics(path) if path.exists() else []
+    accounts = filter(None, map(goodput_summary, reversed(metrics)))
     build_report(
         out / "report.html",
         title=placed.config.title,
-        summary=_summary(placed, params),
-        metrics=read_metrics(metrics) if metrics.exists() else [],
+        summary=_summary(placed, params) | {"time": next(accounts, "not logged")},
+        metrics=metrics,
         evaluation=evaluation,
         examples=examples,
         notes=(*placed.config.notes, *_overlaps(placed.config, records)),

@@ -27,6 +27,7 @@ from rig3r_jax.training.sharding import (
     shardings_of,
     with_shardings,
 )
+from rig3r_jax.training.spikes import SpikeRule
 from rig3r_jax.training.state import TrainState, fresh_state
 from rig3r_jax.training.step import TrainStep, make_train_step
 
@@ -141,6 +142,7 @@ class PlacedModel:
             *build_optimizer(config),
             accumulate=config.train.accumulate,
             ema_decay=config.optimizer.ema_decay,
+            spikes=spike_rule(config),
         )
         places = {
             "in_shardings": (shardings, batch_sharding(self.mesh)),
@@ -172,7 +174,14 @@ def build_optimizer(config: ConfigDict) -> tuple[optax.GradientTransformation, o
         steps=config.train.steps,
     )
     options.pop("ema_decay")
-    return make_optimizer(schedule, **options), schedule
+    optimizer, rule = make_optimizer(schedule, **options), spike_rule(config)
+    return rule.watching(optimizer) if rule else optimizer, schedule
+
+
+def spike_rule(config: ConfigDict) -> SpikeRule | None:
+    """Which steps are skipped as spikes; None: none are."""
+    train = config.train
+    return SpikeRule(train.skip_spikes, train.spike_window) if train.skip_spikes else None
 
 
 class OnMesh:
