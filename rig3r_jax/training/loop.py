@@ -214,7 +214,7 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
                 save(step, state, position)
             if diverged:
                 logger.error(
-                    "%d steps in a row were skipped, not finite%s; the state is saved at step %d",
+                    "%d steps in a row were not finite%s; the state is saved at step %d",
                     meter.bad_steps, " or spikes" if "train/spikes" in metrics else "", step,
                 )  # fmt: skip
                 code = EXIT_DIVERGED

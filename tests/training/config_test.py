@@ -112,6 +112,9 @@ def test_ray_maps_too_coarse_for_the_evaluation_are_told_before_training(config)
         ("loss.alpha", (math.nan, math.inf, -1.0), "it must be finite and not negative"),
         ("train.watchdog_seconds", (math.inf,), "it must be finite and not negative"),
         ("train.evaluate_every", (-1,), "it must be finite and not negative"),
+        ("train.check_copies_every", (-1,), "it must be finite and not negative"),
+        ("train.skip_spikes", (-1.0, math.nan), "it must be finite and not negative"),
+        ("train.spike_window", (0,), "it must be at least 1"),
         ("data.cache_gigabytes", (math.nan, -1.0), "it must be finite and not negative"),
         ("data.threads", (-1,), "it must be finite and not negative"),
         ("model.patch", (0, -16), "it must be at least 1"),
@@ -125,6 +128,17 @@ def test_numbers_that_no_run_can_have_are_named(config, key, values, rule):
         (wrong[sections[0]] if sections else wrong)[name] = value
         with pytest.raises(ValueError, match=rf"\* {key} is {value}; {rule}"):
             validate(wrong, rig3r_task, devices=1)
+
+
+def test_rules_about_two_keys_are_told(config):
+    wrong = config("demo")
+    wrong.deterministic, wrong.train.check_copies_every = True, 300
+    with pytest.raises(ValueError) as caught:
+        validate(wrong, rig3r_task, devices=1)
+    assert "model.attention=auto takes, or may take, a kernel" in str(caught.value)
+    assert "train.checkpoint_every=1000 must be a multiple of train.check_copies_every=300" in str(caught.value)
+    wrong.model.attention, wrong.train.check_copies_every = "chunked", 250
+    validate(wrong, rig3r_task, devices=1)
 
 
 def test_a_config_that_lacks_keys_is_told_where_to_begin(config):

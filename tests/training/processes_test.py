@@ -1,7 +1,5 @@
 """Runs of several processes: who takes part, what they tell each other. What befalls them: tests/faults."""
 
-import socket
-
 import pytest
 
 from rig3r_jax.training.processes import (
@@ -15,6 +13,7 @@ from rig3r_jax.training.processes import (
     stop_agreed,
 )
 from tests import runs
+from tests.faults import ranks
 
 
 def test_without_others_everything_is_done_at_once():
@@ -31,25 +30,29 @@ def test_flags_that_cannot_be_are_named_at_once():
     assert Processes("host:1", 2, 1).problems() == [] == Processes().problems()
 
 
+# What sees that they differ sees nothing here.
+_ALONE = (
+    "import runpy, sys; from rig3r_jax.training import agreement; agreement.differences = lambda everybody: [];"
+    "sys.argv = sys.argv[1:]; runpy.run_path('main.py', run_name='__main__')"
+)
+
+
 @pytest.mark.slow
 def test_a_process_that_fails_alone_ends_at_once(tmp_path):
     """The others wait for it, and jax's farewell would wait for them."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
-    ranks = []
+    coordinator, processes = ranks.free_coordinator(), []
     for number in range(2):
         records = tmp_path / ("records" if number == 0 else "not_shared")
         flags = runs.demo(tmp_path, records, "--config.mesh.data=2")
-        rank = (f"--coordinator={coordinator}", "--num-processes=2", f"--process-id={number}")
-        ranks.append(runs.start("main.py", *flags, *rank, JAX_NUM_CPU_DEVICES="1"))
+        command = ("-c", _ALONE, "main.py", *flags, *ranks.place(number, coordinator))
+        processes.append(runs.start(*command, JAX_NUM_CPU_DEVICES="1"))
     try:
-        output = runs.finish(ranks[1], 2)
+        output = runs.finish(processes[1], 2)
         assert f"process 1 does not see {tmp_path / 'not_shared'}" in output and "all nodes share" in output
     finally:
-        for rank in ranks:
-            rank.kill()
-            rank.communicate()
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 def test_a_bug_keeps_its_traceback(capsys):

@@ -83,6 +83,16 @@ def test_nothing_is_added_on_cpu_or_to_a_file_of_flags(monkeypatch, present):
     assert os.environ["XLA_FLAGS"] == present
 
 
+@pytest.mark.parametrize("backend, added", [("gpu", "--xla_gpu_deterministic_ops=true"), ("cpu", "")])
+def test_deterministic_runs_ask_for_it_before_the_backend_starts(monkeypatch, backend, added):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    flags = xla.use_flags(backend, deterministic=True).split()
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert set(flags) - set(xla.use_flags(backend).split()) == set(added.split())
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_deterministic_ops=false")
+    assert "deterministic" not in xla.use_flags(backend, deterministic=True)
+
+
 def test_unknown_backend():
     with pytest.raises(ValueError, match="'tpu'; it must be one of gpu, cpu"):
         xla.use_flags("tpu")

@@ -79,11 +79,6 @@ def _model_problems(config: ConfigDict) -> Iterator[str]:
         return
     if model.get("init_from"):
         yield from init_problems(model.init_from, model)
-    if config.train.skip_spikes < 0 or config.train.spike_window < 2:
-        yield (
-            f"train.skip_spikes is {config.train.skip_spikes}, it must not be negative; train.spike_window is "
-            f"{config.train.spike_window}, it must be at least 2"
-        )
     if built.decoder_depth < 4:
         yield f"model.decoder_depth is {built.decoder_depth}; at least 4, since heads read the depths L/2, 3L/4 and L"
     for side in ("points_per_patch", "rays_per_patch"):
@@ -103,12 +98,13 @@ def _loss_and_evaluation_problems(config: ConfigDict) -> Iterator[str]:
     unknown = sorted(set(config.loss.keys()) - {field.name for field in dataclasses.fields(LossWeights)})
     if unknown:
         yield f"loss has the unknown keys {', '.join(unknown)}"
-    yield from negative_problems(config, loss=[key for key in config.loss if key not in ("reduction", *unknown)])
+    losses = [key for key in config.loss if key not in ("reduction", *unknown)]
+    yield from negative_problems(config, loss=losses, train=["skip_spikes"])
     try:
         ScoreOptions.of(evaluation.to_dict())
     except (ValueError, TypeError) as error:
         yield f"evaluation: {error}"
-    yield from least_problems(config, evaluation=("samples", "batch_size"))
+    yield from least_problems(config, evaluation=("samples", "batch_size"), train=["spike_window"])
     if evaluation.samples % max(evaluation.batch_size, 1):
         yield (
             f"evaluation.samples={evaluation.samples} must be a multiple of "
