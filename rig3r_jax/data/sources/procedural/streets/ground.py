@@ -1,0 +1,92 @@
+"""Colours of the ground: streets with their marks, kerbs, sidewalks and grass, or a yard with bays."""
+
+import numpy as np
+
+from rig3r_jax.data.sources.procedural.streets.materials import Channels, Values, mix, scaled
+from rig3r_jax.data.sources.procedural.streets.textures import band, cells, noise, stripes
+from rig3r_jax.data.sources.procedural.streets.town import BAY, HALF_WIDTH, LANE, ROWS, WALK, Town
+
+_WHITE = (0.85, 0.85, 0.82)
+_ZEBRA = HALF_WIDTH + 2.2  # metres from the middle of a junction to that of its crossings
+_PARKING = HALF_WIDTH - 2.1  # metres from a street's middle to the line of its parking strip
+_LAMPS = 24.0  # metres between the lamps of a street
+
+
+def ground_color(town: Town, looks, x: Values, y: Values, width: Values) -> tuple[Channels, Values]:
+    """Colour of the ground at places of the world, and how near a lamp they are (0..1); `width` is that of a pixel."""
+    u, v = x, y - town.lateral(x)
+    color = _yard_color(town, looks, u, v, width) if town.yard else _street_color(town, looks, u, v, width)
+    if town.yard:
+        along, across = u - np.rint(u / ROWS) * ROWS, v - np.rint(v / ROWS) * ROWS
+        lamp = np.clip(1 - (along * along + across * across) * np.float32(1 / 60), 0, 1)
+    else:
+        away_u, away_v = _from_streets(town, u, v)
+        along = np.where(away_v < away_u, u, v)
+        away = np.minimum(away_u, away_v)
+        along = along - np.rint(along / np.float32(_LAMPS)) * np.float32(_LAMPS)
+        lamp = np.clip(1 - (along * along + away * away) * np.float32(1 / 110), 0, 1)
+    return color, lamp
+
+
+def _from_streets(town: Town, u: Values, v: Values) -> tuple[Values, Values]:
+    """Metres to the middle of the nearest street along v, and along u."""
+    block_u, block_v = (np.float32(side) for side in town.block)
+    return np.abs(u - np.rint(u / block_u) * block_u), np.abs(v - np.rint(v / block_v) * block_v)
+
+
+def _asphalt(looks, u: Values, v: Values, width: Values) -> Channels:
+    """Grains, stains, and patches that were mended, whose cracks are sealed."""
+    fine, rough = noise(u, v, width, 0.03, looks.seed), noise(u, v, width, 0.4, looks.seed + 1)
+    patch = cells(u, v + 0.3 * u, 5.2, 3.1, width, looks.seed)
+    mended = np.clip(patch * 8 - np.float32(2.6), -0.5, 1)
+    seal = np.clip(1 - np.abs(rough + np.float32(0.15) * fine - np.float32(0.25)) * 14, 0, 1)
+    shade = 1 + np.float32(0.3) * fine + np.float32(0.22) * rough - np.float32(0.28) * mended - np.float32(0.4) * seal
+    return scaled(looks.asphalt, shade)
+
+
+def _soil(looks, u: Values, v: Values, width: Values) -> Channels:
+    clumps, fine = noise(u, v, width, 0.25, looks.seed + 2), noise(v, u, width, 0.04, looks.seed + 3)
+    soil = mix(looks.soil, looks.dry, np.clip(np.float32(0.4) + clumps, 0, 1))
+    return scaled(soil, 1 + np.float32(0.45) * fine)
+
+
+def _slabs(looks, u: Values, v: Values, width: Values) -> Channels:
+    """A sidewalk of square slabs with joints."""
+    own = cells(u, v, 0.8, 0.8, width, looks.seed + 4)
+    joints = np.maximum(stripes(u, 0.8, 0.025, width), stripes(v, 0.8, 0.025, width))
+    shade = 1 + np.float32(0.3) * own + np.float32(0.2) * noise(u, v, width, 0.03, looks.seed + 5)
+    return scaled(looks.slabs, shade - np.float32(0.35) * joints)
+
+
+def _street_color(town: Town, looks, u: Values, v: Values, width: Values) -> Channels:
+    away_u, away_v = _from_streets(town, u, v)
+    away = np.minimum(away_u, away_v)
+    other = np.maximum(away_u, away_v)  # from the street that crosses
+    along = np.where(away_v < away_u, u, v)
+    road = band(away, HALF_WIDTH, width)
+    walk = band(away, HALF_WIDTH + WALK, width)
+    outside = 1 - band(other, HALF_WIDTH + 0.4, width)  # of junctions
+    dashes = band(away, 0.08, width) * stripes(along, 6.0, 1.4, width)
+    edges = band(away - np.float32(_PARKING), 0.06, width) * stripes(along, 12.0, 5.2, width)
+    zebra = band(other - np.float32(_ZEBRA), 1.3, width) * stripes(away, 1.2, 0.3, width)
+    stop = band(other - np.float32(_ZEBRA + 2.4), 0.2, width) * band(away - np.float32(LANE), LANE - 0.2, width)
+    clear = 1 - band(other, _ZEBRA + 2.6, width)
+    marks = np.maximum(np.maximum((dashes + edges) * clear, stop), zebra) * outside
+    worn = np.clip(np.float32(0.9) + np.float32(0.5) * noise(u, v, width, 0.1, looks.seed + 6), 0.25, 1)
+    kerb = band(away - np.float32(HALF_WIDTH + 0.1), 0.1, width)
+    color = mix(_soil(looks, u, v, width), mix(_slabs(looks, u, v, width), (0.7, 0.7, 0.68), kerb), walk)
+    return mix(color, mix(_asphalt(looks, u, v, width), _WHITE, marks * worn), road)
+
+
+def _yard_color(town: Town, looks, u: Values, v: Values, width: Values) -> Channels:
+    half_u, half_v = town.yard
+    inside = band(u, half_u, width) * band(v, half_v, width)
+    around = band(u, half_u + WALK, width) * band(v, half_v + WALK, width)
+    row = np.abs(v - np.rint(v / np.float32(ROWS)) * np.float32(ROWS))
+    lines = stripes(u, BAY, 0.06, width) * band(row, 5.0, width)
+    middle = band(row, 0.06, width)
+    arrows = band(row - np.float32(ROWS / 2), 0.15, width) * stripes(u, 9.0, 1.2, width)
+    worn = np.clip(np.float32(0.9) + np.float32(0.5) * noise(u, v, width, 0.1, looks.seed + 6), 0.25, 1)
+    marks = np.maximum(np.maximum(lines, middle), arrows) * worn
+    color = mix(_soil(looks, u, v, width), _slabs(looks, u, v, width), around)
+    return mix(color, mix(_asphalt(looks, u, v, width), _WHITE, marks), inside)
