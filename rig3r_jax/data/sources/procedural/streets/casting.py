@@ -5,11 +5,12 @@ that every machine finds the same hits.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 
-from rig3r_jax.data.sources.procedural.streets.culling import overlaps, primitive_spans, ranks, tile_spans
+from rig3r_jax.data.sources.procedural.streets.culling import Rays, candidates, ranks
 from rig3r_jax.data.sources.procedural.streets.primitives import BOX, ROUND, TAPERED, Table
 
 FAR = 220.0  # metres; what is farther is sky
@@ -20,81 +21,87 @@ _CHUNK = 384  # tiles that are met at once: their arrays stay in a core's cache
 _TINY = np.float32(1e-12)
 
 Columns = tuple[Float32[np.ndarray, "n 1"], ...]
-Rays = tuple[Float32[np.ndarray, "t k"], Float32[np.ndarray, "t k"], Float32[np.ndarray, "t k"]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Hits:
-    """Nearest hits of rays in tiles."""
+    """Nearest hits of the rays of some cameras, in tiles."""
 
     distance: Float32[np.ndarray, "t k"]  # metres along the ray; FAR at the sky
-    index: Int32[np.ndarray, "t k"]  # of the primitive, or GROUND or SKY
+    index: Int32[np.ndarray, "t k"]  # of the primitive in the tables one after another, or GROUND or SKY
+    own: Float32[np.ndarray, "11 p"]  # of each primitive: see `_own_frames`
 
 
-def cast(table: Table, ground: tuple[float, ...], eye: Float[np.ndarray, "3"], rays: Rays) -> Hits:
-    """Where unit rays (x, y, z) in the world from one point end."""
-    distance = ground_distance(ground, eye, rays)
-    index = np.where(distance < FAR, np.int32(GROUND), np.int32(SKY))
+def cast(
+    tables: Sequence[Table], ground: tuple[float, ...], eyes: Sequence[Float[np.ndarray, "3"]], rays: Sequence[Rays]
+) -> Hits:
+    """Where unit rays (x, y, z) in the world end, of several eyes, each with what it may see."""
+    all_rays = tuple(np.concatenate(components) for components in zip(*rays, strict=True))
+    counts = [len(one[0]) for one in rays]
+    distance = ground_distance(ground, np.repeat(eyes, counts, axis=0), all_rays)
+    index = (np.int32(GROUND) + (distance >= FAR) * np.int32(SKY - GROUND)).astype(np.int32)
     distance = np.minimum(distance, np.float32(FAR))
-    spans = primitive_spans(table, eye)
-    order = np.argsort(spans[4], kind="stable")
-    meets = overlaps(tile_spans(rays), tuple(column[order] for column in spans))
-    tiles, places = np.nonzero(meets)
-    numbers = order[places]
-    columns = _own_frames(table, eye)
+    own = np.concatenate([_own_frames(table, eye) for table, eye in zip(tables, eyes, strict=True)], axis=1)
+    found = [candidates(*one) for one in zip(tables, eyes, rays, strict=True)]
+    firsts = np.cumsum([0, *map(len, tables)]), np.cumsum([0, *counts])
+    tiles = np.concatenate([one[0] + first for one, first in zip(found, firsts[1][:-1], strict=True)])
+    numbers = np.concatenate([one[1] + first for one, first in zip(found, firsts[0][:-1], strict=True)])
+    nearest = np.concatenate([one[2] for one in found])
+    kinds = np.concatenate([table.kind for table in tables])[numbers]
     for kind, enter in ((BOX, _enter_box), (TAPERED, _enter_tapered), (ROUND, _enter_round)):
-        chosen = table.kind[numbers] == kind
-        kind_tiles, kind_numbers = tiles[chosen], numbers[chosen]
-        if not len(kind_tiles):
+        chosen = np.flatnonzero(kinds == kind)
+        if not len(chosen):
             continue
-        rounds, nearest = ranks(kind_tiles) // _ROUND, spans[4][kind_numbers]
+        rounds = ranks(tiles[chosen]) // _ROUND
         for number in range(rounds.max() + 1):
-            open_ = (rounds == number) & (nearest < distance.max(axis=1)[kind_tiles])
-            pairs = kind_tiles[open_], kind_numbers[open_]
-            for start in range(0, len(pairs[0]), _CHUNK):
-                some = [column[start : start + _CHUNK] for column in pairs]
-                _meet(*some, enter, columns, rays, distance, index)
-    return Hits(distance, index)
+            some = chosen[rounds == number]
+            some = some[nearest[some] < distance.max(axis=1)[tiles[some]]]
+            for start in range(0, len(some), _CHUNK):
+                chunk = some[start : start + _CHUNK]
+                _meet(tiles[chunk], numbers[chunk], enter, own, all_rays, distance, index)
+    return Hits(distance, index, own)
 
 
-def _meet(tiles, numbers, enter, columns, rays, distance, index) -> None:
+def _meet(tiles, numbers, enter, own, rays, distance, index) -> None:
     """Shortens the distances of the rays of `tiles` that meet the primitives of `numbers`, one for each tile."""
-    own = [column[numbers, None] for column in columns]
-    cos, sin = own[:2]
+    columns = own[:, numbers, None]
+    cos, sin = columns[:2]
     x, y, z = (component[tiles] for component in rays)
-    entry = enter(own[2:], cos * x + sin * y, cos * y - sin * x, z)
+    entry = enter(columns[2:], cos * x + sin * y, cos * y - sin * x, z)
     starts = np.flatnonzero(np.concatenate([[True], tiles[1:] != tiles[:-1]]))
     touched = tiles[starts]
     nearest = np.minimum(np.minimum.reduceat(entry, starts, axis=0), distance[touched])
     lengths = np.diff(np.append(starts, len(tiles)))
-    rows, pixels = np.nonzero((entry == np.repeat(nearest, lengths, axis=0)) & (entry < distance[tiles]))
+    hit = np.flatnonzero((entry == np.repeat(nearest, lengths, axis=0)) & (entry < distance[tiles]))
+    rows, pixels = hit // entry.shape[1], hit % entry.shape[1]
     index[tiles[rows], pixels] = numbers[rows]
     distance[touched] = nearest
 
 
-def ground_distance(
-    ground: tuple[float, ...], eye: Float[np.ndarray, "3"], rays: Rays
-) -> Float32[np.ndarray, "t k"]:
-    """Distance along rays to z = a x + b y + c x^2 + d x y + e y^2; inf where they miss it."""
+def ground_distance(ground: tuple[float, ...], eyes: Float[np.ndarray, "t 3"], rays: Rays) -> Float32[np.ndarray, "t k"]:
+    """Distance along the rays of each eye to z = a x + b y + c x^2 + d x y + e y^2; inf where they miss it."""
     a, b, c, d, e = ground
-    x, y = eye[0], eye[1]
-    above = np.float32(eye[2] - (a * x + b * y + c * x * x + d * x * y + e * y * y))
-    slope_x, slope_y = np.float32(a + 2 * c * x + d * y), np.float32(b + d * x + 2 * e * y)
+    x, y, z = eyes.T[..., None]
+    above = (z - (a * x + b * y + c * x * x + d * x * y + e * y * y)).astype(np.float32)
+    slope_x, slope_y = (a + 2 * c * x + d * y).astype(np.float32), (b + d * x + 2 * e * y).astype(np.float32)
     dx, dy, dz = rays
     toward = slope_x * dx + slope_y * dy - dz
     bend = dx * (np.float32(c) * dx + np.float32(d) * dy) + np.float32(e) * dy * dy
     square = toward * toward + 4 * bend * above
     below = toward + np.sqrt(np.maximum(square, 0))
-    meets = (square >= 0) & (below > _TINY)
-    return np.where(meets, 2 * above / np.where(meets, below, 1), np.float32(np.inf)).astype(np.float32)
+    misses = (square < 0) | (below <= _TINY)
+    below[misses] = _TINY
+    distance = 2 * above / below
+    distance[misses] = np.inf
+    return distance
 
 
-def _own_frames(table: Table, eye: Float[np.ndarray, "3"]) -> list[Float32[np.ndarray, "p"]]:
+def _own_frames(table: Table, eye: Float[np.ndarray, "3"]) -> Float32[np.ndarray, "11 p"]:
     """cos, sin of the yaw; the eye in each primitive's own frame; half sides, height, form."""
     cos, sin = np.round(np.cos(table.yaw) * 2**30) / 2**30, np.round(np.sin(table.yaw) * 2**30) / 2**30
     x, y, z = (np.asarray(eye, np.float64) - table.foot).T
     columns = [cos, sin, cos * x + sin * y, cos * y - sin * x, z, *table.half.T, table.height, *table.form.T]
-    return [column.astype(np.float32) for column in columns]
+    return np.stack(columns).astype(np.float32)
 
 
 def _enter_box(own: Columns, dx, dy, dz) -> Float32[np.ndarray, "n k"]:

@@ -9,12 +9,15 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from rig3r_jax.data.sources.procedural.streets.primitives import ROUND, Table
 
+Rays = tuple[Float32[np.ndarray, "t k"], Float32[np.ndarray, "t k"], Float32[np.ndarray, "t k"]]
+
 TILE = 8  # pixels, of the sides of a tile
+GROUP = 16  # tiles
 _MARGIN = 1e-3  # radians, and parts of a slope: more than float32 rounds
 _STEEP = 1e-4  # metres away per metre up, below which rays look straight up or down
 
 
-def tile_spans(rays: tuple[Float32[np.ndarray, "t k"], ...]) -> tuple[Float[np.ndarray, "t"], ...]:
+def tile_spans(rays: Rays) -> tuple[Float32[np.ndarray, "t"], ...]:
     """Of the rays (x, y, z) of each tile: middle and half width of the bearings, lowest and highest slope."""
     x, y, z = rays
     level = np.maximum(np.sqrt(x * x + y * y), _STEEP)
@@ -23,7 +26,7 @@ def tile_spans(rays: tuple[Float32[np.ndarray, "t k"], ...]) -> tuple[Float[np.n
     ahead, aside = x * middle_x + y * middle_y, np.abs(y * middle_x - x * middle_y)
     wide = (ahead <= aside * 0.1).any(axis=1)
     half = np.where(wide, np.pi, np.arctan((aside / np.where(ahead > 0, ahead, 1.0)).max(axis=1)))
-    return np.arctan2(middle_y, middle_x)[:, 0].astype(np.float64), half, slope.min(axis=1), slope.max(axis=1)
+    return np.arctan2(middle_y, middle_x)[:, 0], half.astype(np.float32), slope.min(axis=1), slope.max(axis=1)
 
 
 def primitive_spans(table: Table, eye: Float[np.ndarray, "3"]) -> tuple[Float[np.ndarray, "p"], ...]:
@@ -53,19 +56,32 @@ def primitive_spans(table: Table, eye: Float[np.ndarray, "3"]) -> tuple[Float[np
     return np.arctan2(offset[:, 1], offset[:, 0]), half, lowest, highest, near
 
 
-def overlaps(
-    tiles: tuple[Float[np.ndarray, "t"], ...], primitives: tuple[Float[np.ndarray, "p"], ...]
-) -> Bool[np.ndarray, "t p"]:
-    """Whether a ray of a tile can meet a primitive."""
-    tile = [np.asarray(column, np.float32)[:, None] for column in tiles]
-    bearing, half, lowest, highest = (np.asarray(column, np.float32) for column in primitives[:4])
-    turn = np.abs(tile[0] - bearing)
+def candidates(
+    table: Table, eye: Float[np.ndarray, "3"], rays: Rays
+) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+    """Pairs of a tile and a primitive that one of its rays may meet, and the primitives' least distances seen from
+    above: by tile, and of each tile from near to far. Tiles come in runs of GROUP, whose joint spans are tried first.
+    """
+    bearing, half, lowest, highest, near = primitive_spans(table, eye)
+    order = np.argsort(near, kind="stable")
+    spans = [column[order].astype(np.float32) for column in (bearing, half + _MARGIN, lowest, highest)]
+    spans[2] -= _MARGIN * (1 + np.abs(spans[2]))
+    spans[3] += _MARGIN * (1 + np.abs(spans[3]))
+    grouped = tuple(component.reshape(-1, GROUP * component.shape[1]) for component in rays)
+    groups, members = np.nonzero(_overlap([column[:, None] for column in tile_spans(grouped)], spans))
+    tile = [column.reshape(-1, GROUP)[groups] for column in tile_spans(rays)]
+    rows, places = np.nonzero(_overlap(tile, [column[members, None] for column in spans]))
+    tiles, numbers = groups[rows] * GROUP + places, members[rows]
+    by_tile = np.argsort(tiles, kind="stable")
+    numbers = order[numbers[by_tile]]
+    return tiles[by_tile], numbers, near[numbers]
+
+
+def _overlap(tile, spans) -> Bool[np.ndarray, "..."]:
+    """Whether the spans of rays and of primitives, which broadcast, meet."""
+    turn = np.abs(tile[0] - spans[0])
     turn = np.minimum(turn, np.float32(2 * np.pi) - turn)
-    meets = turn <= tile[1] + (half + np.float32(_MARGIN))
-    steps = np.float32(1 + _MARGIN), np.float32(_MARGIN)
-    lowest = lowest - steps[1] - steps[1] * np.abs(lowest)
-    highest = highest + steps[1] + steps[1] * np.abs(highest)
-    return meets & (tile[2] <= highest) & (tile[3] >= lowest)
+    return (turn <= tile[1] + spans[1]) & (tile[2] <= spans[3]) & (tile[3] >= spans[2])
 
 
 def ranks(tile: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from rig3r_jax.data.sources.procedural.streets.materials import Channels, Values, mix, scaled
-from rig3r_jax.data.sources.procedural.streets.textures import band, cells, noise, stripes
+from rig3r_jax.data.sources.procedural.streets.materials import mix, scaled
+from rig3r_jax.data.sources.procedural.streets.surface import Channels, Values
+from rig3r_jax.data.sources.procedural.streets.textures import band, cells, clipped, noise, stripes
 from rig3r_jax.data.sources.procedural.streets.town import BAY, HALF_WIDTH, LANE, ROWS, WALK, Town
 
 _WHITE = (0.85, 0.85, 0.82)
@@ -18,13 +19,13 @@ def ground_color(town: Town, looks, x: Values, y: Values, width: Values) -> tupl
     color = _yard_color(town, looks, u, v, width) if town.yard else _street_color(town, looks, u, v, width)
     if town.yard:
         along, across = u - np.rint(u / ROWS) * ROWS, v - np.rint(v / ROWS) * ROWS
-        lamp = np.clip(1 - (along * along + across * across) * np.float32(1 / 60), 0, 1)
+        lamp = clipped(1 - (along * along + across * across) * np.float32(1 / 60))
     else:
         away_u, away_v = _from_streets(town, u, v)
         along = np.where(away_v < away_u, u, v)
         away = np.minimum(away_u, away_v)
         along = along - np.rint(along / np.float32(_LAMPS)) * np.float32(_LAMPS)
-        lamp = np.clip(1 - (along * along + away * away) * np.float32(1 / 110), 0, 1)
+        lamp = clipped(1 - (along * along + away * away) * np.float32(1 / 110))
     return color, lamp
 
 
@@ -39,14 +40,14 @@ def _asphalt(looks, u: Values, v: Values, width: Values) -> Channels:
     fine, rough = noise(u, v, width, 0.03, looks.seed), noise(u, v, width, 0.4, looks.seed + 1)
     patch = cells(u, v + 0.3 * u, 5.2, 3.1, width, looks.seed)
     mended = np.clip(patch * 8 - np.float32(2.6), -0.5, 1)
-    seal = np.clip(1 - np.abs(rough + np.float32(0.15) * fine - np.float32(0.25)) * 14, 0, 1)
+    seal = clipped(1 - np.abs(rough + np.float32(0.15) * fine - np.float32(0.25)) * 14)
     shade = 1 + np.float32(0.3) * fine + np.float32(0.22) * rough - np.float32(0.28) * mended - np.float32(0.4) * seal
     return scaled(looks.asphalt, shade)
 
 
 def _soil(looks, u: Values, v: Values, width: Values) -> Channels:
     clumps, fine = noise(u, v, width, 0.25, looks.seed + 2), noise(v, u, width, 0.04, looks.seed + 3)
-    soil = mix(looks.soil, looks.dry, np.clip(np.float32(0.4) + clumps, 0, 1))
+    soil = mix(looks.soil, looks.dry, clipped(np.float32(0.4) + clumps))
     return scaled(soil, 1 + np.float32(0.45) * fine)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from rig3r_jax.data.sources.procedural.streets.casting import FAR
-from rig3r_jax.data.sources.procedural.streets.textures import noise
+from rig3r_jax.data.sources.procedural.streets.textures import clipped, noise
 
 HOURS = {"sun": 0.45, "overcast": 0.2, "low sun": 0.15, "night": 0.2}  # what light there is, and how often
 _REACH = 40.0  # metres that headlights reach
@@ -64,11 +64,11 @@ def _plain(values) -> tuple[float, float, float]:
 
 def sky_color(light: Light, x: Channels, y: Channels, z: Channels) -> Channels:
     """From the horizon's colour to the zenith's, with clouds, of unit directions."""
-    up = np.clip(z, 0, 1)
+    up = clipped(z)
     share = np.sqrt(up)
     height = up + np.float32(0.15)
-    still = np.zeros_like(up)
-    cloud = np.clip(3 * noise(x / height, y / height, still, 0.02, light.clouds) - np.float32(0.2), 0, 1)
+    blur = np.full_like(up, 0.15)
+    cloud = clipped(3 * noise(x / height, y / height, blur, 0.06, light.clouds) - np.float32(0.2))
     cloud *= np.float32(0.05 if light.night else 0.7) * np.minimum(5 * up, 1)
     return tuple(
         sky + (np.float32(0.93) - sky) * cloud
@@ -87,8 +87,8 @@ def falling(light: Light, facing: Float32[np.ndarray, "n"], lamp: Float32[np.nda
 
 def headlights(ahead: Float[np.ndarray, "n"], aside: Float[np.ndarray, "n"]) -> Float32[np.ndarray, "n"]:
     """Strength of a vehicle's own headlights at places on its road: metres ahead and aside of it."""
-    reach = np.clip(1 - ahead * np.float32(1 / _REACH), 0, 1) * np.clip(ahead - 1, 0, 1)
-    beam = np.clip(np.float32(1.2) - np.abs(aside) / (np.float32(1.5) + np.float32(0.5) * np.maximum(ahead, 0)), 0, 1)
+    reach = clipped(1 - ahead * np.float32(1 / _REACH)) * clipped(ahead - 1)
+    beam = clipped(np.float32(1.2) - np.abs(aside) / (np.float32(1.5) + np.float32(0.5) * np.maximum(ahead, 0)))
     return reach * beam
 
 

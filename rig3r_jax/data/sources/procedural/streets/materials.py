@@ -1,36 +1,14 @@
 """Colours of surfaces by their material, before light falls on them. One function a material."""
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int
 
 from rig3r_jax.data.sources.procedural.streets import primitives
-from rig3r_jax.data.sources.procedural.streets.textures import band, cells, noise, stripes, visible
+from rig3r_jax.data.sources.procedural.streets.surface import Channels, Surface, Values
+from rig3r_jax.data.sources.procedural.streets.textures import band, cells, clipped, noise, stripes, visible
 
-Values = Float32[np.ndarray, "n"]
-Channels = tuple[Values, ...]
 _WHITE, _DARK = (0.86, 0.86, 0.83), (0.05, 0.05, 0.06)
-
-
-@dataclasses.dataclass(frozen=True)
-class Surface:
-    """Where rays meet primitives of one material."""
-
-    p: Values  # metres along the surface, level
-    q: Values  # metres upwards, or the other way along a level surface
-    width_p: Values  # metres that a pixel covers along p and q
-    width_q: Values
-    upper: Bool[np.ndarray, "n"]  # a level face
-    end: Bool[np.ndarray, "n"]  # an upright face that looks along the primitive's own x
-    reach: Values  # metres from p = 0 to the face's edge
-    height: Values  # metres, of the primitive
-    color: Channels
-    accent: Channels
-    cell_p: Values
-    cell_q: Values
-    seed: Int[np.ndarray, "n"]
 
 
 def mix(a: Channels, b: Channels, share: Values) -> Channels:
@@ -44,26 +22,24 @@ def scaled(color: Channels, factor: Values) -> Channels:
 
 
 def _grain(s: Surface, texel: float, strength: float) -> Values:
-    width = np.maximum(s.width_p, s.width_q) * np.float32(0.7)
-    return 1 + np.float32(strength) * noise(s.p, s.q, width, texel, s.seed)
+    return 1 + np.float32(strength) * noise(s.p, s.q, s.width * np.float32(0.7), texel, s.seed)
 
 
 def _facade(s: Surface) -> tuple[Channels, Values]:
     """Plaster or brick with windows in frames, a ground floor, a cornice; each window of its own brightness."""
-    window = stripes(s.p - s.cell_p / 2, s.cell_p, s.cell_p * np.float32(0.3), s.width_p)
-    middle = s.cell_q * np.float32(0.55)
-    window *= stripes(s.q - middle, s.cell_q, s.cell_q * np.float32(0.27), s.width_q)
-    frame = stripes(s.p - s.cell_p / 2, s.cell_p, s.cell_p * np.float32(0.36), s.width_p)
-    frame *= stripes(s.q - middle, s.cell_q, s.cell_q * np.float32(0.33), s.width_q)
+    window = stripes(s.p - s.cell[0] / 2, s.cell[0], s.cell[0] * np.float32(0.3), s.width_p)
+    middle = s.cell[1] * np.float32(0.55)
+    window *= stripes(s.q - middle, s.cell[1], s.cell[1] * np.float32(0.27), s.width_q)
+    frame = stripes(s.p - s.cell[0] / 2, s.cell[0], s.cell[0] * np.float32(0.36), s.width_p)
+    frame *= stripes(s.q - middle, s.cell[1], s.cell[1] * np.float32(0.33), s.width_q)
     frame *= 1 - (s.seed % 3 == 0)
-    bright = cells(s.p, s.q - middle + s.cell_q / 2, s.cell_p, s.cell_q, np.maximum(s.width_p, s.width_q), s.seed)
-    wide = np.maximum(s.width_p, s.width_q)
-    courses = stripes(s.q, 0.35, 0.04, s.width_q) * visible(wide, 0.5) * (s.seed % 2)
+    bright = cells(s.p, s.q - middle + s.cell[1] / 2, s.cell[0], s.cell[1], s.width, s.seed)
+    courses = stripes(s.q, 0.35, 0.04, s.width_q) * visible(s.width, 0.5) * (s.seed % 2)
     wall = scaled(s.color, _grain(s, 0.04, 0.3) * (1 - np.float32(0.3) * courses))
-    trim = np.maximum(band(s.q - s.height, 0.3, s.width_q), band(s.q, s.cell_q, s.width_q) * (s.seed % 5 < 2))
+    trim = np.maximum(band(s.q - s.height, 0.3, s.width_q), band(s.q, s.cell[1], s.width_q) * (s.seed % 5 < 2))
     wall = mix(wall, s.accent, trim * np.float32(0.8))
     wall = mix(wall, (0.8, 0.79, 0.76), frame)
-    glass = np.clip(np.float32(0.25) + np.float32(0.5) * bright, 0, 1)
+    glass = clipped(np.float32(0.25) + np.float32(0.5) * bright)
     color = mix(wall, (glass * np.float32(0.9), glass, glass * np.float32(1.1)), window)
     glow = window * (bright > np.float32(0.12))
     flat = s.upper.astype(np.float32)
@@ -73,7 +49,7 @@ def _facade(s: Surface) -> tuple[Channels, Values]:
 
 def _tiles(s: Surface) -> tuple[Channels, Values | float]:
     rows = stripes(s.q, 0.4, 0.06, s.width_q) * np.float32(0.35)
-    own = cells(s.p, s.q, 0.6, 0.4, np.maximum(s.width_p, s.width_q), s.seed) * np.float32(0.4)
+    own = cells(s.p, s.q, 0.6, 0.4, s.width, s.seed) * np.float32(0.4)
     return scaled(s.color, _grain(s, 0.08, 0.3) + own - rows), 0.0
 
 
@@ -83,7 +59,7 @@ def _plain(s: Surface) -> tuple[Channels, Values | float]:
 
 def _rock(s: Surface) -> tuple[Channels, Values | float]:
     """Far hills: woods and meadows."""
-    woods = np.clip(np.float32(0.5) + 2 * noise(s.p, s.q, np.maximum(s.width_p, s.width_q), 0.7, s.seed), 0, 1)
+    woods = clipped(np.float32(0.5) + 2 * noise(s.p, s.q, s.width, 0.7, s.seed))
     return scaled(mix(s.color, s.accent, woods), _grain(s, 0.3, 0.4)), 0.0
 
 
@@ -113,7 +89,7 @@ def _glass(s: Surface) -> tuple[Channels, Values | float]:
 
 
 def _foliage(s: Surface) -> tuple[Channels, Values | float]:
-    width = np.maximum(s.width_p, s.width_q) * np.float32(0.7)
+    width = s.width * np.float32(0.7)
     clumps = noise(s.p, s.q, width, 0.05, s.seed)
     leaves = noise(s.q, s.p, width, 0.015, s.seed + 7)
     return scaled(s.color, np.maximum(1 + np.float32(0.75) * clumps + np.float32(0.4) * leaves, np.float32(0.15))), 0.0
@@ -121,17 +97,16 @@ def _foliage(s: Surface) -> tuple[Channels, Values | float]:
 
 def _fence(s: Surface) -> tuple[Channels, Values | float]:
     """Boards with gaps, or bricks: by the seed."""
-    gaps = stripes(s.p, s.cell_p, s.cell_p * np.float32(0.12), s.width_p)
+    gaps = stripes(s.p, s.cell[0], s.cell[0] * np.float32(0.12), s.width_p)
     rails = stripes(s.q - s.height * np.float32(0.25), s.height * np.float32(0.5), 0.05, s.width_q)
-    own = cells(s.p, s.q, s.cell_p, 4.0, s.width_p, s.seed)
+    own = cells(s.p, s.q, s.cell[0], 4.0, s.width_p, s.seed)
     boards = scaled(s.color, _grain(s, 0.03, 0.3) + own * np.float32(0.5))
     return mix(mix(boards, s.accent, rails * np.float32(0.7)), _DARK, gaps * np.float32(0.85)), 0.0
 
 
 def _sign(s: Surface) -> tuple[Channels, Values | float]:
     """A board with random blocks in two colours, and a border."""
-    width = np.maximum(s.width_p, s.width_q)
-    blocks = np.clip(np.float32(0.5) + 3 * cells(s.p + 9, s.q, s.cell_p, s.cell_q, width, s.seed), 0, 1)
+    blocks = clipped(np.float32(0.5) + 3 * cells(s.p + 9, s.q, s.cell[0], s.cell[1], s.width, s.seed))
     border = 1 - band(s.p, s.reach * np.float32(0.88), s.width_p) * band(
         s.q - s.height / 2, s.height * np.float32(0.42), s.width_q
     )

@@ -1,23 +1,35 @@
-"""Images, exact depths and what moves, of one camera at one time: cast all rays, then colour the hits by material."""
+"""Images, exact depths and what moves, of cameras at their times: cast all rays, then colour the hits by material."""
 
 import dataclasses
 import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from rig3r_jax.data.sources.procedural.sight import lit_pixels, sight
-from rig3r_jax.data.sources.procedural.streets.casting import FAR, GROUND, SKY, Hits, cast
-from rig3r_jax.data.sources.procedural.streets.culling import TILE
+from rig3r_jax.data.sources.procedural.streets.casting import GROUND, SKY, Hits, cast
+from rig3r_jax.data.sources.procedural.streets.culling import GROUP, TILE, Rays
 from rig3r_jax.data.sources.procedural.streets.ground import ground_color
 from rig3r_jax.data.sources.procedural.streets.light import falling, haze, headlights, sky_color, veil
-from rig3r_jax.data.sources.procedural.streets.materials import COLORS, Surface
-from rig3r_jax.data.sources.procedural.streets.primitives import ROUND, Table
-from rig3r_jax.data.sources.procedural.streets.textures import hashed
+from rig3r_jax.data.sources.procedural.streets.materials import COLORS
+from rig3r_jax.data.sources.procedural.streets.primitives import Table, concatenate
+from rig3r_jax.data.sources.procedural.streets.surface import Channels, Surface, Values
+from rig3r_jax.data.sources.procedural.streets.textures import clipped, hashed
 from rig3r_jax.data.sources.procedural.streets.world import World
 from rig3r_jax.geometry.camera import Lens
 
 _FINE = 2.0**22  # parts of 1 to which rays and rotations are rounded
+_PIXELS = 65_536  # that are rendered at once: enough to outweigh numpy's calls, few enough for a core's cache
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """A camera at one time."""
+
+    time: float  # seconds
+    world_from_camera: Float[np.ndarray, "4 4"]
+    lens: Lens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +43,9 @@ class Shot:
 
 @dataclasses.dataclass(frozen=True)
 class _TiledRays:
-    """The rays of a lens, tile by tile (t k); the last tiles of a side repeat its last pixels."""
+    """The rays of a lens by tiles (t k), groups of tiles after each other; the last ones repeat an image's last pixels."""
 
-    rays: tuple[Float32[np.ndarray, "t k"], ...]  # unit; right, down, ahead
+    rays: Rays  # unit; right, down, ahead
     angle: Float32[np.ndarray, "t k"]  # radians that a pixel covers
     pixels: np.ndarray  # (size, size): where each pixel is, in the flattened tiles
 
@@ -43,133 +55,125 @@ def _tiled_rays(lens: Lens, size: int) -> _TiledRays:
     seen = sight(lens, size)
     rays = seen.rays.astype(np.float64)
     length = np.sqrt((rays * rays).sum(axis=0))
-    unit = np.round(rays / length * _FINE) / _FINE
     angle = 1 / (seen.focal.astype(np.float64) * length)
-    side = -(-size // TILE) * TILE
+    wide = round(GROUP**0.5)
+    side = -(-size // (wide * TILE)) * wide * TILE
     rows = np.minimum(np.arange(side), size - 1)
-    number = (rows[:, None] * size + rows).reshape(side // TILE, TILE, side // TILE, TILE)
-    number = number.swapaxes(1, 2).reshape(-1, TILE * TILE)
+    number = (rows[:, None] * size + rows).reshape(-1, wide, TILE, side // (wide * TILE), wide, TILE)
+    number = number.transpose(0, 3, 1, 4, 2, 5).reshape(-1, TILE * TILE)
     pixels = np.empty(size * size, np.int64)
     pixels[number.ravel()[::-1]] = np.arange(number.size)[::-1]
-    angle = np.round(angle * _FINE) / _FINE
-    tiled = tuple(np.ascontiguousarray(part[number], np.float32) for part in (*unit, angle))
-    return _TiledRays(tiled[:3], tiled[3], pixels.reshape(size, size))
+    tiled = [
+        np.ascontiguousarray((np.round(part * _FINE) / _FINE)[number], np.float32) for part in (*(rays / length), angle)
+    ]
+    return _TiledRays(tuple(tiled[:3]), tiled[3], pixels.reshape(size, size))
 
 
-def render(world: World, time: float, world_from_camera: Float[np.ndarray, "4 4"], lens: Lens, size: int) -> Shot:
-    """What a camera sees of a world at one time, in a square image."""
-    tiled = _tiled_rays(lens, size)
-    turn = np.round(world_from_camera[:3, :3] * _FINE) / _FINE
-    eye = np.round(world_from_camera[:3, 3] * 2**20) / 2**20
-    right, down, ahead = tiled.rays
-    rays = tuple(
-        np.float32(row[0]) * right + np.float32(row[1]) * down + np.float32(row[2]) * ahead for row in turn
-    )
-    table, moving = world.at(time, eye)
-    hits = cast(table, world.town.ground, eye, rays)
-    color = _shade(world, time, table, hits, eye, rays, tiled.angle)
-    grain = _grain(world, time, hits.index.shape) if world.light.grain else 0.0
-    bytes_ = [np.rint(np.clip(channel + grain, 0, 1) * 255).astype(np.uint8) for channel in color]
-    image = np.stack([channel.ravel()[tiled.pixels] for channel in bytes_], axis=-1)
-    depth = np.where(hits.index == SKY, np.float32(0), hits.distance).ravel()[tiled.pixels]
-    moves = np.append(moving, [False, False])[hits.index].ravel()[tiled.pixels]
-    if not (lit := lit_pixels(lens, size)).all():
-        image[~lit], depth[~lit], moves[~lit] = 0, 0, False
-    return Shot(image, depth, moves)
+def render(world: World, views: Sequence[View], size: int) -> Iterator[Shot]:
+    """What cameras see of a world, in square images, one after another."""
+    together = max(_PIXELS // size**2, 1)
+    for start in range(0, len(views), together):
+        yield from _render_together(world, views[start : start + together], size)
 
 
-def _grain(world: World, time: float, shape: tuple[int, ...]) -> Float32[np.ndarray, "t k"]:
-    """Noise of the sensor, another one at each time."""
-    number = np.arange(shape[0] * shape[1])
-    noise = hashed(number, np.full_like(number, round(time * 1e4)), world.looks.seed) - np.float32(0.5)
-    return np.float32(2 * world.light.grain) * noise.reshape(shape)
+def _render_together(world: World, views: Sequence[View], size: int) -> Iterator[Shot]:
+    tiled = [_tiled_rays(view.lens, size) for view in views]
+    eyes = [np.round(view.world_from_camera[:3, 3] * 2**20) / 2**20 for view in views]
+    rays = [_turned(one.rays, view.world_from_camera) for one, view in zip(tiled, views, strict=True)]
+    tables, moves = zip(*(world.at(view.time, eye) for view, eye in zip(views, eyes, strict=True)), strict=True)
+    hits = cast(tables, world.town.ground, eyes, rays)
+    frame = np.repeat(np.arange(len(views)), [one.angle.size for one in tiled])
+    flat = tuple(np.concatenate([component.ravel() for component in components]) for components in zip(*rays, strict=True))
+    angle = np.concatenate([one.angle.ravel() for one in tiled])
+    color = _Shading(world, views, eyes, frame, flat).colors(hits, concatenate(tables), angle)
+    moving = np.append(np.concatenate(moves), [False, False]).take(hits.index.ravel())
+    depth = hits.distance.ravel() * (hits.index.ravel() != SKY)
+    bytes_ = [np.rint(clipped(channel) * np.float32(255)).astype(np.uint8) for channel in color]
+    first = 0
+    for view, one in zip(views, tiled, strict=True):
+        pixels = one.pixels + first
+        first += one.angle.size
+        image, lit = np.stack([channel.take(pixels) for channel in bytes_], axis=-1), lit_pixels(view.lens, size)
+        shot = Shot(image, depth.take(pixels), moving.take(pixels))
+        if not lit.all():
+            shot.image[~lit], shot.depth[~lit], shot.moving[~lit] = 0, 0, False
+        yield shot
 
 
-def _shade(world: World, time: float, table: Table, hits: Hits, eye, rays, angle) -> list[Float32[np.ndarray, "t k"]]:
-    """Colour of every ray: sky, ground, then primitives by material."""
-    index = hits.index.ravel()
-    x, y, z = (component.ravel() for component in rays)
-    distance, pixel = hits.distance.ravel(), hits.distance.ravel() * angle.ravel()
-    color = [np.empty(len(index), np.float32) for _ in range(3)]
-    sky, ground = np.flatnonzero(index == SKY), np.flatnonzero(index == GROUND)
-    if len(sky):
-        for channel, values in zip(color, sky_color(world.light, x[sky], y[sky], z[sky]), strict=True):
-            channel[sky] = values
-    if len(ground):
-        reach = distance[ground]
-        gx, gy = x[ground] * reach + np.float32(eye[0]), y[ground] * reach + np.float32(eye[1])
-        width = pixel[ground] / np.maximum(np.sqrt(np.abs(z[ground])), np.float32(0.1))
-        base, lamp = ground_color(world.town, world.looks, gx, gy, width)
-        up = world.light.sun_direction[2]
-        _light_up(world, time, color, ground, base, np.full(len(ground), up, np.float32), lamp, 0.0, gx, gy, reach)
-    material = table.material.astype(np.int8)[np.maximum(index, 0)]
-    material[index < 0] = -1
-    for number in np.unique(material[material >= 0]) if len(table) else ():
-        chosen = np.flatnonzero(material == number)
-        reach = distance[chosen]
-        surface, facing, places = _surface(
-            table, index[chosen], eye, tuple(part[chosen] * reach for part in (x, y, z)), reach, pixel[chosen],
-            world.light.sun_direction,
-        )  # fmt: skip
-        base, glow = COLORS[int(number)](surface)
-        lamp = np.float32(0.35) * np.clip(1 - surface.q * np.float32(1 / 7), 0, 1)
-        _light_up(world, time, color, chosen, base, facing, lamp, glow, *places, reach)
-    if world.light.glare:
-        glare = veil(world.light, x, y, z)
-        color = [channel + glare * np.float32(part) for channel, part in zip(color, (1.0, 0.95, 0.85), strict=True)]
-    return [channel.reshape(hits.index.shape) for channel in color]
+def _turned(rays: Rays, world_from_camera: Float[np.ndarray, "4 4"]) -> Rays:
+    """Rays in the world; sums written out, as matrix products differ between machines."""
+    turn = (np.round(world_from_camera[:3, :3] * _FINE) / _FINE).astype(np.float32)
+    right, down, ahead = rays
+    return tuple(row[0] * right + row[1] * down + row[2] * ahead for row in turn)
 
 
-def _light_up(world, time, color, chosen, base, facing, lamp, glow, gx, gy, reach) -> None:
-    """Writes the colours of hits under all lights, behind the haze."""
-    light = world.light
-    if light.night:
-        ahead, aside = world.before_vehicle(time, gx, gy)
-        lamp = lamp + np.float32(1.1) * headlights(ahead, aside)
-        lit = [channel + np.float32(own) * glow for channel, own in zip(
-            (b * f for b, f in zip(base, falling(light, facing, lamp), strict=True)), light.lamps, strict=True)]  # fmt: skip
-    else:
-        lit = [b * f for b, f in zip(base, falling(light, facing, 0.0), strict=True)]
-    for channel, values in zip(color, haze(light, reach, lit), strict=True):
-        channel[chosen] = values
+class _Shading:
+    """Colours of the rays of some views, flattened to (n)."""
 
+    def __init__(self, world: World, views: Sequence[View], eyes, frame: np.ndarray, ray: Channels) -> None:
+        self._world, self._light, self._frame, self._ray = world, world.light, frame, ray
+        self._times = [round(view.time * 1e4) for view in views]
+        self._eyes = np.array(eyes, np.float32).T
+        self._fronts = np.array([world.front(view.time) for view in views], np.float32).T
 
-def _surface(table: Table, index, eye, ray, distance, pixel, sun) -> tuple[Surface, np.ndarray, tuple]:
-    """Where hits lie on their primitives, how their normals face the sun, and their x and y in the world."""
-    take = lambda column: column.astype(np.float32)[index]  # noqa: E731
-    cos, sin = take(np.round(np.cos(table.yaw) * 2**30) / 2**30), take(np.round(np.sin(table.yaw) * 2**30) / 2**30)
-    offset = (eye - table.foot).astype(np.float32)
-    wx, wy, wz = (ray[i] + offset[:, i][index] for i in range(3))  # from the foot, in the world's axes
-    px, py = cos * wx + sin * wy, cos * wy - sin * wx
-    rx, ry, rz = ((cos * ray[0] + sin * ray[1]) / distance, (cos * ray[1] - sin * ray[0]) / distance, ray[2] / distance)
-    half_x, half_y, height = take(table.half[:, 0]), take(table.half[:, 1]), take(table.height)
-    form_0, form_1, form_2 = (take(column) for column in table.form.T)
-    is_round = (table.kind == ROUND)[index]
-    taper_x, taper_y = form_0 * ~is_round, form_1 * ~is_round
-    beyond_x, beyond_y = np.abs(px) + taper_x * wz - half_x, np.abs(py) + taper_y * wz - half_y
-    beyond_z = np.maximum(wz - height, -wz)
-    upper = (beyond_z > beyond_x) & (beyond_z > beyond_y) & ~is_round
-    end = (beyond_x >= beyond_y) & ~upper & ~is_round
-    side = ~(upper | end | is_round)
-    sign_z = np.where(wz > height * np.float32(0.5), np.float32(1), np.float32(-1))
-    nx = end * np.copysign(np.float32(1), px) + is_round * px
-    ny = side * np.copysign(np.float32(1), py) + is_round * py
-    nz = upper * sign_z + end * taper_x + side * taper_y - is_round * (form_1 * np.float32(0.5) + form_2 * wz)
-    inverse = 1 / np.sqrt(np.maximum(nx * nx + ny * ny + nz * nz, np.float32(1e-12)))
-    nx, ny, nz = nx * inverse, ny * inverse, nz * inverse
-    sun_x, sun_y, sun_z = (np.float32(part) for part in sun)
-    facing = (cos * nx - sin * ny) * sun_x + (sin * nx + cos * ny) * sun_y + nz * sun_z
-    level, upright = (upper | side).astype(np.float32), (~upper).astype(np.float32)
-    p = px * level + py * (1 - level) + is_round * (py - px * np.float32(0.3))
-    q = wz * upright + py * (1 - upright) + is_round * px * np.float32(0.5)
-    slope = 1 / np.maximum(np.abs(nx * rx + ny * ry + nz * rz), np.float32(0.05))
-    along_p, along_q = (rx * level + ry * (1 - level)) * slope, (rz * upright + ry * (1 - upright)) * slope
-    width_p = pixel * np.sqrt(1 + along_p * along_p)
-    width_q = pixel * np.sqrt(1 + along_q * along_q)
-    surface = Surface(
-        p, q, width_p, width_q, upper, end, np.where(end, half_y, half_x), height,
-        tuple(take(table.color[:, i]) for i in range(3)), tuple(take(table.accent[:, i]) for i in range(3)),
-        take(table.cell[:, 0]), take(table.cell[:, 1]), table.seed[index],
-    )  # fmt: skip
-    foot_x, foot_y = take(table.foot[:, 0]), take(table.foot[:, 1])
-    return surface, facing, (wx + foot_x, wy + foot_y)
+    def colors(self, hits: Hits, table: Table, angle: Values) -> list[Values]:
+        """Red, green, blue: of the sky, of the ground, then of primitives by material."""
+        index, distance = hits.index.ravel(), hits.distance.ravel()
+        pixel = distance * angle
+        color = [np.empty(len(index), np.float32) for _ in range(3)]
+        material = np.append(table.material, [-1, -1]).astype(np.int8).take(index)
+        sky, ground = np.flatnonzero(index == SKY), np.flatnonzero(index == GROUND)
+        self._write(color, sky, sky_color(self._light, *(part.take(sky) for part in self._ray)))
+        self._write(color, ground, self._ground(ground, distance.take(ground), pixel.take(ground)))
+        for number, color_of in COLORS.items():
+            chosen = np.flatnonzero(material == number)
+            if not len(chosen):
+                continue
+            ray, reach = tuple(part.take(chosen) for part in self._ray), distance.take(chosen)
+            surface = Surface(table, hits.own, index.take(chosen), ray, reach, pixel.take(chosen))
+            base, glow = color_of(surface)
+            facing = surface.facing(self._light.sun_direction)
+            lamp = np.float32(0.35) * clipped(1 - surface.q * np.float32(1 / 7)) if self._light.night else 0.0
+            self._write(color, chosen, self._lit(chosen, ray, reach, base, facing, lamp, glow))
+        return self._through_lens(color)
+
+    @staticmethod
+    def _write(color: list[Values], chosen: np.ndarray, values: Channels) -> None:
+        for channel, own in zip(color, values, strict=True):
+            channel[chosen] = own
+
+    def _place(self, chosen: np.ndarray, ray: Channels, reach: Values) -> tuple[Values, Values]:
+        """x and y of hits, world."""
+        frame = self._frame.take(chosen)
+        return tuple(self._eyes[i].take(frame) + ray[i] * reach for i in (0, 1))
+
+    def _ground(self, chosen: np.ndarray, reach: Values, pixel: Values) -> Channels:
+        ray = tuple(part.take(chosen) for part in self._ray)
+        width = pixel / np.maximum(np.sqrt(np.abs(ray[2])), np.float32(0.1))
+        base, lamp = ground_color(self._world.town, self._world.looks, *self._place(chosen, ray, reach), width)
+        return self._lit(chosen, ray, reach, base, np.float32(self._light.sun_direction[2]), lamp, 0.0)
+
+    def _lit(self, chosen, ray, reach, base: Channels, facing, lamp, glow) -> Channels:
+        """Surfaces of colour `base` under all lights, behind the haze."""
+        if not self._light.night:
+            lit = [own * light for own, light in zip(base, falling(self._light, facing, 0.0), strict=True)]
+            return haze(self._light, reach, lit)
+        frame = self._frame.take(chosen)
+        x, y = self._place(chosen, ray, reach)
+        front_x, front_y, cos, sin = (column.take(frame) for column in self._fronts)
+        x, y = x - front_x, y - front_y
+        lamp = lamp + np.float32(1.1) * headlights(cos * x + sin * y, cos * y - sin * x)
+        falls = falling(self._light, facing, lamp)
+        lit = [own * light + np.float32(shine) * glow
+               for own, light, shine in zip(base, falls, self._light.lamps, strict=True)]  # fmt: skip
+        return haze(self._light, reach, lit)
+
+    def _through_lens(self, color: list[Values]) -> list[Values]:
+        """With the sun's glare, and the sensor's noise, another one at each time."""
+        if self._light.glare:
+            glare = veil(self._light, *self._ray)
+            color = [channel + glare * np.float32(part) for channel, part in zip(color, (1.0, 0.95, 0.85), strict=True)]
+        number = np.arange(len(self._frame), dtype=np.int32)
+        noise = hashed(number, np.array(self._times, np.int32).take(self._frame), self._world.looks.seed)
+        grain = (noise - np.float32(0.5)) * np.float32(2 * self._light.grain)
+        return [channel + grain for channel in color]

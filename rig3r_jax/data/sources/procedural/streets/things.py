@@ -76,7 +76,7 @@ def tree(rng: np.random.Generator, foot) -> Thing:
 
 def vehicle(rng: np.random.Generator, foot, yaw: float) -> Thing:
     """A car, a van or a truck, whose middle stands at `foot`."""
-    paint, seed, kind = tint(rng, 0.08, 0.85, 0.7), _seed(rng), rng.uniform()
+    paint, seed, kind = tint(rng, 0.08, 0.85, 0.7 if rng.uniform() < 0.3 else 0.12), _seed(rng), rng.uniform()
     rear = (0.7, 0.06, 0.05)
     looks = {"accent": rear, "seed": seed}
     if kind < 0.7:

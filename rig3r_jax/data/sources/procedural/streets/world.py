@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float
 
 from rig3r_jax.data.sources.procedural.streets.casting import FAR
 from rig3r_jax.data.sources.procedural.streets.drives import MANOEUVRES, Motion, draw_manoeuvre, draw_motion
@@ -48,12 +48,11 @@ class World:
         near = away < FAR
         return table.rows(near), moves[near]
 
-    def before_vehicle(self, time: float, x: Float32[np.ndarray, "n"], y: Float32[np.ndarray, "n"]):
-        """How far places lie ahead of the vehicle's front and aside of its middle, metres."""
+    def front(self, time: float) -> tuple[float, float, float, float]:
+        """x, y of the vehicle's front on the ground, and cos, sin of its yaw; rounded, as all that is seen."""
         point, yaw = self.motion.track(np.asarray(time))
-        cos, sin = np.float32(round(float(np.cos(yaw)), 6)), np.float32(round(float(np.sin(yaw)), 6))
-        dx, dy = x - np.float32(round(point[0], 6)), y - np.float32(round(point[1], 6))
-        return cos * dx + sin * dy - np.float32(1.8), cos * dy - sin * dx
+        cos, sin = round(float(np.cos(yaw)), 6), round(float(np.sin(yaw)), 6)
+        return round(point[0] + 1.8 * cos, 6), round(point[1] + 1.8 * sin, 6), cos, sin
 
 
 def draw_world(rng: np.random.Generator, seconds: float) -> World:
