@@ -67,8 +67,8 @@ def sky_color(light: Light, x: Channels, y: Channels, z: Channels) -> Channels:
     up = clipped(z)
     share = np.sqrt(up)
     height = up + np.float32(0.15)
-    blur = np.full_like(up, 0.15)
-    cloud = clipped(3 * noise(x / height, y / height, blur, 0.06, light.clouds) - np.float32(0.2))
+    blur = np.float32(0.02) / (height * height)
+    cloud = clipped(3 * noise(x / height, y / height, blur, 0.02, light.clouds) - np.float32(0.2))
     cloud *= np.float32(0.05 if light.night else 0.7) * np.minimum(5 * up, 1)
     return tuple(
         sky + (np.float32(0.93) - sky) * cloud

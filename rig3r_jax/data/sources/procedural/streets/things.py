@@ -31,7 +31,7 @@ def house(rng: np.random.Generator, foot, yaw: float, half, height: float) -> Th
     """Walls with windows; a gable, a hip or a flat roof, a chimney, a porch or steps before the door."""
     cell = (rng.uniform(2.0, 3.4), rng.uniform(2.7, 3.3))
     looks = {"accent": tint(rng, 0.25, 0.75, 0.4), "cell": cell, "seed": _seed(rng)}
-    wall = tint(rng, 0.35, 0.85, 0.3)
+    wall = tint(rng, 0.35, 0.85, 0.16)
     base = shifted(foot, yaw, 0, 0, -_BURIED)
     parts = [box(base, yaw, half, height + _BURIED, FACADE, wall, **looks)]
     top = shifted(foot, yaw, 0, 0, height)
@@ -93,7 +93,7 @@ def vehicle(rng: np.random.Generator, foot, yaw: float) -> Thing:
         nose = box(shifted(foot, yaw, half[0] - 0.6, 0, 0.2), yaw, (0.7, half[1] - 0.02), height * 0.55, PAINT, paint, taper=(0.25, 0.0), **looks)
         return [body, nose]
     long, cargo = rng.uniform(2.6, 3.6), rng.uniform(2.4, 3.0)
-    body = box(shifted(foot, yaw, -0.9, 0, 0.7), yaw, (long - 0.9, 1.2), cargo, SIGN, tint(rng, 0.4, 0.85, 0.4), accent=tint(rng, 0.3, 0.9, 0.6), cell=(1.6, 1.1), seed=seed)
+    body = box(shifted(foot, yaw, -0.9, 0, 0.7), yaw, (long - 0.9, 1.2), cargo, SIGN, tint(rng, 0.4, 0.85, 0.2), accent=tint(rng, 0.3, 0.9, 0.35), cell=(1.6, 1.1), seed=seed)
     frame = box(shifted(foot, yaw, 0, 0, 0.2), yaw, (long, 1.0), 0.6, PAINT, (0.12, 0.12, 0.13), **looks)
     cab = box(shifted(foot, yaw, long - 0.75, 0, 0.5), yaw, (0.8, 1.15), cargo * 0.75, GLASS, paint, taper=(0.12, 0.05), seed=seed)
     return [body, frame, cab]
@@ -101,7 +101,7 @@ def vehicle(rng: np.random.Generator, foot, yaw: float) -> Thing:
 
 def person(rng: np.random.Generator, foot) -> Thing:
     """Legs and a coat, a head."""
-    tall, coat = rng.uniform(1.45, 1.75), tint(rng, 0.1, 0.8, 0.8)
+    tall, coat = rng.uniform(1.45, 1.75), tint(rng, 0.1, 0.8, 0.45)
     skin = tuple(np.array([0.75, 0.55, 0.43]) * rng.uniform(0.5, 1.1))
     body = ellipsoid(foot, rng.uniform(0.22, 0.3), 0.9 * tall, CLOTH, coat, accent=tint(rng, 0.08, 0.5, 0.5), seed=_seed(rng))
     return [body, ellipsoid(shifted(foot, 0, 0, 0, 0.86 * tall), 0.115, 0.27, PLAIN, skin)]
