@@ -20,7 +20,7 @@ _ROUND = 6  # primitives of a tile that are met before farther ones are looked a
 _CHUNK = 384  # tiles that are met at once: their arrays stay in a core's cache
 _TINY = np.float32(1e-12)
 
-Columns = tuple[Float32[np.ndarray, "n 1"], ...]
+Columns = Float32[np.ndarray, "9 n 1"]  # of `_own_frames` but cos and sin
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.data.sources.procedural.streets.paths import Pace, Path, join_legs, ride, smooth_leg
-from rig3r_jax.data.sources.procedural.streets.town import LANE, Town
+from rig3r_jax.data.sources.procedural.streets.town import LANE, Numbers, Town
 
 _PITCH, _ROLL = math.radians(0.45), math.radians(0.6)  # of the body, per m/s^2 along and across
 _MOST_TILT = math.radians(3.0)
@@ -28,14 +28,14 @@ class Motion:
     start: float
     bumps: Float[np.ndarray, "4 2"]  # of pitch and roll: cycles per metre (two), phases
 
-    def track(self, time: Float[np.ndarray, "*b"]) -> tuple[Float[np.ndarray, "*b 3"], Float[np.ndarray, "*b"]]:
+    def track(self, time: Numbers) -> tuple[Float[np.ndarray, "*b 3"], Numbers]:
         """Points of the ground under the vehicle's centre and yaws, world."""
         along = np.interp(time + self.start, self.times, self.distances)
         places = self.path.distances
         x, y, yaw = (np.interp(along, places, values) for values in (*self.path.points.T, self.path.headings))
         return np.stack([x, y, self.town.height(x, y)], axis=-1), yaw
 
-    def world_from_vehicle(self, time: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b 4 4"]:
+    def world_from_vehicle(self, time: Numbers) -> Float[np.ndarray, "*b 4 4"]:
         """Poses of the vehicle's frame (x right, y down, z forward, on the ground): it lies on the ground's slope, dives
         as it brakes, leans out of curves, and shakes a little on the road."""
         time = np.asarray(time, np.float64)
@@ -90,7 +90,7 @@ def _turns(rng: np.random.Generator, town: Town, seconds: float) -> tuple[Path, 
     points = _lane_walk(rng, town, pace.speed * seconds, turning=0.95)
     path = join_legs([(town.to_world(*smooth_leg(points, rng.uniform(22, 32)).T)[:, :2], 1.0)])
     if rng.uniform() < 0.2:
-        corner = path.distances[np.argmin(np.hypot(*(path.points - town.to_world(*points[1])[:2]).T))]
+        corner = path.distances[np.argmin(np.hypot(*(path.points - town.point(*points[1])[:2]).T))]
         pace = dataclasses.replace(pace, stops=((max(corner - rng.uniform(9, 13), 0.5), rng.uniform(0.6, 1.5)),))
     return path, pace
 

@@ -11,7 +11,8 @@ from rig3r_jax.data.sources.procedural.streets.things import Thing
 from rig3r_jax.data.sources.procedural.streets.town import BAY, HALF_WIDTH, ROWS, WALK, Town
 
 CLEARANCE = 2.5  # metres from a vehicle's middle to anything: its cameras are up to 1.6 m from there
-_REACH = 95.0  # metres from a drive, within which a town is built
+_REACH = 80.0  # metres from a drive, within which a town is built
+_KERBS = 35.0  # metres from a drive, within which kerbs stand out
 _LOW = 2.6  # metres; what begins above this is in nobody's way
 
 
@@ -25,13 +26,13 @@ class Site:
 
     def near(self, u: float, v: float, reach: float = _REACH) -> bool:
         """Whether a place of the map is seen from the drive."""
-        x, y, _ = self.town.to_world(u, v)
+        x, y, _ = self.town.point(u, v)
         return bool((np.hypot(self.way[:, 0] - x, self.way[:, 1] - y) < reach).any())
 
     def spot(self, u: float, v: float, direction: float = 0.0) -> tuple[tuple[float, float, float], float]:
         """Foot and yaw, world, of a place and a direction of the map."""
-        along = np.array([math.cos(direction), math.sin(direction)])
-        return tuple(self.town.to_world(u, v)), float(self.town.yaw(u, along))
+        cos, sin = math.cos(direction), math.sin(direction)
+        return self.town.point(u, v), math.atan2(sin + self.town.slope(u) * cos, cos)
 
     def table(self) -> Table:
         """All things that leave the way free."""
@@ -82,7 +83,7 @@ def _block(rng: np.random.Generator, site: Site, corner_u: float, corner_v: floa
             across = inwards - depth / 2
             return middle[0] + cos * along - sin * across, middle[1] + sin * along + cos * across
 
-        if site.near(*place(0, HALF_WIDTH)):
+        if site.near(*place(0.0, HALF_WIDTH)):
             _street_side(rng, site, place, direction, length, side % 2 == 1, style)
 
 
@@ -90,7 +91,8 @@ def _street_side(rng, site: Site, place, direction: float, length: float, inset:
     """One side of a street between two junctions, `length` metres from middle to middle."""
     reach = length / 2 - HALF_WIDTH
     for start in np.arange(-reach + 3.5, reach - 3.5, 6.0):
-        site.built.append(things.kerb(rng, *site.spot(*place(start + 3, HALF_WIDTH + 0.1), direction), 2.95))
+        if site.near(*place(start + 3, HALF_WIDTH), _KERBS):
+            site.built.append(things.kerb(rng, *site.spot(*place(start + 3, HALF_WIDTH + 0.1), direction), 2.95))
     for along in np.arange(-reach + 8, reach - 6, 5.6):
         if rng.uniform() < 0.45:
             foot, yaw = site.spot(*place(along + rng.uniform(-0.3, 0.3), HALF_WIDTH - 1.05), direction)

@@ -3,8 +3,7 @@
 import numpy as np
 
 from rig3r_jax.data.sources.procedural.streets.materials import mix, scaled
-from rig3r_jax.data.sources.procedural.streets.surface import Channels, Values
-from rig3r_jax.data.sources.procedural.streets.textures import band, cells, clipped, noise, stripes
+from rig3r_jax.data.sources.procedural.streets.textures import Channels, Values, band, cells, clipped, noise, stripes
 from rig3r_jax.data.sources.procedural.streets.town import BAY, HALF_WIDTH, LANE, ROWS, WALK, Town
 
 _WHITE = (0.85, 0.85, 0.82)
@@ -73,10 +72,11 @@ def _street_color(town: Town, looks, u: Values, v: Values, width: Values) -> Cha
     stop = band(other - np.float32(_ZEBRA + 2.4), 0.2, width) * band(away - np.float32(LANE), LANE - 0.2, width)
     clear = 1 - band(other, _ZEBRA + 2.6, width)
     marks = np.maximum(np.maximum((dashes + edges) * clear, stop), zebra) * outside
-    worn = np.clip(np.float32(0.9) + np.float32(0.5) * noise(u, v, width, 0.1, looks.seed + 6), 0.25, 1)
     kerb = band(away - np.float32(HALF_WIDTH + 0.1), 0.1, width)
-    color = mix(_soil(looks, u, v, width), mix(_slabs(looks, u, v, width), (0.7, 0.7, 0.68), kerb), walk)
-    return mix(color, mix(_asphalt(looks, u, v, width), _WHITE, marks * worn), road)
+    beside = lambda u, v, width, kerb, walk: mix(  # noqa: E731
+        _soil(looks, u, v, width), mix(_slabs(looks, u, v, width), (0.7, 0.7, 0.68), kerb), walk
+    )
+    return _joined(looks, u, v, width, marks, road, beside, kerb, walk)
 
 
 def _yard_color(town: Town, looks, u: Values, v: Values, width: Values) -> Channels:
@@ -87,7 +87,25 @@ def _yard_color(town: Town, looks, u: Values, v: Values, width: Values) -> Chann
     lines = stripes(u, BAY, 0.06, width) * band(row, 5.0, width)
     middle = band(row, 0.06, width)
     arrows = band(row - np.float32(ROWS / 2), 0.15, width) * stripes(u, 9.0, 1.2, width)
-    worn = np.clip(np.float32(0.9) + np.float32(0.5) * noise(u, v, width, 0.1, looks.seed + 6), 0.25, 1)
-    marks = np.maximum(np.maximum(lines, middle), arrows) * worn
-    color = mix(_soil(looks, u, v, width), _slabs(looks, u, v, width), around)
-    return mix(color, mix(_asphalt(looks, u, v, width), _WHITE, marks), inside)
+    marks = np.maximum(np.maximum(lines, middle), arrows)
+    beside = lambda u, v, width, walk: mix(_soil(looks, u, v, width), _slabs(looks, u, v, width), walk)  # noqa: E731
+    return _joined(looks, u, v, width, marks, inside, beside, around)
+
+
+def _joined(looks, u: Values, v: Values, width: Values, marks: Values, road: Values, beside, *more: Values) -> Channels:
+    """Asphalt with its marks where `road` is 1, `beside` (of u, v, width and `more`) where it is 0; each is worked out
+    where it is seen."""
+    color = [np.empty_like(u) for _ in range(3)]
+    seen, hidden = np.flatnonzero(road > 0), np.flatnonzero(road < 1)
+    part = [values.take(hidden) for values in (u, v, width, *more)]
+    for channel, values in zip(color, beside(*part), strict=True):
+        channel[hidden] = values
+    part = [values.take(seen) for values in (u, v, width)]
+    worn = clipped(np.float32(0.9) + np.float32(0.5) * noise(*part, 0.1, looks.seed + 6))
+    asphalt = mix(_asphalt(looks, *part), _WHITE, marks.take(seen) * worn)
+    share = road.take(seen)
+    edge = np.flatnonzero(share < 1)
+    for channel, values in zip(color, asphalt, strict=True):
+        values[edge] += (channel.take(seen[edge]) - values[edge]) * (1 - share[edge])
+        channel[seen] = values
+    return tuple(color)

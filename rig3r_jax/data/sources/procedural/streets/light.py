@@ -4,14 +4,12 @@ import dataclasses
 import math
 
 import numpy as np
-from jaxtyping import Float, Float32
 
 from rig3r_jax.data.sources.procedural.streets.casting import FAR
-from rig3r_jax.data.sources.procedural.streets.textures import clipped, noise
+from rig3r_jax.data.sources.procedural.streets.textures import Channels, Size, Values, clipped, noise
 
 HOURS = {"sun": 0.45, "overcast": 0.2, "low sun": 0.15, "night": 0.2}  # what light there is, and how often
 _REACH = 40.0  # metres that headlights reach
-Channels = tuple[Float32[np.ndarray, "n"], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +57,10 @@ def draw_light(rng: np.random.Generator) -> Light:
 
 def _plain(values) -> tuple[float, float, float]:
     """Rounded, so that a machine's last digits change nothing."""
-    return tuple(np.round(np.asarray(values, np.float64) * 2**20) / 2**20)
+    return tuple((np.round(np.asarray(values, np.float64) * 2**20) / 2**20).tolist())
 
 
-def sky_color(light: Light, x: Channels, y: Channels, z: Channels) -> Channels:
+def sky_color(light: Light, x: Values, y: Values, z: Values) -> Channels:
     """From the horizon's colour to the zenith's, with clouds, of unit directions."""
     up = clipped(z)
     share = np.sqrt(up)
@@ -76,7 +74,7 @@ def sky_color(light: Light, x: Channels, y: Channels, z: Channels) -> Channels:
     )
 
 
-def falling(light: Light, facing: Float32[np.ndarray, "n"], lamp: Float32[np.ndarray, "n"] | float) -> Channels:
+def falling(light: Light, facing: Size, lamp: Size) -> tuple[Size, ...]:
     """Light on surfaces whose normal and the sun have the cosine `facing`, under lamps of that strength."""
     lit = np.maximum(facing, 0)
     return tuple(
@@ -85,21 +83,21 @@ def falling(light: Light, facing: Float32[np.ndarray, "n"], lamp: Float32[np.nda
     )
 
 
-def headlights(ahead: Float[np.ndarray, "n"], aside: Float[np.ndarray, "n"]) -> Float32[np.ndarray, "n"]:
+def headlights(ahead: Values, aside: Values) -> Values:
     """Strength of a vehicle's own headlights at places on its road: metres ahead and aside of it."""
     reach = clipped(1 - ahead * np.float32(1 / _REACH)) * clipped(ahead - 1)
     beam = clipped(np.float32(1.2) - np.abs(aside) / (np.float32(1.5) + np.float32(0.5) * np.maximum(ahead, 0)))
     return reach * beam
 
 
-def haze(light: Light, distance: Float32[np.ndarray, "n"], color: Channels) -> Channels:
+def haze(light: Light, distance: Values, color: Channels) -> Channels:
     """Far things take the horizon's colour."""
     share = distance * np.float32(1 / FAR)
     share = share * share * share
     return tuple(c + (np.float32(h) - c) * share for c, h in zip(color, light.horizon, strict=True))
 
 
-def veil(light: Light, x, y, z) -> Float32[np.ndarray, "n"]:
+def veil(light: Light, x: Values, y: Values, z: Values) -> Values:
     """Brightness that the sun adds where rays go near it: its disc, and what the lens scatters."""
     sun_x, sun_y, sun_z = (np.float32(part) for part in light.sun_direction)
     off = 1 - (x * sun_x + y * sun_y + z * sun_z)

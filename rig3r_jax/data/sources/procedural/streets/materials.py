@@ -5,15 +5,21 @@ from collections.abc import Callable
 import numpy as np
 
 from rig3r_jax.data.sources.procedural.streets import primitives
-from rig3r_jax.data.sources.procedural.streets.surface import Channels, Surface, Values
-from rig3r_jax.data.sources.procedural.streets.textures import band, cells, clipped, noise, stripes, visible
+from rig3r_jax.data.sources.procedural.streets.surface import Surface
+from rig3r_jax.data.sources.procedural.streets.textures import Channels, Values, band, cells, clipped, noise, stripes, visible
 
 _WHITE, _DARK = (0.86, 0.86, 0.83), (0.05, 0.05, 0.06)
 
 
 def mix(a: Channels, b: Channels, share: Values) -> Channels:
     """a where the share is 0, b where it is 1."""
-    return tuple(x + (np.asarray(y, np.float32) - x) * share for x, y in zip(a, b, strict=True))
+    mixed = []
+    for x, y in zip(a, b, strict=True):
+        step = np.asarray(y, np.float32) - x
+        step *= share
+        step += x
+        mixed.append(step)
+    return tuple(mixed)
 
 
 def scaled(color: Channels, factor: Values) -> Channels:
@@ -34,7 +40,7 @@ def _facade(s: Surface) -> tuple[Channels, Values]:
     frame *= stripes(s.q - middle, s.cell[1], s.cell[1] * np.float32(0.33), s.width_q)
     frame *= 1 - (s.seed % 3 == 0)
     bright = cells(s.p, s.q - middle + s.cell[1] / 2, s.cell[0], s.cell[1], s.width, s.seed)
-    courses = stripes(s.q, 0.35, 0.04, s.width_q) * visible(s.width, 0.5) * (s.seed % 2)
+    courses = stripes(s.q, 0.35, 0.04, s.width_q) * visible(s.width, 0.5) * (s.seed % 2 == 0)
     wall = scaled(s.color, _grain(s, 0.04, 0.3) * (1 - np.float32(0.3) * courses))
     trim = np.maximum(band(s.q - s.height, 0.3, s.width_q), band(s.q, s.cell[1], s.width_q) * (s.seed % 5 < 2))
     wall = mix(wall, s.accent, trim * np.float32(0.8))

@@ -50,7 +50,7 @@ def smooth_leg(waypoints: Float[np.ndarray, "k 2"], rounding: float) -> Float[np
     return points
 
 
-def join_legs(legs: Sequence[tuple[Float[np.ndarray, "n 2"], float]]) -> Path:
+def join_legs(legs: Sequence[tuple[Float[np.ndarray, "_ 2"], float]]) -> Path:
     """A path of legs (points, gear), each of which begins where the one before ends."""
     points, headings, gears = [], [], []
     for leg, gear in legs:

@@ -14,8 +14,8 @@ from rig3r_jax.data.sources.procedural.streets.ground import ground_color
 from rig3r_jax.data.sources.procedural.streets.light import falling, haze, headlights, sky_color, veil
 from rig3r_jax.data.sources.procedural.streets.materials import COLORS
 from rig3r_jax.data.sources.procedural.streets.primitives import Table, concatenate
-from rig3r_jax.data.sources.procedural.streets.surface import Channels, Surface, Values
-from rig3r_jax.data.sources.procedural.streets.textures import clipped, hashed
+from rig3r_jax.data.sources.procedural.streets.surface import Surface
+from rig3r_jax.data.sources.procedural.streets.textures import Channels, Values, clipped, hashed
 from rig3r_jax.data.sources.procedural.streets.world import World
 from rig3r_jax.geometry.camera import Lens
 
@@ -82,10 +82,9 @@ def _render_together(world: World, views: Sequence[View], size: int) -> Iterator
     rays = [_turned(one.rays, view.world_from_camera) for one, view in zip(tiled, views, strict=True)]
     tables, moves = zip(*(world.at(view.time, eye) for view, eye in zip(views, eyes, strict=True)), strict=True)
     hits = cast(tables, world.town.ground, eyes, rays)
-    frame = np.repeat(np.arange(len(views)), [one.angle.size for one in tiled])
     flat = tuple(np.concatenate([component.ravel() for component in components]) for components in zip(*rays, strict=True))
     angle = np.concatenate([one.angle.ravel() for one in tiled])
-    color = _Shading(world, views, eyes, frame, flat).colors(hits, concatenate(tables), angle)
+    color = _Shading(world, views, eyes, [one.angle.size for one in tiled], flat).colors(hits, concatenate(tables), angle)
     moving = np.append(np.concatenate(moves), [False, False]).take(hits.index.ravel())
     depth = hits.distance.ravel() * (hits.index.ravel() != SKY)
     bytes_ = [np.rint(clipped(channel) * np.float32(255)).astype(np.uint8) for channel in color]
@@ -110,8 +109,11 @@ def _turned(rays: Rays, world_from_camera: Float[np.ndarray, "4 4"]) -> Rays:
 class _Shading:
     """Colours of the rays of some views, flattened to (n)."""
 
-    def __init__(self, world: World, views: Sequence[View], eyes, frame: np.ndarray, ray: Channels) -> None:
-        self._world, self._light, self._frame, self._ray = world, world.light, frame, ray
+    def __init__(self, world: World, views: Sequence[View], eyes, counts: Sequence[int], ray: Channels) -> None:
+        """`counts`: rays of each view, world."""
+        self._world, self._light, self._ray = world, world.light, ray
+        self._frame = np.repeat(np.arange(len(views)), counts)
+        self._number = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])  # within the view
         self._times = [round(view.time * 1e4) for view in views]
         self._eyes = np.array(eyes, np.float32).T
         self._fronts = np.array([world.front(view.time) for view in views], np.float32).T
@@ -138,7 +140,7 @@ class _Shading:
         return self._through_lens(color)
 
     @staticmethod
-    def _write(color: list[Values], chosen: np.ndarray, values: Channels) -> None:
+    def _write(color: list[np.ndarray], chosen: np.ndarray, values: Channels) -> None:
         for channel, own in zip(color, values, strict=True):
             channel[chosen] = own
 
@@ -156,24 +158,23 @@ class _Shading:
     def _lit(self, chosen, ray, reach, base: Channels, facing, lamp, glow) -> Channels:
         """Surfaces of colour `base` under all lights, behind the haze."""
         if not self._light.night:
-            lit = [own * light for own, light in zip(base, falling(self._light, facing, 0.0), strict=True)]
-            return haze(self._light, reach, lit)
+            falls = falling(self._light, facing, 0.0)
+            return haze(self._light, reach, tuple(own * light for own, light in zip(base, falls, strict=True)))
         frame = self._frame.take(chosen)
         x, y = self._place(chosen, ray, reach)
         front_x, front_y, cos, sin = (column.take(frame) for column in self._fronts)
         x, y = x - front_x, y - front_y
         lamp = lamp + np.float32(1.1) * headlights(cos * x + sin * y, cos * y - sin * x)
         falls = falling(self._light, facing, lamp)
-        lit = [own * light + np.float32(shine) * glow
-               for own, light, shine in zip(base, falls, self._light.lamps, strict=True)]  # fmt: skip
-        return haze(self._light, reach, lit)
+        lamps = self._light.lamps
+        lit = (own * fall + np.float32(shine) * glow for own, fall, shine in zip(base, falls, lamps, strict=True))
+        return haze(self._light, reach, tuple(lit))
 
     def _through_lens(self, color: list[Values]) -> list[Values]:
         """With the sun's glare, and the sensor's noise, another one at each time."""
         if self._light.glare:
             glare = veil(self._light, *self._ray)
             color = [channel + glare * np.float32(part) for channel, part in zip(color, (1.0, 0.95, 0.85), strict=True)]
-        number = np.arange(len(self._frame), dtype=np.int32)
-        noise = hashed(number, np.array(self._times, np.int32).take(self._frame), self._world.looks.seed)
+        noise = hashed(self._number, np.array(self._times, np.int32).take(self._frame), self._world.looks.seed)
         grain = (noise - np.float32(0.5)) * np.float32(2 * self._light.grain)
         return [channel + grain for channel in color]

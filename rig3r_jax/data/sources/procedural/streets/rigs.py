@@ -3,8 +3,10 @@
 import dataclasses
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from rig3r_jax.data.sources.procedural.rigs import Rig, fisheye, pinhole
+from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import Lens, Pinhole
 
 _PINHOLE_DEG, _FISHEYE_DEG = (35.0, 120.0), (120.0, 180.0)  # fields of view across the image
@@ -12,6 +14,7 @@ _FISHEYES = 0.35  # share of rigs, and of cameras with a lens of their own, that
 _OWN = 0.3  # share of cameras with a lens of their own
 LONGEST_DELAY = 0.04  # seconds
 _AT_ONCE = 0.3  # share of rigs whose cameras fire together
+_TURNED, _TURNED_DEG = 0.6, 35.0  # share of rigs that are turned on the vehicle to either side, by so many degrees at most
 
 
 def equip(rng: np.random.Generator, rig: Rig, image_size: int, lenses: str) -> Rig:
@@ -26,5 +29,7 @@ def equip(rng: np.random.Generator, rig: Rig, image_size: int, lenses: str) -> R
     cameras = tuple(
         dataclasses.replace(camera, lens=draw() if rng.uniform() < _OWN else shared) for camera in rig.cameras
     )
+    turn = np.radians(rng.uniform(-1, 1) * _TURNED_DEG * (rng.uniform() < _TURNED))
+    turned = rigid.from_rotation_translation(Rotation.from_euler("Y", turn).as_matrix(), np.zeros(3))
     delays = np.round(rng.uniform(0, LONGEST_DELAY, len(cameras)) * (rng.uniform() >= _AT_ONCE), 4)
-    return dataclasses.replace(rig, cameras=cameras, delays=(0.0, *delays[1:].tolist()))
+    return dataclasses.replace(rig, cameras=cameras, vehicle_from_rig=turned @ rig.vehicle_from_rig, delays=(0.0, *delays[1:].tolist()))

@@ -6,9 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int
 
 from rig3r_jax.data.sources.procedural.streets.primitives import ROUND, Table
-
-Values = Float32[np.ndarray, "n"]
-Channels = tuple[Values, ...]
+from rig3r_jax.data.sources.procedural.streets.textures import Channels, Values
 
 
 class Surface:

@@ -14,11 +14,14 @@ _LEVELS = 9  # of which each next one has half as many
 _OCTAVES = ((4, 0.3), (16, 0.3), (64, 0.25), (256, 0.15))  # cells of a period, and shares, of the noise
 
 Values = Float32[np.ndarray, "n"]
+Size = Values | np.float32 | float  # one for all, or one each
+Channels = tuple[Size, ...]  # red, green and blue; or x, y and z
 
 
 def clipped(values: Values) -> Values:
     """Within 0..1; numpy's own clip takes several times as long on some thousand numbers."""
-    return np.minimum(np.maximum(values, np.float32(0)), np.float32(1))
+    positive = np.maximum(values, np.float32(0))
+    return np.minimum(positive, np.float32(1), out=positive)
 
 
 def hashed(i: Int[np.ndarray, "n"], j: Int[np.ndarray, "n"], seed: Int[np.ndarray, "n"] | int) -> Values:
@@ -64,19 +67,19 @@ def noise(p: Values, q: Values, width: Values, texel: float, seed: Int[np.ndarra
     return _noise_levels().take(flat) * np.float32(0.01)
 
 
-def visible(width: Values, period: Values | float) -> Values:
+def visible(width: Values, period: Size) -> Values:
     """How much of a pattern of this period survives pixels of this width: 1 to 0."""
     return clipped(np.float32(1.6) - np.float32(2.2) * width / np.float32(period))
 
 
-def band(offset: Values, half: Values | float, width: Values) -> Values:
+def band(offset: Values, half: Size, width: Values) -> Values:
     """Share of a pixel centred at offset that lies within +-half."""
     half, reach = np.float32(half), width * np.float32(0.5)
     inside = np.minimum(offset + reach, half) - np.maximum(offset - reach, -half)
     return clipped(inside / np.maximum(width, np.float32(1e-4)))
 
 
-def stripes(offset: Values, period: Values | float, half: Values | float, width: Values) -> Values:
+def stripes(offset: Values, period: Size, half: Size, width: Values) -> Values:
     """Bands about every multiple of `period`; their mean where they are too fine."""
     period, half = np.float32(period), np.float32(half)
     away = offset - np.rint(offset / period) * period
@@ -84,7 +87,7 @@ def stripes(offset: Values, period: Values | float, half: Values | float, width:
     return mean + (band(away, half, width) - mean) * visible(width, period)
 
 
-def cells(p: Values, q: Values, size_p, size_q, width: Values, seed) -> Values:
+def cells(p: Values, q: Values, size_p: Size, size_q: Size, width: Values, seed: Int[np.ndarray, "n"] | int) -> Values:
     """A random number in +-0.5 for each cell of a grid; 0 where cells are too fine."""
     size_p, size_q = np.float32(size_p), np.float32(size_q)
     i, j = np.floor(p / size_p).astype(np.int32), np.floor(q / size_q).astype(np.int32)

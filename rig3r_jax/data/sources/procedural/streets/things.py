@@ -9,19 +9,21 @@ from rig3r_jax.data.sources.procedural.streets.primitives import (
 )  # fmt: skip
 
 Thing = list[Primitive]
+Place = tuple[float, float, float]
 _BURIED = 0.4  # metres by which what is long reaches into the ground, which slopes
 
 
 def tint(rng: np.random.Generator, low: float, high: float, saturation: float) -> tuple[float, float, float]:
     """A random colour of a brightness in low..high."""
-    return tuple(np.clip(rng.uniform(low, high) * (1 + saturation * rng.uniform(-1, 1, 3)), 0.02, 0.95))
+    brightness = rng.uniform(low, high)
+    return tuple(min(max(brightness * (1 + saturation * part), 0.02), 0.95) for part in rng.uniform(-1, 1, 3).tolist())
 
 
 def _seed(rng: np.random.Generator) -> int:
     return int(rng.integers(1, 1 << 14))
 
 
-def shifted(foot, yaw: float, along: float, across: float, up: float = 0.0) -> tuple[float, float, float]:
+def shifted(foot: Place, yaw: float, along: float, across: float, up: float = 0.0) -> tuple[float, float, float]:
     """A place beside one: metres along its yaw, to its left and up."""
     cos, sin = math.cos(yaw), math.sin(yaw)
     return foot[0] + cos * along - sin * across, foot[1] + sin * along + cos * across, foot[2] + up
@@ -32,9 +34,9 @@ def house(rng: np.random.Generator, foot, yaw: float, half, height: float) -> Th
     cell = (rng.uniform(2.0, 3.4), rng.uniform(2.7, 3.3))
     looks = {"accent": tint(rng, 0.25, 0.75, 0.4), "cell": cell, "seed": _seed(rng)}
     wall = tint(rng, 0.35, 0.85, 0.16)
-    base = shifted(foot, yaw, 0, 0, -_BURIED)
+    base = shifted(foot, yaw, 0.0, 0.0, -_BURIED)
     parts = [box(base, yaw, half, height + _BURIED, FACADE, wall, **looks)]
-    top = shifted(foot, yaw, 0, 0, height)
+    top = shifted(foot, yaw, 0.0, 0.0, height)
     tiles = tuple(np.array([0.45, 0.24, 0.17]) * rng.uniform(0.6, 1.3)) if rng.uniform() < 0.6 else tint(rng, 0.2, 0.4, 0.1)
     eaves = (half[0] + 0.35, half[1] + 0.45)
     if height < 12 and rng.uniform() < 0.75:
@@ -59,18 +61,18 @@ def tree(rng: np.random.Generator, foot) -> Thing:
     kind, seed = rng.uniform(), _seed(rng)
     if kind < 0.2:
         size = rng.uniform(0.5, 1.1)
-        return [ellipsoid(shifted(foot, 0, 0, 0, -0.3 * size), size, 1.8 * size, FOLIAGE, tuple(leaf), seed=seed)]
+        return [ellipsoid(shifted(foot, 0.0, 0.0, 0.0, -0.3 * size), size, 1.8 * size, FOLIAGE, tuple(leaf), seed=seed)]
     if kind < 0.4:
         trunk, height = rng.uniform(0.6, 1.3), rng.uniform(4, 8)
-        crown = spire(shifted(foot, 0, 0, 0, trunk), rng.uniform(0.9, 1.7), height, FOLIAGE, tuple(0.8 * leaf), seed=seed)
-        return [cylinder(shifted(foot, 0, 0, 0, -0.2), 0.14, trunk + 0.4, PLAIN, bark), crown]
+        crown = spire(shifted(foot, 0.0, 0.0, 0.0, trunk), rng.uniform(0.9, 1.7), height, FOLIAGE, tuple(0.8 * leaf), seed=seed)
+        return [cylinder(shifted(foot, 0.0, 0.0, 0.0, -0.2), 0.14, trunk + 0.4, PLAIN, bark), crown]
     trunk, size = rng.uniform(1.9, 3.0), rng.uniform(1.3, 2.3)
-    parts = [cylinder(shifted(foot, 0, 0, 0, -0.2), rng.uniform(0.12, 0.24), trunk + 1.2, PLAIN, bark, seed=seed)]
+    parts = [cylinder(shifted(foot, 0.0, 0.0, 0.0, -0.2), rng.uniform(0.12, 0.24), trunk + 1.2, PLAIN, bark, seed=seed)]
     for number in range(int(rng.integers(1, 4))):
         off = (0.0, 0.0) if number == 0 else rng.uniform(-0.6, 0.6, 2) * size
         lift = trunk + (0.0 if number == 0 else rng.uniform(0.2, 0.9) * size)
         own = size * (1.0 if number == 0 else rng.uniform(0.6, 0.85))
-        parts.append(ellipsoid(shifted(foot, 0, *off, lift), own, 1.9 * own, FOLIAGE, tuple(leaf * rng.uniform(0.85, 1.15)), seed=seed + number))
+        parts.append(ellipsoid(shifted(foot, 0.0, *off, lift), own, 1.9 * own, FOLIAGE, tuple(leaf * rng.uniform(0.85, 1.15)), seed=seed + number))
     return parts
 
 
@@ -82,20 +84,20 @@ def vehicle(rng: np.random.Generator, foot, yaw: float) -> Thing:
     if kind < 0.7:
         half, height = (rng.uniform(1.9, 2.35), rng.uniform(0.82, 0.94)), rng.uniform(0.72, 0.86)
         cabin = rng.uniform(0.5, 0.68)
-        body = box(shifted(foot, yaw, 0, 0, 0.16), yaw, half, height, PAINT, paint, **looks)
-        top = shifted(foot, yaw, rng.uniform(-0.5, -0.1), 0, 0.16 + height)
+        body = box(shifted(foot, yaw, 0.0, 0.0, 0.16), yaw, half, height, PAINT, paint, **looks)
+        top = shifted(foot, yaw, rng.uniform(-0.5, -0.1), 0.0, 0.16 + height)
         lean = rng.uniform(0.5, 0.95), 0.22
         sides = (half[0] * rng.uniform(0.55, 0.75), half[1] - 0.05)
         return [body, box(top, yaw, sides, cabin, GLASS, paint, taper=lean, seed=seed)]
     half, height = (rng.uniform(2.3, 2.9), rng.uniform(0.95, 1.05)), rng.uniform(1.7, 2.1)
     if kind < 0.88:
-        body = box(shifted(foot, yaw, -0.3, 0, 0.2), yaw, (half[0] - 0.3, half[1]), height, PAINT, paint, **looks)
-        nose = box(shifted(foot, yaw, half[0] - 0.6, 0, 0.2), yaw, (0.7, half[1] - 0.02), height * 0.55, PAINT, paint, taper=(0.25, 0.0), **looks)
+        body = box(shifted(foot, yaw, -0.3, 0.0, 0.2), yaw, (half[0] - 0.3, half[1]), height, PAINT, paint, **looks)
+        nose = box(shifted(foot, yaw, half[0] - 0.6, 0.0, 0.2), yaw, (0.7, half[1] - 0.02), height * 0.55, PAINT, paint, taper=(0.25, 0.0), **looks)
         return [body, nose]
     long, cargo = rng.uniform(2.6, 3.6), rng.uniform(2.4, 3.0)
-    body = box(shifted(foot, yaw, -0.9, 0, 0.7), yaw, (long - 0.9, 1.2), cargo, SIGN, tint(rng, 0.4, 0.85, 0.2), accent=tint(rng, 0.3, 0.9, 0.35), cell=(1.6, 1.1), seed=seed)
-    frame = box(shifted(foot, yaw, 0, 0, 0.2), yaw, (long, 1.0), 0.6, PAINT, (0.12, 0.12, 0.13), **looks)
-    cab = box(shifted(foot, yaw, long - 0.75, 0, 0.5), yaw, (0.8, 1.15), cargo * 0.75, GLASS, paint, taper=(0.12, 0.05), seed=seed)
+    body = box(shifted(foot, yaw, -0.9, 0.0, 0.7), yaw, (long - 0.9, 1.2), cargo, SIGN, tint(rng, 0.4, 0.85, 0.2), accent=tint(rng, 0.3, 0.9, 0.35), cell=(1.6, 1.1), seed=seed)
+    frame = box(shifted(foot, yaw, 0.0, 0.0, 0.2), yaw, (long, 1.0), 0.6, PAINT, (0.12, 0.12, 0.13), **looks)
+    cab = box(shifted(foot, yaw, long - 0.75, 0.0, 0.5), yaw, (0.8, 1.15), cargo * 0.75, GLASS, paint, taper=(0.12, 0.05), seed=seed)
     return [body, frame, cab]
 
 
@@ -104,13 +106,13 @@ def person(rng: np.random.Generator, foot) -> Thing:
     tall, coat = rng.uniform(1.45, 1.75), tint(rng, 0.1, 0.8, 0.45)
     skin = tuple(np.array([0.75, 0.55, 0.43]) * rng.uniform(0.5, 1.1))
     body = ellipsoid(foot, rng.uniform(0.22, 0.3), 0.9 * tall, CLOTH, coat, accent=tint(rng, 0.08, 0.5, 0.5), seed=_seed(rng))
-    return [body, ellipsoid(shifted(foot, 0, 0, 0, 0.86 * tall), 0.115, 0.27, PLAIN, skin)]
+    return [body, ellipsoid(shifted(foot, 0.0, 0.0, 0.0, 0.86 * tall), 0.115, 0.27, PLAIN, skin)]
 
 
 def fence(rng: np.random.Generator, foot, yaw: float, half_length: float) -> Thing:
     """Boards or a wall, or a hedge."""
     height, kind = rng.uniform(0.8, 1.9), rng.uniform()
-    base = shifted(foot, yaw, 0, 0, -_BURIED)
+    base = shifted(foot, yaw, 0.0, 0.0, -_BURIED)
     if kind < 0.35:
         leaf = tuple(np.array([0.2, 0.34, 0.13]) * rng.uniform(0.7, 1.2))
         return [box(base, yaw, (half_length, 0.4), height + _BURIED, FOLIAGE, leaf, taper=(0.1, 0.1), seed=_seed(rng))]
@@ -120,7 +122,7 @@ def fence(rng: np.random.Generator, foot, yaw: float, half_length: float) -> Thi
 
 def kerb(rng: np.random.Generator, foot, yaw: float, half_length: float) -> Thing:
     """A row of kerb stones, 12 cm high."""
-    base = shifted(foot, yaw, 0, 0, -0.2)
+    base = shifted(foot, yaw, 0.0, 0.0, -0.2)
     return [box(base, yaw, (half_length, 0.12), 0.32, FENCE, tint(rng, 0.5, 0.66, 0.04), cell=(1.0, 1.0), accent=(0.6, 0.6, 0.6), seed=_seed(rng))]
 
 
@@ -130,24 +132,24 @@ def sign(rng: np.random.Generator, foot, yaw: float) -> Thing:
     grey = tint(rng, 0.3, 0.5, 0.05)
     if kind < 0.6:
         size = rng.uniform(0.3, 0.5)
-        board = box(shifted(foot, yaw, 0, 0, 2.0), yaw, (size, 0.03), 2 * size, SIGN, tint(rng, 0.2, 0.9, 0.9), accent=tint(rng, 0.2, 0.9, 0.9), cell=(0.25, 0.25), seed=_seed(rng))
+        board = box(shifted(foot, yaw, 0.0, 0.0, 2.0), yaw, (size, 0.03), 2 * size, SIGN, tint(rng, 0.2, 0.9, 0.9), accent=tint(rng, 0.2, 0.9, 0.9), cell=(0.25, 0.25), seed=_seed(rng))
         return [cylinder(foot, 0.04, 2.1, PLAIN, grey), board]
     if kind < 0.8:
-        lights = box(shifted(foot, yaw, 0, 0, 2.4), yaw, (0.16, 0.16), 0.85, SIGN, (0.06, 0.06, 0.07), accent=(0.7, 0.25, 0.1), cell=(0.3, 0.28), seed=_seed(rng))
+        lights = box(shifted(foot, yaw, 0.0, 0.0, 2.4), yaw, (0.16, 0.16), 0.85, SIGN, (0.06, 0.06, 0.07), accent=(0.7, 0.25, 0.1), cell=(0.3, 0.28), seed=_seed(rng))
         return [cylinder(foot, 0.06, 2.5, PLAIN, grey), lights]
     half = (rng.uniform(1.2, 2.6), 0.12)
-    board = box(shifted(foot, yaw, 0, 0, 1.0), yaw, half, rng.uniform(1.4, 2.6), SIGN, tint(rng, 0.2, 0.9, 0.7), accent=tint(rng, 0.2, 0.9, 0.7), cell=(rng.uniform(0.4, 0.9), rng.uniform(0.4, 0.8)), seed=_seed(rng))
-    posts = [cylinder(shifted(foot, yaw, side * half[0] * 0.7, 0), 0.07, 1.1, PLAIN, grey) for side in (-1, 1)]
+    board = box(shifted(foot, yaw, 0.0, 0.0, 1.0), yaw, half, rng.uniform(1.4, 2.6), SIGN, tint(rng, 0.2, 0.9, 0.7), accent=tint(rng, 0.2, 0.9, 0.7), cell=(rng.uniform(0.4, 0.9), rng.uniform(0.4, 0.8)), seed=_seed(rng))
+    posts = [cylinder(shifted(foot, yaw, side * half[0] * 0.7, 0.0), 0.07, 1.1, PLAIN, grey) for side in (-1, 1)]
     return [board, *posts]
 
 
 def lamp(rng: np.random.Generator, foot, yaw: float) -> Thing:
     """A post with an arm over the street, to its left."""
     height, grey = rng.uniform(4.5, 6.5), tint(rng, 0.25, 0.5, 0.05)
-    head = shifted(foot, yaw, 0, 0.9, height - 0.12)
+    head = shifted(foot, yaw, 0.0, 0.9, height - 0.12)
     return [
-        cylinder(shifted(foot, 0, 0, 0, -0.2), 0.08, height + 0.2, PLAIN, grey),
-        box(shifted(foot, yaw, 0, 0.5, height - 0.04), yaw, (0.05, 0.6), 0.08, PLAIN, grey),
+        cylinder(shifted(foot, 0.0, 0.0, 0.0, -0.2), 0.08, height + 0.2, PLAIN, grey),
+        box(shifted(foot, yaw, 0.0, 0.5, height - 0.04), yaw, (0.05, 0.6), 0.08, PLAIN, grey),
         box(head, yaw, (0.16, 0.35), 0.12, GLOW, (0.75, 0.74, 0.7)),
     ]
 

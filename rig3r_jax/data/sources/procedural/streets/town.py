@@ -10,6 +10,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
+Numbers = float | np.ndarray  # one, or an array of them
+
 HALF_WIDTH = 5.4  # metres from a street's middle to its kerb: a lane and a strip to park on, to each side
 LANE = 1.7  # metres from a street's middle to that of a lane
 WALK = 2.6  # metres of sidewalk beside it
@@ -27,33 +29,36 @@ class Town:
     ground: tuple[float, float, float, float, float]  # of x, y, x^2, x y, y^2 in z
     yard: tuple[float, float] | None  # half sides of the yard, metres; None: streets
 
-    def lateral(self, u: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b"]:
+    def lateral(self, u: Numbers) -> Numbers:
         """bend(u): arcs of parabolas to either side in turn."""
         size, half_wave, phase = self.bend
-        turn = u / half_wave + phase
-        part = turn - 2 * np.floor(turn / 2) - 1  # -1..1 over two arcs
-        return size * 4 * part * (1 - np.abs(part))
+        part = (u / half_wave + phase) % 2 - 1  # -1..1 over two arcs
+        return size * 4 * part * (1 - abs(part))
 
-    def slope(self, u: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b"]:
+    def slope(self, u: Numbers) -> Numbers:
         """Derivative of `lateral`."""
         size, half_wave, phase = self.bend
-        turn = u / half_wave + phase
-        part = turn - 2 * np.floor(turn / 2) - 1
-        return size / half_wave * 4 * (1 - 2 * np.abs(part))
+        part = (u / half_wave + phase) % 2 - 1
+        return size / half_wave * 4 * (1 - 2 * abs(part))
+
+    def height(self, x: Numbers, y: Numbers) -> Numbers:
+        """z of the ground."""
+        a, b, c, d, e = self.ground
+        return a * x + b * y + c * x * x + d * x * y + e * y * y
+
+    def point(self, u: float, v: float) -> tuple[float, float, float]:
+        """A point of the ground, world."""
+        x, y = float(u), float(v + self.lateral(u))
+        return x, y, float(self.height(x, y))
 
     def to_world(self, u: Float[np.ndarray, "*b"], v: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b 3"]:
         """Points of the ground, world."""
-        x, y = np.asarray(u, np.float64), v + self.lateral(np.asarray(u, np.float64))
-        return np.stack([x, y, self.height(x, y)], axis=-1)
+        y = v + self.lateral(u)
+        return np.stack([u, y, self.height(u, y)], axis=-1)
 
     def yaw(self, u: Float[np.ndarray, "*b"], along: Float[np.ndarray, "*b 2"]) -> Float[np.ndarray, "*b"]:
         """Yaw in the world of a direction (du, dv) of the map at u; radians, anticlockwise from +x."""
         return np.arctan2(along[..., 1] + self.slope(u) * along[..., 0], along[..., 0])
-
-    def height(self, x: Float[np.ndarray, "*b"], y: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b"]:
-        """z of the ground."""
-        a, b, c, d, e = self.ground
-        return a * x + b * y + c * x * x + d * x * y + e * y * y
 
     def gradient(self, x: Float[np.ndarray, "*b"], y: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b 2"]:
         """Slope of the ground along x and y."""
@@ -65,10 +70,10 @@ def draw_town(rng: np.random.Generator, yard: bool) -> Town:
     """A random map; a yard lies on a gentler bend, so that its bays are rectangles."""
     half_wave = rng.uniform(40, 90)
     size = half_wave / 4 * rng.uniform(*_BENDS) * (0.0 if yard else 1.0)
-    ground = (*rng.uniform(-_STEEPEST, _STEEPEST, 2), *rng.uniform(-_ROUNDEST, _ROUNDEST, 3) / 2)
+    ground = tuple([*rng.uniform(-_STEEPEST, _STEEPEST, 2).tolist(), *(rng.uniform(-_ROUNDEST, _ROUNDEST, 3) / 2).tolist()])
     return Town(
-        block=tuple(rng.uniform(46, 75, 2)),
+        block=tuple(rng.uniform(46, 75, 2).tolist()),
         bend=(size, half_wave, rng.uniform(0, 2)),
         ground=ground,
-        yard=tuple(rng.uniform(28, 42, 2)) if yard else None,
+        yard=tuple(rng.uniform(28, 42, 2).tolist()) if yard else None,
     )

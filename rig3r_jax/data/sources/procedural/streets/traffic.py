@@ -12,6 +12,7 @@ from rig3r_jax.data.sources.procedural.streets.town import HALF_WIDTH, LANE, WAL
 
 _VEHICLES, _PEOPLE = 9, 12  # that are drawn; those in the way do not drive
 _APART = {True: 4.6, False: 2.8}  # metres from the driven vehicle's middle that vehicles, and people, keep
+_ORIGIN = (0.0, 0.0, 0.0)
 _NEAR = 70.0  # metres from the drive's middle
 
 
@@ -51,7 +52,7 @@ def draw_traffic(rng: np.random.Generator, town: Town, motion: Motion, seconds: 
         if apart.min() > _APART[is_vehicle] and not (is_vehicle and crowded):
             starts.append(place)
             velocities.append(velocity)
-            movers.append(things.vehicle(rng, (0, 0, 0), 0.0) if is_vehicle else things.person(rng, (0, 0, 0)))
+            movers.append(things.vehicle(rng, _ORIGIN, 0.0) if is_vehicle else things.person(rng, _ORIGIN))
     parts = tabulate([part for mover in movers for part in mover])
     owner = np.repeat(np.arange(len(movers)), [len(mover) for mover in movers])
     return Traffic(np.array(starts).reshape(-1, 2), np.array(velocities).reshape(-1, 2), parts, owner)

@@ -50,9 +50,9 @@ class World:
 
     def front(self, time: float) -> tuple[float, float, float, float]:
         """x, y of the vehicle's front on the ground, and cos, sin of its yaw; rounded, as all that is seen."""
-        point, yaw = self.motion.track(np.asarray(time))
+        point, yaw = self.motion.track(time)
         cos, sin = round(float(np.cos(yaw)), 6), round(float(np.sin(yaw)), 6)
-        return round(point[0] + 1.8 * cos, 6), round(point[1] + 1.8 * sin, 6), cos, sin
+        return round(float(point[0]) + 1.8 * cos, 6), round(float(point[1]) + 1.8 * sin, 6), cos, sin
 
 
 def draw_world(rng: np.random.Generator, seconds: float) -> World:
@@ -64,13 +64,11 @@ def draw_world(rng: np.random.Generator, seconds: float) -> World:
     points, _ = motion.track(times)
     way = points[:, :2]
     shades = rng.uniform(0.8, 1.2, 3)
-    looks = GroundLooks(
-        asphalt=tuple(np.array([0.3, 0.3, 0.31]) * rng.uniform(0.7, 1.3)),
-        slabs=tuple(np.array([0.56, 0.54, 0.51]) * rng.uniform(0.8, 1.15) * (1 + 0.1 * rng.uniform(-1, 1, 3))),
-        soil=tuple(np.array([0.27, 0.38, 0.15]) * shades),
-        dry=tuple(np.array([0.5, 0.43, 0.28]) * shades),
-        seed=int(rng.integers(1, 1 << 14)),
-    )
+    asphalt = np.array([0.3, 0.3, 0.31]) * rng.uniform(0.7, 1.3)
+    slabs = np.array([0.56, 0.54, 0.51]) * rng.uniform(0.8, 1.15) * (1 + 0.1 * rng.uniform(-1, 1, 3))
+    soil, dry = np.array([0.27, 0.38, 0.15]) * shades, np.array([0.5, 0.43, 0.28]) * shades
+    colors = (tuple(color.tolist()) for color in (asphalt, slabs, soil, dry))
+    looks = GroundLooks(*colors, seed=int(rng.integers(1, 1 << 14)))
     still = furnish(rng, town, way)
     traffic = draw_traffic(rng, town, motion, seconds)
     return World(manoeuvre, town, motion, still, traffic, draw_light(rng), looks)
