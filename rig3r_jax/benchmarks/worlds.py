@@ -1,4 +1,4 @@
-"""`rig3r bench worlds`: how well rig and clock alone tell the poses of procedural drives, and how fast they are rendered.
+"""`rig3r bench worlds`: what rig and clock alone tell of the poses of procedural drives; images per second.
 
 The closed form knows the true rig and drives straight ahead at `baselines.SPEED`; what it scores on a kind of worlds is
 what images are not needed for. Samples are those of configs/demo.py, of the split of unseen rigs; nothing is rendered

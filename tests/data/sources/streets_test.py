@@ -63,7 +63,9 @@ def entries(table, eye, ray):
             if b * b <= 4 * a * c:
                 found.append(np.inf)
                 continue
-            enter, leave = sorted(((-b - np.sqrt(b * b - 4 * a * c)) / (2 * a), (-b + np.sqrt(b * b - 4 * a * c)) / (2 * a)))
+            enter, leave = sorted(
+                ((-b - np.sqrt(b * b - 4 * a * c)) / (2 * a), (-b + np.sqrt(b * b - 4 * a * c)) / (2 * a))
+            )
         else:
             planes += [((s, 0, form[0]), half[0]) for s in (1, -1)] + [((0, s, form[1]), half[1]) for s in (1, -1)]
         for normal, most in planes:
@@ -183,7 +185,9 @@ def test_drives_are_smooth_and_within_their_limits(manoeuvre):
         acceleration = np.diff(velocity, axis=0) / tick
         assert np.linalg.norm(acceleration, axis=1).max() < 10
         assert np.linalg.norm(np.diff(acceleration, axis=0), axis=1).max() / tick < 80
-        turns = np.degrees(np.arccos(np.clip((np.einsum("nij,nij->n", poses[1:, :3, :3], poses[:-1, :3, :3]) - 1) / 2, -1, 1)))
+        turns = np.degrees(
+            np.arccos(np.clip((np.einsum("nij,nij->n", poses[1:, :3, :3], poses[:-1, :3, :3]) - 1) / 2, -1, 1))
+        )
         assert turns.max() / tick < 45
         forward = np.einsum("ni,ni->n", velocity, poses[:-1, :3, 2])
         moving = np.linalg.norm(velocity, axis=1) > 0.3
@@ -215,7 +219,9 @@ def test_rigs_have_their_lenses_and_delays(lenses):
     rng, kinds, degrees = np.random.default_rng(0), set(), []
     for count in (1, 2, 4, 6, 8) * 3:
         rig = equip(rng, draw_rig(rng, count, 64), 64, lenses)
-        assert rig.delays[0] == 0 and len(rig.delays) == count and 0 <= min(rig.delays) <= max(rig.delays) <= LONGEST_DELAY
+        assert (
+            rig.delays[0] == 0 and len(rig.delays) == count and 0 <= min(rig.delays) <= max(rig.delays) <= LONGEST_DELAY
+        )
         for camera in rig.cameras:
             kinds.add(camera.lens.kind)
             if camera.lens.kind == "pinhole":

@@ -20,7 +20,8 @@ CAMERA_COUNTS = {  # that each layout of cameras on the vehicle takes
 }
 LENSES = ("pinhole", "fisheye", "mixed")  # of the cameras; fisheye: Kannala-Brandt, mixed: both in one rig
 _BOUNDS = {
-    "seed": (0, 2**63 - 1), "worlds": (1, 2), "train_worlds": (0, 10**7), "test_worlds": (0, 10**7), "fixed_rigs": (1, 10**6),
+    "seed": (0, 2**63 - 1), "worlds": (1, 2),
+    "train_worlds": (0, 10**7), "test_worlds": (0, 10**7), "fixed_rigs": (1, 10**6),
     "min_cameras": (1, MAX_CAMERAS), "max_cameras": (1, MAX_CAMERAS), "steps": (1, 1000), "interval": (0.01, 10.0),
     "image_size": (8, 4096), "jpeg_quality": (1, 100),
 }  # fmt: skip

@@ -78,7 +78,9 @@ def _meet(tiles, numbers, enter, own, rays, distance, index) -> None:
     distance[touched] = nearest
 
 
-def ground_distance(ground: tuple[float, ...], eyes: Float[np.ndarray, "t 3"], rays: Rays) -> Float32[np.ndarray, "t k"]:
+def ground_distance(
+    ground: tuple[float, ...], eyes: Float[np.ndarray, "t 3"], rays: Rays
+) -> Float32[np.ndarray, "t k"]:
     """Distance along the rays of each eye to z = a x + b y + c x^2 + d x y + e y^2; inf where they miss it."""
     a, b, c, d, e = ground
     x, y, z = eyes.T[..., None]
@@ -157,7 +159,9 @@ def _enter_round(own: Columns, dx, dy, dz):
     widen = form_1 * np.float32(0.5) + form_2 * z
     toward = x * dx + y * dy
     cross = x * dy - y * dx
-    square = level * radius - cross * cross + dz * (dz * (widen * widen + form_2 * (away - radius)) - 2 * toward * widen)
+    square = (
+        level * radius - cross * cross + dz * (dz * (widen * widen + form_2 * (away - radius)) - 2 * toward * widen)
+    )
     root = np.sqrt(np.maximum(square, 0))
     divisor = np.maximum(level - form_2 * dz * dz, _TINY)
     middle = widen * dz - toward

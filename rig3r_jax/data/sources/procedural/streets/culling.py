@@ -67,14 +67,22 @@ def candidates(
     spans = [column[order].astype(np.float32) for column in (bearing, half + _MARGIN, lowest, highest)]
     spans[2] -= _MARGIN * (1 + np.abs(spans[2]))
     spans[3] += _MARGIN * (1 + np.abs(spans[3]))
-    grouped = tuple(component.reshape(-1, GROUP * component.shape[1]) for component in rays)
-    groups, members = np.nonzero(_overlap([column[:, None] for column in tile_spans(grouped)], spans))
-    tile = [column.reshape(-1, GROUP)[groups] for column in tile_spans(rays)]
+    tiles = [column.reshape(-1, GROUP) for column in tile_spans(rays)]
+    groups, members = np.nonzero(_overlap([column[:, None] for column in _joint_spans(*tiles)], spans))
+    tile = [column[groups] for column in tiles]
     rows, places = np.nonzero(_overlap(tile, [column[members, None] for column in spans]))
     tiles, numbers = groups[rows] * GROUP + places, members[rows]
     by_tile = np.argsort(tiles, kind="stable")
     numbers = order[numbers[by_tile]]
     return tiles[by_tile], numbers, near[numbers]
+
+
+def _joint_spans(bearing, half, lowest, highest) -> tuple[Float32[np.ndarray, "g"], ...]:
+    """Spans of groups of tiles, of the spans (g GROUP) of their tiles."""
+    middle = np.arctan2(np.sin(bearing).sum(axis=1), np.cos(bearing).sum(axis=1))
+    turn = np.abs(bearing - middle[:, None])
+    reach = (np.minimum(turn, np.float32(2 * np.pi) - turn) + half).max(axis=1)
+    return middle, reach, lowest.min(axis=1), highest.max(axis=1)
 
 
 def _overlap(tile, spans) -> Bool[np.ndarray, "..."]:

@@ -36,8 +36,8 @@ class Motion:
         return np.stack([x, y, self.town.height(x, y)], axis=-1), yaw
 
     def world_from_vehicle(self, time: Numbers) -> Float[np.ndarray, "*b 4 4"]:
-        """Poses of the vehicle's frame (x right, y down, z forward, on the ground): it lies on the ground's slope, dives
-        as it brakes, leans out of curves, and shakes a little on the road."""
+        """Poses of the vehicle's frame (x right, y down, z forward, on the ground): it lies on the ground's slope,
+        dives as it brakes, leans out of curves, and shakes a little on the road."""
         time = np.asarray(time, np.float64)
         (before, _), (point, yaw), (after, _) = (self.track(time + shift) for shift in (-_TICK, 0.0, _TICK))
         acceleration = ((after - point) - (point - before)) / _TICK**2

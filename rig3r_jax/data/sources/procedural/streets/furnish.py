@@ -5,7 +5,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from rig3r_jax.data.sources.procedural.streets import things
+from rig3r_jax.data.sources.procedural.streets import things, vehicles
 from rig3r_jax.data.sources.procedural.streets.primitives import ROCK, Table, box, tabulate
 from rig3r_jax.data.sources.procedural.streets.things import Thing
 from rig3r_jax.data.sources.procedural.streets.town import BAY, HALF_WIDTH, ROWS, WALK, Town
@@ -71,7 +71,11 @@ def furnish(rng: np.random.Generator, town: Town, way: Float[np.ndarray, "n 2"])
 def _block(rng: np.random.Generator, site: Site, corner_u: float, corner_v: float) -> None:
     """One block of a town: on each of its four sides kerbs, parked vehicles, trees, lamps, signs and houses."""
     block_u, block_v = site.town.block
-    style = {"houses": rng.uniform(0.5, 0.95), "floors": float(rng.choice([1.5, 2.5, 4.5])), "trees": rng.uniform(4, 11)}
+    style = {
+        "houses": rng.uniform(0.5, 0.95),
+        "floors": float(rng.choice([1.5, 2.5, 4.5])),
+        "trees": rng.uniform(4, 11),
+    }
     middle = corner_u + block_u / 2, corner_v + block_v / 2
     for side in range(4):
         direction = side * math.pi / 2
@@ -96,12 +100,12 @@ def _street_side(rng, site: Site, place, direction: float, length: float, inset:
     for along in np.arange(-reach + 8, reach - 6, 5.6):
         if rng.uniform() < 0.45:
             foot, yaw = site.spot(*place(along + rng.uniform(-0.3, 0.3), HALF_WIDTH - 1.05), direction)
-            site.built.append(things.vehicle(rng, foot, yaw + (math.pi if rng.uniform() < 0.8 else 0.0)))
+            site.built.append(vehicles.vehicle(rng, foot, yaw + (math.pi if rng.uniform() < 0.8 else 0.0)))
     for along in np.arange(-reach + rng.uniform(2, 6), reach - 2, style["trees"]):
         foot, yaw = site.spot(*place(along, HALF_WIDTH + rng.uniform(0.6, 1.1)), direction)
         kind = rng.choice(5, p=[0.42, 0.16, 0.16, 0.18, 0.08])
-        maker = (things.tree, things.lamp, things.sign, things.small, things.person)[kind]
-        if maker in (things.tree, things.person):
+        maker = (things.tree, things.lamp, things.sign, things.small, vehicles.person)[kind]
+        if maker in (things.tree, vehicles.person):
             site.built.append(maker(rng, foot))
         else:
             turned = {things.lamp: math.pi, things.sign: math.pi / 2, things.small: rng.uniform(0, 3)}[maker]
@@ -135,7 +139,7 @@ def _yard(rng: np.random.Generator, site: Site, half_u: float, half_v: float) ->
                 u, v, chance = (math.floor(bay / BAY) + 0.5) * BAY, row + side * 2.5, rng.uniform()
                 if chance < 0.4:
                     foot, yaw = site.spot(u + rng.uniform(-0.15, 0.15), v, math.pi / 2 + rng.normal(0, 0.03))
-                    site.built.append(things.vehicle(rng, foot, yaw + (math.pi if rng.uniform() < 0.5 else 0)))
+                    site.built.append(vehicles.vehicle(rng, foot, yaw + (math.pi if rng.uniform() < 0.5 else 0)))
                 elif chance < 0.47:
                     site.built.append(things.tree(rng, site.spot(u, v)[0]))
                 elif chance < 0.55:
@@ -144,7 +148,7 @@ def _yard(rng: np.random.Generator, site: Site, half_u: float, half_v: float) ->
                     maker = things.lamp if rng.uniform() < 0.5 else things.sign
                     site.built.append(maker(rng, *site.spot(u, row, rng.choice([0, 1, 2, 3]) * math.pi / 2)))
                 elif chance < 0.63:
-                    site.built.append(things.person(rng, site.spot(u, v + side * 3.5)[0]))
+                    site.built.append(vehicles.person(rng, site.spot(u, v + side * 3.5)[0]))
     for side in range(4):
         direction = side * math.pi / 2
         cos, sin = round(math.cos(direction)), round(math.sin(direction))
@@ -187,7 +191,11 @@ def _hills(rng: np.random.Generator, site: Site) -> None:
         foot = (x, y, site.town.height(x, y) - 6)
         if rng.uniform() < 0.55:
             half, height = rng.uniform(30, 70, 2), rng.uniform(12, 30)
-            looks = {"taper": tuple(half / height * rng.uniform(0.5, 0.8)), "accent": (0.2, 0.3, 0.14), "seed": number + 1}
+            looks = {
+                "taper": tuple(half / height * rng.uniform(0.5, 0.8)),
+                "accent": (0.2, 0.3, 0.14),
+                "seed": number + 1,
+            }
             site.built.append([box(foot, rng.uniform(0, 3), half, height, ROCK, (0.36, 0.44, 0.24), **looks)])
         else:
             half = rng.uniform(7, 14, 2)

@@ -6,7 +6,16 @@ import numpy as np
 
 from rig3r_jax.data.sources.procedural.streets import primitives
 from rig3r_jax.data.sources.procedural.streets.surface import Surface
-from rig3r_jax.data.sources.procedural.streets.textures import Channels, Values, band, cells, clipped, noise, stripes, visible
+from rig3r_jax.data.sources.procedural.streets.textures import (
+    Channels,
+    Values,
+    band,
+    cells,
+    clipped,
+    noise,
+    stripes,
+    visible,
+)
 
 _WHITE, _DARK = (0.86, 0.86, 0.83), (0.05, 0.05, 0.06)
 
@@ -87,7 +96,9 @@ def _paint(s: Surface) -> tuple[Channels, Values]:
 
 def _glass(s: Surface) -> tuple[Channels, Values | float]:
     """A cabin: panes between pillars, a painted roof."""
-    panes = band(s.p, s.reach * np.float32(0.86), s.width_p) * band(s.q - s.height / 2, s.height * np.float32(0.4), s.width_q)
+    panes = band(s.p, s.reach * np.float32(0.86), s.width_p) * band(
+        s.q - s.height / 2, s.height * np.float32(0.4), s.width_q
+    )
     panes *= 1 - band(s.p, 0.05, s.width_p) * (1 - s.end.astype(np.float32))
     panes *= 1 - s.upper.astype(np.float32)
     sheen = np.float32(0.13) + np.float32(0.08) * noise(s.p, s.q, s.width_p, 0.05, s.seed)

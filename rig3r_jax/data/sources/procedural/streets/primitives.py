@@ -18,7 +18,9 @@ Color = tuple[float, float, float]
 # What a primitive is made of, which is how it is coloured: see `materials`.
 MATERIALS = ("facade", "tiles", "plain", "paint", "glass", "foliage", "fence", "sign", "glow", "cloth", "rock")
 (FACADE, TILES, PLAIN, PAINT, GLASS, FOLIAGE, FENCE, SIGN, GLOW, CLOTH, ROCK) = range(len(MATERIALS))
-_FINEST = 2.0**20  # parts of a metre to which places are rounded: what a machine's sine makes of the last digits is gone
+_FINEST = (
+    2.0**20
+)  # parts of a metre to which places are rounded: what a machine's sine makes of the last digits is gone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,17 +96,21 @@ class Table:
         return dataclasses.replace(self, foot=_rounded(foot), yaw=_rounded(self.yaw + yaw))
 
 
+_WIDTHS = np.cumsum([3, 1, 2, 1, 3, 3, 3])  # where the columns of a table end, from foot to accent
 _COLUMNS = [field.name for field in dataclasses.fields(Table)]
 
 
 def tabulate(primitives: Sequence[Primitive]) -> Table:
-    """The table of a list; places are rounded to a millionth of a metre."""
-    columns = {}
-    for name in _COLUMNS:
-        whole = name in ("kind", "material", "seed")
-        values = np.array([getattr(one, name) for one in primitives], np.int64 if whole else np.float64)
-        columns[name] = values if whole else _rounded(values)
-    return Table(**columns)
+    """The table of a list; all numbers are rounded to a millionth."""
+    rows = [
+        (one.kind, one.material, one.seed, *one.foot, one.yaw, *one.half, one.height, *one.form)
+        + (*one.color, *one.accent, *one.cell)
+        for one in primitives
+    ]
+    table = _rounded(np.array(rows, np.float64).reshape(len(primitives), -1))
+    kind, material, seed = table[:, :3].T.astype(np.int64)
+    foot, yaw, half, height, form, color, accent, cell = np.split(table[:, 3:], _WIDTHS, axis=1)
+    return Table(kind, material, seed, foot, yaw[:, 0], half, height[:, 0], form, color, accent, cell)
 
 
 def concatenate(tables: Sequence[Table]) -> Table:

@@ -43,7 +43,7 @@ class Shot:
 
 @dataclasses.dataclass(frozen=True)
 class _TiledRays:
-    """The rays of a lens by tiles (t k), groups of tiles after each other; the last ones repeat an image's last pixels."""
+    """The rays of a lens by tiles (t k), group after group of tiles; beyond an image's border its last pixels repeat."""
 
     rays: Rays  # unit; right, down, ahead
     angle: Float32[np.ndarray, "t k"]  # radians that a pixel covers
@@ -82,9 +82,13 @@ def _render_together(world: World, views: Sequence[View], size: int) -> Iterator
     rays = [_turned(one.rays, view.world_from_camera) for one, view in zip(tiled, views, strict=True)]
     tables, moves = zip(*(world.at(view.time, eye) for view, eye in zip(views, eyes, strict=True)), strict=True)
     hits = cast(tables, world.town.ground, eyes, rays)
-    flat = tuple(np.concatenate([component.ravel() for component in components]) for components in zip(*rays, strict=True))
+    flat = tuple(
+        np.concatenate([component.ravel() for component in components]) for components in zip(*rays, strict=True)
+    )
     angle = np.concatenate([one.angle.ravel() for one in tiled])
-    color = _Shading(world, views, eyes, [one.angle.size for one in tiled], flat).colors(hits, concatenate(tables), angle)
+    color = _Shading(world, views, eyes, [one.angle.size for one in tiled], flat).colors(
+        hits, concatenate(tables), angle
+    )
     moving = np.append(np.concatenate(moves), [False, False]).take(hits.index.ravel())
     depth = hits.distance.ravel() * (hits.index.ravel() != SKY)
     bytes_ = [np.rint(clipped(channel) * np.float32(255)).astype(np.uint8) for channel in color]

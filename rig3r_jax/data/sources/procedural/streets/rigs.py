@@ -1,4 +1,4 @@
-"""What the rigs of a town's vehicles differ in from those of a road: lenses from 35 to 180 degrees, and when they fire."""
+"""What rigs of worlds=2 have of their own: lenses from 35 to 180 degrees, how they sit on the vehicle, when they fire."""
 
 import dataclasses
 
@@ -14,11 +14,14 @@ _FISHEYES = 0.35  # share of rigs, and of cameras with a lens of their own, that
 _OWN = 0.3  # share of cameras with a lens of their own
 LONGEST_DELAY = 0.04  # seconds
 _AT_ONCE = 0.3  # share of rigs whose cameras fire together
-_TURNED, _TURNED_DEG = 0.6, 35.0  # share of rigs that are turned on the vehicle to either side, by so many degrees at most
+_TURNED, _TURNED_DEG = (
+    0.6,
+    35.0,
+)  # share of rigs that are turned on the vehicle to either side, by so many degrees at most
 
 
 def equip(rng: np.random.Generator, rig: Rig, image_size: int, lenses: str) -> Rig:
-    """The rig with lenses of one of `source.LENSES`, most of them alike, and delays of its cameras but the front one."""
+    """The rig with lenses, one of `source.LENSES`, most of them alike; maybe turned; each camera but the front delayed."""
 
     def draw() -> Lens:
         if lenses == "fisheye" or (lenses == "mixed" and rng.uniform() < _FISHEYES):
@@ -32,4 +35,6 @@ def equip(rng: np.random.Generator, rig: Rig, image_size: int, lenses: str) -> R
     turn = np.radians(rng.uniform(-1, 1) * _TURNED_DEG * (rng.uniform() < _TURNED))
     turned = rigid.from_rotation_translation(Rotation.from_euler("Y", turn).as_matrix(), np.zeros(3))
     delays = np.round(rng.uniform(0, LONGEST_DELAY, len(cameras)) * (rng.uniform() >= _AT_ONCE), 4)
-    return dataclasses.replace(rig, cameras=cameras, vehicle_from_rig=turned @ rig.vehicle_from_rig, delays=(0.0, *delays[1:].tolist()))
+    return dataclasses.replace(
+        rig, cameras=cameras, vehicle_from_rig=turned @ rig.vehicle_from_rig, delays=(0.0, *delays[1:].tolist())
+    )

@@ -28,8 +28,8 @@ class Surface:
         taper_x, taper_y = form_0 * flat_sided, form_1 * flat_sided
         beyond_x, beyond_y = np.abs(px) + taper_x * pz - half_x, np.abs(py) + taper_y * pz - half_y
         beyond_z = np.maximum(pz - height, -pz)
-        self.upper: Bool[np.ndarray, "n"] = (beyond_z > np.maximum(beyond_x, beyond_y)) & ~is_round  # a level face
-        self.end: Bool[np.ndarray, "n"] = ~(self.upper | is_round) & (beyond_x >= beyond_y)  # looks along its own x
+        self.upper: Bool[np.ndarray, n] = (beyond_z > np.maximum(beyond_x, beyond_y)) & ~is_round  # a level face
+        self.end: Bool[np.ndarray, n] = ~(self.upper | is_round) & (beyond_x >= beyond_y)  # looks along its own x
         upper, end, round_ = (mask.astype(np.float32) for mask in (self.upper, self.end, is_round))
         side = 1 - upper - end - round_
         nx = end * np.copysign(np.float32(1), px) + round_ * px

@@ -5,7 +5,18 @@ import math
 import numpy as np
 
 from rig3r_jax.data.sources.procedural.streets.primitives import (
-    CLOTH, FACADE, FENCE, FOLIAGE, GLASS, GLOW, PAINT, PLAIN, SIGN, TILES, Primitive, box, cylinder, ellipsoid, spire,
+    FACADE,
+    FENCE,
+    FOLIAGE,
+    GLOW,
+    PLAIN,
+    SIGN,
+    TILES,
+    Primitive,
+    box,
+    cylinder,
+    ellipsoid,
+    spire,
 )  # fmt: skip
 
 Thing = list[Primitive]
@@ -19,7 +30,7 @@ def tint(rng: np.random.Generator, low: float, high: float, saturation: float) -
     return tuple(min(max(brightness * (1 + saturation * part), 0.02), 0.95) for part in rng.uniform(-1, 1, 3).tolist())
 
 
-def _seed(rng: np.random.Generator) -> int:
+def draw_seed(rng: np.random.Generator) -> int:
     return int(rng.integers(1, 1 << 14))
 
 
@@ -32,25 +43,46 @@ def shifted(foot: Place, yaw: float, along: float, across: float, up: float = 0.
 def house(rng: np.random.Generator, foot, yaw: float, half, height: float) -> Thing:
     """Walls with windows; a gable, a hip or a flat roof, a chimney, a porch or steps before the door."""
     cell = (rng.uniform(2.0, 3.4), rng.uniform(2.7, 3.3))
-    looks = {"accent": tint(rng, 0.25, 0.75, 0.4), "cell": cell, "seed": _seed(rng)}
+    looks = {"accent": tint(rng, 0.25, 0.75, 0.4), "cell": cell, "seed": draw_seed(rng)}
     wall = tint(rng, 0.35, 0.85, 0.16)
     base = shifted(foot, yaw, 0.0, 0.0, -_BURIED)
     parts = [box(base, yaw, half, height + _BURIED, FACADE, wall, **looks)]
     top = shifted(foot, yaw, 0.0, 0.0, height)
-    tiles = tuple(np.array([0.45, 0.24, 0.17]) * rng.uniform(0.6, 1.3)) if rng.uniform() < 0.6 else tint(rng, 0.2, 0.4, 0.1)
+    tiles = (
+        tuple(np.array([0.45, 0.24, 0.17]) * rng.uniform(0.6, 1.3)) if rng.uniform() < 0.6 else tint(rng, 0.2, 0.4, 0.1)
+    )
     eaves = (half[0] + 0.35, half[1] + 0.45)
     if height < 12 and rng.uniform() < 0.75:
         rise = eaves[1] * rng.uniform(0.5, 0.95)
         taper = (eaves[0] * 0.5 / rise if rng.uniform() < 0.35 else 0.0, eaves[1] / rise)
-        parts.append(box(top, yaw, eaves, rise, TILES, tiles, taper=taper, seed=_seed(rng)))
+        parts.append(box(top, yaw, eaves, rise, TILES, tiles, taper=taper, seed=draw_seed(rng)))
         place = shifted(top, yaw, rng.uniform(-0.6, 0.6) * half[0], rng.uniform(0.2, 0.5) * half[1])
         parts.append(box(place, yaw, (0.35, 0.35), rise + 0.6, FENCE, (0.5, 0.3, 0.24), cell=(0.3, 1.0)))
     else:
         place = shifted(top, yaw, rng.uniform(-0.4, 0.4) * half[0], rng.uniform(-0.4, 0.4) * half[1])
-        parts.append(box(place, yaw, (rng.uniform(1, 2.2), rng.uniform(1, 2)), rng.uniform(1, 2.4), PLAIN, tint(rng, 0.3, 0.6, 0.1)))
+        parts.append(
+            box(
+                place,
+                yaw,
+                (rng.uniform(1, 2.2), rng.uniform(1, 2)),
+                rng.uniform(1, 2.4),
+                PLAIN,
+                tint(rng, 0.3, 0.6, 0.1),
+            )
+        )
     if rng.uniform() < 0.5:
         front = shifted(foot, yaw, rng.uniform(-0.7, 0.7) * half[0], half[1] + 0.8, -_BURIED)
-        parts.append(box(front, yaw, (rng.uniform(1, 1.8), 0.9), _BURIED + rng.choice([0.35, 2.6]), PLAIN, tint(rng, 0.3, 0.8, 0.2), seed=_seed(rng)))
+        parts.append(
+            box(
+                front,
+                yaw,
+                (rng.uniform(1, 1.8), 0.9),
+                _BURIED + rng.choice([0.35, 2.6]),
+                PLAIN,
+                tint(rng, 0.3, 0.8, 0.2),
+                seed=draw_seed(rng),
+            )
+        )
     return parts
 
 
@@ -58,13 +90,15 @@ def tree(rng: np.random.Generator, foot) -> Thing:
     """A broad crown of two or three parts, or a narrow one; or a bush."""
     leaf = np.array([0.27, 0.42, 0.15]) * rng.uniform(0.6, 1.25) * (1 + 0.25 * rng.uniform(-1, 1, 3))
     bark = tuple(np.array([0.33, 0.26, 0.2]) * rng.uniform(0.7, 1.2))
-    kind, seed = rng.uniform(), _seed(rng)
+    kind, seed = rng.uniform(), draw_seed(rng)
     if kind < 0.2:
         size = rng.uniform(0.5, 1.1)
         return [ellipsoid(shifted(foot, 0.0, 0.0, 0.0, -0.3 * size), size, 1.8 * size, FOLIAGE, tuple(leaf), seed=seed)]
     if kind < 0.4:
         trunk, height = rng.uniform(0.6, 1.3), rng.uniform(4, 8)
-        crown = spire(shifted(foot, 0.0, 0.0, 0.0, trunk), rng.uniform(0.9, 1.7), height, FOLIAGE, tuple(0.8 * leaf), seed=seed)
+        crown = spire(
+            shifted(foot, 0.0, 0.0, 0.0, trunk), rng.uniform(0.9, 1.7), height, FOLIAGE, tuple(0.8 * leaf), seed=seed
+        )
         return [cylinder(shifted(foot, 0.0, 0.0, 0.0, -0.2), 0.14, trunk + 0.4, PLAIN, bark), crown]
     trunk, size = rng.uniform(1.9, 3.0), rng.uniform(1.3, 2.3)
     parts = [cylinder(shifted(foot, 0.0, 0.0, 0.0, -0.2), rng.uniform(0.12, 0.24), trunk + 1.2, PLAIN, bark, seed=seed)]
@@ -72,41 +106,17 @@ def tree(rng: np.random.Generator, foot) -> Thing:
         off = (0.0, 0.0) if number == 0 else rng.uniform(-0.6, 0.6, 2) * size
         lift = trunk + (0.0 if number == 0 else rng.uniform(0.2, 0.9) * size)
         own = size * (1.0 if number == 0 else rng.uniform(0.6, 0.85))
-        parts.append(ellipsoid(shifted(foot, 0.0, *off, lift), own, 1.9 * own, FOLIAGE, tuple(leaf * rng.uniform(0.85, 1.15)), seed=seed + number))
+        parts.append(
+            ellipsoid(
+                shifted(foot, 0.0, *off, lift),
+                own,
+                1.9 * own,
+                FOLIAGE,
+                tuple(leaf * rng.uniform(0.85, 1.15)),
+                seed=seed + number,
+            )
+        )
     return parts
-
-
-def vehicle(rng: np.random.Generator, foot, yaw: float) -> Thing:
-    """A car, a van or a truck, whose middle stands at `foot`."""
-    paint, seed, kind = tint(rng, 0.08, 0.85, 0.7 if rng.uniform() < 0.3 else 0.12), _seed(rng), rng.uniform()
-    rear = (0.7, 0.06, 0.05)
-    looks = {"accent": rear, "seed": seed}
-    if kind < 0.7:
-        half, height = (rng.uniform(1.9, 2.35), rng.uniform(0.82, 0.94)), rng.uniform(0.72, 0.86)
-        cabin = rng.uniform(0.5, 0.68)
-        body = box(shifted(foot, yaw, 0.0, 0.0, 0.16), yaw, half, height, PAINT, paint, **looks)
-        top = shifted(foot, yaw, rng.uniform(-0.5, -0.1), 0.0, 0.16 + height)
-        lean = rng.uniform(0.5, 0.95), 0.22
-        sides = (half[0] * rng.uniform(0.55, 0.75), half[1] - 0.05)
-        return [body, box(top, yaw, sides, cabin, GLASS, paint, taper=lean, seed=seed)]
-    half, height = (rng.uniform(2.3, 2.9), rng.uniform(0.95, 1.05)), rng.uniform(1.7, 2.1)
-    if kind < 0.88:
-        body = box(shifted(foot, yaw, -0.3, 0.0, 0.2), yaw, (half[0] - 0.3, half[1]), height, PAINT, paint, **looks)
-        nose = box(shifted(foot, yaw, half[0] - 0.6, 0.0, 0.2), yaw, (0.7, half[1] - 0.02), height * 0.55, PAINT, paint, taper=(0.25, 0.0), **looks)
-        return [body, nose]
-    long, cargo = rng.uniform(2.6, 3.6), rng.uniform(2.4, 3.0)
-    body = box(shifted(foot, yaw, -0.9, 0.0, 0.7), yaw, (long - 0.9, 1.2), cargo, SIGN, tint(rng, 0.4, 0.85, 0.2), accent=tint(rng, 0.3, 0.9, 0.35), cell=(1.6, 1.1), seed=seed)
-    frame = box(shifted(foot, yaw, 0.0, 0.0, 0.2), yaw, (long, 1.0), 0.6, PAINT, (0.12, 0.12, 0.13), **looks)
-    cab = box(shifted(foot, yaw, long - 0.75, 0.0, 0.5), yaw, (0.8, 1.15), cargo * 0.75, GLASS, paint, taper=(0.12, 0.05), seed=seed)
-    return [body, frame, cab]
-
-
-def person(rng: np.random.Generator, foot) -> Thing:
-    """Legs and a coat, a head."""
-    tall, coat = rng.uniform(1.45, 1.75), tint(rng, 0.1, 0.8, 0.45)
-    skin = tuple(np.array([0.75, 0.55, 0.43]) * rng.uniform(0.5, 1.1))
-    body = ellipsoid(foot, rng.uniform(0.22, 0.3), 0.9 * tall, CLOTH, coat, accent=tint(rng, 0.08, 0.5, 0.5), seed=_seed(rng))
-    return [body, ellipsoid(shifted(foot, 0.0, 0.0, 0.0, 0.86 * tall), 0.115, 0.27, PLAIN, skin)]
 
 
 def fence(rng: np.random.Generator, foot, yaw: float, half_length: float) -> Thing:
@@ -115,15 +125,29 @@ def fence(rng: np.random.Generator, foot, yaw: float, half_length: float) -> Thi
     base = shifted(foot, yaw, 0.0, 0.0, -_BURIED)
     if kind < 0.35:
         leaf = tuple(np.array([0.2, 0.34, 0.13]) * rng.uniform(0.7, 1.2))
-        return [box(base, yaw, (half_length, 0.4), height + _BURIED, FOLIAGE, leaf, taper=(0.1, 0.1), seed=_seed(rng))]
-    looks = {"cell": (rng.uniform(0.14, 0.5), 1.0), "accent": tint(rng, 0.2, 0.7, 0.3), "seed": _seed(rng)}
+        return [
+            box(base, yaw, (half_length, 0.4), height + _BURIED, FOLIAGE, leaf, taper=(0.1, 0.1), seed=draw_seed(rng))
+        ]
+    looks = {"cell": (rng.uniform(0.14, 0.5), 1.0), "accent": tint(rng, 0.2, 0.7, 0.3), "seed": draw_seed(rng)}
     return [box(base, yaw, (half_length, 0.08), height + _BURIED, FENCE, tint(rng, 0.25, 0.8, 0.35), **looks)]
 
 
 def kerb(rng: np.random.Generator, foot, yaw: float, half_length: float) -> Thing:
     """A row of kerb stones, 12 cm high."""
     base = shifted(foot, yaw, 0.0, 0.0, -0.2)
-    return [box(base, yaw, (half_length, 0.12), 0.32, FENCE, tint(rng, 0.5, 0.66, 0.04), cell=(1.0, 1.0), accent=(0.6, 0.6, 0.6), seed=_seed(rng))]
+    return [
+        box(
+            base,
+            yaw,
+            (half_length, 0.12),
+            0.32,
+            FENCE,
+            tint(rng, 0.5, 0.66, 0.04),
+            cell=(1.0, 1.0),
+            accent=(0.6, 0.6, 0.6),
+            seed=draw_seed(rng),
+        )
+    ]
 
 
 def sign(rng: np.random.Generator, foot, yaw: float) -> Thing:
@@ -132,13 +156,43 @@ def sign(rng: np.random.Generator, foot, yaw: float) -> Thing:
     grey = tint(rng, 0.3, 0.5, 0.05)
     if kind < 0.6:
         size = rng.uniform(0.3, 0.5)
-        board = box(shifted(foot, yaw, 0.0, 0.0, 2.0), yaw, (size, 0.03), 2 * size, SIGN, tint(rng, 0.2, 0.9, 0.9), accent=tint(rng, 0.2, 0.9, 0.9), cell=(0.25, 0.25), seed=_seed(rng))
+        board = box(
+            shifted(foot, yaw, 0.0, 0.0, 2.0),
+            yaw,
+            (size, 0.03),
+            2 * size,
+            SIGN,
+            tint(rng, 0.2, 0.9, 0.9),
+            accent=tint(rng, 0.2, 0.9, 0.9),
+            cell=(0.25, 0.25),
+            seed=draw_seed(rng),
+        )
         return [cylinder(foot, 0.04, 2.1, PLAIN, grey), board]
     if kind < 0.8:
-        lights = box(shifted(foot, yaw, 0.0, 0.0, 2.4), yaw, (0.16, 0.16), 0.85, SIGN, (0.06, 0.06, 0.07), accent=(0.7, 0.25, 0.1), cell=(0.3, 0.28), seed=_seed(rng))
+        lights = box(
+            shifted(foot, yaw, 0.0, 0.0, 2.4),
+            yaw,
+            (0.16, 0.16),
+            0.85,
+            SIGN,
+            (0.06, 0.06, 0.07),
+            accent=(0.7, 0.25, 0.1),
+            cell=(0.3, 0.28),
+            seed=draw_seed(rng),
+        )
         return [cylinder(foot, 0.06, 2.5, PLAIN, grey), lights]
     half = (rng.uniform(1.2, 2.6), 0.12)
-    board = box(shifted(foot, yaw, 0.0, 0.0, 1.0), yaw, half, rng.uniform(1.4, 2.6), SIGN, tint(rng, 0.2, 0.9, 0.7), accent=tint(rng, 0.2, 0.9, 0.7), cell=(rng.uniform(0.4, 0.9), rng.uniform(0.4, 0.8)), seed=_seed(rng))
+    board = box(
+        shifted(foot, yaw, 0.0, 0.0, 1.0),
+        yaw,
+        half,
+        rng.uniform(1.4, 2.6),
+        SIGN,
+        tint(rng, 0.2, 0.9, 0.7),
+        accent=tint(rng, 0.2, 0.9, 0.7),
+        cell=(rng.uniform(0.4, 0.9), rng.uniform(0.4, 0.8)),
+        seed=draw_seed(rng),
+    )
     posts = [cylinder(shifted(foot, yaw, side * half[0] * 0.7, 0.0), 0.07, 1.1, PLAIN, grey) for side in (-1, 1)]
     return [board, *posts]
 
@@ -158,9 +212,33 @@ def small(rng: np.random.Generator, foot, yaw: float) -> Thing:
     """What stands about: a bin, a box, a bollard, a cone, a hydrant, a pallet of crates."""
     kind, color = rng.integers(0, 4), tint(rng, 0.15, 0.8, 0.7)
     if kind == 0:
-        return [box(foot, yaw, (0.3, 0.35), 1.05, SIGN, color, accent=tint(rng, 0.1, 0.5, 0.3), cell=(0.3, 0.35), seed=_seed(rng))]
+        return [
+            box(
+                foot,
+                yaw,
+                (0.3, 0.35),
+                1.05,
+                SIGN,
+                color,
+                accent=tint(rng, 0.1, 0.5, 0.3),
+                cell=(0.3, 0.35),
+                seed=draw_seed(rng),
+            )
+        ]
     if kind == 1:
         return [cylinder(foot, 0.09, 0.95, PLAIN, color)]
     if kind == 2:
         return [spire(foot, 0.24, 0.8, PLAIN, (0.9, 0.35, 0.1))]
-    return [box(foot, yaw, rng.uniform(0.4, 1.1, 2), rng.uniform(0.4, 1.3), FENCE, color, cell=(0.2, 1.0), accent=tint(rng, 0.3, 0.7, 0.3), seed=_seed(rng))]
+    return [
+        box(
+            foot,
+            yaw,
+            rng.uniform(0.4, 1.1, 2),
+            rng.uniform(0.4, 1.3),
+            FENCE,
+            color,
+            cell=(0.2, 1.0),
+            accent=tint(rng, 0.3, 0.7, 0.3),
+            seed=draw_seed(rng),
+        )
+    ]

@@ -70,7 +70,9 @@ def draw_town(rng: np.random.Generator, yard: bool) -> Town:
     """A random map; a yard lies on a gentler bend, so that its bays are rectangles."""
     half_wave = rng.uniform(40, 90)
     size = half_wave / 4 * rng.uniform(*_BENDS) * (0.0 if yard else 1.0)
-    ground = tuple([*rng.uniform(-_STEEPEST, _STEEPEST, 2).tolist(), *(rng.uniform(-_ROUNDEST, _ROUNDEST, 3) / 2).tolist()])
+    ground = tuple(
+        [*rng.uniform(-_STEEPEST, _STEEPEST, 2).tolist(), *(rng.uniform(-_ROUNDEST, _ROUNDEST, 3) / 2).tolist()]
+    )
     return Town(
         block=tuple(rng.uniform(46, 75, 2).tolist()),
         bend=(size, half_wave, rng.uniform(0, 2)),

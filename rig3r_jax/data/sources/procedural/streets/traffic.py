@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
-from rig3r_jax.data.sources.procedural.streets import things
+from rig3r_jax.data.sources.procedural.streets import vehicles
 from rig3r_jax.data.sources.procedural.streets.drives import Motion
 from rig3r_jax.data.sources.procedural.streets.primitives import Table, tabulate
 from rig3r_jax.data.sources.procedural.streets.town import HALF_WIDTH, LANE, WALK, Town
@@ -52,7 +52,7 @@ def draw_traffic(rng: np.random.Generator, town: Town, motion: Motion, seconds: 
         if apart.min() > _APART[is_vehicle] and not (is_vehicle and crowded):
             starts.append(place)
             velocities.append(velocity)
-            movers.append(things.vehicle(rng, _ORIGIN, 0.0) if is_vehicle else things.person(rng, _ORIGIN))
+            movers.append(vehicles.vehicle(rng, _ORIGIN, 0.0) if is_vehicle else vehicles.person(rng, _ORIGIN))
     parts = tabulate([part for mover in movers for part in mover])
     owner = np.repeat(np.arange(len(movers)), [len(mover) for mover in movers])
     return Traffic(np.array(starts).reshape(-1, 2), np.array(velocities).reshape(-1, 2), parts, owner)
