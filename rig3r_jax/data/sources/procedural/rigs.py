@@ -126,8 +126,10 @@ def pinhole(field_of_view_deg: float, image_size: int) -> Float[np.ndarray, "3 3
 
 
 def fisheye(rng: np.random.Generator, image_size: int, field_deg: tuple[float, float] = _FISHEYE_FIELD_DEG) -> Fisheye:
-    """A Kannala-Brandt lens of a square image with square pixels, as a real calibration finds it; `field_deg`: the least
-    and largest field of view across the image."""
+    """A Kannala-Brandt lens of a square image with square pixels, as a real calibration finds it.
+
+    `field_deg`: least and largest field of view across the image.
+    """
     half_angle = math.radians(rng.uniform(*field_deg)) / 2
     bends = rng.uniform(-1, 1, 4) * _FISHEYE_BENDS
     focal = image_size / 2 / distort_fisheye(np.array([half_angle]), bends)[0]

@@ -43,7 +43,7 @@ class Shot:
 
 @dataclasses.dataclass(frozen=True)
 class _TiledRays:
-    """The rays of a lens by tiles (t k), group after group of tiles; beyond an image's border its last pixels repeat."""
+    """The rays of a lens by tiles (t k), group after group of tiles; beyond an image's border pixels repeat."""
 
     rays: Rays  # unit; right, down, ahead
     angle: Float32[np.ndarray, "t k"]  # radians that a pixel covers

@@ -1,4 +1,4 @@
-"""What rigs of worlds=2 have of their own: lenses from 35 to 180 degrees, how they sit on the vehicle, when they fire."""
+"""What rigs of worlds=2 have of their own: lenses from 35 to 180 degrees, how they sit on vehicles, when they fire."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ _TURNED, _TURNED_DEG = (
 
 
 def equip(rng: np.random.Generator, rig: Rig, image_size: int, lenses: str) -> Rig:
-    """The rig with lenses, one of `source.LENSES`, most of them alike; maybe turned; each camera but the front delayed."""
+    """The rig with lenses, one of `source.LENSES`, most of them alike; maybe turned; cameras but the front delayed."""
 
     def draw() -> Lens:
         if lenses == "fisheye" or (lenses == "mixed" and rng.uniform() < _FISHEYES):
