@@ -88,12 +88,13 @@ def _block(rng: np.random.Generator, site: Site, corner_u: float, corner_v: floa
             return middle[0] + cos * along - sin * across, middle[1] + sin * along + cos * across
 
         if site.near(*place(0.0, HALF_WIDTH)):
-            _street_side(rng, site, place, direction, length, side % 2 == 1, style)
+            reach = length / 2 - HALF_WIDTH
+            _kerbside(rng, site, place, direction, reach, style["trees"])
+            _plots(rng, site, place, direction, reach - WALK - (11.0 if side % 2 == 1 else 0.0), style)
 
 
-def _street_side(rng, site: Site, place, direction: float, length: float, inset: bool, style: dict) -> None:
-    """One side of a street between two junctions, `length` metres from middle to middle."""
-    reach = length / 2 - HALF_WIDTH
+def _kerbside(rng, site: Site, place, direction: float, reach: float, spacing: float) -> None:
+    """Kerb stones, parked vehicles, and what stands on the sidewalk, `reach` metres to both sides of its middle."""
     for start in np.arange(-reach + 3.5, reach - 3.5, 6.0):
         if site.near(*place(start + 3, HALF_WIDTH), _KERBS):
             site.built.append(things.kerb(rng, *site.spot(*place(start + 3, HALF_WIDTH + 0.1), direction), 2.95))
@@ -101,7 +102,7 @@ def _street_side(rng, site: Site, place, direction: float, length: float, inset:
         if rng.uniform() < 0.45:
             foot, yaw = site.spot(*place(along + rng.uniform(-0.3, 0.3), HALF_WIDTH - 1.05), direction)
             site.built.append(vehicles.vehicle(rng, foot, yaw + (math.pi if rng.uniform() < 0.8 else 0.0)))
-    for along in np.arange(-reach + rng.uniform(2, 6), reach - 2, style["trees"]):
+    for along in np.arange(-reach + rng.uniform(2, 6), reach - 2, spacing):
         foot, yaw = site.spot(*place(along, HALF_WIDTH + rng.uniform(0.6, 1.1)), direction)
         kind = rng.choice(5, p=[0.42, 0.16, 0.16, 0.18, 0.08])
         maker = (things.tree, things.lamp, things.sign, things.small, vehicles.person)[kind]
@@ -110,9 +111,13 @@ def _street_side(rng, site: Site, place, direction: float, length: float, inset:
         else:
             turned = {things.lamp: math.pi, things.sign: math.pi / 2, things.small: rng.uniform(0, 3)}[maker]
             site.built.append(maker(rng, foot, yaw + turned))
-    along, last = -reach + WALK + (11.0 if inset else 0.0), reach - WALK - (11.0 if inset else 0.0)
-    while along < last - 5:
-        width = min(rng.uniform(7, 16), last - along)
+
+
+def _plots(rng, site: Site, place, direction: float, reach: float, style: dict) -> None:
+    """Houses behind the sidewalk, or fences with trees behind them."""
+    along = -reach
+    while along < reach - 5:
+        width = min(rng.uniform(7, 16), reach - along)
         if rng.uniform() < style["houses"]:
             depth = rng.uniform(6, 9)
             height = 3.0 * max(1.0, rng.normal(style["floors"], 0.8)) + 0.5

@@ -1,4 +1,4 @@
-"""Things of a town as lists of primitives: houses, trees, vehicles, people, fences, signs, lamps."""
+"""Things of a town that stand still, as lists of primitives: houses, trees, fences, kerbs, signs, lamps."""
 
 import math
 
@@ -17,7 +17,7 @@ from rig3r_jax.data.sources.procedural.streets.primitives import (
     cylinder,
     ellipsoid,
     spire,
-)  # fmt: skip
+)
 
 Thing = list[Primitive]
 Place = tuple[float, float, float]
