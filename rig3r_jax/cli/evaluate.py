@@ -13,7 +13,7 @@ if typing.TYPE_CHECKING:
     from rig3r_jax.evaluation.systems.options import SystemOptions
 
 _DEFAULTS = {"align": "sim3", "missing": "fail", "min_baseline": 0.1}  # which a protocol may say instead
-_SHOWN = 10  # problems of one submission
+_SHOWN = 10  # faults of one submission
 _ONE_OF = "give the WORKDIR of a run, or --predictions or --compare with --truth"
 
 
@@ -118,17 +118,20 @@ def _write(folder: Path, texts: dict[str, str], content: dict) -> None:
 
 
 def _check_against_protocol(options: argparse.Namespace) -> None:
-    """ValueError with the problems of all predictions, ten of each at most."""
+    """ValueError with the faults of all predictions, ten of each at most."""
     if options.protocol is None:
         return
-    from rig3r_jax.evaluation.protocol import problems_of, read_protocol
+    from rig3r_jax.evaluation.protocol import read_protocol
+    from rig3r_jax.evaluation.submission import check_submission
 
     protocol = read_protocol(options.protocol)
     lines = []
     for predictions in options.compare or options.predictions:
-        problems = problems_of(protocol, predictions)
-        lines += problems[:_SHOWN]
-        lines += [f"{predictions}: {len(problems) - _SHOWN} more problems"] if len(problems) > _SHOWN else []
+        faults = check_submission(protocol, predictions).faults
+        lines += faults[:_SHOWN]
+        if len(faults) > _SHOWN:
+            more = f"{len(faults) - _SHOWN} more faults; rig3r validate {predictions} --protocol {options.protocol}"
+            lines.append(f"{predictions}: {more} lists all")
     if lines:
         raise ValueError("\n".join(lines))
 

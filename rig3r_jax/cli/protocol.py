@@ -1,57 +1,111 @@
-"""Commands of protocols: lists of frames that any system is scored on."""
+"""Commands of protocols: lists of frames that any system is scored on, their data, and the check of an answer."""
 
 import argparse
+import dataclasses
 
 from rig3r_jax.cli.command import Command, path, path_text
-from rig3r_jax.cli.data import source_of
-from rig3r_jax.data.source import check_root
-from rig3r_jax.data.sources import SOURCES, make_source
+from rig3r_jax.data.source import Source, check_root, options_from_words
+from rig3r_jax.data.sources import SOURCES, make_source, source_class
+
+_FAULTS = 1  # exit code of an answer that cannot be scored
+_DRAWS = {  # fields of `evaluation.protocol.Rules` by flag
+    "samples": "samples_per_scene",
+    "views": "views",
+    "min_cameras": "min_cameras",
+    "max_cameras": "max_cameras",
+    "max_stride": "max_stride",
+    "min_seconds": "min_seconds",
+    "max_seconds": "max_seconds",
+    "unseen_in": "unseen_in",
+    "min_baseline": "min_baseline",
+}
 
 
 def _make_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help=f"one of {', '.join(SOURCES)}")
+    parser.add_argument(
+        "source",
+        metavar="RECIPE|SOURCE",
+        help=f"a ready choice of all that follows (docs/protocols.md), or one of {', '.join(SOURCES)}",
+    )
     parser.add_argument("settings", metavar="KEY=VALUE", nargs="*", help="options of the source, as of build-data")
     parser.add_argument("--root", type=path_text, default="", help="folder of the raw data")
-    parser.add_argument("--split", required=True, help="of the data set, such as val; of procedural unseen_rigs")
+    parser.add_argument("--split", default="", help="of the data set, such as val; a recipe has its own")
     parser.add_argument("--out", type=path, required=True, help="file to make; its name is the protocol's")
     parser.add_argument("--scenes", type=int, metavar="N", help="take as many, spread over the split (all)")
-    parser.add_argument("--samples", type=int, default=1, metavar="N", help="of each scene (1)")
-    parser.add_argument("--views", type=int, default=24, metavar="N", help="images of a sample (24)")
-    parser.add_argument("--min-cameras", type=int, default=1, metavar="N", help="of a sample (1)")
-    parser.add_argument("--max-cameras", type=int, default=8, metavar="N", help="of a sample (8)")
-    parser.add_argument("--max-stride", type=int, default=4, metavar="N", help="time steps between two of a sample (4)")
+    parser.add_argument("--samples", type=int, metavar="N", help="of each scene (1)")
+    parser.add_argument("--views", type=int, metavar="N", help="images of a sample (24)")
+    parser.add_argument("--min-cameras", type=int, metavar="N", help="of a sample (1)")
+    parser.add_argument("--max-cameras", type=int, metavar="N", help="of a sample (8)")
+    parser.add_argument("--max-stride", type=int, metavar="N", help="time steps between two of a sample (4)")
+    parser.add_argument(
+        "--min-seconds", type=float, metavar="S", help="between two time steps, in place of --max-stride"
+    )
+    parser.add_argument("--max-seconds", type=float, metavar="S", help="between two time steps")
+    parser.add_argument(
+        "--unseen-in", metavar="SPLIT", help="leave scenes out whose rig is in this split too, such as train"
+    )
+    parser.add_argument("--min-baseline", type=float, metavar="M", help="nearer pairs have no direction (0.1)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (0)")
 
 
 def _make(options: argparse.Namespace) -> int:
-    source = source_of(options.source, options.root, options.settings)
-    check_root(type(source), options.root)
-    counts = ("scenes", "samples", "views", "min_cameras", "max_cameras", "max_stride")
-    for name in counts:
-        if getattr(options, name) is not None and getattr(options, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least 1")
+    _check_numbers(options)
     from rig3r_jax.evaluation.protocol import Rules, write_protocol
-    from rig3r_jax.evaluation.protocol_data import make_protocol
+    from rig3r_jax.evaluation.protocol_make import make_protocol
+    from rig3r_jax.evaluation.protocol_recipes import RECIPES
 
-    rules = Rules(options.views, options.min_cameras, options.max_cameras, options.max_stride, options.samples)
-    protocol = make_protocol(
-        options.out.stem, options.source, source, options.split, rules, options.seed, options.scenes, print
-    )
+    recipe = RECIPES.get(options.source)
+    kind = recipe.source if recipe else options.source
+    if kind not in SOURCES:
+        raise ValueError(
+            f"{kind!r} is no recipe and no source; recipes: {', '.join(RECIPES)}; sources: {', '.join(SOURCES)}"
+        )
+    split = options.split or (recipe.split if recipe else "")
+    if not split:
+        raise ValueError("--split is missing: of the data set, such as val; of procedural unseen_rigs")
+    words = options_from_words(source_class(kind), options.settings)
+    source = make_source(kind, options.root, {**(recipe.options if recipe else {}), **words})
+    check_root(type(source), options.root)
+    draws = {field: value for flag, field in _DRAWS.items() if (value := getattr(options, flag)) is not None}
+    rules = dataclasses.replace(recipe.rules if recipe else Rules(), **draws)
+    if recipe and recipe.scenes and split == recipe.split:
+        _tell_counts(source, split, recipe.scenes, recipe.counted_in)
+    protocol = make_protocol(options.out.stem, kind, source, split, rules, options.seed, options.scenes, print)
     write_protocol(options.out, protocol)
     left_out = f", {len(protocol.left_out)} scenes left out" if protocol.left_out else ""
     print(f"{options.out}: {len(protocol.samples)} samples of {rules.views} images{left_out}; sha256 {protocol.sha256}")
     return 0
 
 
+def _check_numbers(options: argparse.Namespace) -> None:
+    """ValueError naming the flag, before anything heavy is imported."""
+    for name in ("scenes", "samples", "views", "min_cameras", "max_cameras", "max_stride"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must be at least 1")
+    for name in ("min_seconds", "max_seconds", "min_baseline"):
+        if getattr(options, name) is not None and not getattr(options, name) >= 0:
+            raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must not be negative")
+    if options.min_seconds and options.max_seconds is None:
+        raise ValueError("--min-seconds wants --max-seconds; give both")
+
+
+def _tell_counts(source: Source, split: str, expected: int, counted_in: str) -> None:
+    """Says so where the data is part of the split."""
+    if (count := len(source.scenes(split))) != expected:
+        print(
+            f"{split} has {expected} scenes ({counted_in}), {count} are here: a protocol of part of the data is another"
+        )
+
+
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("protocol", metavar="PROTOCOL", type=path, help="file of make-protocol")
     parser.add_argument("--root", type=path_text, default="", help="folder of the raw data")
-    parser.add_argument("--out", type=path, required=True, help="folder to make: images/ and truth/ by sample")
+    parser.add_argument("--out", type=path, required=True, help="folder to make: images/, told/ and truth/ by sample")
 
 
 def _data(options: argparse.Namespace) -> int:
     from rig3r_jax.evaluation.protocol import read_protocol
-    from rig3r_jax.evaluation.protocol_data import IMAGES, TRUTH, write_data
+    from rig3r_jax.evaluation.protocol_data import IMAGES, TOLD, TRUTH, write_data
     from rig3r_jax.formats.atomic import whole_path
 
     protocol = read_protocol(options.protocol)
@@ -61,11 +115,34 @@ def _data(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.out}: exists already; give a new folder, or remove it first")
     with whole_path(options.out) as out:
         count = write_data(protocol, source, out)
-    print(f"{count} samples: {options.out / IMAGES}/SAMPLE/CAMERA/STEP.*, {options.out / TRUTH}/SAMPLE/cameras.json")
+    places = f"{IMAGES}/SAMPLE/CAMERA/STEP.*, {TOLD}/SAMPLE/, {TRUTH}/SAMPLE/cameras.json"
+    print(f"{options.out}: {count} samples: {places}")
     return 0
+
+
+def _validate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "answers", metavar="ANSWER", nargs="+", type=path, help="folder of predictions, one per setting"
+    )
+    parser.add_argument("--protocol", metavar="FILE", type=path, required=True, help="file of make-protocol")
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from rig3r_jax.evaluation.protocol import read_protocol
+    from rig3r_jax.evaluation.submission import check_submission
+
+    protocol, code = read_protocol(options.protocol), 0
+    for answer in options.answers:
+        submission = check_submission(protocol, answer)
+        for fault in submission.faults:
+            print(fault)
+        print(f"{answer}: {submission.summary(protocol)}")
+        code = _FAULTS if submission.faults else code
+    return code
 
 
 COMMANDS = {
     "make-protocol": Command("list frames of a data set that systems are scored on", _make_arguments, _make),
-    "protocol-data": Command("write the images and the truth of a protocol", _data_arguments, _data),
+    "protocol-data": Command("write a protocol's images, truth, and what may be told", _data_arguments, _data),
+    "validate": Command("check predictions against a protocol: every fault", _validate_arguments, _validate),
 }

@@ -78,13 +78,14 @@ class Frame:
     camera: int  # index into Scene.cameras
     time: float  # seconds, the source's own clock
     step: int  # index of the rig's time step (images of one step were taken together)
-    world_from_camera: np.ndarray  # (4, 4) float64, metres, re-based near the origin
+    world_from_camera: np.ndarray  # (4, 4) float64, metres, re-based near the origin; or UNKNOWN_POSE
     image: bytes  # encoded, the source's own JPEG, PNG or what else `image_bytes.decode_image` takes
     depth: bytes  # encode_depth
     # encode_mask; b"": all pixels show the scene, and nothing is known to move. (A factory: records read it late.)
     mask: bytes = dataclasses.field(default_factory=bytes)
 
 
+UNKNOWN_POSE = np.full((4, 4), np.nan)  # of frames without truth: they are reconstructed, never records
 UNMATCHED = "unmatched"  # the kind of what was left out though nothing is wrong with it
 
 

@@ -76,6 +76,8 @@ def _check_times(scene: Scene) -> None:
 
 def _check_pose(scene: Scene, frame: Frame) -> None:
     where = f"{frame_name(scene, frame)}: world_from_camera"
+    if np.isnan(frame.world_from_camera).all():
+        raise BadRecord(f"{where} is not known, which training needs; add the recording's poses (poses= names a file)")
     rigid.check(frame.world_from_camera, where, BadRecord, _TOLERANCE)
     position = frame.world_from_camera[:3, 3]
     if np.abs(position).max() > _FARTHEST:

@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import difflib
 import functools
+import hashlib
 import itertools
 import os
 import types
@@ -60,6 +61,12 @@ class Source:
         """
         raise NotImplementedError
 
+    def rigs(self, split: str) -> dict[str, str]:
+        """The physical rig of the drives of a split, where the data set's index tells rigs apart: by the drive's name,
+        with which those of its scenes begin, the name of the vehicle or of the calibration; {} where it does not.
+        """
+        return {}
+
     def left_out(self) -> list[tuple[str, LeftOut]]:
         """Images that the files list and that are given to no scene of any split: (recording, image and why)."""
         return []
@@ -98,6 +105,11 @@ def even_pieces(steps: range, longest: int) -> list[range]:
     count = -(-len(steps) // longest)
     edges = [len(steps) * i // max(count, 1) for i in range(count + 1)]
     return [steps[start:stop] for start, stop in itertools.pairwise(edges)]
+
+
+def fingerprint(content: bytes) -> str:
+    """A short name of a calibration that has none: of equal contents the same, on any machine."""
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def bad_scene(name: str, reason: str) -> tuple[str, Callable[[], Scene]]:

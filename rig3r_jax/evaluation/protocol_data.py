@@ -1,77 +1,32 @@
-"""Protocols made of a data set's own index, and the images and the truth of one, for whoever has the data."""
+"""The images of a protocol, their truth, and what each setting may tell, written for whoever has the data."""
 
 import io
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from rig3r_jax.data.sampling import draw_frames
-from rig3r_jax.data.scene import BadRecord, Scene
+from rig3r_jax.data.scene import Scene
 from rig3r_jax.data.source import Source
-from rig3r_jax.evaluation.protocol import Protocol, ProtocolSample, Rules, image_name
+from rig3r_jax.evaluation.protocol import Protocol, ProtocolSample, image_name, told_cameras
 from rig3r_jax.formats.cameras_json import write_cameras
+from rig3r_jax.formats.tum import FileList, write_file_list
 from rig3r_jax.schema import PhysicalCamera, PosedImage, Reconstruction
 
-TRUTH, IMAGES = "truth", "images"
-
-
-def make_protocol(
-    name: str,
-    kind: str,
-    source: Source,
-    split: str,
-    rules: Rules,
-    seed: int = 0,
-    scenes: int | None = None,
-    tell: Callable[[str], None] = lambda line: None,
-) -> Protocol:
-    """Draws the samples of a split, each a function of the seed, the scene's name and its number alone.
-
-    Args:
-        name: of the protocol.
-        kind, source: the data set, and its name in `data.sources`.
-        split: of the data set.
-        rules: how samples are drawn.
-        seed: of the draws.
-        scenes: take as many of the split, spread evenly; None: all.
-        tell: hears of every scene that is left out.
-
-    Raises:
-        ValueError: no scene has a sample.
-    """
-    listed = source.scenes(split)
-    if scenes is not None and scenes < len(listed):
-        listed = [listed[row] for row in np.linspace(0, len(listed) - 1, scenes).round().astype(int)]
-    samples, left_out = [], {}
-    for scene_name, load in listed:
-        try:
-            scene = load()
-            for number in range(rules.samples_per_scene):
-                rng = np.random.default_rng([seed, zlib.crc32(scene_name.encode()), number])
-                drawn = draw_frames(
-                    scene,
-                    rng,
-                    rules.views,
-                    rules.max_cameras,
-                    min_cameras=rules.min_cameras,
-                    max_stride=rules.max_stride,
-                )
-                samples.append(_sample(scene, scene_name, number, drawn))
-        except BadRecord as error:
-            left_out[scene_name] = str(error)
-            tell(f"left out: {error}")
-    if not samples:
-        raise ValueError(
-            f"{split} of {kind}: none of its {len(listed)} scenes has a sample; {next(iter(left_out.values()), '')}"
-        )
-    return Protocol(name, kind, split, source.options(), seed, rules, tuple(samples), left_out)
+TRUTH, IMAGES, TOLD = "truth", "images", "told"
+TIMES, RIG, PARTLY = "times.txt", "rig.json", "partly_known_rig.json"  # of a sample, below TOLD
 
 
 def write_data(protocol: Protocol, source: Source, out: Path) -> int:
-    """Writes out/truth/SAMPLE/cameras.json and out/images/SAMPLE/CAMERA/STEP.* of every sample; how many.
+    """Writes the samples of a protocol below a folder; how many.
+
+        out/images/SAMPLE/CAMERA/STEP.*          as the data set has them
+        out/told/SAMPLE/times.txt                seconds since the first image, and its name
+        out/told/SAMPLE/rig.json                 cameras.json of the rig standing still, an image CAMERA/rig of each
+                                                 camera: lenses, sizes and places
+        out/told/SAMPLE/partly_known_rig.json    of every second camera by name
+        out/truth/SAMPLE/cameras.json
 
     ValueError where the data is not that of the protocol: a scene or a frame is not there, or has another time.
     """
@@ -87,38 +42,41 @@ def write_data(protocol: Protocol, source: Source, out: Path) -> int:
             )
         scene = loaders[name]()
         for sample in samples:
-            rows = _rows(scene, sample, protocol.name)
-            (out / TRUTH / sample.name).mkdir(parents=True, exist_ok=True)
-            names = [_write_image(scene, row, out / IMAGES / sample.name) for row in rows]
-            truth = _truth(scene, rows, names, f"../../{IMAGES}/{sample.name}")
-            write_cameras(out / TRUTH / sample.name / "cameras.json", truth)
+            _write_sample(scene, sample, protocol.name, out)
     return len(protocol.samples)
 
 
-def _sample(scene: Scene, scene_name: str, number: int, drawn: Sequence[int]) -> ProtocolSample:
-    frames = tuple(
-        (scene.cameras[frame.camera].name, frame.step, round(float(frame.time), 6))
-        for frame in (scene.frames[row] for row in drawn)
-    )
-    return ProtocolSample(f"{scene_name.replace('/', '_')}.{number}", scene_name, frames)
+def _write_sample(scene: Scene, sample: ProtocolSample, protocol: str, out: Path) -> None:
+    rows = _rows(scene, sample, protocol)
+    truth, told = out / TRUTH / sample.name, out / TOLD / sample.name
+    truth.mkdir(parents=True, exist_ok=True)
+    told.mkdir(parents=True, exist_ok=True)
+    names = [_write_image(scene, row, out / IMAGES / sample.name) for row in rows]
+    reconstruction = _truth(scene, sample, rows, names)
+    write_cameras(truth / "cameras.json", reconstruction)
+    by_time = sorted(reconstruction.images, key=lambda image: (image.time, image.name))
+    times = np.array([image.time for image in by_time])
+    write_file_list(told / TIMES, FileList(times, tuple(image.name for image in by_time)))
+    for file, known in ((RIG, sample.cameras), (PARTLY, told_cameras(sample.cameras))):
+        write_cameras(told / file, _rig(scene, known))
 
 
 def _rows(scene: Scene, sample: ProtocolSample, protocol: str) -> list[int]:
     """The frames of a sample in its scene."""
-    rows = {(scene.cameras[frame.camera].name, frame.step): row for row, frame in enumerate(scene.frames)}
-    found = []
-    for camera, step, seconds in sample.frames:
-        row = rows.get((camera, step))
+    places = {(scene.cameras[frame.camera].name, frame.step): row for row, frame in enumerate(scene.frames)}
+    rows = []
+    for camera, step, since in sample.frames:
+        row, seconds = places.get((camera, step)), sample.start + since
         if row is None or abs(scene.frames[row].time - seconds) > 1e-3:
-            image = image_name(camera, step)
             state = (
                 "is not there" if row is None else f"was taken at {scene.frames[row].time:.6f} s, not {seconds:.6f} s"
             )
             raise ValueError(
-                f"scene {scene.name}: its image {image} {state}; {protocol} was made of another version of this data"
+                f"scene {scene.name}: its image {image_name(camera, step)} {state}; {protocol} was made of another "
+                "version of this data"
             )
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 def _write_image(scene: Scene, row: int, folder: Path) -> str:
@@ -132,22 +90,33 @@ def _write_image(scene: Scene, row: int, folder: Path) -> str:
     return name
 
 
-def _truth(scene: Scene, rows: Sequence[int], names: Sequence[str], image_folder: str) -> Reconstruction:
-    cameras = tuple(
-        PhysicalCamera(number, camera.name, camera.lens, camera.rig_from_camera)
-        for number, camera in enumerate(scene.cameras)
-    )
+def _truth(scene: Scene, sample: ProtocolSample, rows: Sequence[int], names: Sequence[str]) -> Reconstruction:
+    """The images of a sample, and the cameras that took them."""
     first = scene.frames[rows[0]].time
     images = tuple(
-        PosedImage(
-            name=name,
-            width=scene.cameras[frame.camera].size[1],
-            height=scene.cameras[frame.camera].size[0],
-            lens=scene.cameras[frame.camera].lens,
-            world_from_camera=frame.world_from_camera,
-            camera=frame.camera,
-            time=frame.time - first,
-        )
+        _image(scene, frame.camera, name, frame.world_from_camera, frame.time - first)
         for name, frame in zip(names, (scene.frames[row] for row in rows), strict=True)
     )
-    return Reconstruction(images, cameras, frame="the scene's world", image_folder=image_folder)
+    folder = f"../../{IMAGES}/{sample.name}"
+    return Reconstruction(images, _cameras(scene, sample.cameras), frame="the scene's world", image_folder=folder)
+
+
+def _rig(scene: Scene, known: Sequence[str]) -> Reconstruction:
+    """Some cameras of the rig, which tell nothing of where it was."""
+    cameras = _cameras(scene, known)
+    images = tuple(_image(scene, camera.id, f"{camera.name}/rig", camera.rig_from_camera, None) for camera in cameras)
+    return Reconstruction(images, cameras, frame="the rig's")
+
+
+def _cameras(scene: Scene, names: Sequence[str]) -> tuple[PhysicalCamera, ...]:
+    return tuple(
+        PhysicalCamera(number, camera.name, camera.lens, camera.rig_from_camera)
+        for number, camera in enumerate(scene.cameras)
+        if camera.name in names
+    )
+
+
+def _image(scene: Scene, number: int, name: str, world_from_camera: np.ndarray, time: float | None) -> PosedImage:
+    camera = scene.cameras[number]
+    height, width = camera.size
+    return PosedImage(name, width, height, camera.lens, world_from_camera, number, time)

@@ -17,6 +17,7 @@ class CalibratedCamera:
     lens: Lens | None = None  # pixel centres at +0.5
     size: tuple[int, int] | None = None  # height, width
     rig_from_camera: Float[np.ndarray, "4 4"] | None = None  # metres
+    note: str = ""  # how its lens differs from the one that the file states
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,13 @@ class RigCalibration:
     def named(self, name: str) -> CalibratedCamera | None:
         """The camera of this name."""
         return next((camera for camera in self.cameras if camera.name == name), None)
+
+    @property
+    def notes(self) -> list[str]:
+        """Those of the cameras, each with their names; equal ones in one line."""
+        notes = dict.fromkeys(camera.note for camera in self.cameras if camera.note)
+        named = {note: ", ".join(camera.name for camera in self.cameras if camera.note == note) for note in notes}
+        return [f"{names}: {note}" for note, names in named.items()]
 
 
 def transform_of(values: object, where: str, tolerance: float = rigid.TOLERANCE) -> Float[np.ndarray, "4 4"]:

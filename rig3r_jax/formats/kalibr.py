@@ -2,6 +2,8 @@
 
 Both put the centre of the first pixel at 0: half a pixel is added here. camchain: T_cam_imu is camera_from_imu,
 T_cn_cnm1 camera_from_the_one_before. sensor.yaml: T_BS is body_from_sensor; the line %YAML:1.0 is OpenCV's.
+Lenses of the kinds ds (double sphere) and eucm (enhanced unified) become the nearest Kannala-Brandt lens: the camera's
+note says how near.
 """
 
 import re
@@ -16,6 +18,7 @@ from rig3r_jax.formats.text import read_text
 from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import Lens
 from rig3r_jax.geometry.lenses import make_lens
+from rig3r_jax.geometry.sphere_lenses import double_sphere, enhanced_unified, nearest_fisheye
 
 _MODELS = {  # camera and distortion model: kind, and where its coefficients go among those of the kind
     ("pinhole", "none"): ("pinhole", ()),
@@ -24,6 +27,11 @@ _MODELS = {  # camera and distortion model: kind, and where its coefficients go 
     ("omni", "radtan"): ("unified", (1, 2, 3, 4)),
     ("omni", "none"): ("unified", ()),
 }
+_SPHERES = {  # camera model: its profile, and the two numbers before its focal lengths
+    "ds": (double_sphere, ("xi", "alpha")),
+    "eucm": (enhanced_unified, ("alpha", "beta")),
+}
+_NEAREST = 0.25  # pixels that a lens may be off the one that is stated
 _OTHER_NAMES = {"radial-tangential": "radtan", "equi": "equidistant", "plumb_bob": "radtan", "": "none"}
 _OPENCV_LINE = re.compile(r"\A%YAML:1\.0[^\n]*\n(---[^\n]*\n)?")
 _NUMBERED = re.compile(r"cam(\d+)")
@@ -96,15 +104,19 @@ def _camera(
         width, height = (int(side) for side in entry["resolution"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{where}: resolution {entry.get('resolution')!r} must be width, height; add it") from error
-    return CalibratedCamera(name, _lens(entry, where), (height, width), rig_from_camera)
+    lens, note = _lens(entry, (height, width), where)
+    return CalibratedCamera(name, lens, (height, width), rig_from_camera, note)
 
 
-def _lens(entry: dict[str, typing.Any], where: str) -> Lens:
+def _lens(entry: dict[str, typing.Any], size: tuple[int, int], where: str) -> tuple[Lens, str]:
+    """The lens, and how it differs from the one that is stated."""
     model = entry.get("camera_model")
     distortion = str(entry.get("distortion_model") or "").lower()
     distortion = _OTHER_NAMES.get(distortion, distortion)
+    if model in _SPHERES and distortion == "none":
+        return _near_sphere(model, entry.get("intrinsics", ()), size, where)
     if (model, distortion) not in _MODELS:
-        models = ", ".join("-".join(names) for names in _MODELS)
+        models = ", ".join("-".join(names) for names in (*_MODELS, *((model, "none") for model in _SPHERES)))
         raise ValueError(
             f"{where}: camera_model {model} with distortion_model {distortion} is none of {models}; calibrate with one "
             "of these, or undistort the images"
@@ -127,4 +139,26 @@ def _lens(entry: dict[str, typing.Any], where: str) -> Lens:
     lens_coefficients[list(places)] = coefficients[: len(places)]
     lens = make_lens(kind, np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1.0]]), lens_coefficients)
     lens.check(where)
-    return lens
+    return lens, ""
+
+
+def _near_sphere(model: str, intrinsics: object, size: tuple[int, int], where: str) -> tuple[Lens, str]:
+    make, (first, second) = _SPHERES[model]
+    try:
+        a, b, fx, fy, cx, cy = (float(value) for value in intrinsics)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{where}: intrinsics {intrinsics!r} must be {first}, {second}, fu, fv, pu, pv of {model}; correct them"
+        ) from error
+    matrix = np.array([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1.0]])
+    try:
+        lens, residual = nearest_fisheye(make(a, b), matrix, size)
+    except ValueError as error:
+        raise ValueError(f"{where}: {model} with {first}={a:g}, {second}={b:g}: {error}; calibrate anew") from error
+    if not residual <= _NEAREST:
+        raise ValueError(
+            f"{where}: {model} with {first}={a:g}, {second}={b:g} is up to {residual:.2f} pixels off every "
+            f"pinhole-equidistant lens, more than {_NEAREST}; calibrate with pinhole-equi or omni-radtan"
+        )
+    lens.check(where)
+    return lens, f"{model} taken as the nearest fisheye (Kannala-Brandt), at most {residual:.2g} pixels off"

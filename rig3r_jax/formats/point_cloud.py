@@ -1,7 +1,6 @@
 """Points of LiDAR sweeps and scans, whatever file they are in: .bin .npy .npz .pcd .ply .las .laz."""
 
 import io
-import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +9,10 @@ import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.formats.foreign import HEAD, describe
+from rig3r_jax.formats.pcd import read_pcd
 from rig3r_jax.formats.ply import read_ply
 
 COLUMNS = 4  # of a .bin: x y z intensity, as KITTI; nuScenes has 5
-_PCD_TYPES = {"F": "f", "U": "u", "I": "i"}
 
 
 def read_points(path: str | Path, columns: int = COLUMNS) -> Float[np.ndarray, "n 3"]:
@@ -73,39 +72,7 @@ def _las(path: Path, columns: int) -> np.ndarray:
 
 
 def _pcd(path: Path, columns: int) -> np.ndarray:
-    """Of the Point Cloud Library: ascii and binary."""
-    data = path.read_bytes()
-    end = re.search(rb"^DATA[ \t]+(\w+)[^\n]*\n", data, re.MULTILINE)
-    if not end:
-        raise ValueError(f"{path}: is no PCD file (has no line DATA) but {describe(data[:HEAD])}")
-    lines = (line.split() for line in data[: end.start()].decode("latin-1").splitlines() if line.strip())
-    header = {words[0]: words[1:] for words in lines}
-    names, counts = header["FIELDS"], [int(count) for count in header.get("COUNT", ["1"] * len(header["FIELDS"]))]
-    total, body, encoding = int(header["POINTS"][0]), data[end.end() :], end[1].decode()
-    if not set("xyz") <= set(names):
-        raise ValueError(f"{path}: has the fields {' '.join(names)}, must have x y z; restore the file")
-    if encoding == "ascii":
-        words = body.split()
-        if len(words) != total * sum(counts):
-            raise ValueError(
-                f"{path}: has {len(words)} numbers, must be {total} points of {sum(counts)}; restore the file"
-            )
-        rows = np.array(words, np.float64).reshape(total, sum(counts))
-        starts = np.cumsum([0, *counts])
-        return np.stack([rows[:, starts[names.index(axis)]] for axis in "xyz"], axis=1)
-    if encoding != "binary":
-        raise ValueError(
-            f"{path}: DATA {encoding} is not read; convert it: pcl_convert_pcd_ascii_binary in.pcd out.pcd 1"
-        )
-    kinds = (f"<{_PCD_TYPES[kind]}{size}" for kind, size in zip(header["TYPE"], header["SIZE"], strict=True))
-    fields = [
-        (f"{name}#{i}", kind, (count,)) for i, (name, kind, count) in enumerate(zip(names, kinds, counts, strict=True))
-    ]
-    table = np.dtype(fields)
-    if len(body) < total * table.itemsize:
-        raise ValueError(f"{path}: has {len(body)} of {total * table.itemsize} bytes of points; restore the file")
-    rows = np.frombuffer(body, table, total)
-    return np.stack([rows[f"{axis}#{names.index(axis)}"][:, 0] for axis in "xyz"], axis=1)
+    return read_pcd(path)
 
 
 READERS: dict[str, Callable[[Path, int], np.ndarray]] = {

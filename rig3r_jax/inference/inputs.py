@@ -73,7 +73,7 @@ def read_inputs(options: InputOptions, out: Path) -> Inputs:
     if options.times is not None:
         times, said = read_times(options.times, photographs, options.time_unit)
         notes += said
-    if found.truth is None:  # sources have steps of their own
+    if not options.source:  # sources have steps of their own
         photographs, said = with_steps(photographs, times, options.same_step)
         notes += said
     chosen = [one for number, one in enumerate(photographs) if _order(one, number) % options.every == 0]
@@ -119,7 +119,11 @@ def _found(options: InputOptions, out: Path, prefixes: Sequence[str]) -> _Found:
     if options.source:
         read = read_source(options.source, options.inputs, out, options.scene)
         known, note = read.known, f"poses are compared with, not given (--given {POSES})"
-        if POSES in options.given:
+        if read.truth is None:
+            note = "the data set has no poses of these images to compare with"
+            if POSES in options.given:
+                raise ValueError(f"--given {POSES}: {note}; give a file by --poses, or none")
+        elif POSES in options.given:
             poses = {image.name: image.world_from_camera for image in read.truth.images}
             known, note = dataclasses.replace(known, world_from_camera=poses), f"poses of {len(poses)} images, given"
         return _Found(out / "images", read.photographs, (*read.notes, note), known, read.truth, read.left_out)

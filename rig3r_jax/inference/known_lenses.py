@@ -62,7 +62,8 @@ def rig_notes(rig: RigCalibration, path: Path | str, photographs: Sequence[Photo
     lenses = sum(camera.lens is not None for camera in rig.cameras)
     return [
         f"rig of {len(names)} cameras ({lenses} with lenses) of {len(fitting)} of {len(photographs)} images; "
-        f"its frame is {rig.frame}"
+        f"its frame is {rig.frame}",
+        *rig.notes,
     ]
 
 
@@ -85,10 +86,12 @@ def read_lenses(path: Path, photographs: Sequence[Photograph]) -> tuple[dict[str
         table = lenses_of_json(content, path)
         return _fitted(table, table, photographs, path)
     if content is not None or path.suffix.lower() in (".yaml", ".yml"):
-        cameras = {camera.name: camera for camera in read_calibration(path).cameras if camera.lens is not None}
+        calibration = read_calibration(path)
+        cameras = {camera.name: camera for camera in calibration.cameras if camera.lens is not None}
         if not cameras:
             raise ValueError(f"{path}: states no lens; add camera_model_name and camera_params")
-        return _fitted({}, _of_only(cameras), photographs, path)
+        lenses, notes = _fitted({}, _of_only(cameras), photographs, path)
+        return lenses, [*notes, *calibration.notes]
     if path.is_dir() or path.name.startswith("cameras."):
         return _of_colmap(path, photographs)
     table = read_lens_table(path)

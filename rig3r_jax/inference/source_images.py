@@ -29,7 +29,7 @@ class SourceImages:
 
     photographs: tuple[Photograph, ...]  # by step and camera
     known: Known  # all but the poses: rig, lenses, times, masks
-    truth: Reconstruction  # cameras with their poses, to compare with, or to be given too
+    truth: Reconstruction | None  # cameras with their poses, to compare with, or to be given too; None: not known
     notes: tuple[str, ...]
     left_out: tuple[LeftOut, ...]  # images that the source could not use
 
@@ -121,7 +121,8 @@ def _written(source: Source, label: str, scene: Scene, out: Path) -> SourceImage
         rig=rig, lenses=lenses, times=times if scene.ordered else {}, masks=masks, pose_unit=truth.length_unit
     )
     notes = _notes(source, label, scene, known, is_rig)
-    return SourceImages(tuple(photographs), known, truth, tuple(notes), scene.left_out)
+    posed = all(np.isfinite(image.world_from_camera).all() for image in images)
+    return SourceImages(tuple(photographs), known, truth if posed else None, tuple(notes), scene.left_out)
 
 
 def _notes(source: Source, label: str, scene: Scene, known: Known, is_rig: bool) -> list[str]:

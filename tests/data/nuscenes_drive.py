@@ -43,9 +43,11 @@ def lidar_points(time):
     return points, np.arange(len(points)) >= len(points) - 4, len(points) - 1
 
 
-def write_nuscenes(root, version="v1.0-mini", scenes=("scene-0061", "scene-0103"), keys=3, between=0, labels=True):
-    """Writes the scenes; returns {(scene, camera, number of the image): Taken}; `between` images lie between keyframes
-    that are 0.5 s apart."""
+def write_nuscenes(
+    root, version="v1.0-mini", scenes=("scene-0061", "scene-0103"), keys=3, between=0, labels=True, vehicles=("n015",)
+):
+    """Writes the scenes, taken by these vehicles in turn; returns {(scene, camera, number of the image): Taken};
+    `between` images lie between keyframes that are 0.5 s apart."""
     tables = {name: [] for name in ("scene", "sample", "sample_data", "ego_pose", "sample_annotation", "instance")}
     tables["sensor"] = [
         {"token": f"sensor-{name}", "channel": name, "modality": name.split("_")[0].replace("CAM", "camera").lower()}
@@ -62,9 +64,11 @@ def write_nuscenes(root, version="v1.0-mini", scenes=("scene-0061", "scene-0103"
         elif name == "LIDAR_TOP":
             row.update(placed(EGO_FROM_LIDAR))
     tables["attribute"] = [{"token": "moves", "name": "vehicle.moving"}, {"token": "stands", "name": "vehicle.parked"}]
+    tables["log"] = [{"token": f"log-{vehicle}", "vehicle": vehicle} for vehicle in vehicles]
     taken = {}
-    for scene in scenes:
-        tables["scene"].append({"token": f"token-{scene}", "name": scene, "nbr_samples": keys, "log_token": "log"})
+    for number, scene in enumerate(scenes):
+        row = {"token": f"token-{scene}", "name": scene, "nbr_samples": keys}
+        tables["scene"].append(row | {"log_token": f"log-{vehicles[number % len(vehicles)]}"})
         for key in reversed(range(keys)):  # tables are in no order
             time = 0.5 * key
             stamp = START_US + round(1e6 * time)

@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 from rig3r_jax.formats.colmap import read_model
 from rig3r_jax.formats.kapture import read_kapture
 from rig3r_jax.formats.kitti_poses import read_poses, write_poses
+from rig3r_jax.formats.lzf import decode_lzf
 from rig3r_jax.formats.point_cloud import read_points
 from rig3r_jax.formats.pose_csv import read_pose_table
 from rig3r_jax.formats.times import times_of_names
@@ -109,12 +110,19 @@ def write_cloud(path):
         head = "# .PCD v0.7\nVERSION 0.7\nFIELDS intensity x y z\nSIZE 1 4 4 4\nTYPE U F F F\nCOUNT 1 1 1 1\n"
         head += f"WIDTH 2\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS 2\nDATA {path.stem}\n"
         body = b"".join(struct.pack("<Bfff", 9, *point) for point in POINTS)
+        if path.stem == "binary_compressed":
+            # All of one field after the other: a byte per point, then floats; each in a run as it is.
+            floats = np.concatenate(POINTS.T).astype("<f4").tobytes()
+            code = b"\x00\x09" + b"\x00\x09" + bytes([len(floats) - 1]) + floats
+            body = struct.pack("<II", len(code), 2 + len(floats)) + code
         if path.stem == "ascii":
             body = "".join(f"9 {x} {y} {z}\n" for x, y, z in POINTS).encode()
         path.write_bytes(head.encode() + body)
 
 
-@pytest.mark.parametrize("name", ["a.bin", "a.npy", "a.ply", "a.las", "ascii.pcd", "binary.pcd"])
+@pytest.mark.parametrize(
+    "name", ["a.bin", "a.npy", "a.ply", "a.las", "ascii.pcd", "binary.pcd", "binary_compressed.pcd"]
+)
 def test_points_of_every_kind_of_file(tmp_path, name):
     write_cloud(tmp_path / name)
     np.testing.assert_allclose(read_points(tmp_path / name), POINTS, atol=0.006)
@@ -128,8 +136,13 @@ def test_points_that_cannot_be_read(tmp_path):
     with pytest.raises(ValueError, match="a.bin: 20 bytes are no rows of 4 float32 numbers; set lidar_columns"):
         read_points(tmp_path / "a.bin")
     assert len(read_points(tmp_path / "a.bin", 5)) == 1
+    write_cloud(tmp_path / "packed.pcd")
+    with pytest.raises(ValueError, match="DATA packed must be ascii, binary or binary_compressed; convert it"):
+        read_points(tmp_path / "packed.pcd")
     write_cloud(tmp_path / "binary_compressed.pcd")
-    with pytest.raises(ValueError, match="DATA binary_compressed is not read; convert it"):
+    content = (tmp_path / "binary_compressed.pcd").read_bytes()
+    (tmp_path / "binary_compressed.pcd").write_bytes(content.replace(b"POINTS 2", b"POINTS 2000000000"))
+    with pytest.raises(ValueError, match="for 26 of points; .* its header says 26000000000; restore"):
         read_points(tmp_path / "binary_compressed.pcd")
     write_cloud(tmp_path / "ascii.pcd")
     polar = (tmp_path / "ascii.pcd").read_text().replace("FIELDS intensity x y z", "FIELDS intensity r y z")
@@ -230,3 +243,23 @@ def test_damaged_colmap_models_are_one_message(tmp_path):
     (folder / "points3D.txt").write_text("version https://git-lfs.github.com/spec/v1\nsize 12\n")
     with pytest.raises(ValueError, match="points3D.txt: is a Git LFS pointer"):
         read_model(folder)
+
+
+# What liblzf 3.6 makes of PLAIN: runs, a short copy, and long ones that reach into what they write.
+PLAIN = bytes(range(60)) + b"rig3r " * 60 + bytes(300)
+CODE = (
+    b"\x1f" + bytes(range(32)) + b"\x1f" + bytes(range(32, 60)) + b"rig3\x01r \xe0\xff\x05\xe1Q\x07\x00\x00"
+    b"\xe0\xff\x00\xe0\x18\x00\x01\x00\x00"
+)  # fmt: skip
+
+
+def test_lzf_decodes_what_liblzf_writes():
+    assert decode_lzf(CODE, len(PLAIN)) == PLAIN and decode_lzf(b"", 0) == b""
+    for size, message in ((len(PLAIN) + 1, "holds 720 of the 721 bytes"), (10, "more than the 10 bytes that are")):
+        with pytest.raises(ValueError, match=message):
+            decode_lzf(CODE, size)
+    for cut in range(1, len(CODE)):
+        with pytest.raises(ValueError, match="ends within|bytes that are stated"):
+            decode_lzf(CODE[:cut], len(PLAIN))
+    with pytest.raises(ValueError, match="copies from before its start"):
+        decode_lzf(b"\x20\x00", 10)

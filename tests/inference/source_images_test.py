@@ -106,6 +106,12 @@ def test_stereo_of_euroc_one_scene_of_ddad_and_a_sequence_of_tum(shared, tmp_pat
     taken = min(files, key=lambda seconds: abs(seconds - euroc.known.times[left.name]))
     np.testing.assert_array_equal(read_upright(left)[..., 0], np.asarray(Image.open(files[taken])))
     assert right.step == left.step and any("images are in no scene, such as" in note for note in euroc.notes)
+    unposed = read(tmp_path / "unposed", "euroc", real / "euroc_stereo")  # the sample holds no truth
+    assert unposed.truth is None and not unposed.known.world_from_camera and len(unposed.known.rig.cameras) == 2
+    assert {one.name for one in euroc.photographs} <= {one.name for one in unposed.photographs}
+    assert "the data set has no poses of these images to compare with" in unposed.notes
+    with pytest.raises(ValueError, match="--given poses: the data set has no poses of these images"):
+        read(tmp_path / "again", "euroc", real / "euroc_stereo", given=("poses",))
     with pytest.raises(ValueError, match=r"has 4 scenes; choose one by --scene: train/scene_01, train/scene_02, val/"):
         read(tmp_path / "ddad", "ddad", real / "ddad_dgp_rig")
     with pytest.raises(ValueError, match=r"has no scene 'scene_03'; choose one by --scene: train/scene_01"):

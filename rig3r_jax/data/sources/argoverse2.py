@@ -7,6 +7,7 @@ step is an image of the front camera with the nearest image of every other camer
 coefficients k1, k2, k3 of the calibration are not used; the centre of their first pixel is at 0.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 from rig3r_jax.data.lidar import project_points
 from rig3r_jax.data.pose_track import PoseTrack
 from rig3r_jax.data.scene import UNMATCHED, BadRecord, LeftOut, RigCamera, Scene, SparseDepth, about, leaving_out
+from rig3r_jax.data.source import fingerprint
 from rig3r_jax.data.sources.argoverse2_tables import (
     Boxes,
     Calibration,
@@ -66,6 +68,19 @@ class Argoverse2(SequenceSource):
         """See `SequenceSource`."""
         for log in _logs(self.folder() / split):
             yield log.name, functools.partial(self._sequence, log)
+
+    def rigs(self, split: str) -> dict[str, str]:
+        """Calibrations by what they hold: the data set names no vehicle."""
+        rigs = {}
+        for log in _logs(self.folder() / split):
+            with contextlib.suppress(BadRecord):  # of a bad scene
+                cameras = sorted(read_calibration(log / "calibration").items())
+                numbers = [
+                    (name, *one.intrinsics.ravel().tolist(), *one.ego_from_camera.ravel().tolist())
+                    for name, one in cameras
+                ]
+                rigs[log.name] = fingerprint(repr(numbers).encode())
+        return rigs
 
     def _sequence(self, log: Path) -> ImageSequence:
         times = image_times(log, self.front)

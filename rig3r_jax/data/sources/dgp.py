@@ -22,7 +22,7 @@ from rig3r_jax.data.image_bytes import read_image
 from rig3r_jax.data.lidar import project_points
 from rig3r_jax.data.scene import BadRecord, Frame, LeftOut, RigCamera, Scene, about, leaving_out, no_frame_left
 from rig3r_jax.data.source import Scenes, Source
-from rig3r_jax.data.sources.dgp_listing import LISTINGS_WANTED, listing_notes, scene_files, windows_of
+from rig3r_jax.data.sources.dgp_listing import LISTINGS_WANTED, calibration_key, listing_notes, scene_files, windows_of
 from rig3r_jax.data.sources.dgp_times import seconds_of
 from rig3r_jax.formats.foreign import HEAD, describe
 from rig3r_jax.formats.text import with_slashes
@@ -65,6 +65,11 @@ class Dgp(Source):
                 name = path.parent.name + (f"_{steps.start:05d}" if steps.start else "")
                 loaders.append((name, functools.partial(_load, path, name, self, steps)))
         return loaders
+
+    def rigs(self, split: str) -> dict[str, str]:
+        """Calibrations by their key, which is that of every scene that was taken with them."""
+        keys = {path.parent.name: calibration_key(path) for path in scene_files(self.folder())[split]}
+        return {drive: key for drive, key in keys.items() if key is not None}
 
     def notes(self) -> list[str]:
         """Which of several listings is read, and which scenes are in more than one split."""

@@ -52,6 +52,14 @@ def windows_of(path: Path, window: int) -> list[range]:
     return even_pieces(range(count), window) or [range(0)]
 
 
+def calibration_key(path: Path) -> str | None:
+    """Of the first sample of a scene; None where the scene does not read."""
+    try:
+        return str(read_json(path)["samples"][0]["calibration_key"])
+    except (BadRecord, KeyError, IndexError, TypeError):
+        return None
+
+
 def listing_notes(folder: Path) -> Iterator[str]:
     """Which of several listings is read, and which scenes are in more than one split."""
     listing, *others = _listings(folder)

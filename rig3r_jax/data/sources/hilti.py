@@ -32,7 +32,7 @@ class Hilti(RigRecordings):
 
     def read(self, name: str, folder: Path) -> Recording:
         """See `RigRecordings`."""
-        cameras = _cameras(folder / "calibration")
+        cameras, notes = _cameras(folder / "calibration")
         trajectory = tum.read_trajectory(folder / self.poses)
         images = {int(path.stem): path for path in (folder / "images").glob("*") if path.stem.isdigit()}
         if not images:
@@ -50,14 +50,15 @@ class Hilti(RigRecordings):
         if not shots:
             raise BadRecord(f"{folder / self.poses}: has {len(trajectory.times)} rows, none of them for an image")
         note = f"{len(shots)} images of {len(cameras)} cameras; poses of {self.poses}, a row per time step; no depth"
-        return Recording(name, cameras, in_order(shots), tuple(left_out), (note,))
+        return Recording(name, cameras, in_order(shots), tuple(left_out), (note, *notes))
 
 
-def _cameras(folder: Path) -> tuple[RecordedCamera, ...]:
-    """Of all chains, by number; each file counts its own from cam0, its name says which they are."""
+def _cameras(folder: Path) -> tuple[tuple[RecordedCamera, ...], list[str]]:
+    """Of all chains, by number, and notes; each file counts its own from cam0, its name says which they are."""
     from rig3r_jax.formats.kalibr import read_camchain  # makes lenses, whose module imports JAX
 
     cameras: dict[int, RecordedCamera] = {}
+    notes: list[str] = []
     for path in sorted(folder.glob("*camchain*.yaml")):
         match, rig = _CHAIN.search(path.name), read_camchain(path)
         numbers = [int(number) for number in match.groups() if number] if match else []
@@ -66,8 +67,9 @@ def _cameras(folder: Path) -> tuple[RecordedCamera, ...]:
                 f"{path}: has {len(rig.cameras)} cameras by {rig.frame}; its name must number as many, such as "
                 "cam0-1-camchain, and each have T_cam_imu"
             )
+        notes += [f"{path}, {note}" for note in rig.notes]
         for number, camera in zip(numbers, rig.cameras, strict=True):
             cameras[number] = RecordedCamera(f"cam{number}", camera.lens, camera.size, camera.rig_from_camera)
     if sorted(cameras) != list(range(len(cameras))) or not cameras:
         raise BadRecord(f"{folder}: has the cameras {sorted(cameras)}, must have all from 0 on; restore the files")
-    return tuple(cameras[number] for number in sorted(cameras))
+    return tuple(cameras[number] for number in sorted(cameras)), notes

@@ -70,6 +70,10 @@ class Kitti360(DriveSource):
                 loaders += _loaders_of(self, drive)
         return loaders
 
+    def rigs(self, split: str) -> dict[str, str]:
+        """One vehicle with one calibration took all drives."""
+        return {drive: "KITTI-360" for drive in _drives(self) if (drive in self.validation) == (split == "val")}
+
     def left_out(self) -> list[tuple[str, LeftOut]]:
         """Images of frames without a pose."""
         root, left_out = self.folder(), []

@@ -27,6 +27,7 @@ from rig3r_jax.data.sources.nuscenes_tables import (
     read_labels,
     read_tables,
     scenes_of,
+    vehicles_of,
 )
 from rig3r_jax.formats.text import with_slashes
 from rig3r_jax.geometry import rigid
@@ -71,6 +72,15 @@ class NuScenes(DriveSource):
                         name = drive + (f"_{steps.start:05d}" if steps.start else "")
                         loaders.append((name, functools.partial(_load, self, folder, name, token, samples, steps)))
         return loaders
+
+    def rigs(self, split: str) -> dict[str, str]:
+        """Vehicles by the table of logs, such as n008; none where that is not there."""
+        return {
+            drive: vehicle
+            for folder in _versions(self)
+            for drive, vehicle in vehicles_of(folder).items()
+            if split_of(folder.name, drive) == split
+        }
 
     def left_out(self) -> list[tuple[str, LeftOut]]:
         """Images between keyframes that no front image is near to."""

@@ -133,6 +133,17 @@ def scenes_of(folder: Path) -> dict[str, tuple[str, list[str]]]:
     return {name: (token, [sample for _, sample in sorted(samples[token])]) for name, token in sorted(rows)}
 
 
+def vehicles_of(folder: Path) -> dict[str, str]:
+    """{scene: vehicle} of a version; {} where it has no table of logs."""
+    path = folder / "log.json"
+    if not path.is_file():
+        return {}
+    with _reading(path):
+        vehicles = {row["token"]: row["vehicle"] for row in _rows(folder, "log")}
+    with _reading(folder / "scene.json"):
+        return {row["name"]: vehicles[row["log_token"]] for row in _rows(folder, "scene")}
+
+
 def read_tables(folder: Path, sweeps: bool) -> Tables:
     """The tables of a version, with what was taken between keyframes or without. Read once as long as they stay."""
     try:

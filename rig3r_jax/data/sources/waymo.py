@@ -6,6 +6,7 @@ what moves `lidar_box/`), or with version 1's .tfrecord files. A root that holds
 versions give the same scenes. No TensorFlow is needed.
 """
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rig3r_jax.data.scene import BadRecord, Scene
-from rig3r_jax.data.source import Scenes, bad_scene, even_pieces
+from rig3r_jax.data.source import Scenes, bad_scene, even_pieces, fingerprint
 from rig3r_jax.data.sources import waymo_v1, waymo_v2
 from rig3r_jax.data.sources.drives import DriveSource
 from rig3r_jax.data.sources.waymo_segment import Segment, segment_scene
@@ -48,7 +49,7 @@ class Waymo(DriveSource):
         version = _versions(self)[split]
         loaders = []
         for path in version.files:
-            drive = path.stem.removeprefix("segment-").removesuffix("_with_camera_labels")
+            drive = _drive(path)
             try:
                 pieces = even_pieces(range(version.count(path)), self.window)
             except BadRecord as error:
@@ -61,6 +62,17 @@ class Waymo(DriveSource):
                 loaders.append(bad_scene(drive, f"{path}: holds no frame; restore the file"))
         return loaders
 
+    def rigs(self, split: str) -> dict[str, str]:
+        """Calibrations by what they hold: the data set names no vehicle."""
+        self.check_split(split)
+        version, rigs = _versions(self)[split], {}
+        for path in version.files:
+            with contextlib.suppress(BadRecord):  # of a bad scene
+                cameras = sorted(version.read(path, range(1)).cameras.items())
+                numbers = [(name, *map(float, (*one.intrinsic, *one.vehicle_from_camera))) for name, one in cameras]
+                rigs[_drive(path)] = fingerprint(repr(numbers).encode())
+        return rigs
+
     def notes(self) -> list[str]:
         """Files of version 1 beside those of version 2."""
         notes = []
@@ -70,6 +82,10 @@ class Waymo(DriveSource):
                     f"{folder}: {waymo_v2.IMAGES}/*.parquet is read, not the {len(others)} *.tfrecord beside it"
                 )
         return notes
+
+
+def _drive(path: Path) -> str:
+    return path.stem.removeprefix("segment-").removesuffix("_with_camera_labels")
 
 
 def _folders(source: Waymo) -> dict[str, Path]:

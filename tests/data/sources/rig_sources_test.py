@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from rig3r_jax.data.build import build_records
 from rig3r_jax.data.frame_bytes import OUTSIDE, decode_depth, decode_mask
 from rig3r_jax.data.image_bytes import decode_image
 from rig3r_jax.data.scene import BadRecord
@@ -83,13 +84,20 @@ def test_scannetpp_is_split_by_scenes(tmp_path):
         np.testing.assert_allclose(pixels, TRUTH.pixels("right", frame.step), atol=1e-6)
 
 
-def test_euroc_counts_what_is_absent_and_wants_a_truth(tmp_path):
+def test_euroc_counts_what_is_absent_and_trains_on_no_images_without_truth(tmp_path):
     root = rig_folders.make_euroc(tmp_path / "V1_01")
     _, source = whole("euroc", root)
     assert [entry.reason.split(": ")[1] for _, entry in source.left_out()] == ["is listed in data.csv, absent"] * 2
     (root / "mav0/state_groundtruth_estimate0/data.csv").unlink()
-    with pytest.raises(BadRecord, match="state_groundtruth_estimate0/data.csv: there is no such file.*poses="):
+    with pytest.raises(BadRecord, match="camera cam0, step 0: world_from_camera is not known, which training needs"):
         whole("euroc", root)
+    source = make_source("euroc", str(root), ALL)
+    assert "no poses: " in source.notes()[0]
+    with pytest.raises(
+        BadRecord, match="world_from_camera is not known, which training needs; add the recording's poses"
+    ):
+        build_records("euroc", source, tmp_path / "records", progress=False)
+    assert not (tmp_path / "records").exists()
 
 
 def epipolar_degrees(scene, first, second):

@@ -93,7 +93,8 @@ def read_recording(options: Folder, name: str, folder: Path) -> Recording:
         ("masks", *mask_row),
     ]  # fmt: skip
     ordered = len(cameras) > 1 or times_from not in (NOTHING, PHOTOGRAPHS)
-    return Recording(name, cameras, shots, tuple(left_out), tuple(_table(rows)), ordered)
+    notes = (*_table(rows), *(calibration.notes if calibration else ()))
+    return Recording(name, cameras, shots, tuple(left_out), notes, ordered)
 
 
 def _images_and_poses(
