@@ -1,7 +1,7 @@
 # Needs Python 3.11, 3.12 or 3.13 (or uv): everything else is set up in .venv by the first command.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-sweep test-slurm test-cuda-compiler slurm-packages torch lint clean
+.PHONY: help demo fuzz test test-sweep test-faults test-slurm test-cuda-compiler slurm-packages torch lint clean
 
 PYTHON_FILES := .ci configs launch main.py rig3r_jax tests
 SETUP_FILES := pyproject.toml constraints.txt launch/setup.sh .venv/bin/python
@@ -9,6 +9,7 @@ WORKERS ?= 2
 # A file's tests stay on one worker, which builds once what they share; tests/conftest.py orders the files.
 PYTEST = .venv/bin/python -m pytest -n $(WORKERS) --dist=loadfile --no-loadscope-reorder --durations=10
 PYTEST_ARGS ?=
+MINUTES ?= 10
 DEMO_ARGS ?=
 
 help:
@@ -19,6 +20,10 @@ help:
 	@echo "make test-sweep"
 	@echo "             set up, then run every sweep: tests in a second precision or at full size, which make test leaves"
 	@echo "             out while what they cover is as it was when they passed (tests/sweeps.json)"
+	@echo "make test-faults"
+	@echo "             set up, then do to small runs what docs/faults.md lists: kills, full disks, flipped bytes; as root with"
+	@echo "             file systems mounted for it too"
+	@echo "make fuzz    set up, then read damaged files by every reader (MINUTES=10)"
 	@echo "make test-slurm"
 	@echo "             set up, then run the batch scripts of launch/ on a SLURM of their own; names the packages that"
 	@echo "             this wants where they are missing, or as root installs them under RIG3R_INSTALL_SLURM=1"
@@ -38,6 +43,13 @@ test: .venv/.have-dev $(if $(filter 1,$(RIG3R_TORCH)),.venv/.have-torch)
 
 test-sweep: .venv/.have-dev .venv/.have-torch
 	RIG3R_SWEEP=1 $(PYTEST) -m sweep
+
+# The tests of this folder alone, fault_slow ones included (tests/faults/conftest.py).
+test-faults: .venv/.have-dev
+	$(PYTEST) -m fault tests/faults
+
+fuzz: .venv/.have-dev
+	.venv/bin/python -m tests.faults.fuzz --minutes $(MINUTES)
 
 test-slurm: slurm-packages .venv/.have-dev
 	$(PYTEST) -m slurm tests/launch

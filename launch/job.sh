@@ -42,13 +42,16 @@ run_ranks() {
 #
 #   75  interrupted, the state is saved: the time limit is near, or `scancel --signal=USR1 JOB`
 #   76  stalled: the watchdog has printed all stacks; the run goes on from its last checkpoint
-# Every other failure would come again and is passed on. Failed nodes and preemption are SLURM's own to requeue for.
+#   73  the state could not be saved for long, for a reason of this machine: another may reach the disk
+# Every other failure would come again and is passed on: so would 74, a disk that is full or read-only. Failed nodes and
+# preemption are SLURM's own to requeue for.
 finish() {
     local code=$1 reason
     local restarts=${SLURM_RESTART_COUNT:-0} most=${RIG3R_MAX_RESTARTS:-50}  # the count is unset in the first run
     case $code in
         75) reason="interrupted, the state is saved" ;;
         76) reason="stalled" ;;
+        73) reason="not saved on this machine" ;;
         *) exit "$code" ;;
     esac
     if [ -n "$ending" ]; then

@@ -122,6 +122,14 @@ def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("options", nargs="*", metavar="KEY=VALUE", help="options of the source")
 
 
+def _checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--megabytes", type=at_least(1), nargs="+", default=(5, 1_500), help="of states to save; 5 and 1,500 by default"
+    )
+    parser.add_argument("--folder", type=os.path.expanduser, default="", help="on the disk to measure; or a temporary")
+    parser.add_argument("--repeats", type=at_least(1), default=3, help="saves, of which the median is shown")
+
+
 def _scaling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices", type=at_least(1), nargs="+", default=(8, 32, 128, 1024), help="device counts to compile"
@@ -184,8 +192,11 @@ def _discovery(parser: argparse.ArgumentParser) -> None:
         "--rigs", type=at_least(5), default=1000, help="rigs of the certainties; a fifth of the noise's"
     )
     parser.add_argument("--check-rigs", type=at_least(1), default=200, help="rigs whose calibration is checked")
-    parser.add_argument("--drives", type=at_least(1), default=50, help="held-out procedural drives of --workdir's rows")
-    parser.add_argument("--steps", type=at_least(2), default=4, help="time steps of each")
+    parser.add_argument(
+        "--law", action="store_true", help="also the law of the certainties beside others, on as many other rigs"
+    )
+    parser.add_argument("--drives", type=at_least(1), default=40, help="held-out procedural drives of --workdir's rows")
+    parser.add_argument("--images", type=at_least(2), default=12, help="of each, in one pass: one compiled program")
     parser.add_argument("--workdir", type=os.path.expanduser, help="also predictions of this run of Rig3R")
     parser.add_argument("--seed", type=at_least(0), default=0, help="of rigs and errors")
 
@@ -212,6 +223,13 @@ def _intervals(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resamples", type=at_least(100), default=2000, help="of the bootstrap (2000)")
 
 
+def _worlds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--drives", type=at_least(1), default=300, help="of each kind of worlds, for the closed form")
+    parser.add_argument("--intervals", type=float, nargs="+", default=(0.5, 1.0), help="seconds between time steps")
+    parser.add_argument("--sizes", type=at_least(8), nargs="+", default=(64, 128, 256), help="pixels, of images' sides")
+    parser.add_argument("--images", type=at_least(1), default=200, help="that are rendered of each kind and size")
+
+
 KINDS = {
     "train": Kind("train", "the training step: seconds, memory, MFU", _train, "the model: --config=full"),
     "inference": Kind("inference", "images to points and cameras, end to end", _inference, "the model: --config=full"),
@@ -223,8 +241,12 @@ KINDS = {
         "optional: a run whose source and sampling are the defaults of the flags",
         "train",
     ),
+    "checkpoint": Kind(
+        "checkpoint", "saving and restoring a state, and what checksums take of it", _checkpoint, extra="train"
+    ),
     "fusion": Kind("fusion", "windows of cameras joined with and without the rig: errors, scale", _fusion),
     "discovery": Kind("discovery", "rigs found out from ray maps, and calibrations checked", _discovery),
+    "worlds": Kind("worlds", "procedural worlds: what rig and clock tell of their poses, images per second", _worlds),
     "drift": Kind("drift", "a long drive that comes back, in windows: drift with and without loops", _drift),
     "intervals": Kind(
         "intervals", "how often intervals over scenes hold the truth, in simulated evaluations", _intervals

@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from rig3r_jax.benchmarks.result import Record, Row, result_name
 from rig3r_jax.data.sources.procedural.rigs import draw_rig
 from rig3r_jax.data.sources.procedural.source import CAMERA_COUNTS, MAX_CAMERAS
-from rig3r_jax.evaluation.rig import match_cameras, rig_id_accuracy
+from rig3r_jax.evaluation.rig import rig_id_accuracy
 from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.rig_check import check_rig
 from rig3r_jax.geometry.rig_discovery import discover_rig
@@ -34,7 +34,6 @@ STEREO_M, DEPTHS_M = 0.06, (2.0, 5.0, 15.0)
 _UNIT_M = (5.0, 15.0)  # a unit of the predictions, a scene's mean depth
 _NO_STRUCTURE = 0.25  # silhouette
 _RAY = 0.5  # half the width of a ray map's grid over its focal length
-SURE = ((0.5, 0.7), (0.7, 0.85), (0.85, 0.95), (0.95, 0.99), (0.99, 1.001))
 
 
 @typing.no_type_check
@@ -47,18 +46,20 @@ class Images:
     camera: Int[np.ndarray, " v"]
     step: Int[np.ndarray, " v"]
 
-    def told(self, told: str) -> dict[str, np.ndarray]:
-        """Arguments of `discover_rig` for one of TOLD."""
+    def inputs(self, kind: str) -> dict[str, np.ndarray]:
+        """Arguments of `discover_rig` beside the places in the rig, for one of INPUTS."""
         return {"nothing": {}, "poses": {"world_from_camera": self.world_from_camera}, "times": {"step": self.step}}[
-            told
+            kind
         ]
 
 
-TOLD = ("times", "poses", "nothing")
+INPUTS = ("times", "poses", "nothing")
 
 
 def command(options: argparse.Namespace, _: Sequence[str]) -> int:
     """Prints a row per setting and method, and writes the JSON."""
+    from rig3r_jax.benchmarks.discovery_certainty import certainty_rows, law_rows
+
     settings = {"rigs": options.rigs, "check_rigs": options.check_rigs, "seed": options.seed, "notes": [HOW]}
     record = Record(options, result_name("discovery", options, "procedural"), settings)
     print(HOW)
@@ -66,13 +67,15 @@ def command(options: argparse.Namespace, _: Sequence[str]) -> int:
     record.add(*rows("exact", exact))
     rng = np.random.default_rng([options.seed, 1])
     record.add(*rows("2 degrees, 5%", [drawn(rng, any_rig(rng), 4, 2.0, 0.05) for _ in range(options.rigs // 5)]))
-    record.add(*calibration_rows(options.seed, options.rigs))
+    record.add(*certainty_rows(options.seed, options.rigs))
     record.add(*check_rows(options.seed, options.check_rigs))
+    if options.law:
+        record.add(*law_rows(options.seed, options.rigs))
     if options.workdir:
         from rig3r_jax.benchmarks.discovery_model import predicted_images
 
-        cases = list(predicted_images(Path(options.workdir), options.drives, options.steps, options.seed))
-        record.add(*rows("a trained Rig3R's, held-out rigs", cases))
+        cases = list(predicted_images(Path(options.workdir), options.drives, options.images, options.seed))
+        record.add(*rows(f"a trained Rig3R's, held-out rigs, {options.images} images", cases))
     record.end()
     return 0
 
@@ -134,23 +137,23 @@ def _with_errors(rng: np.random.Generator, poses: np.ndarray, degrees: float, le
 
 
 def rows(noise: str, cases: Sequence[Images]) -> Iterator[Row]:
-    """One row per method and what it is told, over all cases."""
-    for told in TOLD:
-        found = [(case, discover_rig(case.rig_from_camera, **case.told(told))) for case in cases]
-        steps = [rig.step is not None and rig_id_accuracy(rig.step, case.step) == 1.0 for case, rig in found]
-        yield _row(noise, "discovery", told, [(case, rig.camera) for case, rig in found]) | {
-            "steps %": 100 * float(np.mean(steps)) if told == "poses" else None
+    """One row per method and what it has beside the places in the rig, over all cases."""
+    for kind in INPUTS:
+        rigs = [(case, discover_rig(case.rig_from_camera, **case.inputs(kind))) for case in cases]
+        steps = [rig.step is not None and rig_id_accuracy(rig.step, case.step) == 1.0 for case, rig in rigs]
+        yield _row(noise, "discovery", kind, [(case, rig.camera) for case, rig in rigs]) | {
+            "steps %": 100 * float(np.mean(steps)) if kind == "poses" else None
         }
     yield _row(
         noise, "k-means, silhouette", "nothing", [(case, kmeans_cameras(case.rig_from_camera)) for case in cases]
     )
 
 
-def _row(noise: str, method: str, told: str, found: Sequence[tuple[Images, np.ndarray]]) -> dict[str, typing.Any]:
-    accuracy = [rig_id_accuracy(camera, case.camera) for case, camera in found]
-    counts = [len(np.unique(camera)) == len(np.unique(case.camera)) for case, camera in found]
+def _row(noise: str, method: str, kind: str, cameras: Sequence[tuple[Images, np.ndarray]]) -> dict[str, typing.Any]:
+    accuracy = [rig_id_accuracy(camera, case.camera) for case, camera in cameras]
+    counts = [len(np.unique(camera)) == len(np.unique(case.camera)) for case, camera in cameras]
     return {
-        "noise": noise, "method": method, "told": told, "rigs": len(found),
+        "noise": noise, "method": method, "input": kind, "rigs": len(cameras),
         "IDs %": 100 * float(np.mean(accuracy)), "counts %": 100 * float(np.mean(counts)),
     }  # fmt: skip
 
@@ -186,30 +189,9 @@ def _silhouette(apart: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(np.where(counts[index] > 1, (other - own) / np.maximum(np.maximum(own, other), 1e-12), 0.0)))
 
 
-def calibration_rows(seed: int, rigs: int) -> Iterator[Row]:
-    """How many of the images whose camera is said to be so sure are right, of rigs with little to much noise."""
-    rng, said, right = np.random.default_rng([seed, 3]), [], []
-    for _ in range(rigs):
-        share = float(np.exp(rng.uniform(np.log(0.05), np.log(1.0))))
-        case = drawn(rng, any_rig(rng), int(rng.integers(2, 7)), 40 * share * 0.5, share)
-        rig = discover_rig(case.rig_from_camera, step=case.step)
-        match, _ = match_cameras(rig.camera, case.camera)
-        right += [match.get(int(true)) == int(found) for true, found in zip(case.camera, rig.camera, strict=True)]
-        said += rig.image_certainty.tolist()
-    certainty, is_right = np.array(said), np.array(right)
-    for low, high in SURE:
-        inside = (certainty >= low) & (certainty < high)
-        if inside.any():
-            yield {
-                "noise": f"5 to 100%, said {100 * low:.0f} to {min(100 * high, 100):.0f}% sure", "method": "discovery",
-                "told": "times", "rigs": rigs, "images": int(inside.sum()),
-                "said %": 100 * float(certainty[inside].mean()), "IDs %": 100 * float(is_right[inside].mean()),
-            }  # fmt: skip
-
-
 def check_rows(seed: int, rigs: int) -> Iterator[Row]:
     """Six cameras, ten steps: false alarms of untouched rigs, and a camera turned by a degree about any axis."""
-    rng, alarms, found, accused = np.random.default_rng([seed, 4]), [], [], []
+    rng, alarms, named, accused = np.random.default_rng([seed, 4]), [], [], []
     for _ in range(rigs):
         places, turned = any_rig(rng, 6), int(rng.integers(6))
         axis = rng.normal(size=3)
@@ -217,11 +199,11 @@ def check_rows(seed: int, rigs: int) -> Iterator[Row]:
         moved[turned, :3, :3] @= Rotation.from_rotvec(np.radians(1.0) * axis / np.linalg.norm(axis)).as_matrix()
         now, still = (drawn(rng, one, 10, 0.5, 0.02) for one in (moved, places))
         alarms.append(bool(check_rig(places, still.rig_from_camera, still.camera).moved))
-        said = check_rig(places, now.rig_from_camera, now.camera).moved
-        found.append(turned in said)
-        accused.append(bool(set(said) - {turned}))
+        moved_cameras = check_rig(places, now.rig_from_camera, now.camera).moved
+        named.append(turned in moved_cameras)
+        accused.append(bool(set(moved_cameras) - {turned}))
     yield {
-        "noise": "0.5 degrees, 2%", "method": "check, 1 of 6 turned 1 degree", "told": "cameras", "rigs": rigs,
-        "found %": 100 * float(np.mean(found)), "others accused %": 100 * float(np.mean(accused)),
+        "noise": "0.5 degrees, 2%", "method": "check, 1 of 6 turned 1 degree", "input": "cameras", "rigs": rigs,
+        "found %": 100 * float(np.mean(named)), "others accused %": 100 * float(np.mean(accused)),
         "false alarms %": 100 * float(np.mean(alarms)),
     }  # fmt: skip

@@ -11,17 +11,20 @@ from rig3r_jax.benchmarks.fusion_model import source_of, views_of_frames
 from rig3r_jax.inference.models.open import open_model
 
 
-def predicted_images(workdir: Path, drives: int, steps: int, seed: int) -> Iterator[Images]:
-    """Of each drive all images in one pass, shuffled; the network is told nothing.
+def predicted_images(workdir: Path, drives: int, images: int, seed: int) -> Iterator[Images]:
+    """Of each drive the first `images` in one pass, shuffled; the network has no metadata.
+
+    Whole time steps but for the last one, and of each drive as many: one program is compiled.
 
     ValueError for a run that saw no procedural drives, or a model that says nothing of rigs.
     """
-    source, rng = source_of(workdir, drives, steps), np.random.default_rng([seed, 5])
+    source, rng = source_of(workdir, drives, images), np.random.default_rng([seed, 5])
     model = open_model(workdir)
     for _, make in source.scenes(SPLIT):
         scene = make()
-        order = rng.permutation(len(scene.frames))
-        sizes = [scene.cameras[frame.camera].size for frame in scene.frames]
+        by_step = np.argsort([frame.step for frame in scene.frames], kind="stable")
+        order = rng.permutation(by_step[:images])
+        sizes = [scene.cameras[scene.frames[row].camera].size for row in order]
         views, lenses = views_of_frames(scene, order, model.input_size(sizes), False)
         estimate = model.estimate(views, lenses, [False] * len(lenses))
         if estimate.rig_from_camera is None:

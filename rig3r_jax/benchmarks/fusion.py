@@ -3,7 +3,8 @@
 The cameras are the true ones of held-out procedural drives. A model without a rig, such as VGGT, is played by drawing
 its predictions: every window in a frame and length unit of its own, errors of a known covariance (correlated, along the
 axes unlike, of a size that differs from image to image), some views grossly wrong. With --workdir a trained Rig3R
-predicts the windows of the same drives, from their images.
+predicts the windows of the same drives, from their images; units of its windows are measured as `rig3r reconstruct`
+measures them, too (`inference.scale_links`).
 """
 
 import argparse
@@ -26,7 +27,7 @@ from rig3r_jax.evaluation.points import fit_similarity
 from rig3r_jax.evaluation.pose import rotation_angle_deg
 from rig3r_jax.geometry import rigid, se3
 from rig3r_jax.geometry.fusion.fuse import Fused, FuseOptions, fuse
-from rig3r_jax.geometry.fusion.problem import Constraints, WindowPoses
+from rig3r_jax.geometry.fusion.problem import Constraints, ScaleLink, WindowPoses
 
 SPLIT = "unseen_rigs"
 UNIT_M = (8.0, 25.0)  # of a window's unit, which is near the scene's mean depth
@@ -49,6 +50,8 @@ class Case:
     step: Int[np.ndarray, " v"]
     rig_from_camera: Float[np.ndarray, "v 4 4"]
     windows: Sequence[WindowPoses]
+    depth_links: Sequence[ScaleLink] = ()  # measured ratios of the windows' units
+    rig_links: Sequence[ScaleLink] = ()  # measured units, metres, that want the rig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +189,8 @@ def joined(case: Case, method: Method) -> Fused:
     if not method.covariances:
         windows = [dataclasses.replace(window, covariance=None) for window in windows]
     rig = (case.step, case.rig_from_camera) if method.rig else (None, None)
-    return fuse(windows, Constraints(len(case.step), *rig), method.options)
+    links = [*case.depth_links, *(case.rig_links if method.rig else ())]
+    return fuse(windows, Constraints(len(case.step), *rig, scale_links=links), method.options)
 
 
 def scored(case: Case, fused: Fused) -> tuple[float, float, float, float, float]:

@@ -18,6 +18,8 @@ from rig3r_jax.geometry.lenses import stacked
 from rig3r_jax.geometry.reconstruct import seen_lens
 from rig3r_jax.inference.models.open import open_model
 from rig3r_jax.inference.models.protocol import Model
+from rig3r_jax.inference.passes import Pass
+from rig3r_jax.inference.scale_links import depth_links, rig_links
 from rig3r_jax.inference.seen import fitted_crop, seen_image
 from rig3r_jax.schema import RigMetadata, Views
 from rig3r_jax.training.config import workdir_config
@@ -47,18 +49,21 @@ def source_of(workdir: Path, drives: int, steps: int) -> Procedural:
 
 def _case(model: Model, scene: Scene, places: list[list[int]], told: bool) -> Case:
     step, camera = (np.array([getattr(frame, name) for frame in scene.frames]) for name in ("step", "camera"))
-    windows = []
+    passes = []
     for steps in places:
         images = np.flatnonzero(np.isin(step, steps))
         sizes = [scene.cameras[number].size for number in camera[images]]
         views, lenses = views_of_frames(scene, images, model.input_size(sizes), told)
         estimate = model.estimate(views, lenses, [False] * len(lenses))
-        windows.append(WindowPoses(images, np.asarray(estimate.world_from_camera, np.float64)))
+        passes.append(Pass.of(images, estimate))
+    rig_from_camera = np.stack([scene.cameras[number].rig_from_camera for number in camera])
     return Case(
         np.stack([frame.world_from_camera for frame in scene.frames]),
         step,
-        np.stack([scene.cameras[number].rig_from_camera for number in camera]),
-        windows,
+        rig_from_camera,
+        [WindowPoses(one.rows, np.asarray(one.world_from_camera, np.float64)) for one in passes],
+        depth_links(passes),
+        list(rig_links(passes, rig_from_camera, step)),
     )
 
 

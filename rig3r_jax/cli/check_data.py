@@ -36,12 +36,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=path_text, default="", help="folder of the raw data")
     parser.add_argument("--scenes", type=int, default=2, help="scenes of each split that are read (2)")
     parser.add_argument("--steps", type=int, default=6, help="time steps of each scene whose images are compared (6)")
+    parser.add_argument("--every", action="store_true", help="of records: read every one to its end, nothing else")
     parser.add_argument("--out", type=path, help="HTML page to write (check-data.html, in the current folder)")
 
 
 def _check_data(options: argparse.Namespace) -> int:
     if min(options.scenes, options.steps - 1) < 1:
         raise ValueError(f"--scenes={options.scenes} must be at least 1, --steps={options.steps} at least 2")
+    if options.every:
+        return _read_every_record(options)
     data_sets = list(_data_sets(options))
     from rig3r_jax.inspection.page import table_of, write_page
     from rig3r_jax.inspection.scan import scan
@@ -57,6 +60,19 @@ def _check_data(options: argparse.Namespace) -> int:
         print("\n".join([*lines, f"with pictures: {out}"]), flush=True)
         faulty |= scanned.faulty
     return int(faulty)
+
+
+def _read_every_record(options: argparse.Namespace) -> int:
+    """Exit code 1 where a record is damaged; ValueError for what is no folder of records."""
+    if options.flags or not options.source or not (Path(options.source) / "build.json").is_file():
+        raise ValueError(f"--every reads a folder of records, {options.source or '--config'} is none; give its path")
+    from rig3r_jax.inspection.every_record import read_every_record
+
+    damaged = False
+    for read in read_every_record(Path(options.source)):
+        print("\n".join([str(read), *read.damaged]), flush=True)
+        damaged |= bool(read.damaged)
+    return int(damaged)
 
 
 def _data_sets(options: argparse.Namespace) -> Iterator[_DataSet]:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import typing
 
 from rig3r_jax.cli.command import Command, path
@@ -19,6 +20,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=path, required=True, help="folder to make")
     parser.add_argument("--times", type=path, help="file of times; or names, exif: equal times are one time step")
     parser.add_argument("--intrinsics", type=path, help="file of intrinsics of the upright originals; or exif")
+    parser.add_argument(
+        "--rig", type=path, help="calibration of some cameras, as of --check: these places are held, and tell metres"
+    )
     parser.add_argument("--camera-count", dest="camera_count", type=int, help="number of cameras, where it is known")
     parser.add_argument(
         "--check", type=path, help="rig_config.json, camchain.yaml or cameras.json: say which camera has moved since"
@@ -39,8 +43,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _discover(options: argparse.Namespace) -> int:
     if options.out.exists():
         raise ValueError(f"{options.out}: exists already; give a new folder, or remove it first")
-    if options.check and options.flat:
-        raise ValueError("--check wants images in folders of their cameras, which --flat ignores; leave one out")
+    if options.check and options.rig:
+        raise ValueError("--rig holds places that --check doubts; leave one out")
+    if (options.check or options.rig) and options.flat:
+        name = "--check" if options.check else "--rig"
+        raise ValueError(f"{name} wants images in folders of their cameras, which --flat ignores; leave one out")
     from rig3r_jax.formats.atomic import whole_path
     from rig3r_jax.inference.inputs import read_inputs
     from rig3r_jax.inference.known_lenses import read_rig
@@ -57,9 +64,8 @@ def _discover(options: argparse.Namespace) -> int:
         inputs = _flat(inputs) if options.flat else inputs
         inputs = _untold(inputs, calibration) if calibration else inputs
         model = open_model(options.model)
-        planned = plan(model, [inputs.sizes[one.name] for one in inputs.photographs], how)
-        print(f"{model.name}: {planned.summary}", flush=True)
-        found = find_rig(
+        planned = plan(model, inputs.image_sizes, how, functools.partial(print, flush=True))
+        discovery = find_rig(
             model,
             inputs.folder,
             inputs.photographs,
@@ -70,22 +76,22 @@ def _discover(options: argparse.Namespace) -> int:
             options.refine,
             print,
         )
-        lines = [*found.notes, "", found.table(), "", *found.verdict]
+        lines = [*discovery.notes, "", discovery.table(), "", *discovery.verdict]
         if calibration:
-            check = found.check(calibration, options.false_alarm)
+            check = discovery.check(calibration, options.false_alarm)
             lines += check.verdict({row: camera.name for row, camera in enumerate(calibration.cameras)})
-        written = found.save(out)
-    shown = [str(one).replace(str(out), str(options.out)) for one in written]
-    print("\n".join([*lines, *shown]))
+        written = discovery.save(out)
+    paths = [str(one).replace(str(out), str(options.out)) for one in written]
+    print("\n".join([*lines, *paths]))
     return 0
 
 
 def _inputs(options: argparse.Namespace) -> "InputOptions":
     from rig3r_jax.inference.inputs import InputOptions
 
-    fields = {field.name for field in dataclasses.fields(InputOptions)} - {"cameras"}
+    fields = {field.name for field in dataclasses.fields(InputOptions)} - {"cameras", "rig"}
     values = {name: value for name, value in vars(options).items() if name in fields}
-    return InputOptions(**values, cameras=options.intrinsics, rig=options.check)
+    return InputOptions(**values, cameras=options.intrinsics, rig=options.check or options.rig)
 
 
 def _flat(inputs: "Inputs") -> "Inputs":
@@ -100,8 +106,8 @@ def _untold(inputs: "Inputs", calibration: "RigCalibration") -> "Inputs":
 
     cameras = {one.name: camera_of(calibration, one) for one in inputs.photographs}
     lenses = {name: camera for name, camera in cameras.items() if camera is not None and camera.lens is not None}
-    known = dataclasses.replace(inputs.known, rig=None, lenses={**lenses, **inputs.known.lenses})
-    return dataclasses.replace(inputs, known=known)
+    without = dataclasses.replace(inputs.known, rig=None, lenses={**lenses, **inputs.known.lenses})
+    return dataclasses.replace(inputs, known=without)
 
 
 COMMANDS = {

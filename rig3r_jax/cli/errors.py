@@ -1,34 +1,16 @@
 """What goes wrong and a user can mend, as one message and an exit code instead of a traceback."""
 
-import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable
 
 from rig3r_jax.extras import lack_of, packages_beside
+from rig3r_jax.training.os_errors import explain
 
 EXIT_USER, EXIT_INTERRUPT, EXIT_PIPE = 2, 130, 141  # the last two as a shell gives them for SIGINT and SIGPIPE
 
 _BACKENDS = os.path.join("jax", "_src", "xla_bridge.py")
-
-REMEDIES = {
-    errno.ENOENT: "check the path",
-    errno.EACCES: "change its permissions, or give another path",
-    errno.EPERM: "change its permissions, or give another path",
-    errno.EROFS: "give a path on a file system that can be written to",
-    errno.ENOTDIR: "a part of the path is a file: give another path",
-    errno.EISDIR: "it is a folder where a file is wanted: give another path",
-    errno.EEXIST: "it is there already: delete it, or give another path",
-    errno.ENOSPC: "make room on the disk, or give a path on another",
-    errno.EFBIG: "raise the limit on the size of a file (ulimit -f), or give a path on another disk",
-    errno.EIO: "check the disk or the network file system, and start again",
-    errno.ESTALE: "the network file system has lost it: start again",
-    errno.ENAMETOOLONG: "give a shorter path",
-    errno.ELOOP: "its links lead to themselves: give another path",
-    errno.EMFILE: "raise the limit on open files: ulimit -n",
-    errno.EDQUOT: "make room in your quota, or give a path on another disk",
-}
 
 
 def run_guarded(
@@ -72,15 +54,6 @@ def lack_of_devices(error: Exception) -> str:
     reason = str(error).partition(" (set JAX_PLATFORMS")[0].rstrip(".") or "it has no plugin for this platform"
     platforms = os.environ.get("JAX_PLATFORMS", "")
     return f"JAX does not start on JAX_PLATFORMS={platforms!r}: {reason}; unset it, or set JAX_PLATFORMS=cpu"
-
-
-def explain(error: Exception) -> str:
-    """The message of an error; of one that the system raised: path, reason, remedy."""
-    if not isinstance(error, OSError) or error.errno is None:
-        return str(error)
-    place = error.filename2 or error.filename
-    reason = f"{place}: {error.strerror}" if place else f"{error.strerror}"
-    return f"{reason}; {REMEDIES[error.errno]}" if error.errno in REMEDIES else reason
 
 
 def _say(program: str, message: str) -> None:

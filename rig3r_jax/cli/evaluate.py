@@ -135,9 +135,11 @@ def _evaluate_systems(options: argparse.Namespace) -> int:
         print(FORMATTERS[options.format][1](evaluation), end="")
     if options.out is not None:
         from rig3r_jax.viz.system_charts import write_system_charts
+        from rig3r_jax.viz.systems.page import write_page
 
         write_evaluation(evaluation, options.out)
-        write_system_charts(evaluation, options.out)
+        charts = write_system_charts(evaluation, options.out)
+        write_page(options.out / "report.html", evaluation, charts)
     return 0
 
 

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 
 import rig3r_jax
 from rig3r_jax.cli import (
+    baseline,
     bench,
     charts,
     check_data,
     data,
     discover,
+    doctor,
     evaluate,
     parity,
     protocol,
@@ -39,6 +41,8 @@ os.environ["JAX_ENABLE_X64"] = "0"
 COMMANDS: dict[str, Command] = {
     **train.COMMANDS,
     **evaluate.COMMANDS,
+    **baseline.COMMANDS,
+    **doctor.COMMANDS,
     **protocol.COMMANDS,
     **data.COMMANDS,
     **check_data.COMMANDS,

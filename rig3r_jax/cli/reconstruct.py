@@ -60,7 +60,7 @@ def _known_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--masks", type=path, metavar="FOLDER", help="folder of masks, <image's name>.png: black becomes no points"
     )
-    group.add_argument("--scale", type=float, metavar="X", help="metres over the units that the model predicts")
+    group.add_argument("--scale", type=float, metavar="X", help="metres over lengths as they are without it")
     group.add_argument("--given", default="", choices=("poses",), help="of the data set, beside lenses and times")
     group.add_argument("--time-unit", default="auto", metavar="UNIT", help="of --times: s, ms, us or ns (auto)")
     group.add_argument("--refine", action="store_true", help="poses that are given may move: they are not held")
@@ -79,6 +79,13 @@ def _pass_arguments(group: argparse._ArgumentGroup) -> None:
         type=path,
         metavar="FOLDER",
         help="of passes that later runs take up (OUT.passes, until OUT is done)",
+    )
+    group.add_argument(
+        "--points-from",
+        default="depth",
+        choices=("depth", "pointmap"),
+        help="depth: points lie on the rays of their pixels, at the depths of the model's points; pointmap: where the "
+        "model says, which its cameras agree with only roughly (depth)",
     )
     group.add_argument("--dry-run", action="store_true", help="say what would be done and what it takes, then stop")
 
@@ -118,8 +125,7 @@ def _reconstruct(options: argparse.Namespace) -> int:
         for note in inputs.notes:
             _tell(note)
         model = open_model(options.model)
-        planned = plan(model, [inputs.sizes[one.name] for one in inputs.photographs], how)
-        _tell(f"{model.name}: {planned.summary}")
+        planned = plan(model, inputs.image_sizes, how, _tell)
         if options.dry_run:
             shutil.rmtree(out, ignore_errors=True)
             return 0
@@ -151,9 +157,9 @@ def _kinds(words: str) -> list[str] | None:
 def _point_options(options: argparse.Namespace) -> "ExportOptions":
     from rig3r_jax.exports.options import ExportOptions
 
-    chosen = {name: getattr(options, name) for name in ("confident", "edges", "voxel", "budget")}
-    given = {name: value for name, value in chosen.items() if value is not None}
-    return ExportOptions(**given | ({"edges": None} if options.edges == 0 else {}))
+    values = {name: getattr(options, name) for name in ("confident", "edges", "voxel", "budget")}
+    chosen = {name: value for name, value in values.items() if value is not None}
+    return ExportOptions(**chosen | ({"edges": None} if options.edges == 0 else {}))
 
 
 def _how(options: argparse.Namespace) -> "ReconstructOptions":
@@ -164,6 +170,7 @@ def _how(options: argparse.Namespace) -> "ReconstructOptions":
         wide=options.fisheye,
         refine=options.refine,
         unordered=options.unordered,
+        points_from=options.points_from,
         max_views=options.max_views,
         max_memory=parse_bytes(options.max_memory) if options.max_memory else None,
         cache=options.cache or options.out.with_name(f"{options.out.name}.passes"),
@@ -175,7 +182,7 @@ def _inputs(options: argparse.Namespace) -> "InputOptions":
 
     fields = {field.name for field in dataclasses.fields(InputOptions)}
     values = {name: value for name, value in vars(options).items() if name in fields}
-    return InputOptions(**values | {"fps": options.fps, "given": tuple(filter(None, [options.given]))})
+    return InputOptions(**values | {"given": tuple(filter(None, [options.given]))})
 
 
 def _fps(words: str) -> float | None:
@@ -207,8 +214,8 @@ def _summary(result: "Reconstruction") -> str:
 
 def _look(out: Path, report: "ExportReport") -> list[str]:
     """How to see it, by what was written."""
-    shown = "cameras" in report.written and {"npz", "ply"} & set(report.written)
-    ways = [f"rig3r view {shlex.quote(str(out))}"] if shown else []
+    viewable = "cameras" in report.written and {"npz", "ply"} & set(report.written)
+    ways = [f"rig3r view {shlex.quote(str(out))}"] if viewable else []
     ways += [f"open {report.written['report'].name} in a browser"] if "report" in report.written else []
     return [f"to look at it: {', or '.join(ways)}"] if ways else []
 

@@ -29,7 +29,8 @@ def _train(options: argparse.Namespace) -> int:
     flags.FLAGS.mark_as_parsed()  # absl's own, of which there are none: else its logging complains
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.WARNING)  # of the libraries
-    absl_logging.get_absl_logger().addFilter(shorten_orbax_traceback)
+    for logger in (absl_logging.get_absl_logger(), logging.getLogger("asyncio")):
+        logger.addFilter(not_of_orbax_threads)
 
     def work() -> int:
         with loop.user_errors():
@@ -46,13 +47,11 @@ def _train(options: argparse.Namespace) -> int:
     return processes.run_to_end(lambda: run_guarded(options.program, work, (loop.UserError, OSError)))
 
 
-def shorten_orbax_traceback(record: logging.LogRecord) -> bool:
-    """A filter: what goes wrong in a thread of orbax is one line of the log. Most of it the loop hears of, too."""
-    kind, error, _ = record.exc_info or (None, None, None)
-    if kind and "orbax" in record.pathname:
-        record.msg, record.args = " ".join(f"{record.getMessage()}: {kind.__name__}: {error}".split()), ()
-        record.exc_info = record.exc_text = None
-    return True
+def not_of_orbax_threads(record: logging.LogRecord) -> bool:
+    """A filter: drops what goes wrong in threads of orbax, a traceback for each thread and for each array that asyncio
+    throws away; saving raises the first of it, too, which is then one line."""
+    error = str(record.exc_info[1]) if record.exc_info else ""
+    return not (error and ("orbax" in record.pathname or "in OCDBT database" in error))
 
 
 def _calibrate_study_arguments(parser: argparse.ArgumentParser) -> None:

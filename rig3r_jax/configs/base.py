@@ -90,7 +90,10 @@ def get_config() -> ConfigDict:
     train.accumulate = 1  # micro-batches per step
     train.log_every = 50  # steps
     train.checkpoint_every = 1_000  # steps
-    train.keep_checkpoints = 3
+    train.keep_checkpoints = 3  # the newest
+    train.keep_every = 0  # and those of steps that are a multiple of this; 0: none
+    train.copy_checkpoints_to = ""  # a second place for them: a mounted folder, or gs:// and the like; "": none
+    train.save_retry_minutes = 30.0  # without a checkpoint, though saves are tried, after which the run stops (code 74)
     train.evaluate_every = 0  # steps; 0 evaluates at the end only
     train.max_bad_steps = 10  # non-finite steps in a row after which the run stops
     # Without a step after which a process prints its stacks and ends, five times that while it compiles; 0: never.

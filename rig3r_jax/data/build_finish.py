@@ -8,6 +8,7 @@ from typing import Any
 
 from rig3r_jax.data.build_groups import BuiltGroup, Group, GroupFolder, of_this_process
 from rig3r_jax.data.build_report import BuildReport
+from rig3r_jax.data.file_ends import digest_of_ends
 from rig3r_jax.data.record_files import file_name, read_scene_examples, write_info, write_scene_files
 from rig3r_jax.data.record_source import BUILD_COUNTS, FRAMES, SCENES, dataset_folder
 from rig3r_jax.formats.json_file import write_json
@@ -39,7 +40,8 @@ def write_folder(
         files = sorted(path for part in (SCENES, FRAMES) for path in dataset_folder(whole, part).iterdir())
         sizes = {str(path.relative_to(whole)): path.stat().st_size for path in files}
         report.write_quarantine(whole)
-        build = {"asked": asked, "splits": report.splits, "bytes": sizes}
+        ends = {str(path.relative_to(whole)): digest_of_ends(path) for path in files}
+        build = {"asked": asked, "splits": report.splits, "bytes": sizes, "ends": ends}
         write_json(whole / "build.json", build | {key: getattr(report, key) for key in BUILD_COUNTS}, indent=2)
         os.rename(whole, report.path)  # atomic; replaces an empty folder
     finally:

@@ -16,6 +16,7 @@ from typing import Any
 
 from rig3r_jax.data import records
 from rig3r_jax.data.bad_frames import has_depth, without_bad_frames
+from rig3r_jax.data.guard import guarded
 from rig3r_jax.data.record_files import RecordFile
 from rig3r_jax.data.record_source import FRAMES, SCENES
 from rig3r_jax.data.rectify import rectified
@@ -70,7 +71,10 @@ class BuiltGroup:
 
 def list_scenes(source: Source) -> dict[str, Scenes]:
     """Names and loaders of all scenes by split; that of a name that its split has already raises BadRecord."""
-    listing = {split: _each_once(split, source.scenes(split)) for split in source.splits()}
+    splits = guarded("the list of splits", source.splits)
+    listing = {
+        split: _each_once(split, guarded("the list of scenes", partial(source.scenes, split))) for split in splits
+    }
     if not source.rectify:
         return listing
     return {split: [(name, partial(_rectified, load)) for name, load in scenes] for split, scenes in listing.items()}
@@ -169,7 +173,7 @@ class GroupFolder:
                 if stopped():
                     return None
                 try:
-                    scene = without_bad_frames(load())
+                    scene = guarded(f"scene {name}", lambda load=load: without_bad_frames(load()))
                 except BadRecord as error:
                     writer.skip(name, error)
                 else:

@@ -12,7 +12,8 @@ from rig3r_jax.data.files import read_bytes
 from rig3r_jax.data.frame_bytes import MOVING, OUTSIDE, encode_mask
 from rig3r_jax.data.image_header import encoded_size
 from rig3r_jax.data.scene import BadRecord, DenseDepth, RigCamera
-from rig3r_jax.formats.foreign import HEAD, describe
+from rig3r_jax.formats.declared import check_pixels, exr_size
+from rig3r_jax.formats.npz import read_npy_or_npz
 
 AXIS, RAY = "axis", "ray"  # depth along the camera's axis (z), or distance along the pixel's ray
 _FARTHEST = 1e5  # metres; renderers write 1e10 and the like for the sky
@@ -61,7 +62,7 @@ def read_pixels(path: Path, what: str = "depth", grey: bool = False) -> Shaped[n
     """
     data = read_bytes(path)
     try:
-        encoded_size(data)
+        check_pixels(path, *encoded_size(data))
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("L") if grey and image.mode in ("1", "RGB", "RGBA", "LA") else image)
     except BadRecord as error:
@@ -82,10 +83,9 @@ def read_whole_numbers(path: Path) -> Integer[np.ndarray, "h w"]:
 def _npy(path: Path) -> np.ndarray:
     data = read_bytes(path)
     try:
-        values = np.load(io.BytesIO(data), allow_pickle=False)
-        values = values[values.files[0]] if isinstance(values, np.lib.npyio.NpzFile) else values
-    except (ValueError, OSError, EOFError, IndexError, KeyError) as error:
-        raise BadRecord(f"{path}: is no NumPy array but {describe(data[:HEAD])}") from error
+        values = read_npy_or_npz(data, path)
+    except ValueError as error:
+        raise BadRecord(str(error)) from error
     if values.dtype.kind not in "fiu":
         raise BadRecord(f"{path}: holds {values.dtype}, must hold numbers")
     return values
@@ -94,8 +94,8 @@ def _npy(path: Path) -> np.ndarray:
 def _exr(path: Path) -> np.ndarray:
     import OpenEXR  # of the extra `data`
 
-    read_bytes(path)  # the library tells an absent file in words of its own
     try:
+        check_pixels(path, *exr_size(read_bytes(path)))
         channels = OpenEXR.File(str(path), separate_channels=True).channels()
     except Exception as error:  # what its C++ threw
         raise BadRecord(f"{path}: does not read ({error}); restore the file") from error

@@ -1,6 +1,7 @@
 """Files of raw data: their content, or a BadRecord that names the file."""
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,20 @@ from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.formats.json_file import parse_json
 from rig3r_jax.formats.text import decode_text, numbered_lines, split_words
 
+LAST_READ = threading.local()  # its `path`: the file that `read_bytes` was asked for last, for messages
 _CHUNK = 2**20  # characters of a table that are read at a time
 _BETWEEN_OBJECTS = "[], \t\r\n"
 
 
 def read_bytes(path: Path) -> bytes:
     """A file's content; BadRecord where it cannot be read."""
+    LAST_READ.path = path
     try:
         return path.read_bytes()
     except OSError as error:
         raise BadRecord(f"{path}: cannot be read ({error.strerror}); restore the file") from error
+    except ValueError as error:  # a name with a zero in it
+        raise BadRecord(f"{str(path)!r}: is no path of a file ({error}); correct the name") from error
 
 
 def read_text(path: Path) -> str:

@@ -65,7 +65,10 @@ def decode_mask(data: bytes) -> UInt8[np.ndarray, "h w"]:
     """The bits OUTSIDE and MOVING of every pixel; BadRecord when the bytes are no such mask."""
     import cv2
 
-    bits = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    try:
+        bits = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error:
+        bits = None
     if bits is None or bits.ndim != 2 or bits.dtype != np.uint8 or (bits & ~np.uint8(OUTSIDE | MOVING)).any():
         what = "does not decode" if bits is None else f"is {bits.dtype} {bits.shape} with values to {bits.max()}"
         raise BadRecord(f"mask of {len(data)} bytes {what}, must be an 8-bit grey PNG of 0..3; build the records again")

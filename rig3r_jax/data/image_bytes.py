@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rig3r_jax.data.files import read_bytes
+from rig3r_jax.data.image_damage import check_whole
 from rig3r_jax.data.image_header import JPEG_START, encoded_size, is_jpeg_or_png, tiff_orientation
 from rig3r_jax.data.scene import BadRecord
 
@@ -40,10 +41,12 @@ def read_image(path: Path) -> tuple[bytes, tuple[int, int]]:
 def usable_size(data: bytes) -> tuple[int, int]:
     """Height and width of an image; BadRecord where no view could be made of it.
 
-    The header of a JPEG or PNG tells; an image of another kind, which is rare, is decoded.
+    The header of a JPEG or PNG tells its size, `check_whole` most damage behind it; an image of another kind, which is
+    rare, is decoded.
     """
     size = encoded_size(data)
     decoded_reduction(data, size, 1.0)
+    check_whole(data)
     if not is_jpeg_or_png(data):
         decode_image(data)
     return size

@@ -10,7 +10,7 @@ from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.formats.foreign import HEAD, describe
 
 JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 _OTHERS = {  # what OpenCV decodes beside JPEG and PNG: Pillow's names, and how such files begin
     "WEBP": (b"RIFF",),
     "BMP": (b"BM",),
@@ -29,7 +29,7 @@ _NO_FRAME = (0xC4, 0xC8, 0xCC)  # markers among those of frames that are tables 
 
 def is_jpeg_or_png(data: bytes) -> bool:
     """Whether the header alone tells that the image is whole."""
-    return data.startswith((JPEG_START, _PNG_START))
+    return data.startswith((JPEG_START, PNG_START))
 
 
 def encoded_size(data: bytes) -> tuple[int, int]:

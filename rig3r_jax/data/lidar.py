@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import Bool, Float
 
-from rig3r_jax.data.scene import RigCamera, SparseDepth
+from rig3r_jax.data.image_bytes import MAX_SIDE
+from rig3r_jax.data.scene import BadRecord, RigCamera, SparseDepth
 from rig3r_jax.geometry import rigid
 
 _MIN_DEPTH = 0.5  # metres; nearer returns are of the vehicle itself or of dirt on the lens
@@ -25,6 +26,8 @@ def project_points(
     tells which points lie on what moves (None: not known).
     """
     height, width = camera.size
+    if max(height, width) > MAX_SIDE:  # by which a calibration can lie, and memory is taken
+        raise BadRecord(f"camera {camera.name}: image size {camera.size} must be at most {MAX_SIDE} a side; correct it")
     points_camera = rigid.apply(rigid.invert(world_from_camera), points_world)
     depths = np.linalg.norm(points_camera, axis=-1)
     ahead = depths > _MIN_DEPTH if camera.lens.wide else points_camera[:, 2] > _MIN_DEPTH

@@ -5,9 +5,7 @@ its sample index alone. A record that cannot be used is replaced by the next dra
 named in the quarantine; it is never filtered, which would shift all later samples.
 """
 
-import collections
 import dataclasses
-import threading
 import typing
 from collections.abc import Sequence
 
@@ -19,6 +17,7 @@ import numpy as np
 from rig3r_jax.data.augment import PreparedView, blank_views, draw_placement, prepare_view
 from rig3r_jax.data.fitting import fixed_lenses
 from rig3r_jax.data.options import AUTO, PipelineOptions
+from rig3r_jax.data.quarantine import Quarantine
 from rig3r_jax.data.sampling import draw_frames
 from rig3r_jax.data.scene import BadRecord, Frame, Scene, SceneSource
 from rig3r_jax.geometry.camera import Pinhole
@@ -27,40 +26,6 @@ from rig3r_jax.schema import Batch, Distortion, RigMetadata, Targets, Views
 
 _ATTEMPTS = 100  # draws for one sample before the run stops, whatever the budget
 _ENDLESS = 2**62  # samples; grain counts batches by a float, which rounds sys.maxsize beyond what fits
-
-
-class Quarantine:
-    """Counts draws and names the records that could not be used. Safe to share between threads."""
-
-    def __init__(self, max_bad_fraction: float, min_draws: int):
-        self._max_bad_fraction, self._min_draws = max_bad_fraction, min_draws
-        self._lock = threading.Lock()
-        self.draws = 0
-        self.counts: collections.Counter[str] = collections.Counter()  # record -> draws that failed
-        self.reasons: dict[str, str] = {}  # record -> what was wrong the first time
-
-    @property
-    def bad_draws(self) -> int:
-        """Draws that could not be used so far."""
-        with self._lock:
-            return self.counts.total()
-
-    def add(self, record: str, error: BadRecord | None) -> None:
-        """One draw, bad where there is an `error`; BadRecord when more than the budget were bad."""
-        with self._lock:
-            self.draws += 1
-            if error is None:
-                return
-            self.counts[record] += 1
-            self.reasons.setdefault(record, str(error))
-            bad = self.counts.total()
-            if self.draws < self._min_draws or bad <= self._max_bad_fraction * self.draws:
-                return
-            worst = "; ".join(f"{name} ({self.reasons[name]})" for name, _ in self.counts.most_common(3))
-        raise BadRecord(
-            f"{bad} of {self.draws} draws could not be used, from {len(self.counts)} records, over the budget of "
-            f"max_bad_fraction={self._max_bad_fraction}: {worst}; repair or leave out these, or raise the budget"
-        )
 
 
 @typing.runtime_checkable
@@ -104,14 +69,15 @@ class SampleStream:
         for attempt in range(_ATTEMPTS):
             rng = np.random.default_rng([self.seed, n, attempt])
             source, index = self._draw_record(n + attempt, rng)
-            record = f"{self.sources[source][0]}[{index}]"
+            name = self.sources[source][0]
+            record = f"{name}[{index}]"
             try:
                 sample = draw_sample(self.sources[source][1][index], self.options, rng)
             except BadRecord as error:
-                self.quarantine.add(record, error)
+                self.quarantine.add(name, record, error)
                 reason = error
                 continue
-            self.quarantine.add(record, None)
+            self.quarantine.add(name, record, None)
             return sample, source
         raise BadRecord(f"sample {n}: none of {_ATTEMPTS} draws could be used, the last: {reason}; repair the records")
 

@@ -1,6 +1,7 @@
 """A folder of records: the scenes of one split by random access.
 
-build.json                      what was asked for (source, root, options, versions) and what came out
+build.json                      what was asked for (source, root, options, versions) and what came out, with the size
+                                of every file and a digest of its ends
 quarantine.json                 scenes and frames left out, each with its reason
 rig_scenes/1.0.0/               a TFDS data set: `tfds.data_source("rig_scenes", split=..., data_dir=folder)`
 rig_frames/1.0.0/               another, of images and depths; a scene knows the number of its first frame
@@ -15,12 +16,14 @@ from typing import Any, SupportsIndex
 import tensorflow_datasets as tfds
 
 from rig3r_jax.data import records
+from rig3r_jax.data.file_ends import digest_of_ends
 from rig3r_jax.data.scene import BadRecord, Scene
 from rig3r_jax.formats.json_file import read_json
 
 SCENES, FRAMES, TFDS_VERSION = "rig_scenes", "rig_frames", "1.0.0"
 # Of the BuildReport; an older build.json has none.
 BUILD_COUNTS = {"frames": int, "without_depth": int, "notes": list, "lenses": dict}
+_ENDS = "ends"  # file_ends.digest_of_ends by file; an older build.json has none
 
 
 class RecordSource:
@@ -36,12 +39,7 @@ class RecordSource:
             raise BadRecord(other_format(self.path, build["asked"]))
         if not build["splits"].get(split):
             raise BadRecord(f"{path}: split {split!r} has no records; splits: {build['splits']}")
-        for name, size in build["bytes"].items():
-            file = self.path / name
-            size_now = file.stat().st_size if file.exists() else None
-            if size_now != size:
-                state = "is missing" if size_now is None else f"has {size_now} bytes"
-                raise BadRecord(f"{file}: {state}, was written with {size}; delete {path} and build it again")
+        _check_files(self.path, build)
         self._scenes, self._frames = (_Part(dataset_folder(self.path, part), split) for part in (SCENES, FRAMES))
         if (lens_kinds := build.get("lenses", {}).get(split)) is None:
             raise BadRecord(f"{self.path / 'build.json'}: lacks lenses of {split!r}; delete {path} and build it again")
@@ -64,6 +62,19 @@ class RecordSource:
 
     def __setstate__(self, state: tuple[Path, str]) -> None:
         self.__init__(*state)
+
+
+def _check_files(folder: Path, build: dict[str, Any]) -> None:
+    """BadRecord, naming the file, where one is missing or is not as it was written, by its size and its ends."""
+    remedy = f"copy it again, or delete {folder} and build it again"
+    for name, size in build["bytes"].items():
+        file = folder / name
+        size_now = file.stat().st_size if file.exists() else None
+        if size_now != size:
+            state = "is missing" if size_now is None else f"has {size_now} bytes"
+            raise BadRecord(f"{file}: {state}, was written with {size}; {remedy}")
+        if (digest := build.get(_ENDS, {}).get(name)) and digest_of_ends(file) != digest:
+            raise BadRecord(f"{file}: is another file than was written here, by its first or last bytes; {remedy}")
 
 
 def other_format(folder: Path, asked: dict[str, Any]) -> str:
@@ -103,11 +114,14 @@ class _Part:
         return self._records[number]
 
     def _parse(self, data: bytes) -> dict[str, Any]:
-        return self._features.deserialize_example_np(data)
+        fields = self._features.deserialize_example_np(data)
+        if absent := [name for name, value in fields.items() if value is None]:  # of a file that is cut meanwhile
+            raise ValueError(f"{len(data)} bytes without {', '.join(absent)}")
+        return fields
 
 
 def read_build(folder: Path) -> dict[str, Any] | None:
-    """The build.json of a folder of records: asked, splits, bytes and BUILD_COUNTS; None where there is none."""
+    """The build.json of a folder of records: asked, splits, bytes, ends and BUILD_COUNTS; None where there is none."""
     file, remedy = folder / "build.json", f"delete {folder} and build it again"
     try:
         build = read_json(file)
@@ -116,6 +130,8 @@ def read_build(folder: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise BadRecord(f"{error}, or {remedy}") from error
     parts = {key: build.get(key) if isinstance(build, dict) else None for key in ("asked", "splits", "bytes")}
+    if isinstance(build, dict) and _ENDS in build:
+        parts[_ENDS] = build[_ENDS]
     wrong = [key for key, part in parts.items() if not isinstance(part, dict)]
     if not wrong and not all(isinstance(count, int) for key in ("splits", "bytes") for count in parts[key].values()):
         wrong = ["numbers of splits and bytes"]

@@ -3,7 +3,8 @@
 import numpy as np
 
 from rig3r_jax.data.frame_bytes import decode_depth, decode_mask
-from rig3r_jax.data.image_bytes import usable_size
+from rig3r_jax.data.image_bytes import MAX_SIDE, usable_size
+from rig3r_jax.data.rig_rules import check_lens_fits, check_rig_poses, frames_off_in_time
 from rig3r_jax.data.scene import BadRecord, DenseDepth, Frame, Scene
 from rig3r_jax.geometry import rigid
 
@@ -22,6 +23,9 @@ def check_scene(scene: Scene) -> None:
     for frame in scene.frames:
         for check in FRAME_CHECKS.values():
             check(scene, frame)
+    for number, reason in frames_off_in_time(scene).items():
+        raise BadRecord(f"{frame_name(scene, scene.frames[number])}: {reason}")
+    check_rig_poses(scene)
 
 
 def frame_name(scene: Scene, frame: Frame) -> str:
@@ -39,12 +43,13 @@ def check_cameras(scene: Scene) -> None:
     for camera in scene.cameras:
         where = f"scene {scene.name}, camera {camera.name}"
         camera.lens.check(where, BadRecord)
-        if min(camera.size) < 1:
-            raise BadRecord(f"{where}: image size {camera.size} must be positive")
+        if not 1 <= min(camera.size) <= max(camera.size) <= MAX_SIDE:
+            raise BadRecord(f"{where}: image size {camera.size} must be positive, at most {MAX_SIDE} a side")
         rigid.check(camera.rig_from_camera, f"{where}: rig_from_camera", BadRecord, _TOLERANCE)
     front = scene.cameras[scene.front_camera]
     if not np.allclose(front.rig_from_camera, np.eye(4), atol=_TOLERANCE):
         raise BadRecord(f"scene {scene.name}: rig_from_camera of front camera {front.name} must be the identity")
+    check_lens_fits(scene)
 
 
 def check_order(scene: Scene) -> None:

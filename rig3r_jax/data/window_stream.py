@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 
 from rig3r_jax.data.fitting import fixed_lenses
 from rig3r_jax.data.options import PipelineOptions, WindowOptions
-from rig3r_jax.data.pipeline import Quarantine, make_sample
+from rig3r_jax.data.pipeline import make_sample
+from rig3r_jax.data.quarantine import Quarantine
 from rig3r_jax.data.scene import BadRecord, Scene, SceneSource
 from rig3r_jax.data.windows import Window, WindowSampler
 from rig3r_jax.schema import Batch
@@ -92,10 +93,10 @@ class WindowStream:
             try:
                 sample = self._make(window.sequence, window.frames, rng)
             except BadRecord as error:
-                self.quarantine.add(window.sequence, error)
+                self.quarantine.add(self._source_name(window.sequence), window.sequence, error)
                 reason = error
                 continue
-            self.quarantine.add(window.sequence, None)
+            self.quarantine.add(self._source_name(window.sequence), window.sequence, None)
             if attempt:
                 self._attempts[n] = attempt
             return sample
@@ -123,6 +124,9 @@ class WindowStream:
         scene = self.sources[sequence.source][1][sequence.record]
         return make_sample(scene, sequence.frames[np.asarray(frames)].tolist(), self.options, rng)
 
+    def _source_name(self, sequence: str) -> str:
+        return self.sources[self.sequences[sequence].source][0]
+
     def _read_sequences(self) -> None:
         """Fills `sequences` and `too_short`, and says in the log what was left out."""
         for number, (source_name, source) in enumerate(self.sources):
@@ -130,9 +134,9 @@ class WindowStream:
                 try:
                     scene = source[record]
                 except BadRecord as error:
-                    self.quarantine.add(f"{source_name}[{record}]", error)
+                    self.quarantine.add(source_name, f"{source_name}[{record}]", error)
                     continue
-                self.quarantine.add(f"{source_name}[{record}]", None)
+                self.quarantine.add(source_name, f"{source_name}[{record}]", None)
                 for camera, sequence in enumerate(_sequences_of(scene, number, record)):
                     self._add(f"{source_name}/{scene.name}/{scene.cameras[camera].name}", sequence)
         unread = self.quarantine.reasons

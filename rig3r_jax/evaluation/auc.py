@@ -9,8 +9,9 @@ count, and in how scenes are pooled:
     vggt         i_from_j of all pairs; mean of the cumulated histogram of errors in 1-degree bins, whose last one holds
                  T itself; pairs of all scenes pooled (evaluation/test_co3d.py, of one category)
     mapanything  as vggt, but of each set of images by itself, then the mean over sets (dense_n_view/benchmark.py)
-    da3          inv(camera_from_first) of i times camera_from_first of j, which depends on the first image: each scene
-                 by itself, then the mean over scenes (bench/utils.py, compute_pose)
+    da3          inv(camera_from_first) of i times camera_from_first of j, which depends on the first image, here the
+                 first that was predicted: each scene by itself, then the mean over scenes (bench/utils.py,
+                 compute_pose)
 
 Pairs without a true or a predicted direction are 90 degrees off in all but rig3r, which leaves the former out.
 """
@@ -42,7 +43,9 @@ def protocol_errors(
         raise ValueError(f"protocol {protocol!r} is unknown; choose from {', '.join(PROTOCOLS)}")
     predicted, true = world_from_camera_predicted.astype(np.float64), world_from_camera_true.astype(np.float64)
     if protocol == "da3":
-        predicted, true = _camera_from_first(predicted), _camera_from_first(true)
+        posed = np.isfinite(predicted).all(axis=(1, 2)) & np.isfinite(true).all(axis=(1, 2))
+        first = int(np.argmax(posed))
+        predicted, true = (rigid.invert(poses) @ poses[first] for poses in (predicted, true))
     errors = relative_pose_errors(predicted, true)
     worst = worst_errors(errors)
     if protocol == "rig3r":
@@ -58,10 +61,3 @@ def auc(worst_deg: Float[np.ndarray, " p"], limit: int, protocol: str) -> float:
         return 100.0 * float(np.mean(worst_deg[:, None] < np.arange(1, limit + 1)))
     histogram, _ = np.histogram(worst_deg, bins=np.arange(limit + 1))
     return 100.0 * float(np.mean(np.cumsum(histogram / worst_deg.size)))
-
-
-def _camera_from_first(world_from_camera: Float[np.ndarray, "v 4 4"]) -> Float[np.ndarray, "v 4 4"]:
-    """Of the first camera that has a pose."""
-    posed = np.isfinite(world_from_camera).all(axis=(1, 2))
-    first = world_from_camera[np.argmax(posed)]
-    return rigid.invert(world_from_camera) @ first

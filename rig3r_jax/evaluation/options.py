@@ -16,9 +16,6 @@ class ScoreOptions:
     near_baseline: float = 3.0  # divides the pairs of images into `near` and `far`
     same_time_seconds: float = 0.05  # two cameras' images closer in time than this may be of one rig step
     icp: bool = False  # refine the alignment of the points
-    rig_angle_scale_deg: float = 20.0  # images turned farther apart in the rig are of two cameras, whatever the noise
-    rig_center_scale: float = 0.1  # so are those farther apart than this, in the unit of the predicted rig centres
-    rig_gap: float = 3.0  # two cameras are this many times farther apart than images of one; inf: only the scales count
 
     @classmethod
     def of(cls, section: Mapping[str, Any]) -> "ScoreOptions":
@@ -30,9 +27,6 @@ class ScoreOptions:
             ("min_baseline", self.min_baseline >= 0, "at least 0"),
             ("near_baseline", self.near_baseline >= 0, "at least 0"),
             ("same_time_seconds", self.same_time_seconds >= 0, "at least 0"),
-            ("rig_angle_scale_deg", self.rig_angle_scale_deg > 0, "above 0"),
-            ("rig_center_scale", self.rig_center_scale > 0, "above 0"),
-            ("rig_gap", self.rig_gap > 1, "above 1"),
         ]
         problems = [f"{key}={getattr(self, key)!r} must be {rule}" for key, holds, rule in rules if not holds]
         if problems:

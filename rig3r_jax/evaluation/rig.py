@@ -1,29 +1,21 @@
-"""Rig discovery: which images come from one physical camera, and how the cameras sit in the rig; host float64.
+"""Scores of a discovered rig: which images come from one physical camera, and how the cameras sit in the rig.
 
-Images of one camera repeat one place in the rig, however near the next camera is: the centres of a stereo pair 6 cm
-apart lie 0.004 mean depths apart in a scene 15 m deep. So the images are clustered, nearest first, and the tree is cut
-where the distance between what is merged leaps by `GAP` or more for the first time: from the scatter of one camera's
-images to the distance between two cameras. Without such a leap only images beyond the fixed scales are of two cameras.
-Neither the number of cameras, nor which image is of which, nor the size of the noise is told; one bit is, whether
-cameras took more than one image each (`repeated`), which times or file names tell a user.
+The discovery itself is `geometry.pose_clusters`. It knows neither the number of cameras, nor which image is of which,
+nor the size of the noise. Host float64.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.cluster.hierarchy import cut_tree, fcluster, linkage
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import squareform
 
 from rig3r_jax.evaluation import pose
-from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.geometry import rigid
+from rig3r_jax.geometry.pose_clusters import fit_places
+from rig3r_jax.geometry.rig_discovery import MOST_CAMERAS
 
-ANGLE_SCALE_DEG = ScoreOptions.rig_angle_scale_deg
-CENTER_SCALE = ScoreOptions.rig_center_scale  # mean depths, for predictions
-GAP = ScoreOptions.rig_gap  # which noise alone seldom has
-ROUNDING = 1e-4  # of both scales: nearer images differ by the rounding of float32
+NO_CAMERA = -1  # label of an image whose prediction is not finite: never right
 
 
 class RigScores(NamedTuple):
@@ -36,78 +28,31 @@ class RigScores(NamedTuple):
     pairs: pose.PairErrors  # between discovered cameras, in the rig
 
 
-def camera_distance(
-    rig_from_camera: Float[np.ndarray, "v 4 4"], angle_scale_deg: float, center_scale: float
-) -> Float[np.ndarray, "v v"]:
-    """Root of (geodesic angle / angle scale)^2 + (centre distance / centre scale)^2; 1 is one camera's worth."""
-    rig_from_camera = np.where(np.isfinite(rig_from_camera), rig_from_camera, np.nan)
-    rotation, center = rig_from_camera[:, :3, :3], rig_from_camera[:, :3, 3].astype(np.float64)
-    shape = (len(rotation), len(rotation), 3, 3)
-    angle = pose.rotation_angle_deg(np.broadcast_to(rotation[:, None], shape), np.broadcast_to(rotation[None], shape))
-    return np.hypot(angle / angle_scale_deg, np.linalg.norm(center[:, None] - center[None], axis=-1) / center_scale)
+def discovered_cameras(rig_from_camera: Float[np.ndarray, "v 4 4"], repeated: bool = True) -> Int[np.ndarray, "v"]:
+    """Camera number of each image by its predicted place in the rig; `NO_CAMERA` where that is not finite.
 
-
-def discover_rig(
-    rig_from_camera: Float[np.ndarray, "v 4 4"],
-    angle_scale_deg: float = ANGLE_SCALE_DEG,
-    center_scale: float = CENTER_SCALE,
-    method: str = "average",
-    *,
-    gap: float = GAP,
-    repeated: bool = True,
-    camera_count: int | None = None,
-) -> Int[np.ndarray, "v"]:
-    """Camera number of each image, 0.. in order of first appearance.
-
-    Args:
-        rig_from_camera: an image that is not finite is a camera of its own.
-        angle_scale_deg, center_scale: images farther apart than this are two cameras in any case.
-        method: of the agglomerative clustering of `camera_distance`, as in scipy.cluster.hierarchy.linkage.
-        gap: least ratio of the distance between two cameras to that between images of one; `math.inf` leaves the
-            fixed scales alone.
-        repeated: cameras took more than one image each, but for single ones that are missing. False: no two images are
-            of one camera, as in a single step of a rig. Without a scatter to compare with, all that differ by more than
-            rounding are then two cameras.
-        camera_count: the number of cameras where it is known; None: it is discovered too.
-
-    Raises ValueError for a camera_count that the images cannot have.
+    repeated: cameras took more than one image each, but for single ones that are missing, as times or file names tell a
+        user. False: all images are of one time step, and so of different cameras.
     """
-    images = len(rig_from_camera)
-    if camera_count is not None and not min(1, images) <= camera_count <= images:
-        raise ValueError(f"camera_count is {camera_count}; {images} images are of 1 to {images} cameras")
-    if images < 2:
-        return np.zeros(images, np.int64)
-    distance = camera_distance(rig_from_camera, angle_scale_deg, center_scale)
-    distance = np.nan_to_num(distance, nan=1e9, posinf=1e9)
-    np.fill_diagonal(distance, 0.0)
-    tree = linkage(squareform((distance + distance.T) / 2, checks=False), method=method)
-    if camera_count is not None:
-        labels = cut_tree(tree, n_clusters=camera_count)[:, 0]
-    else:
-        labels = fcluster(tree, t=_cut(tree[:, 2], gap, repeated), criterion="distance")
-    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse]
-
-
-def _cut(heights: Float[np.ndarray, "m"], gap: float, repeated: bool) -> float:
-    """Where to cut a tree: inside the lowest gap of its merges' heights below 1, or at 1 where none is `gap` wide.
-
-    The early merges are left out, since the nearest of many images are near by chance.
-    """
-    images = len(heights) + 1
-    most_cameras = (images + 1) // 2 if repeated else images
-    levels = np.clip([ROUNDING, *heights], ROUNDING, 1.0)[images - most_cameras :]
-    wide = np.flatnonzero(levels[1:] >= gap * levels[:-1])
-    if not len(wide):
-        return 1.0
-    # The geometric mean: as many times above the scatter as below the distance of cameras.
-    return float(np.sqrt(levels[wide[0]] * levels[wide[0] + 1]))
+    labels = np.full(len(rig_from_camera), NO_CAMERA)
+    finite = np.isfinite(rig_from_camera).all(axis=(1, 2))
+    count = int(finite.sum())
+    if not repeated or count < 2:
+        labels[finite] = np.arange(count)
+        return labels
+    fits = fit_places(rigid.nearest_rigid(rig_from_camera[finite]), range(1, min(count, MOST_CAMERAS) + 1))
+    labels[finite] = max(fits, key=lambda fit: fit.log_evidence).label
+    return labels
 
 
 def match_cameras(
     labels: Int[np.ndarray, "v"], camera_index: Int[np.ndarray, "v"]
 ) -> tuple[dict[int, int], Int[np.ndarray, "k m"]]:
-    """One-to-one assignment {true camera: cluster} with most images in agreement (Hungarian); the table of counts."""
+    """One-to-one assignment {true camera: cluster} with most images in agreement (Hungarian); the table of counts.
+
+    Images of `NO_CAMERA` are in no cluster.
+    """
+    camera_index, labels = camera_index[labels >= 0], labels[labels >= 0]
     clusters, rows = np.unique(labels, return_inverse=True)
     cameras, columns = np.unique(camera_index, return_inverse=True)
     table = np.zeros((len(clusters), len(cameras)), np.int64)
@@ -125,9 +70,13 @@ def rig_id_accuracy(labels: Int[np.ndarray, "v"], camera_index: Int[np.ndarray, 
 
 
 def adjusted_rand_index(labels: Int[np.ndarray, "v"], camera_index: Int[np.ndarray, "v"]) -> float:
-    """Agreement of two partitions over pairs: 0 chance, 1 equal (Hubert and Arabie 1985); NaN under two images."""
+    """Agreement of two partitions over pairs: 0 chance, 1 equal (Hubert and Arabie 1985); NaN under two images.
+
+    Images of `NO_CAMERA` count as clusters of their own.
+    """
     if len(labels) < 2:
         return float("nan")
+    labels = np.where(labels >= 0, labels, labels.max(initial=0) + 1 + np.arange(len(labels)))
     table = match_cameras(labels, camera_index)[1].astype(np.float64)
 
     def pairs(counts: np.ndarray) -> float:
@@ -180,24 +129,18 @@ def score_rig(
     rig_from_camera_predicted: Float[np.ndarray, "v 4 4"],
     rig_from_camera_true: Float[np.ndarray, "v 4 4"],
     camera_index: Int[np.ndarray, "v"],
-    angle_scale_deg: float = ANGLE_SCALE_DEG,
-    center_scale: float = CENTER_SCALE,
-    gap: float = GAP,
-    camera_count: int | None = None,
 ) -> RigScores:
-    """Discovers the rig of one sample and compares it with the true one; scales, gap and count as in `discover_rig`.
+    """Discovers the rig of one sample and compares it with the true one.
 
-    Of the truth the discovery is told one bit: whether any camera took two of the images (`repeated`).
+    Of the truth the discovery has one bit: whether any camera took two of the images (`repeated`).
     """
     repeated = len(np.unique(camera_index)) < len(camera_index)
-    labels = discover_rig(
-        rig_from_camera_predicted, angle_scale_deg, center_scale, gap=gap, repeated=repeated, camera_count=camera_count
-    )
+    labels = discovered_cameras(rig_from_camera_predicted, repeated)
     return RigScores(
         matched_images=_matched_images(labels, camera_index, match_cameras(labels, camera_index)[0]),
         images=len(labels),
         ari=adjusted_rand_index(labels, camera_index),
-        camera_count_error=abs(len(np.unique(labels)) - len(np.unique(camera_index))),
+        camera_count_error=abs(len(np.unique(labels[labels >= 0])) - len(np.unique(camera_index))),
         pairs=rig_pair_errors(rig_from_camera_predicted, labels, rig_from_camera_true, camera_index),
     )
 

@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from rig3r_jax.evaluation.evaluator import RecoveredCameras
-from rig3r_jax.evaluation.options import ScoreOptions
-from rig3r_jax.evaluation.rig import discover_rig
+from rig3r_jax.evaluation.rig import discovered_cameras
 from rig3r_jax.evaluation.systems.scene import DepthMap, PosedScene
 from rig3r_jax.geometry import camera, rigid
 from rig3r_jax.geometry.camera import Lens, Pinhole
@@ -48,28 +47,19 @@ def true_scene(source: str, poses: TruePoses, targets: Targets, image_mask: Bool
     )
 
 
-def predicted_scene(
-    true: PosedScene, predictions: Predictions, cameras: RecoveredCameras, options: ScoreOptions
-) -> PosedScene:
+def predicted_scene(true: PosedScene, predictions: Predictions, cameras: RecoveredCameras) -> PosedScene:
     """What a network says of the images of a `true_scene`.
 
-    Which camera took an image is found out from where images seem to sit in the rig (`rig.discover_rig`), which is told
-    of the truth whether any camera took two. Depths and points are of the pixels whose true depth is known, as
+    Which camera took an image is found out from where images seem to sit in the rig (`rig.discovered_cameras`), which
+    is told of the truth whether any camera took two. Depths and points are of the pixels whose true depth is known, as
     trainings are evaluated.
 
     Args:
         true: the same images.
         predictions: of one sample, without the batch axis.
         cameras: of its ray maps, likewise.
-        options: thresholds of the discovery.
     """
-    labels = discover_rig(
-        cameras.rig_from_camera,
-        options.rig_angle_scale_deg,
-        options.rig_center_scale,
-        gap=options.rig_gap,
-        repeated=len(set(true.cameras)) < len(true),
-    )
+    labels = discovered_cameras(cameras.rig_from_camera, repeated=len(set(true.cameras)) < len(true))
     focals = np.where(cameras.scored[:, None], cameras.focals, np.nan)
     scene = PosedScene(
         source=KIND,

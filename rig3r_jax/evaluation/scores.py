@@ -76,11 +76,10 @@ class Scorer:
         camera_index: Int[np.ndarray, "*b v"],
     ) -> None:
         """Discovers the rig of every sample from where its images seem to sit in it, and adds how right that is."""
-        views, options = camera_index.shape[-1], self.options
-        thresholds = (options.rig_angle_scale_deg, options.rig_center_scale, options.rig_gap)
+        views = camera_index.shape[-1]
         predicted, true = (x.reshape(-1, views, 4, 4) for x in (rig_from_camera_predicted, rig_from_camera_true))
         for sample in zip(predicted, true, camera_index.reshape(-1, views), strict=True):
-            self.rigs.append(rig.score_rig(*sample, *thresholds))
+            self.rigs.append(rig.score_rig(*sample))
 
     def add_focals(self, predicted: Float[np.ndarray, "*b 2"], true: Float[np.ndarray, "*b 2"]) -> None:
         """Adds the relative errors of (fx, fy), pixels."""
@@ -167,3 +166,6 @@ def _absolute_error(predicted: Float[np.ndarray, "v 4 4"], true: Float[np.ndarra
         return math.nan
     errors = trajectory.absolute_errors(alignment.poses(predicted[posed]), true[posed])
     return trajectory.statistics(errors)["rmse"]
+
+
+SCORER_KINDS = (Scorer, ScoreOptions, pose.PairErrors, rig.RigScores)  # what a Scorer is made of beside numbers

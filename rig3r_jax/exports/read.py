@@ -1,13 +1,13 @@
 """A folder of an export back to the reconstruction that it holds."""
 
 import dataclasses
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from rig3r_jax.exports.npz import ARRAYS, POINTS
 from rig3r_jax.formats.cameras_json import read_cameras
+from rig3r_jax.formats.npz import Npz
 from rig3r_jax.schema import PointMaps, Reconstruction
 
 CAMERAS, ARRAYS_FILE, CLOUD = "cameras.json", "reconstruction.npz", "points.ply"
@@ -54,9 +54,9 @@ def _with_points(cameras: Reconstruction, path: Path) -> Reconstruction:
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """The file's arrays; either all of the points or none."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Npz(path) as file:
             arrays = {name: file[name] for name in ("names", *POINTS, "error") if name in file}
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path}: does not open ({error}); export it again") from error
     missing = [name for name in ("names", *POINTS) if name not in arrays]
     if missing not in ([], list(POINTS)) or (missing and "error" in arrays):

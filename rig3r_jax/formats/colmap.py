@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rig3r_jax.formats.colmap_lenses import lens_of_colmap
+from rig3r_jax.formats.colmap_sizes import check_binary_model
 from rig3r_jax.formats.foreign import HEAD, describe, is_in_place_of_text
 from rig3r_jax.geometry import rigid
 from rig3r_jax.schema import PhysicalCamera, PosedImage, Reconstruction
@@ -77,6 +78,8 @@ def read_model(folder: str | Path) -> ColmapModel:
             f"{folder}: holds no COLMAP model (cameras, images and points3D, .bin or .txt); give its folder"
         )
     _check_files(folder, suffix)
+    if suffix == ".bin":
+        check_binary_model(folder)
     model = pycolmap.Reconstruction()
     try:
         (model.read_binary if suffix == ".bin" else model.read_text)(str(folder))

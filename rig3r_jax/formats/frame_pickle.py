@@ -9,12 +9,13 @@ a column of another kind, such as times or Arrow's text, is left out where it is
 import io
 import math
 import pickle
-import pickletools
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+
+from rig3r_jax.formats.pickle_sizes import check_opcodes
 
 _KINDS = "biufU"  # of numpy's types that are read: truth values, whole numbers, numbers, text
 
@@ -165,7 +166,7 @@ def read_data_frame(data: bytes, where: str | Path) -> dict[str, np.ndarray]:
     """
     remedy = "fetch the file anew from its authors"
     try:
-        _check_sizes(data)
+        check_opcodes(data)
         frame = _Unpickler(io.BytesIO(data)).load()
         if not isinstance(frame, _Frame):
             raise ValueError("it holds no DataFrame")
@@ -174,13 +175,6 @@ def read_data_frame(data: bytes, where: str | Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{where}: {error}; {remedy}") from error
     except Exception as error:  # whatever damaged bytes make of the machine that reads them
         raise ValueError(f"{where}: is no table that pandas pickled ({error!r}); {remedy}") from error
-
-
-def _check_sizes(data: bytes) -> None:
-    """ValueError for what promises more than there is, for which the machine that reads it would take memory."""
-    for code, argument, _ in pickletools.genops(data):  # which raises for content that is cut short
-        if code.name in ("PUT", "LONG_BINPUT") and argument > len(data):
-            raise ValueError(f"{code.name} {argument} in {len(data)} bytes")
 
 
 def _columns(frame: _Frame) -> dict[str, np.ndarray]:

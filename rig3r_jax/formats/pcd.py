@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from rig3r_jax.formats.declared import check_unpacked
 from rig3r_jax.formats.foreign import HEAD, describe
 from rig3r_jax.formats.lzf import decode_lzf
 
@@ -66,6 +67,7 @@ def _decompress(path: Path, body: bytes, size: int) -> bytes:
             f"{path}: states {packed} bytes of code for {unpacked} of points; it has {len(body) - 8}, its header says "
             f"{size}; restore the file"
         )
+    check_unpacked(path, unpacked, packed)
     try:
         return decode_lzf(body[8 : 8 + packed], size)
     except ValueError as error:

@@ -1,14 +1,14 @@
 """Points of LiDAR sweeps and scans, whatever file they are in: .bin .npy .npz .pcd .ply .las .laz."""
 
 import io
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from rig3r_jax.formats.foreign import HEAD, describe
+from rig3r_jax.formats.las_sizes import check_las
+from rig3r_jax.formats.npz import read_npy_or_npz
 from rig3r_jax.formats.pcd import read_pcd
 from rig3r_jax.formats.ply import read_ply
 
@@ -30,9 +30,26 @@ def read_points(path: str | Path, columns: int = COLUMNS) -> Float[np.ndarray, "
         raise ValueError(f"{path}: a file of points must be one of {', '.join(READERS)}; convert it")
     try:
         points = np.asarray(READERS[path.suffix.lower()](path, columns), np.float64)
-    except (KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, IndexError, TypeError) as error:
         raise ValueError(f"{path}: holds no points x y z ({error!r}); restore the file") from error
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: does not read ({error}); restore the file") from error
     return points[np.isfinite(points).all(axis=1)]
+
+
+def read_las(data: bytes, where: object) -> Float[np.ndarray, "n 3"]:
+    """x, y, z of the points of a .las or .laz file; ValueError naming `where`."""
+    import laspy  # of the extra `data`
+
+    check_las(data, where)
+    try:
+        return np.asarray(laspy.read(io.BytesIO(data)).xyz)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # laspy and its decoders each raise their own kinds, panics of Rust among them
+        raise ValueError(f"{where}: does not read ({error}); restore the file, or store it as .las") from error
 
 
 def _bin(path: Path, columns: int) -> np.ndarray:
@@ -46,13 +63,7 @@ def _bin(path: Path, columns: int) -> np.ndarray:
 
 
 def _npy(path: Path, columns: int) -> np.ndarray:
-    data = path.read_bytes()
-    try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except ValueError as error:
-        raise ValueError(f"{path}: is no NumPy array but {describe(data[:HEAD])}") from error
-    if isinstance(array, np.lib.npyio.NpzFile):
-        array = array["points" if "points" in array else array.files[0]]
+    array = read_npy_or_npz(path.read_bytes(), path, "points")
     if array.ndim != 2 or array.shape[1] < 3 or array.dtype.kind not in "fiu":
         raise ValueError(f"{path}: is {array.dtype} {array.shape}, must be numbers (n, 3 or more): x y z")
     return array[:, :3]
@@ -63,12 +74,7 @@ def _ply(path: Path, columns: int) -> np.ndarray:
 
 
 def _las(path: Path, columns: int) -> np.ndarray:
-    import laspy  # of the extra `data`
-
-    try:
-        return np.asarray(laspy.read(path).xyz)
-    except (laspy.LaspyException, ValueError) as error:
-        raise ValueError(f"{path}: does not read ({error}); restore the file, or store it as .las") from error
+    return read_las(path.read_bytes(), path)
 
 
 def _pcd(path: Path, columns: int) -> np.ndarray:

@@ -121,7 +121,7 @@ def _lens(entry: dict[str, typing.Any], width: float | None, height: float | Non
     if unknown := set(bent) - set(LENSES[kind].coefficients):
         raise ValueError(f"{where}: a {kind} lens ({model or 'no camera_model'}) has no {sorted(unknown)}; correct it")
     coefficients = {name: bent.get(name, 0.0) for name in LENSES[kind].coefficients}
-    return lens_from_numbers({"kind": kind, "fx": fx, "fy": fy, "cx": cx, "cy": cy, **coefficients})
+    return lens_from_numbers({"kind": kind, "fx": fx, "fy": fy, "cx": cx, "cy": cy, **coefficients}, where)
 
 
 def _file(entry: dict[str, typing.Any], key: str, where: str) -> str | None:

@@ -233,7 +233,7 @@ def _rows(path: str | Path, columns: int = 0) -> Iterator[tuple[int, list[str]]]
     for number, line in numbered_lines(text):
         if line.startswith("#"):
             _check_names(line, f"{path}, line {number}")
-        elif first and _NAME_OF_TIME.match(line.split(",")[0].split()[0].strip('"')):
+        elif first and _NAME_OF_TIME.match(line.split(",")[0].strip().partition(" ")[0].strip('"')):
             _check_names(line, f"{path}, line {number}")
             first = False
         else:

@@ -43,15 +43,15 @@ def estimate_of_depth(
     world_from_camera = camera_from_world[0] @ rigid.invert(camera_from_world)
     world_from_camera[0] = np.eye(4)
     u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-    pixels, found, points = np.stack([u, v], axis=-1), [], np.empty((*depth.shape, 3))
-    for row, (told, pinhole) in enumerate(zip(lenses, pinholes, strict=True)):
-        lens = told or pinhole
+    pixels, used, points = np.stack([u, v], axis=-1), [], np.empty((*depth.shape, 3))
+    for row, (stated, pinhole) in enumerate(zip(lenses, pinholes, strict=True)):
+        lens = stated or pinhole
         rays = np.asarray(lens.rays(pixels), np.float64)
         along_z = pinhole.rays(pixels) if lens.wide else rays
         distances = depth[row] / along_z[..., 2]
         points[row] = rigid.apply(world_from_camera[row], distances[..., None] * rays)
-        found.append(lens)
-    return Estimate(world_from_camera, tuple(found), points, confidence.astype(np.float64))
+        used.append(lens)
+    return Estimate(world_from_camera, tuple(used), points, confidence.astype(np.float64))
 
 
 def _pinholes(fov: Float[np.ndarray, "v 2"], height: int, width: int) -> list[Pinhole]:

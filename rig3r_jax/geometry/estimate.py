@@ -31,26 +31,26 @@ def estimate_of(
             where C = alpha / |e|: the expected distance of a point is alpha / C. None: errors are not told.
     """
     wide = [False] * len(lenses) if wide is None else wide
-    found: list[Lens] = list(lenses)
-    world_from_camera, rig_from_camera = np.zeros((2, len(found), 4, 4))
-    how = ["told" if lens else "wide" if is_wide else "pinhole" for lens, is_wide in zip(found, wide, strict=True)]
+    used: list[Lens] = list(lenses)
+    world_from_camera, rig_from_camera = np.zeros((2, len(used), 4, 4))
+    how = ["stated" if lens else "wide" if is_wide else "pinhole" for lens, is_wide in zip(used, wide, strict=True)]
     how = np.array(how)
     for rows in (np.flatnonzero(how == name) for name in np.unique(how)):
         mask, of_rows = image_mask[rows], None
-        if how[rows[0]] == "told":
-            of_rows = stacked([found[row] for row in rows])
+        if how[rows[0]] == "stated":
+            of_rows = stacked([used[row] for row in rows])
         elif how[rows[0]] == "wide":
             of_rows = fitted_lenses(predictions.pose_directions[rows], mask, np.ones(len(rows), bool))
         cameras = host_cameras_of(predictions.pose_directions[rows], predictions.pose_center[rows], mask, of_rows)
         world_from_camera[rows] = cameras.a_from_camera
         for place, row in enumerate(rows):
-            if how[row] != "told":
-                found[row] = one_lens(of_rows, place) if of_rows else Pinhole(cameras.intrinsics[place])
-        in_rig = _in_rig(predictions, rows, mask, stacked([found[row] for row in rows]))
+            if how[row] != "stated":
+                used[row] = one_lens(of_rows, place) if of_rows else Pinhole(cameras.intrinsics[place])
+        in_rig = _in_rig(predictions, rows, mask, stacked([used[row] for row in rows]))
         rig_from_camera[rows] = in_rig.a_from_camera
     return Estimate(
         world_from_camera=world_from_camera,
-        lenses=tuple(found),
+        lenses=tuple(used),
         points=predictions.points.astype(np.float64),
         confidence=predictions.confidence,
         error=None if alpha is None else alpha / predictions.confidence,

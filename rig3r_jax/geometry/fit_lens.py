@@ -75,7 +75,7 @@ def fitted_lenses(
 ) -> Lenses:
     """Lenses of predicted ray maps: a fisheye by `fit_fisheye` where `wide`, else the pinhole of `recover_focal`.
 
-    Of lenses that are not wide only focal lengths are told: Brown's distortion is not looked for. A map of too few rays
+    Of lenses that are not wide only focal lengths follow: Brown's distortion is not looked for. A map of too few rays
     that are finite and on the image gives intrinsics of NaN, wrong by every threshold.
     """
     wide, (height, width) = np.asarray(wide), image_mask.shape[-2:]

@@ -23,19 +23,20 @@ def make_lens(kind: str, intrinsics: Float[AnyArray, "*b 3 3"], distortion: Floa
     return lens(intrinsics, distortion[..., :count]) if count else lens(intrinsics)
 
 
-def lens_from_numbers(numbers: Mapping[str, typing.Any]) -> Lens:
-    """Inverse of `Lens.to_numbers`, in float64; ValueError for unknown kinds, and missing, extra or useless numbers."""
+def lens_from_numbers(numbers: Mapping[str, typing.Any], where: str = "lens") -> Lens:
+    """Inverse of `Lens.to_numbers`, in float64; ValueError, naming `where`, for unknown kinds, and missing, extra
+    or useless numbers."""
     kind = numbers.get("kind")
     names = ("fx", "fy", "cx", "cy", *(LENSES[kind].coefficients if kind in LENSES else ()))
     lens = make_lens(kind, np.eye(3), np.zeros(len(names) - 4))
     if set(numbers) != {"kind", *names}:
-        raise ValueError(f"lens has {', '.join(map(str, numbers))}; a {kind} one has kind, {', '.join(names)}")
+        raise ValueError(f"{where} has {', '.join(map(str, numbers))}; a {kind} one has kind, {', '.join(names)}")
     try:
         fx, fy, cx, cy, *distortion = (float(numbers[name]) for name in names)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"lens {dict(numbers)} must hold numbers ({error})") from error
+        raise ValueError(f"{where} {dict(numbers)} must hold numbers ({error})") from error
     lens = make_lens(kind, np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]), np.array(distortion))
-    lens.check("lens")
+    lens.check(where)
     return lens
 
 

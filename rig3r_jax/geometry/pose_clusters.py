@@ -15,7 +15,6 @@ predictive densities leave each pose out of its own place, Student's of the degr
 """
 
 import dataclasses
-import functools
 import typing
 from collections.abc import Iterable, Sequence
 
@@ -24,17 +23,22 @@ from jaxtyping import Float, Int
 from scipy.cluster.hierarchy import cut_tree, linkage
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import squareform
-from scipy.special import gammaln, logsumexp
 
 from rig3r_jax.geometry import rigid
+from rig3r_jax.geometry.place_evidence import (
+    MOST_RADIANS,
+    RESOLUTION,
+    PlaceTask,
+    log_errors,
+    log_labels,
+    log_separations,
+    squared_distances,
+)
 
-RESOLUTION = 1e-5  # of lengths in their unit, and of radians: float32's poses differ by as much without a meaning
-_MOST_RADIANS = 0.5  # sigma of rotations at most: a predictor that errs by more says nothing of rotations
-_ROUNDS = 25  # of EM at most
-_CONVERGED = 1e-3  # the largest change of a label's probability
+_ROUNDS = 8  # of EM at most
+_CONVERGED = 1e-2  # the largest change of a label's probability
 _HOPELESS = 50.0  # nats below the best after a round: such a number of places is not fitted further
 _NEVER = -1e9  # log density of a label that is not allowed
-_TEMPER = 0.65  # of log densities: soft labels held against one another are too sure; `rig3r bench discovery` has it
 _LEFT = 0.3  # poses, at least, that a place is taken to have beside one that is left out
 
 
@@ -43,7 +47,7 @@ _LEFT = 0.3  # poses, at least, that a place is taken to have beside one that is
 class PlaceFit:
     """Poses about k places.
 
-    label, probability: the likeliest place of each pose, different ones within a group; of every place.
+    label, probability: the likeliest place of each pose, different ones within a group; of every place, by the model.
     place: the means.
     sigma_length, sigma_rad: of the errors along and about each axis; NaN where no place has two poses.
     log_evidence: up to what is the same for every k.
@@ -62,34 +66,11 @@ class PlaceFit:
         return len(self.place)
 
 
-@typing.no_type_check
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """What is the same for every k."""
-
-    poses: Float[np.ndarray, "n 4 4"]
-    groups: Sequence[Int[np.ndarray, " m"]]  # rows whose labels differ; each pose in one, alone where it may
-    known: Int[np.ndarray, " n"]
-    resolution: float
-    extent: float
-
-    @functools.cached_property
-    def groups_by_size(self) -> list[Int[np.ndarray, "g m"]]:
-        """The same, stacked."""
-        sizes = sorted({len(rows) for rows in self.groups})
-        return [np.stack([rows for rows in self.groups if len(rows) == size]) for size in sizes]
-
-    @property
-    def logs(self) -> tuple[float, float]:
-        """log(range) of lengths and radians."""
-        return np.log(self.extent / self.resolution), np.log(_MOST_RADIANS / self.resolution)
-
-
 def fit_places(
     poses: Float[np.ndarray, "n 4 4"],
     counts: Iterable[int],
     group: Int[np.ndarray, " n"] | None = None,
-    known: Int[np.ndarray, " n"] | None = None,
+    labelled: Int[np.ndarray, " n"] | None = None,
     resolution: float = RESOLUTION,
 ) -> list[PlaceFit]:
     """The best fit found for every number of places that the poses can have, by number.
@@ -98,46 +79,36 @@ def fit_places(
         poses: rigid and finite, at least one.
         counts: numbers to try; those that groups, known labels or the number of poses rule out are passed over.
         group: poses of one number >= 0 are of different places; -1: of any.
-        known: place 0.. of poses where it is known, numbered without gaps; -1: not.
+        labelled: place 0.. of poses where it is known, numbered without gaps; -1: not.
         resolution: what is nearer, in lengths and radians, differs by rounding.
 
     Raises ValueError where no number is left.
     """
     n = len(poses)
-    known = np.full(n, -1) if known is None else np.asarray(known, np.int64)
+    labelled = np.full(n, -1) if labelled is None else np.asarray(labelled, np.int64)
     group = np.full(n, -1) if group is None else np.asarray(group, np.int64)
     rows = [np.flatnonzero(group == number) for number in np.unique(group[group >= 0])]
     groups = [*rows, *np.flatnonzero(group < 0)[:, None]]
-    lengths, angles = _distances(poses, poses)
+    lengths, angles = squared_distances(poses, poses)
     extent = max(float(np.sqrt(lengths.max())), 10 * resolution)
-    task = _Task(np.asarray(poses, np.float64), groups, known, resolution, extent)
-    least = max(max(map(len, groups)), int(known.max(initial=-1)) + 1)
+    task = PlaceTask(np.asarray(poses, np.float64), groups, labelled, resolution, extent)
+    least = max(max(map(len, groups)), int(labelled.max(initial=-1)) + 1)
     usable = sorted({count for count in counts if least <= count <= n})
     if not usable:
         raise ValueError(f"{n} poses, {least} of which differ for certain, are of {least} to {n} places; try these")
     trees = _trees(np.sqrt(lengths), np.sqrt(angles), resolution)
     cuts = [cut_tree(tree, n_clusters=usable) if n > 1 else np.zeros((1, 1), np.int64) for tree in trees]
     starts = [_first_fit(task, [cut[:, i] for cut in cuts], count) for i, count in enumerate(usable)]
-    best = max(fit.log_evidence for fit in starts)
+    if not np.isfinite(best := max(fit.log_evidence for fit in starts)):
+        if len(groups) < n:
+            raise ValueError(f"{n} poses do not fall into {' or '.join(map(str, usable))} places; try fewer")
+        return [_of_tree(task, np.array(_start(task, cuts[0][:, i], k)), k) for i, k in enumerate(usable)]
     return [
         max(_fitted(task, fit.label, fit.count), fit, key=lambda one: one.log_evidence)
         if fit.log_evidence > best - _HOPELESS
         else fit
         for fit in starts
     ]
-
-
-def count_probabilities(fits: Sequence[PlaceFit]) -> Float[np.ndarray, " f"]:
-    """Of the number of places, all fits being as likely before."""
-    logs = np.array([fit.log_evidence for fit in fits])
-    return np.exp(logs - logsumexp(logs))
-
-
-def _distances(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Squared distances and squared angles of all pairs; angles by the chord, which is exact for small ones."""
-    length = np.sum((a[:, None, :3, 3] - b[None, :, :3, 3]) ** 2, axis=-1)
-    chord = np.sum((a[:, None, :3, :3] - b[None, :, :3, :3]) ** 2, axis=(-2, -1))
-    return length, (2 * np.arcsin(np.sqrt(np.clip(chord / 8, 0.0, 1.0)))) ** 2
 
 
 def _trees(length: np.ndarray, angle: np.ndarray, resolution: float) -> list[np.ndarray]:
@@ -150,67 +121,82 @@ def _trees(length: np.ndarray, angle: np.ndarray, resolution: float) -> list[np.
     return [linkage(squareform((metric + metric.T) / 2, checks=False), method="average") for metric in metrics]
 
 
-def _start(task: _Task, labels: np.ndarray, count: int) -> list[int]:
+def _start(task: PlaceTask, labels: np.ndarray, count: int) -> list[int]:
     """Labels of a tree, made to agree with what is known."""
-    if (task.known < 0).all():
+    if (task.labelled < 0).all():
         return labels.tolist()
     places, used = np.full(count, -1), np.zeros(count, bool)
-    for place in np.unique(task.known[task.known >= 0]):
-        votes = np.bincount(labels[task.known == place], minlength=count)
+    for place in np.unique(task.labelled[task.labelled >= 0]):
+        votes = np.bincount(labels[task.labelled == place], minlength=count)
         places[int(np.where(places < 0, votes, -1).argmax())], used[place] = place, True
     places[places < 0] = np.flatnonzero(~used)
-    return np.where(task.known >= 0, task.known, places[labels]).tolist()
+    return np.where(task.labelled >= 0, task.labelled, places[labels]).tolist()
 
 
-def _first_fit(task: _Task, cuts: Sequence[np.ndarray], count: int) -> PlaceFit:
-    """The best of the cuts of trees after a round each."""
+def _first_fit(task: PlaceTask, cuts: Sequence[np.ndarray], count: int) -> PlaceFit:
+    """A round from the best of the cuts of trees."""
     starts = {tuple(_start(task, labels, count)) for labels in cuts}
-    return max((_fitted(task, np.array(s), count, rounds=1) for s in starts), key=lambda fit: fit.log_evidence)
+    fits = (_fitted(task, np.array(start), count, rounds=0) for start in starts)
+    return _fitted(task, max(fits, key=lambda fit: fit.log_evidence).label, count, rounds=1)
 
 
-def _fitted(task: _Task, labels: np.ndarray, count: int, rounds: int = _ROUNDS) -> PlaceFit:
+def _fitted(task: PlaceTask, labels: np.ndarray, count: int, rounds: int = _ROUNDS) -> PlaceFit:
+    """By so many rounds of EM, from labels."""
     free = 3 * (len(labels) - count)
-    weights, label, densities = np.eye(count)[labels], labels, np.zeros((len(labels), count))
-    allowed = (task.known[:, None] < 0) | (task.known[:, None] == np.arange(count))
+    weights, label, entropy = np.eye(count)[labels], labels, 0.0
+    allowed = (task.labelled[:, None] < 0) | (task.labelled[:, None] == np.arange(count))
     for _ in range(rounds):
         totals = weights.sum(axis=0)
-        if totals.min() < _LEFT:  # a place that no pose is of: the fit is one of fewer places
-            return PlaceFit(label, weights, np.tile(np.eye(4), (count, 1, 1)), np.nan, np.nan, -np.inf)
+        if totals.min() < _LEFT:
+            return _of_fewer(label, weights)
         place, squares, sigmas = _moments(task, weights, free)
         if not free:
-            entropy = 0.0
             break
         densities = _predictive(task, weights, place, sigmas, free)
         label, moved, entropy = _labelled(task, np.where(allowed, densities, _NEVER))
         change, weights = np.abs(moved - weights).max(), moved
         if change < _CONVERGED:
             break
-    tempered = _labelled(task, np.where(allowed, _TEMPER * densities, _NEVER))[1] if free else weights
     totals = weights.sum(axis=0)
-    if totals.min() < _LEFT:
-        return PlaceFit(label, weights, place, np.nan, np.nan, -np.inf)
+    if totals.min() < _LEFT or len(np.unique(label)) < count:
+        return _of_fewer(label, weights)
     place, squares, sigmas = _moments(task, weights, free)
-    evidence = _log_labels(task, count) + entropy - 3 * np.sum(np.log(totals)) - _log_separations(
+    evidence = log_labels(task, count) + entropy - 3 * np.sum(np.log(totals)) - log_separations(
         task, place, totals, sigmas)  # fmt: skip
     for square, sigma, log_range in zip(squares, sigmas, task.logs, strict=True):
-        evidence += _log_errors(float(np.sum(weights * square)), free, sigma, log_range)
+        evidence += log_errors(float(np.sum(weights * square)), free, sigma, log_range)
     sigmas = sigmas if free else (np.nan, np.nan)
-    return PlaceFit(label, tempered, place, *map(float, sigmas), float(evidence))
+    return PlaceFit(label, weights, place, *map(float, sigmas), float(evidence))
 
 
-def _moments(task: _Task, weights: np.ndarray, free: int) -> tuple[np.ndarray, tuple, tuple]:
+def _of_tree(task: PlaceTask, labels: np.ndarray, count: int) -> PlaceFit:
+    """Labels as they are, of more places than EM leaves poses for; with what EM says of them after a round."""
+    fit = _fitted(task, labels, count, rounds=0)
+    free = 3 * (len(labels) - count)
+    logs = _predictive(task, fit.probability, fit.place, (fit.sigma_length, fit.sigma_rad), free)
+    allowed = (task.labelled[:, None] < 0) | (task.labelled[:, None] == np.arange(count))
+    return dataclasses.replace(fit, probability=_labelled(task, np.where(allowed, logs, _NEVER))[1])
+
+
+def _of_fewer(label: np.ndarray, weights: np.ndarray) -> PlaceFit:
+    """What becomes of a fit one of whose places no pose is of, or is no pose's likeliest: nothing, by its evidence."""
+    count = weights.shape[1]
+    return PlaceFit(label, weights, np.tile(np.eye(4), (count, 1, 1)), np.nan, np.nan, -np.inf)
+
+
+def _moments(task: PlaceTask, weights: np.ndarray, free: int) -> tuple[np.ndarray, tuple, tuple]:
     """Mean places, squared distances and angles of all poses to all places, and the sigmas within their bounds."""
     shares = weights / weights.sum(axis=0)
     rotation = rigid.nearest_rotation(np.einsum("nk,nij->kij", shares, task.poses[:, :3, :3]))
     place = rigid.from_rotation_translation(rotation, shares.T @ task.poses[:, :3, 3])
-    squares = _distances(task.poses, place)
+    squares = squared_distances(task.poses, place)
     variances = [np.sum(weights * square) / max(free, 1) for square in squares]
-    most = (task.extent, _MOST_RADIANS)
+    most = (task.extent, MOST_RADIANS)
     bounded = [np.sqrt(np.clip(v, task.resolution**2, m**2)) for v, m in zip(variances, most, strict=True)]
     return place, squares, tuple(bounded)
 
 
-def _predictive(task: _Task, weights: np.ndarray, place: np.ndarray, sigmas: tuple, free: int) -> np.ndarray:
+def _predictive(task: PlaceTask, weights: np.ndarray, place: np.ndarray, sigmas: tuple, free: int) -> np.ndarray:
     """Log densities of every pose at each place by the place's poses in other groups, up to what is the same for all.
 
     A place that no other group has is anywhere, by the prior of places, about the nearest one of the others.
@@ -225,7 +211,7 @@ def _predictive(task: _Task, weights: np.ndarray, place: np.ndarray, sigmas: tup
             mean[rows] = (left / np.maximum(away[rows][:, 0], _LEFT)[..., None])[:, None]
     new = away < 0.5
     spread, logs, logs_new = 1 + 1 / np.maximum(away, _LEFT), np.zeros_like(weights), np.zeros_like(weights)
-    apart = _distances(task.poses, place)
+    apart = squared_distances(task.poses, place)
     for mean, x, sigma, square, log_range in zip(centers, coordinates, sigmas, apart, task.logs, strict=True):
         deviation = np.sum((x[:, None] - mean) ** 2, axis=-1) / (spread * sigma**2)
         logs -= (free + 3) / 2 * np.log1p(deviation / free) + 1.5 * np.log(spread)
@@ -237,7 +223,7 @@ def _predictive(task: _Task, weights: np.ndarray, place: np.ndarray, sigmas: tup
     return np.where(new, logs_new, logs)
 
 
-def _labelled(task: _Task, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def _labelled(task: PlaceTask, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """The likeliest labels, probabilities of all, and the entropy of the labels.
 
     Within a group the labels are those of the Hungarian assignment; what competes with it are the exchanges of two
@@ -266,36 +252,3 @@ def _labelled(task: _Task, logs: np.ndarray) -> tuple[np.ndarray, np.ndarray, fl
 
 def _entropies(probability: np.ndarray) -> np.ndarray:
     return -np.sum(probability * np.log(np.maximum(probability, 1e-300)), axis=-1)
-
-
-def _log_labels(task: _Task, count: int) -> float:
-    """Of one labelling of those that are allowed, whatever the names of places that have none of their own."""
-    named = len(np.unique(task.known[task.known >= 0]))
-    unknown = [int(np.sum(task.known[rows] < 0)) for rows in task.groups]
-    free = [count - int(np.sum(task.known[rows] >= 0)) for rows in task.groups]
-    ways = sum(gammaln(f + 1) - gammaln(f - u + 1) for f, u in zip(free, unknown, strict=True))
-    return float(gammaln(count - named + 1) - ways)
-
-
-def _log_errors(square: float, free: int, sigma: float, log_range: float) -> float:
-    """Log of the mean over log(sigma) of the errors' normal density of `free` dimensions, after Laplace."""
-    if not free:
-        return 0.0
-    at_best = -free * np.log(sigma) - square / (2 * sigma**2) - free / 2 * np.log(2 * np.pi)
-    return float(at_best + min(0.5 * np.log(np.pi / free), np.log(log_range)) - np.log(log_range))
-
-
-def _log_separations(task: _Task, place: np.ndarray, totals: np.ndarray, sigmas: tuple) -> float:
-    """-log of the density of the places, each by its distance from the nearest of those before it: a spanning tree."""
-    blur = 3 * (1 / totals[:, None] + 1 / totals)
-    cost = np.zeros((len(place), len(place)))
-    for square, sigma, log_range in zip(_distances(place, place), sigmas, task.logs, strict=True):
-        cost += np.log(4 * np.pi * log_range) + 1.5 * np.log(square + blur * sigma**2)
-    total, nearest = 0.0, cost[0].copy()
-    left = np.ones(len(place), bool)
-    left[0] = False
-    while left.any():
-        new = int(np.argmin(np.where(left, nearest, np.inf)))
-        total, left[new] = total + nearest[new], False
-        nearest = np.minimum(nearest, cost[new])
-    return float(total)

@@ -58,8 +58,8 @@ def reconstruction_of(
     """
     scale = scale or rig_scale(predictions.rig_center, sources, cameras) or Scale(1.0, "none")
     crops = [crop_of(image, views.image_mask.shape[1:3]) for image in sources]
-    told = [image.lens and seen_lens(image.lens, crop) for image, crop in zip(sources, crops, strict=True)]
-    estimate = estimate_of(predictions, views.image_mask, told, [image.wide for image in sources])
+    lenses_seen = [image.lens and seen_lens(image.lens, crop) for image, crop in zip(sources, crops, strict=True)]
+    estimate = estimate_of(predictions, views.image_mask, lenses_seen, [image.wide for image in sources])
     images = []
     for index, (image, crop) in enumerate(zip(sources, crops, strict=True)):
         world_from_camera = estimate.world_from_camera[index].copy()

@@ -1,9 +1,9 @@
-"""A calibration held against predictions: which cameras of a known rig moved, by how much, how surely; host float64.
+"""A calibration held against predictions: which cameras moved, by how much, how surely; host float64.
 
-Predictions are of the known places up to one rigid motion, one scale, and errors whose covariance is that within the
-cameras: x = motion known_c exp(d_c) exp(e). A camera stays, d_c = 0, unless Hotelling's test of its turn or of its
-shift (3 numbers each) refuses that at the stated rate of false alarms, which is of the whole rig: it is divided by the
-number of tests (Bonferroni). Cameras are taken off the list of those that stay one at a time, the worst first, as a
+Predictions are of the calibrated places up to one rigid motion, one scale, and errors whose covariance is that within
+the cameras: x = motion calibrated_c exp(d_c) exp(e). A camera stays, d_c = 0, unless Hotelling's test of its turn or of
+its shift (3 numbers each) refuses that at the stated rate of false alarms, which is of the whole rig: it is divided by
+the number of tests (Bonferroni). Cameras are taken off the list of those that stay one at a time, the worst first, as a
 moved one spoils the common motion.
 """
 
@@ -13,11 +13,16 @@ import typing
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
-from scipy.spatial.transform import Rotation
 
 from rig3r_jax.geometry import rigid
-from rig3r_jax.geometry.pose_clusters import RESOLUTION
-from rig3r_jax.geometry.rig_poses import median_points, median_rotations
+from rig3r_jax.geometry.place_evidence import RESOLUTION
+from rig3r_jax.geometry.rig_motion import (
+    median_similarity,
+    motion_derivatives,
+    moved_cameras,
+    scale_of,
+    small_tangents,
+)
 
 FALSE_ALARM = 0.02  # of a rig that nobody touched
 _PARTS = {"shift": slice(0, 3), "turn": slice(3, 6)}  # of tangents (v, w)
@@ -30,7 +35,7 @@ class CameraCheck:
     """What became of one camera.
 
     moved: beyond what the false alarm rate allows for.
-    tangent: (v, w) of known_from_now = exp(v, w), in the calibration's unit and radians, in the camera's own frame.
+    tangent: (v, w) of calibrated_from_now = exp(v, w), in the calibration's unit and radians, in the camera's frame.
     covariance: of it.
     p_value: of the calibration being right for this camera, the others that stay being right, times the number of
         tests; the smaller of shift and turn.
@@ -102,7 +107,7 @@ class RigCheck:
 
 
 def check_rig(
-    known: Float[np.ndarray, "k 4 4"],
+    calibrated: Float[np.ndarray, "k 4 4"],
     rig_from_camera: Float[np.ndarray, "v 4 4"],
     camera: Int[np.ndarray, " v"],
     *,
@@ -112,9 +117,9 @@ def check_rig(
     """Which cameras no longer sit where the calibration has them.
 
     Args:
-        known: rig_from_camera of the calibration.
+        calibrated: rig_from_camera of the calibration.
         rig_from_camera: predicted, in any one frame and unit.
-        camera: number of each image's row in `known`; -1, or a prediction that is not finite: it does not count.
+        camera: number of each image's row in `calibrated`; -1, or a prediction that is not finite: it does not count.
         false_alarm: probability that anything is said to have moved where nothing has.
         metric: the predictions are in the calibration's unit; False: one scale is fitted. Then a rig that shrank as a
             whole is not noticed.
@@ -124,10 +129,10 @@ def check_rig(
     if not 0 < false_alarm < 1:
         raise ValueError(f"false_alarm={false_alarm} must lie between 0 and 1: the share of untouched rigs")
     camera = np.asarray(camera, np.int64)
-    if len(camera) != len(rig_from_camera) or camera.max(initial=-1) >= len(known):
+    if len(camera) != len(rig_from_camera) or camera.max(initial=-1) >= len(calibrated):
         raise ValueError(
             f"{len(camera)} camera numbers up to {camera.max(initial=-1)} for {len(rig_from_camera)} predictions and "
-            f"{len(known)} known cameras; give one below {len(known)} to each"
+            f"{len(calibrated)} calibrated cameras; give one below {len(calibrated)} to each"
         )
     usable = (camera >= 0) & np.isfinite(rig_from_camera).all(axis=(1, 2))
     numbers, index = np.unique(camera[usable], return_inverse=True)
@@ -138,51 +143,17 @@ def check_rig(
             f"{images} predictions of {count} cameras: a check wants two cameras, and five images more than cameras; "
             "add time steps"
         )
-    places = rigid.nearest_rigid(np.asarray(known, np.float64)[numbers])
+    places = rigid.nearest_rigid(np.asarray(calibrated, np.float64)[numbers])
     poses = rigid.nearest_rigid(np.asarray(rig_from_camera, np.float64)[usable])
-    poses, scale = _aligned(poses, places, index, metric)
-    tangents = _tangents(rigid.invert(places[index]) @ poses)
+    similarity = median_similarity(poses, places, index, metric)
+    poses = moved_cameras(similarity, poses)
+    tangents = small_tangents(rigid.invert(places[index]) @ poses)
     each = np.bincount(index)
     means = np.stack([tangents[index == c].mean(axis=0) for c in range(count)])
     centred = tangents - means[index]
     within = centred.T @ centred / free + RESOLUTION**2 * np.eye(6)
-    motion = _motions(places, metric)
-    return _tested(numbers, means, within, each, motion, free, false_alarm, scale)
-
-
-def _aligned(poses: np.ndarray, places: np.ndarray, index: np.ndarray, metric: bool) -> tuple[np.ndarray, float]:
-    """Predictions in the calibration's frame and unit, by medians over cameras, which a moved one does not sway."""
-    count = len(places)
-    one = np.zeros(count, np.int64)
-    rotation = median_rotations(poses[:, :3, :3], index, count)
-    center = median_points(poses[:, :3, 3], index, count)
-    turn = median_rotations(places[:, :3, :3] @ np.swapaxes(rotation, 1, 2), one, 1)[0]
-    turned, scale = center @ turn.T, 1.0
-    if not metric:
-        i, j = np.triu_indices(count, 1)
-        here, there = (np.linalg.norm(points[i] - points[j], axis=1) for points in (turned, places[:, :3, 3]))
-        if (there > 0).any() and (here[there > 0] > 0).all():
-            scale = float(np.exp(np.median(np.log(there[there > 0] / here[there > 0]))))
-    shift = median_points(places[:, :3, 3] - scale * turned, one, 1)[0]
-    moved = rigid.from_rotation_translation(turn @ poses[:, :3, :3], scale * poses[:, :3, 3] @ turn.T + shift)
-    return moved, scale
-
-
-def _tangents(near_identity: np.ndarray) -> np.ndarray:
-    return np.concatenate([near_identity[:, :3, 3], Rotation.from_matrix(near_identity[:, :3, :3]).as_rotvec()], axis=1)
-
-
-def _motions(places: np.ndarray, metric: bool) -> np.ndarray:
-    """Of every camera's tangent, its derivative by the common motion (shift, turn, log scale) in the rig's frame."""
-    motion = np.zeros((len(places), 6, 6 if metric else 7))
-    back, (x, y, z) = np.swapaxes(places[:, :3, :3], 1, 2), places[:, :3, 3].T
-    zero = np.zeros_like(x)
-    skew = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
-    motion[:, :3, :3] = motion[:, 3:, 3:6] = back
-    motion[:, :3, 3:6] = -back @ skew
-    if not metric:
-        motion[:, :3, 6] = (back @ places[:, :3, 3:])[..., 0]
-    return motion
+    motion = motion_derivatives(places, metric)
+    return _tested(numbers, means, within, each, motion, free, false_alarm, scale_of(similarity))
 
 
 def _tested(
@@ -208,8 +179,8 @@ def _tested(
         if len(stay) == 2:
             break
     off = [checks[c][2] < false_alarm for c in range(count)]
-    found = tuple(CameraCheck(int(numbers[c]), c in moved, *checks[c], int(each[c])) for c in range(count))
-    return RigCheck(found, scale, false_alarm, count == 2 and any(off))
+    cameras = tuple(CameraCheck(int(numbers[c]), c in moved, *checks[c], int(each[c])) for c in range(count))
+    return RigCheck(cameras, scale, false_alarm, count == 2 and any(off))
 
 
 def _one(

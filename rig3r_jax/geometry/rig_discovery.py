@@ -9,15 +9,16 @@ camera_from_rig, and images of one time step say the same: the steps are found l
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
+from jaxtyping import Bool, Float, Int
 from scipy.special import ndtr
 
 from rig3r_jax.geometry import rigid
-from rig3r_jax.geometry.pose_clusters import PlaceFit, count_probabilities, fit_places
+from rig3r_jax.geometry.place_certainty import FREE, GROUPED, certainty
+from rig3r_jax.geometry.pose_clusters import PlaceFit, fit_places
+from rig3r_jax.geometry.rig_anchor import anchored
 from rig3r_jax.geometry.rig_words import verdict
 
 MOST_CAMERAS = 16
@@ -33,14 +34,18 @@ class DiscoveredRig:
 
     camera: number of each image's camera, in order of first appearance; -1: its prediction is not finite.
     step: number of each image's time step, likewise, or as given; None: neither given nor to be found.
-    rig_from_camera: robust means, in the frame of the predictions.
-    covariance: of the error's tangent (v, w) in rig_from_camera exp(v, w) of each mean; NaN where the spread is not
-        known.
+    rig_from_camera: robust means, in the frame of the predictions; where cameras are calibrated, in their frame and
+        unit, and theirs as they were given.
+    covariance: of the error's tangent (v, w) in rig_from_camera exp(v, w) of each mean; zeros where it was given, NaN
+        where the spread is not known.
     image_certainty: probability that the image is of its camera.
     camera_certainty: probability that a camera's images, and no others, are of one camera.
     step_certainty: probability that the image is of its step; 1 where steps are given.
     count_probability: of each number of cameras that was tried.
     sigma_length, sigma_deg: spread of the predictions along and about each axis; NaN where no camera took two images.
+    rig_from_predicted: the similarity that brings predictions into the rig's frame and unit; the identity where no
+        camera is calibrated.
+    calibrated: which places were given.
     verdict: sentences for people, what the images do not say among them.
     """
 
@@ -54,12 +59,19 @@ class DiscoveredRig:
     count_probability: dict[int, float]
     sigma_length: float
     sigma_deg: float
+    rig_from_predicted: Float[np.ndarray, "4 4"]
+    calibrated: Bool[np.ndarray, " k"]
     verdict: tuple[str, ...] = ()
 
     @property
     def count_certainty(self) -> float:
         """Of the number of cameras."""
         return self.count_probability[len(self.rig_from_camera)]
+
+    @property
+    def frame_from_rig(self) -> Float[np.ndarray, "4 4"]:
+        """The frame that results are told in: that of calibrated cameras, else the first camera's."""
+        return np.eye(4) if self.calibrated.any() else rigid.invert(self.rig_from_camera[0])
 
 
 def discover_rig(
@@ -70,6 +82,8 @@ def discover_rig(
     camera: Int[np.ndarray, " v"] | None = None,
     camera_count: int | None = None,
     most_cameras: int = MOST_CAMERAS,
+    calibrated: Mapping[int, Float[np.ndarray, "4 4"]] | None = None,
+    metric: bool = False,
     unit: str = "",
 ) -> DiscoveredRig:
     """The rig that the predictions are of.
@@ -82,9 +96,13 @@ def discover_rig(
             another number; -1: not known.
         camera_count: where it is known.
         most_cameras: beyond which no number is tried.
+        calibrated: rig_from_camera where it is known, by number in `camera`. These places are held, and all others come
+            out in their frame and unit.
+        metric: predictions have the unit of `calibrated`; else their ratio is fitted, to two calibrated places or more.
         unit: of lengths, behind numbers in the verdict.
 
-    Raises ValueError for arrays that do not fit one another, no finite image, and a count that the images cannot have.
+    Raises ValueError for arrays that do not fit one another, no finite image, a prediction or calibration that is no
+    rigid transform, a count that the images cannot have, and calibrated places that do not tell frame and unit.
     """
     images = len(rig_from_camera)
     for name, values in {"world_from_camera": world_from_camera, "step": step, "camera": camera}.items():
@@ -97,30 +115,49 @@ def discover_rig(
         raise ValueError(f"none of {images} predicted cameras is finite; a rig wants one at least")
     for row in np.flatnonzero(finite).tolist():
         rigid.check(rig_from_camera[row], f"image {row}: the predicted rig_from_camera")
+        if world_from_camera is not None:
+            rigid.check(world_from_camera[row], f"image {row}: the predicted world_from_camera")
     poses = rigid.nearest_rigid(rig_from_camera[finite])
-    known, names = _known_cameras(camera, finite)
+    labels, numbers = _labels(camera, finite)
     steps = None if step is None else np.asarray(step, np.int64)[finite]
     counts = _counts(len(poses), camera_count, most_cameras)
-    fits = fit_places(poses, counts, steps, known)
-    step_fits = None
+    fits = fit_places(poses, counts, steps, labels)
+    chosen, step_fits = _best(fits), None
     if steps is None and world_from_camera is not None and len(poses) > 1:
         world_from_rig = rigid.nearest_rigid(world_from_camera[finite]) @ rigid.invert(poses)
         for _ in range(_ALTERNATIONS):  # steps by cameras, cameras by steps
-            camera_before = _best(fits).label
+            camera_before = chosen.label
             step_fits = _step_fits(world_from_rig, camera_before)
-            fits = fit_places(poses, counts, _best(step_fits).label, known)
-            if np.array_equal(_best(fits).label, camera_before):
+            chosen = _best(fit_places(poses, counts, _best(step_fits).label, labels))
+            if np.array_equal(chosen.label, camera_before):
                 break
-    return _described(poses, fits, step_fits, steps, finite, names, unit)
+    # Steps that follow from the cameras say nothing new of these: certainties are those of the fits without steps.
+    rig = _described(poses, fits, chosen, step_fits, steps, finite, not len(numbers))
+    if calibrated:
+        rig = anchored(rig, _places(calibrated, numbers), metric)
+    return dataclasses.replace(rig, verdict=verdict(rig, confusion(rig), unit))
 
 
-def _known_cameras(camera: np.ndarray | None, finite: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-    """Known cameras of the finite images, numbered without gaps, and the numbers that were given."""
+def _labels(camera: np.ndarray | None, finite: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+    """Of the finite images: cameras that are known, numbered without gaps, and the numbers of these in `camera`."""
     if camera is None:
         return None, np.zeros(0, np.int64)
-    given = np.asarray(camera, np.int64)[finite]
-    names = np.unique(given[given >= 0])
-    return np.where(given >= 0, np.searchsorted(names, given), -1), names
+    stated = np.asarray(camera, np.int64)[finite]
+    numbers = np.unique(stated[stated >= 0])
+    return np.where(stated >= 0, np.searchsorted(numbers, stated), -1), numbers
+
+
+def _places(calibrated: Mapping[int, np.ndarray], numbers: np.ndarray) -> dict[int, np.ndarray]:
+    """By label, of the cameras with images."""
+    if absent := [number for number in calibrated if number not in numbers]:
+        raise ValueError(
+            f"camera {absent[0]} is calibrated, but no image with a finite prediction is known to be its; cameras: "
+            f"{', '.join(map(str, numbers)) or 'none'}; say which images it took, or leave it out"
+        )
+    return {
+        int(np.searchsorted(numbers, number)): rigid.check(place, f"camera {number}: its calibrated rig_from_camera")
+        for number, place in calibrated.items()
+    }
 
 
 def _counts(images: int, camera_count: int | None, most: int) -> Sequence[int]:
@@ -144,71 +181,47 @@ def _step_fits(world_from_rig: np.ndarray, camera: np.ndarray) -> list[PlaceFit]
 def _described(
     poses: np.ndarray,
     fits: Sequence[PlaceFit],
+    chosen: PlaceFit,
     step_fits: Sequence[PlaceFit] | None,
     steps: np.ndarray | None,
     finite: np.ndarray,
-    names: np.ndarray,
-    unit: str,
+    by_appearance: bool,
 ) -> DiscoveredRig:
-    best, probabilities = _best(fits), count_probabilities(fits)
-    certainty, of_cameras = certainties(fits, probabilities, best)
-    order = _order(best.label) if not len(names) else np.arange(best.count)
+    sure = certainty(fits, chosen, FREE if steps is None else GROUPED)
+    order = _order(chosen.label, chosen.count) if by_appearance else np.arange(chosen.count)
     camera, certain = np.full(len(finite), -1), np.zeros(len(finite))
-    camera[finite], certain[finite] = np.argsort(order)[best.label], certainty
+    camera[finite], certain[finite] = np.argsort(order)[chosen.label], sure.pose
     step, step_certain = None, None
     if step_fits is not None:
         best_step = _best(step_fits)
         step, step_certain = np.full(len(finite), -1), np.zeros(len(finite))
-        step[finite] = np.argsort(_order(best_step.label))[best_step.label]
-        step_certain[finite] = certainties(step_fits, count_probabilities(step_fits), best_step)[0]
+        step[finite] = np.argsort(_order(best_step.label, best_step.count))[best_step.label]
+        step_certain[finite] = certainty(step_fits, best_step, GROUPED).pose
     elif steps is not None:
         step, step_certain = np.full(len(finite), -1), np.where(finite, 1.0, 0.0)
         step[finite] = steps
-    means, covariances = zip(*(robust_mean(poses[best.label == k], best) for k in order), strict=True)
-    rig = DiscoveredRig(
+    means, covariances = zip(*(robust_mean(poses[chosen.label == k], chosen) for k in order), strict=True)
+    return DiscoveredRig(
         camera=camera,
         step=step,
         rig_from_camera=np.stack(means),
         covariance=np.stack(covariances),
         image_certainty=certain,
-        camera_certainty=of_cameras[order],
+        camera_certainty=sure.place[order],
         step_certainty=step_certain,
-        count_probability={fit.count: float(p) for fit, p in zip(fits, probabilities, strict=True)},
-        sigma_length=best.sigma_length,
-        sigma_deg=float(np.degrees(best.sigma_rad)),
+        count_probability={fit.count: float(p) for fit, p in zip(fits, sure.count, strict=True)},
+        sigma_length=chosen.sigma_length,
+        sigma_deg=float(np.degrees(chosen.sigma_rad)),
+        rig_from_predicted=np.eye(4),
+        calibrated=np.zeros(chosen.count, bool),
     )
-    return dataclasses.replace(rig, verdict=verdict(rig, confusion(rig), unit))
 
 
-def _order(label: np.ndarray) -> np.ndarray:
-    """Labels in order of first appearance."""
-    _, first = np.unique(label, return_index=True)
-    return np.argsort(first)
-
-
-def certainties(
-    fits: Sequence[PlaceFit], probabilities: Float[np.ndarray, " f"], best: PlaceFit
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " k"]]:
-    """Of every pose's place, and that all of a place's poses and no others are of it, by the best fit's labels.
-
-    Means over the fits by their probabilities; places of two fits are one where the Hungarian assignment of most common
-    poses says so.
-    """
-    rows, total, whole = np.arange(len(best.label)), np.zeros(len(best.label)), np.zeros(best.count)
-    for fit, weight in zip(fits, probabilities, strict=True):
-        if weight < 1e-12:
-            continue
-        table = np.zeros((best.count, fit.count))
-        np.add.at(table, (best.label, fit.label), 1)
-        twin = np.full(best.count, -1)
-        mine, theirs = linear_sum_assignment(table, maximize=True)
-        twin[mine] = theirs
-        probability = np.column_stack([fit.probability, np.zeros(len(rows))])  # the last of places without a twin
-        total += weight * probability[rows, twin[best.label]]
-        for place in range(best.count):
-            inside = probability[:, twin[place]]
-            whole[place] += weight * float(np.prod(np.where(best.label == place, inside, 1 - inside)))
-    return np.clip(total, 0.0, 1.0), np.clip(whole, 0.0, 1.0)
+def _order(label: Int[np.ndarray, " n"], count: int) -> Int[np.ndarray, " k"]:
+    """All of 0..count-1 in order of first appearance; those that do not appear at the end."""
+    first = np.full(count, len(label))
+    np.minimum.at(first, label, np.arange(len(label)))
+    return np.argsort(first, kind="stable")
 
 
 def robust_mean(

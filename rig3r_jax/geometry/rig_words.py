@@ -40,6 +40,11 @@ def verdict(rig: "DiscoveredRig", confusion: Float[np.ndarray, "k k"], unit: str
         words.append(
             f"{_plural('camera', len(single))} {named} took one image: perhaps a wrong prediction of another's"
         )
+    if held := np.flatnonzero(rig.calibrated).tolist():
+        words.append(
+            f"{_plural('camera', len(held))} {', '.join(map(str, held))} held where the calibration has "
+            f"{'them' if len(held) > 1 else 'it'}"
+        )
     if left := int(np.sum(rig.camera < 0)):
         words.append(f"{left} {_plural('image', left)} without a finite prediction left out")
     return tuple(words)

@@ -89,6 +89,19 @@ def quat_xyzw_from_rotation(rotation: Float[np.ndarray, "*b 3 3"]) -> Float[np.n
     return quaternions.reshape(*rotation.shape[:-2], 4)
 
 
+def skew(vector: Float[np.ndarray, "*b 3"]) -> Float[np.ndarray, "*b 3 3"]:
+    """The matrix S with S x = vector cross x; `so3.hat` on the host."""
+    return np.swapaxes(np.cross(np.asarray(vector, np.float64)[..., None, :], np.eye(3)), -1, -2)
+
+
+def adjoint(a_from_b: Float[np.ndarray, "*b 4 4"]) -> Float[np.ndarray, "*b 6 6"]:
+    """A with a_from_b exp(xi_b) = exp(A xi_b) a_from_b, of tangents (v, w); `se3.adjoint` on the host."""
+    matrix = np.zeros((*a_from_b.shape[:-2], 6, 6))
+    matrix[..., :3, :3] = matrix[..., 3:, 3:] = rotation = a_from_b[..., :3, :3]
+    matrix[..., :3, 3:] = skew(a_from_b[..., :3, 3]) @ rotation
+    return matrix
+
+
 def nearest_rotation(matrix: Float[np.ndarray, "*b 3 3"]) -> Float[np.ndarray, "*b 3 3"]:
     """The rotation R, det +1, that maximises trace(R^T matrix): the core of Kabsch and Umeyama."""
     u, _, vt = np.linalg.svd(np.asarray(matrix, np.float64))

@@ -5,24 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
-from rig3r_jax.geometry import rigid
-from rig3r_jax.geometry.camera import Lens, Pinhole
-from rig3r_jax.inference.known import METRE, Known
-from rig3r_jax.inference.known_lenses import read_rig, rig_notes
+from rig3r_jax.inference.from_python import AnyImages, AnyLenses, AnyRig, gathered
+from rig3r_jax.inference.known import METRE
 from rig3r_jax.inference.models.open import open_model
 from rig3r_jax.inference.models.protocol import Model
 from rig3r_jax.inference.options import ReconstructOptions
-from rig3r_jax.inference.photographs import Photograph, find_photographs, usable
 from rig3r_jax.inference.plan import plan
 from rig3r_jax.inference.reconstruct import reconstruct
 from rig3r_jax.inference.result import Reconstruction
-from rig3r_jax.inference.rig import RigFound, find_rig
-
-AnyImage = str | Path | np.ndarray | Image.Image
-AnyLens = Lens | np.ndarray | None
+from rig3r_jax.inference.rig import find_rig
+from rig3r_jax.inference.rig_result import RigFound
 
 
 def load(path: str | Path) -> "LoadedModel":
@@ -41,12 +34,12 @@ class LoadedModel:
 
     def reconstruct(
         self,
-        images: str | Path | Sequence[AnyImage] | np.ndarray,
+        images: AnyImages,
         *,
-        intrinsics: AnyLens | Sequence[AnyLens] | Mapping[str, AnyLens] = None,
+        intrinsics: AnyLenses = None,
         cameras: Sequence[str | None] | None = None,
         times: Sequence[float | None] | np.ndarray | None = None,
-        rig: RigCalibration | Mapping[str, np.ndarray] | str | Path | None = None,
+        rig: AnyRig = None,
         poses: Sequence[np.ndarray | None] | np.ndarray | None = None,
         masks: Sequence[np.ndarray | str | Path | None] | np.ndarray | None = None,
         scale: float | None = None,
@@ -64,7 +57,8 @@ class LoadedModel:
             images: paths, arrays (h, w, 3) of RGB bytes, PIL images, or a folder (see `find_photographs`). Sizes may
                 differ.
             intrinsics: one for all, one per image, or by name of the physical camera: (3, 3) matrices of pinholes, or
-                lenses of `geometry.camera`.
+                lenses of `geometry.camera`. Where a lens is given of some images of a named camera, its others of
+                their size have it too.
             cameras: name of the physical camera of each image; images of a rig's folder have that of their folder.
             times: seconds, None or NaN where not known. Images of a rig of equal time were taken together; without
                 times the n-th images of all cameras were.
@@ -72,53 +66,42 @@ class LoadedModel:
                 of COLMAP or Kalibr.
             poses: world_from_camera, OpenCV's axes.
             masks: arrays (h, w), nonzero or true where the image counts, or image files; black pixels become no points.
-            scale: metres over the units that the model predicts, where it is known.
+            scale: metres over lengths as they come out without it, where that is known.
             pose_unit: "metre", or "scene" where the poses' lengths are known only up to a factor.
-            tell: is given a line of progress per pass, such as `print`.
+            tell: such as `print`; is given a line before the model is compiled, one of the plan, and one per pass.
             **options: fields of `inference.options.ReconstructOptions`.
 
         Raises:
             ValueError: what is given does not fit the images or one another; names the image.
             BadRecord: an image that does not decode; a ValueError, too.
         """
-        calibration, notes = _rig(rig), []
-        folder, photographs = _photographs(
-            images, [one.name for one in calibration.cameras] if calibration else [], notes
-        )
-        names = [photograph.name for photograph in photographs]
-        seconds = _given(names, times, "times", _seconds)
-        seconds = {name: time for name, time in seconds.items() if time is not None}
-        if cameras is not None:
-            photographs = _of_cameras(
-                photographs, _one_each(cameras, len(names), "cameras"), times is not None, seconds
-            )
-        if calibration is not None:
-            notes += rig_notes(calibration, rig if isinstance(rig, str | Path) else "rig", photographs)
-        known = Known(
-            rig=calibration,
-            lenses=_lenses(intrinsics, photographs),
-            times=seconds,
-            world_from_camera=_given(names, _finite(poses), "poses", _pose),
-            masks=_given(names, masks, "masks", _mask),
+        how = _options(options)
+        inputs = gathered(
+            images,
+            intrinsics=intrinsics,
+            cameras=cameras,
+            times=times,
+            rig=rig,
+            poses=poses,
+            masks=masks,
             scale=scale,
             pose_unit=pose_unit,
         )
-        how = _options(options)
-        sizes, _ = usable(photographs)
-        planned = plan(self.model, [sizes[name] for name in names], how)
-        result = reconstruct(self.model, folder, photographs, known, planned, how, tell)
-        return dataclasses.replace(result, notes=(*notes, *result.notes))
+        planned = plan(self.model, inputs.image_sizes, how, tell)
+        result = reconstruct(self.model, inputs.folder, inputs.photographs, inputs.known, planned, how, tell)
+        return dataclasses.replace(result, notes=(*inputs.notes, *result.notes))
 
     def __repr__(self) -> str:
         return f"LoadedModel({self.model.name})"
 
     def discover_rig(
         self,
-        images: str | Path | Sequence[AnyImage],
+        images: AnyImages,
         *,
         cameras: Sequence[str | None] | None = None,
         times: Sequence[float | None] | None = None,
-        intrinsics: AnyLens | Sequence[AnyLens] | Mapping[str, AnyLens] = None,
+        intrinsics: AnyLenses = None,
+        rig: AnyRig = None,
         camera_count: int | None = None,
         refine: bool = False,
         scale: float | None = None,
@@ -126,26 +109,19 @@ class LoadedModel:
     ) -> RigFound:
         """The rig that took the images: cameras, which image is of which, places, time steps, and how sure these are.
 
-        Arguments and errors as of `reconstruct`; without `times` the steps are found too. `camera_count`: where known;
-        `refine`: places are fitted to the poses of all steps, too.
+        Arguments and errors as of `reconstruct`; without `times` the steps are found too. `rig`: places of some
+        cameras, which are held and give frame and unit; `camera_count`: where known; `refine`: places are fitted to the
+        poses of all steps, too.
         """
-        notes: list[str] = []
-        folder, photographs = _photographs(images, (), notes)
-        names = [photograph.name for photograph in photographs]
-        seconds = _given(names, times, "times", _seconds)
-        seconds = {name: time for name, time in seconds.items() if time is not None}
-        if cameras is not None:
-            cameras = _one_each(cameras, len(names), "cameras")
-            photographs = _of_cameras(photographs, cameras, times is not None, seconds)
-            if times is None:  # the places among a camera's images are no steps where cameras are known in part
-                photographs = [dataclasses.replace(photograph, step=None) for photograph in photographs]
-        lenses = _lenses(intrinsics, photographs)
-        known = Known(lenses=lenses, times=seconds, scale=scale)
         how = _options(options)
-        sizes, _ = usable(photographs)
-        planned = plan(self.model, [sizes[name] for name in names], how)
-        found = find_rig(self.model, folder, photographs, known, planned, how, camera_count, refine)
-        return dataclasses.replace(found, notes=(*notes, *found.notes))
+        inputs = gathered(images, intrinsics=intrinsics, cameras=cameras, times=times, rig=rig, scale=scale)
+        photographs = inputs.photographs
+        if cameras is not None and times is None:
+            # The places among a camera's images are no steps where cameras are known in part.
+            photographs = [dataclasses.replace(photograph, step=None) for photograph in photographs]
+        planned = plan(self.model, inputs.image_sizes, how)
+        result = find_rig(self.model, inputs.folder, photographs, inputs.known, planned, how, camera_count, refine)
+        return dataclasses.replace(result, notes=(*inputs.notes, *result.notes))
 
 
 def _options(options: Mapping[str, object]) -> ReconstructOptions:
@@ -153,127 +129,3 @@ def _options(options: Mapping[str, object]) -> ReconstructOptions:
     if unknown := [name for name in options if name not in fields]:
         raise TypeError(f"reconstruct has no option {unknown[0]!r}; options: {', '.join(fields)}")
     return ReconstructOptions(**options)
-
-
-def _photographs(
-    images: str | Path | Sequence[AnyImage] | np.ndarray, prefixes: Sequence[str], notes: list[str]
-) -> tuple[Path | None, list[Photograph]]:
-    """The folder of image files, None where some are in memory, and the images in the order given. `prefixes` and
-    `notes` as of `find_photographs`."""
-    if isinstance(images, str | Path):
-        return find_photographs([images], prefixes, notes)
-    if not len(images):
-        raise ValueError("there is no image; give paths, arrays, PIL images or a folder")
-    if all(isinstance(image, str | Path) for image in images):
-        return find_photographs(images, prefixes, notes)
-    photographs = []
-    for number, image in enumerate(images):
-        if isinstance(image, str | Path):
-            photographs.append(Photograph(Path(image), f"{number:04d}_{Path(image).name}"))
-            continue
-        name = f"{number:04d}"
-        pixels = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else np.asarray(image)
-        if pixels.ndim != 3 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8 or not pixels.size:
-            raise ValueError(
-                f"image {number} is an array of shape {pixels.shape} and {pixels.dtype}; it must be (h, w, 3) bytes, "
-                "RGB (of floats in 0..1: (255 * image).round().astype('uint8'))"
-            )
-        photographs.append(Photograph(Path(name), name, pixels=pixels))
-    return None, photographs
-
-
-def _of_cameras(
-    photographs: Sequence[Photograph],
-    cameras: Sequence[str | None],
-    by_time: bool,
-    seconds: Mapping[str, float],
-) -> list[Photograph]:
-    """With the names of their cameras, and steps: by equal times, else by the place among the camera's images."""
-    counts: dict[str | None, int] = {}
-    moments = {time: step for step, time in enumerate(sorted(set(seconds.values())))}
-    result = []
-    for photograph, camera in zip(photographs, cameras, strict=True):
-        place = counts.get(camera, 0)
-        counts[camera] = place + 1
-        step = moments.get(seconds.get(photograph.name)) if by_time else place
-        result.append(dataclasses.replace(photograph, camera=camera, step=None if camera is None else step))
-    return result
-
-
-def _rig(rig: RigCalibration | Mapping[str, np.ndarray] | str | Path | None) -> RigCalibration | None:
-    if rig is None or isinstance(rig, RigCalibration):
-        return rig
-    if isinstance(rig, str | Path):
-        return read_rig(Path(rig))
-    places = {name: rigid.check(place, f"rig_from_camera of {name}") for name, place in rig.items()}
-    cameras = (CalibratedCamera(name, rig_from_camera=place) for name, place in places.items())
-    return RigCalibration(tuple(cameras), "as given")
-
-
-def _lenses(
-    intrinsics: AnyLens | Sequence[AnyLens] | Mapping[str, AnyLens], photographs: Sequence[Photograph]
-) -> dict[str, CalibratedCamera]:
-    """By name of the image."""
-    if intrinsics is None:
-        return {}
-    if isinstance(intrinsics, Mapping):
-        cameras = {photograph.camera for photograph in photographs}
-        if unknown := [name for name in intrinsics if name not in cameras]:
-            named = ", ".join(sorted(map(str, cameras - {None}))) or "none has one"
-            raise ValueError(f"intrinsics of {unknown[0]!r}, but no image is of that camera; cameras: {named}")
-        each = [intrinsics.get(photograph.camera) for photograph in photographs]
-    elif isinstance(intrinsics, Lens) or np.shape(intrinsics) == (3, 3):
-        each = [intrinsics] * len(photographs)
-    else:
-        each = _one_each(intrinsics, len(photographs), "intrinsics")
-    return {
-        photograph.name: CalibratedCamera(photograph.name, _lens(lens, photograph.name))
-        for photograph, lens in zip(photographs, each, strict=True)
-        if lens is not None
-    }
-
-
-def _lens(lens: Lens | np.ndarray, name: str) -> Lens:
-    if not isinstance(lens, Lens):
-        matrix = np.asarray(lens, np.float64)
-        if matrix.shape != (3, 3):
-            raise ValueError(f"intrinsics of {name} have shape {matrix.shape}; give (3, 3), or a lens")
-        lens = Pinhole(matrix)
-    lens.check(f"intrinsics of {name}")
-    return lens
-
-
-def _finite(poses: Sequence[np.ndarray | None] | np.ndarray | None) -> list[np.ndarray | None] | None:
-    """None for poses of NaN."""
-    if poses is None:
-        return None
-    return [None if pose is None or np.isnan(pose).all() else np.asarray(pose, np.float64) for pose in poses]
-
-
-def _seconds(time: float, name: str) -> float | None:
-    """None for NaN."""
-    if np.isinf(float(time)):
-        raise ValueError(f"time of {name} is {time}; it must be a number of seconds, None or NaN where not known")
-    return None if np.isnan(float(time)) else float(time)
-
-
-def _pose(pose: np.ndarray, name: str) -> np.ndarray:
-    return rigid.check(pose, f"pose of {name}")
-
-
-def _mask(mask: np.ndarray | str | Path, name: str) -> np.ndarray | Path:
-    return Path(mask) if isinstance(mask, str | Path) else np.asarray(mask).astype(bool)
-
-
-def _given(names: Sequence[str], values: Sequence | np.ndarray | None, what: str, convert) -> dict:
-    """By name of the image, of those that have one."""
-    if values is None:
-        return {}
-    pairs = zip(names, _one_each(values, len(names), what), strict=True)
-    return {name: convert(value, name) for name, value in pairs if value is not None}
-
-
-def _one_each(values: Sequence | np.ndarray, count: int, what: str) -> list:
-    if len(values) != count:
-        raise ValueError(f"{len(values)} {what} for {count} images; give one to each, None where not known")
-    return list(values)

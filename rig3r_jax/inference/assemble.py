@@ -8,6 +8,8 @@ import numpy as np
 
 from rig3r_jax.geometry.camera import Lens, Pinhole
 from rig3r_jax.geometry.reconstruct import original_lens, point_maps
+from rig3r_jax.inference.on_rays import on_rays
+from rig3r_jax.inference.options import DEPTH
 from rig3r_jax.inference.passes import Pass
 from rig3r_jax.inference.placement import Placement, camera_numbers
 from rig3r_jax.inference.shots import Shot, views_of
@@ -19,8 +21,12 @@ def assembled(
     shots: Sequence[Shot],
     passes: Sequence[Pass],
     placement: Placement,
+    points_from: str = DEPTH,
 ) -> Reconstruction:
-    """Images, cameras and points. An image of several passes has the points of that which is surest of it."""
+    """Images, cameras and points. An image of several passes has the points of that which is surest of it.
+
+    `points_from`: see `options.ReconstructOptions`.
+    """
     chosen = _surest(passes, len(shots))
     lenses, lens_sources = _lenses(shots, passes, chosen)
     images = tuple(
@@ -40,12 +46,15 @@ def assembled(
         for number, (shot, camera) in enumerate(zip(shots, camera_numbers(shots), strict=True))
     )
     metric = placement.scale.source != "none"
+    points = _points(shots, passes, chosen, placement)
+    if points_from == DEPTH:
+        points = on_rays(points, lenses, placement.world_from_camera)
     return Reconstruction(
         images=images,
         cameras=physical_cameras(shots, lenses, metric),
         length_unit="metre" if metric else "scene",
         scale=placement.scale,
-        points=_points(shots, passes, chosen, placement),
+        points=points,
         frame=placement.frame,
         image_folder=None if folder is None else str(folder.absolute()),
     )

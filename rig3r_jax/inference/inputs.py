@@ -14,7 +14,7 @@ from rig3r_jax.formats.times import AUTO, check_time_unit
 from rig3r_jax.inference import videos
 from rig3r_jax.inference.exif import exif_lenses
 from rig3r_jax.inference.known import Known
-from rig3r_jax.inference.known_lenses import camera_of, check_size, read_lenses, read_rig, rig_notes
+from rig3r_jax.inference.known_lenses import calibration_of, check_size, read_lenses, read_rig, rig_notes
 from rig3r_jax.inference.known_poses import read_poses
 from rig3r_jax.inference.known_times import EXIF, SAME_STEP, read_times, with_steps
 from rig3r_jax.inference.masks import find_masks
@@ -22,6 +22,7 @@ from rig3r_jax.inference.photographs import Photograph, expand, find_photographs
 from rig3r_jax.inference.source_images import read_source
 from rig3r_jax.schema import Reconstruction
 
+_NAMED = 20  # images left out, each in a line
 POSES = "poses"  # what of a data set is given to the model only where it is asked for
 
 
@@ -50,13 +51,18 @@ class InputOptions:
 class Inputs:
     """The images, in the order of the reconstruction, and what is known of them."""
 
-    folder: Path  # the names of the images are files below it
+    folder: Path | None  # the names of the images are files below it; None where some are in memory
     photographs: tuple[Photograph, ...]
     sizes: Mapping[str, tuple[int, int]]  # height, width of the upright originals, by name
     known: Known
     truth: Reconstruction | None  # cameras as a data set has them, to compare with; None for photographs
     notes: tuple[str, ...]  # what was used, a sentence each
     left_out: tuple[LeftOut, ...]  # images that cannot be read, and why
+
+    @property
+    def image_sizes(self) -> list[tuple[int, int]]:
+        """In the order of the photographs."""
+        return [self.sizes[photograph.name] for photograph in self.photographs]
 
 
 def read_inputs(options: InputOptions, out: Path) -> Inputs:
@@ -68,29 +74,30 @@ def read_inputs(options: InputOptions, out: Path) -> Inputs:
     """
     _check_options(options)
     rig = read_rig(options.rig) if options.rig else None
-    found = _found(options, out, [camera.name for camera in rig.cameras] if rig else [])
-    photographs, times, notes = found.photographs, found.known.times, list(found.notes)
+    listed = _listed(options, out, [camera.name for camera in rig.cameras] if rig else [])
+    photographs, times, notes = listed.photographs, listed.known.times, list(listed.notes)
     if options.times is not None:
-        times, said = read_times(options.times, photographs, options.time_unit)
-        notes += said
+        times, more = read_times(options.times, photographs, options.time_unit)
+        notes += more
     if not options.source:  # sources have steps of their own
-        photographs, said = with_steps(photographs, times, options.same_step)
-        notes += said
+        photographs, more = with_steps(photographs, times, options.same_step)
+        notes += more
     chosen = [one for number, one in enumerate(photographs) if _order(one, number) % options.every == 0]
     sizes, bad = usable(chosen, options.skip_bad)
     chosen = tuple(one for one in chosen if one.name in sizes)
-    known, said = _known(options, rig, chosen, sizes, dataclasses.replace(found.known, times=times))
+    known, more = _known(options, rig, chosen, sizes, dataclasses.replace(listed.known, times=times))
     _check_sizes(chosen, sizes, known)
-    notes += said
-    left_out = (*found.left_out, *bad)
+    notes += more
+    left_out = (*listed.left_out, *bad)
     if left_out:
-        notes.append(f"{len(left_out)} left out, the first: {left_out[0].reason}")
-    return Inputs(found.folder, chosen, sizes, known, found.truth, tuple(notes), left_out)
+        notes += [f"{len(left_out)} left out:", *(one.reason for one in left_out[:_NAMED])]
+        notes += [f"and {len(left_out) - _NAMED} more"] if len(left_out) > _NAMED else []
+    return Inputs(listed.folder, chosen, sizes, known, listed.truth, tuple(notes), left_out)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Found:
-    """Images, and what comes with them."""
+class _Listed:
+    """All images of the inputs, and what comes with them."""
 
     folder: Path
     photographs: Sequence[Photograph]
@@ -115,7 +122,7 @@ def _order(photograph: Photograph, number: int) -> int:
     return number if photograph.step is None else photograph.step
 
 
-def _found(options: InputOptions, out: Path, prefixes: Sequence[str]) -> _Found:
+def _listed(options: InputOptions, out: Path, prefixes: Sequence[str]) -> _Listed:
     if options.source:
         read = read_source(options.source, options.inputs, out, options.scene)
         known, note = read.known, f"poses are compared with, not given (--given {POSES})"
@@ -126,19 +133,19 @@ def _found(options: InputOptions, out: Path, prefixes: Sequence[str]) -> _Found:
         elif POSES in options.given:
             poses = {image.name: image.world_from_camera for image in read.truth.images}
             known, note = dataclasses.replace(known, world_from_camera=poses), f"poses of {len(poses)} images, given"
-        return _Found(out / "images", read.photographs, (*read.notes, note), known, read.truth, read.left_out)
+        return _Listed(out / "images", read.photographs, (*read.notes, note), known, read.truth, read.left_out)
     notes: list[str] = []
     films, others = _films(expand(options.inputs), notes)
     if not films:
         folder, photographs = find_photographs(others, prefixes, notes)
-        return _Found(folder, photographs, notes)
+        return _Listed(folder, photographs, notes)
     frames = videos.write_frames(films, out / "images", options.fps, options.skip_bad)
     photographs = list(frames.photographs)
     if others:
         photographs += _copied(find_photographs(others, prefixes, notes)[1], out / "images", photographs)
     times = f"times of {len(frames.times)} of {len(photographs)} images: seconds since the first of their video"
     notes += [*frames.notes, times]
-    return _Found(out / "images", photographs, notes, Known(times=frames.times), left_out=frames.bad)
+    return _Listed(out / "images", photographs, notes, Known(times=frames.times), left_out=frames.bad)
 
 
 def _films(paths: Sequence[Path], notes: list[str]) -> tuple[list[Path], list[Path]]:
@@ -189,23 +196,22 @@ def _known(
         known = dataclasses.replace(known, rig=rig)
     if options.cameras is not None:
         by_exif = str(options.cameras) == EXIF
-        lenses, said = exif_lenses(photographs, sizes) if by_exif else read_lenses(options.cameras, photographs)
-        known, notes = dataclasses.replace(known, lenses={**known.lenses, **lenses}), notes + said
+        lenses, more = exif_lenses(photographs, sizes) if by_exif else read_lenses(options.cameras, photographs)
+        known, notes = dataclasses.replace(known, lenses={**known.lenses, **lenses}), notes + more
     if options.poses is not None:
-        poses, unit, said = read_poses(options.poses, photographs, known.times, known.rig, time_unit=options.time_unit)
-        known, notes = dataclasses.replace(known, world_from_camera=poses, pose_unit=unit), notes + said
+        poses, unit, more = read_poses(options.poses, photographs, known.times, known.rig, time_unit=options.time_unit)
+        known, notes = dataclasses.replace(known, world_from_camera=poses, pose_unit=unit), notes + more
     if options.masks is not None:
-        masks, said = find_masks(options.masks, photographs, sizes)
-        known, notes = dataclasses.replace(known, masks={**known.masks, **masks}), notes + said
+        masks, more = find_masks(options.masks, photographs, sizes)
+        known, notes = dataclasses.replace(known, masks={**known.masks, **masks}), notes + more
     if options.scale is not None:
         known, notes = dataclasses.replace(known, scale=options.scale), [*notes, f"scale {options.scale:g}, given"]
     return known, notes
 
 
 def _check_sizes(photographs: Sequence[Photograph], sizes: Mapping[str, tuple[int, int]], known: Known) -> None:
-    """ValueError for an image that its lens is not for: that of its name, else of its camera in the rig."""
+    """ValueError for an image that its lens is not for."""
     for one in photographs:
-        of_rig = camera_of(known.rig, one) if known.rig else None
-        camera = known.lenses.get(one.name, of_rig)
+        camera = calibration_of(known, one)
         if camera is not None:
             check_size(one, sizes[one.name], camera)

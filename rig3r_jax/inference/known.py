@@ -28,11 +28,11 @@ class Known:
     world_from_camera: Mapping[str, Float[np.ndarray, "4 4"]] = _nothing()  # one world; unit is `pose_unit`
     # Image files, or arrays, of the size of the upright originals; black (0, false): ignored.
     masks: Mapping[str, Path | Bool[np.ndarray, "h w"]] = _nothing()
-    scale: float | None = None  # metres over the units that the model predicts
+    scale: float | None = None  # metres over the unit of the first pass, which lengths are in without it
     pose_unit: str = METRE  # or SCENE: lengths of the poses are metres only up to one factor
 
     def __post_init__(self):
         if self.pose_unit not in (METRE, SCENE):
             raise ValueError(f"pose_unit={self.pose_unit!r} must be {METRE} or {SCENE}")
         if self.scale is not None and not 0 < self.scale < np.inf:
-            raise ValueError(f"scale={self.scale} must be a positive number: metres over the units of the prediction")
+            raise ValueError(f"scale={self.scale} must be a positive number: metres over lengths without it")

@@ -17,6 +17,7 @@ from rig3r_jax.formats.colmap import FILES, find_model, is_incomplete, read_mode
 from rig3r_jax.formats.json_file import read_json
 from rig3r_jax.formats.lens_table import lenses_of_json, read_lens_table
 from rig3r_jax.formats.transforms_json import read_transforms
+from rig3r_jax.inference.known import Known
 from rig3r_jax.inference.photographs import Photograph
 from rig3r_jax.schema import Reconstruction
 
@@ -41,6 +42,12 @@ def camera_of(rig: RigCalibration, photograph: Photograph) -> CalibratedCamera |
     if photograph.camera is None:
         return rig.cameras[0] if len(rig.cameras) == 1 else None
     return rig.named(photograph.camera)
+
+
+def calibration_of(known: Known, photograph: Photograph) -> CalibratedCamera | None:
+    """The lens that is stated of an image: that of its name, else of its camera in the rig."""
+    in_rig = camera_of(known.rig, photograph) if known.rig else None
+    return known.lenses.get(photograph.name) or in_rig
 
 
 def rig_notes(rig: RigCalibration, path: Path | str, photographs: Sequence[Photograph]) -> list[str]:

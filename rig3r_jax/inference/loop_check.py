@@ -106,15 +106,15 @@ def _chained(passes: Sequence[Pass], count: int) -> _Chain:
     distances, window = np.zeros((count, passes[0].distances.shape[1])), np.full(count, -1)
     variances = np.zeros((len(passes), 2))
     for number, one in enumerate(passes):
-        known = window[one.rows] >= 0
+        placed = window[one.rows] >= 0
         fit = _Fit(1.0, np.eye(3), np.zeros(3), 0.0, 0.0)
         if number:
-            shared = one.rows[known]
-            fit = _fitted(one.world_from_camera[known], one.distances[known], poses[shared], distances[shared])
+            shared = one.rows[placed]
+            fit = _fitted(one.world_from_camera[placed], one.distances[placed], poses[shared], distances[shared])
             variances[number] = fit.turn_sigma**2, fit.log_scale_sigma**2
-        new = one.rows[~known]
-        poses[new] = fit.place(one.world_from_camera[~known])
-        distances[new] = fit.scale * one.distances[~known]
+        new = one.rows[~placed]
+        poses[new] = fit.place(one.world_from_camera[~placed])
+        distances[new] = fit.scale * one.distances[~placed]
         window[new] = number
     return _Chain(poses, distances, window, *variances.T)
 

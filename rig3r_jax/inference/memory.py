@@ -35,8 +35,8 @@ def largest_pass(model: Model, size: tuple[int, int], limit_bytes: int, most: in
     if low:
         return low
     raise ValueError(
-        f"{model.name} wants {told(peaks[1])} for one image of {size[0]} x {size[1]} (height x width), and "
-        f"{told(limit_bytes)} may be used; raise --max-memory, or take a smaller model"
+        f"{model.name} wants {bytes_text(peaks[1])} for one image of {size[0]} x {size[1]} (height x width), and "
+        f"{bytes_text(limit_bytes)} may be used; raise --max-memory, or take a smaller model"
     )
 
 
@@ -70,7 +70,7 @@ def parse_bytes(text: str) -> int:
     return int(float(match[1]) * _UNITS[unit])
 
 
-def told(number: int) -> str:
+def bytes_text(number: int) -> str:
     """Bytes for people."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 

@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from rig3r_jax.formats.atomic import whole_file
+from rig3r_jax.formats.npz import Npz
 from rig3r_jax.geometry.camera import Lens
 from rig3r_jax.geometry.lenses import lens_from_numbers
 from rig3r_jax.schema import Estimate, Views
@@ -50,7 +50,7 @@ class PassStore:
             return _read(path)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, KeyError) as error:
             logger.warning("%s: is damaged (%s), its pass is run again", path, error)
             return None
 
@@ -93,7 +93,7 @@ def tree_digest(tree: PyTree, words: str = "") -> str:
 
 
 def _read(path: Path) -> Estimate:
-    with np.load(path, allow_pickle=False) as file:
+    with Npz(path) as file:
         arrays = {name: file[name] for name in _ARRAYS if name in file}
         lenses = tuple(lens_from_numbers(numbers) for numbers in json.loads(str(file["lenses"])))
     return Estimate(lenses=lenses, **arrays)
@@ -102,6 +102,6 @@ def _read(path: Path) -> Estimate:
 def _load(path: Path) -> Estimate:
     try:
         return _read(path)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError) as error:
         message = f"{path}: was written by a pass of this run and cannot be read ({error}); reconstruct again"
         raise ValueError(message) from error

@@ -13,7 +13,7 @@ from rig3r_jax.inference.pass_store import PassStore, pass_key
 from rig3r_jax.inference.progress import PassProgress
 from rig3r_jax.inference.shots import Shot, views_of
 from rig3r_jax.inference.thinning import distances_of, thinned, thinning
-from rig3r_jax.schema import Estimate
+from rig3r_jax.schema import Estimate, Views
 
 POINTS_IN_MEMORY = 20_000_000  # of all images: 1.4 GB of a reconstruction, for a while twice that
 
@@ -66,11 +66,6 @@ class Pass:
         return self.load()
 
 
-def run_pass(model: Model, shots: Sequence[Shot], rows: Int[np.ndarray, " k"], wide: bool = False) -> Pass:
-    """One pass over the images of these numbers; `wide`: those of unknown lenses are fisheyes."""
-    return Pass.of(rows, model.estimate(*_told(shots, rows, wide)))
-
-
 def run_passes(
     model: Model,
     shots: Sequence[Shot],
@@ -84,20 +79,20 @@ def run_passes(
 
     Args:
         store: takes the points, so that what is held in memory is of one pass at a time.
-        wide: see `run_pass`.
+        wide: images of unknown lenses are fisheyes.
         points: of all images at most: of finer grids every second, third ... point of a row and of a column is kept,
             where the model's grid lets the pixels of these be told (see `thinning`).
         progress: is told of every pass.
     """
     passes = []
     for rows in windows:
-        told = _told(shots, rows, wide)
-        key = pass_key(store.model_digest, *told, points // len(shots))
+        inputs = model_inputs(shots, rows, wide)
+        key = pass_key(store.model_digest, *inputs, points // len(shots))
         reused = store.read(key)
         estimate = reused
         if estimate is None:
-            estimate = model.estimate(*told)
-            size = told[0].image_mask.shape[1:3]
+            estimate = model.estimate(*inputs)
+            size = inputs[0].image_mask.shape[1:3]
             estimate = thinned(estimate, thinning(estimate.points.shape[1:3], size, points // len(shots)))
             store.write(key, estimate)
         passes.append(Pass.of(rows, estimate, store.loader(key)))
@@ -106,8 +101,10 @@ def run_passes(
     return passes
 
 
-def _told(shots: Sequence[Shot], rows: Int[np.ndarray, " k"], wide: bool) -> tuple:
-    """What a model is given of these images: views, lenses that are known, and which of the others are fisheyes."""
+def model_inputs(
+    shots: Sequence[Shot], rows: Int[np.ndarray, " k"], wide: bool = False
+) -> tuple[Views, list[Lens | None], list[bool]]:
+    """Arguments of `Model.estimate` for these images; `wide`: those of unknown lenses are fisheyes."""
     group = [shots[row] for row in rows]
     lenses = [shot.seen_lens for shot in group]
     return views_of(group), lenses, [wide and lens is None for lens in lenses]

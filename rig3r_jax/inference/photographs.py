@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import glob
-import io
 import os
 import re
 import typing
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from rig3r_jax.data.files import read_bytes
 from rig3r_jax.data.image_bytes import decode_image, turned_upright, usable_size
@@ -24,7 +22,6 @@ UNREAD = (".heic", ".heif", ".gif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".ra
 _FOR_RECORDS = re.compile(r",? (and|then) build the records again")
 _IN_RECORDING = re.compile("(.+?)/images/[^/]+/")  # an image's name, where the folder above its own images/ was given
 _NAMED = 3  # recordings of a message
-_PNG_START = b"\x89PNG"
 
 
 @typing.no_type_check
@@ -100,15 +97,13 @@ def read_upright(photograph: Photograph) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def upright_size(photograph: Photograph) -> tuple[int, int]:
-    """Height and width of `read_upright`, without decoding a JPEG or PNG; BadRecord, naming the file, for one that is
-    cut short, damaged as far as can be told so, or no image."""
+    """Height and width of `read_upright`, without the pixels of a JPEG or PNG; BadRecord, naming the file, for one that
+    is cut short, damaged as far as can be told so, or no image."""
     if photograph.pixels is not None:
         return photograph.pixels.shape[:2]
     data = read_bytes(photograph.path)
     try:
         height, width = usable_size(data)
-        if data.startswith(_PNG_START):
-            _check_png(data)
     except BadRecord as error:
         raise _undecoded(photograph, error) from error
     return (width, height) if exif_orientation(data) >= 5 else (height, width)
@@ -138,15 +133,6 @@ def usable(
     return sizes, bad
 
 
-def _check_png(data: bytes) -> None:
-    """BadRecord where a checksum of a PNG's parts does not hold, which decoders tell after seconds or not at all."""
-    try:
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            image.verify()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadRecord(f"PNG image is damaged: {error}; restore the file") from error
-
-
 def _undecoded(photograph: Photograph, error: BadRecord) -> BadRecord:
     reason, _, remedy = _FOR_RECORDS.sub("", str(error)).rpartition("; ")
     remedy = "restore it" if remedy in ("restore the file", "fetch the file anew") else remedy
@@ -161,7 +147,7 @@ def _absolute(path: Path) -> Path:
 def _of_folder(root: Path, prefixes: Sequence[str], notes: list[str]) -> tuple[Path, list[Photograph]]:
     folder = root / "images" if (root / "images").is_dir() else root
     images = _listed(folder, prefixes, notes)
-    if recordings := sorted({found[1] for image in images if (found := _IN_RECORDING.match(image.name))}, key=natural):
+    if recordings := sorted({match[1] for image in images if (match := _IN_RECORDING.match(image.name))}, key=natural):
         raise ValueError(
             f"{root}: holds no images/ but recordings, each with images/<camera>/ of its own; reconstruct one: "
             + " ".join(str(root / name) for name in recordings[:_NAMED])

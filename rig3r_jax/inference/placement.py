@@ -1,24 +1,22 @@
 """One set of cameras from what passes say and what is known: rigs and poses that are given are held."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from rig3r_jax.geometry.fusion.fuse import Fused, FuseOptions, fuse
-from rig3r_jax.geometry.fusion.problem import Constraints, ScaleLink, WindowPoses
+from rig3r_jax.geometry.fusion.problem import Constraints, WindowPoses
 from rig3r_jax.inference.known import SCENE, Known
 from rig3r_jax.inference.passes import Pass
-from rig3r_jax.inference.scale_ratios import scale_ratios
+from rig3r_jax.inference.scale_links import depth_links, pose_links, rig_links
 from rig3r_jax.inference.shots import Shot
 from rig3r_jax.schema import Scale
 
 _SOURCES = {"given scale": "given", "given poses": "given poses", "rig baselines": "rig baselines", "none": "none"}
 _OUTVOTED = 0.1  # weight below which a view is named
-_LEAST_SIGMA = 0.01  # of the logarithm of a scale by the places that a model says of cameras in the rig
-# Of one by how far predicted cameras are apart, which errors make larger: it counts where nothing else tells.
-_WEAK_SIGMA = 0.7
+_NAMED = 5  # views of a note
 _SCENE_SIGMA = 0.02  # of given poses in units of a scene, over the root mean square of their distance from the middle
 
 
@@ -51,21 +49,22 @@ def place(passes: Sequence[Pass], shots: Sequence[Shot], known: Known, refine: b
         )
         for number, one_pass in enumerate(passes)
     ]
-    depth_links = [ScaleLink(*ratio) for ratio in scale_ratios(passes)]
-    rig_links = list(_rig_links(passes, shots, steps))
+    front_from_camera = _stack([shot.front_from_camera for shot in shots])
+    of_rig = list(rig_links(passes, front_from_camera, steps))
+    of_poses = pose_links(passes, [shot.world_from_camera for shot in shots])
     constraints = Constraints(
         image_count=len(shots),
         step=steps,
-        rig_from_camera=_stack([shot.front_from_camera for shot in shots]),
+        rig_from_camera=front_from_camera,
         world_from_camera=_stack([shot.world_from_camera for shot in shots]),
         has_pose=has_pose,
         held=not refine,
         **_pose_errors(shots, known),
-        scale_links=[*depth_links, *rig_links, *_pose_links(passes, shots)],
+        scale_links=[*depth_links(passes), *of_rig, *of_poses],
     )
     fused = fuse(windows, constraints, FuseOptions())
     source = _SOURCES[fused.scale_source]
-    if source == "given" and known.scale is None and rig_links:
+    if source == "given" and known.scale is None and of_rig:
         source = "rig baselines"
     if known.pose_unit == SCENE and source == "given poses":
         source = "none"
@@ -128,56 +127,21 @@ def _pose_sources(
 ) -> tuple[str, ...]:
     fitted = (steps >= 0) | has_pose.any() | (pass_count > 1)
     return tuple(
-        "given" if given and not refine else "fitted" if is_fitted else "predicted"
-        for given, is_fitted in zip(has_pose.tolist(), fitted.tolist(), strict=True)
+        "given" if is_given and not refine else "fitted" if is_fitted else "predicted"
+        for is_given, is_fitted in zip(has_pose.tolist(), fitted.tolist(), strict=True)
     )
 
 
-def _rig_links(passes: Sequence[Pass], shots: Sequence[Shot], steps: Int[np.ndarray, " v"]) -> Iterator[ScaleLink]:
-    """Units of passes by the known places of cameras in the rig: those that the model says of them where it does, else,
-    weakly, how far the cameras of a step are from one another."""
-    for number, one_pass in enumerate(passes):
-        centers = _stack([shots[row].front_from_camera for row in one_pass.rows])[:, :3, 3]
-        in_rig = steps[one_pass.rows] >= 0
-        if one_pass.rig_from_camera is not None and in_rig.any():
-            predicted, known = one_pass.rig_from_camera[in_rig, :3, 3], centers[in_rig]
-            length, product = np.linalg.norm(known), float((known * predicted).sum())
-            if length > 0 and product > 0:
-                factor = length**2 / product  # the rig's lengths are exact: predictions are regressed on them
-                apart = np.linalg.norm(known - factor * predicted) / length
-                sigma = max(_LEAST_SIGMA, apart / np.sqrt(in_rig.sum()))
-                yield ScaleLink(None, number, float(np.log(factor)), sigma)
-                continue
-        yield from _spread_link(one_pass, number, centers, np.where(in_rig, steps[one_pass.rows], -1))
-
-
-def _pose_links(passes: Sequence[Pass], shots: Sequence[Shot]) -> Iterator[ScaleLink]:
-    """Units of passes, weakly, by how far given poses are from one another: where predicted cameras have nothing to do
-    with these, the world's lengths would else grow without end, which takes the given ones out of the fit."""
-    for number, one_pass in enumerate(passes):
-        given = [shots[row].world_from_camera for row in one_pass.rows]
-        has_pose = np.array([pose is not None for pose in given])
-        yield from _spread_link(one_pass, number, _stack(given)[:, :3, 3], np.where(has_pose, 0, -1))
-
-
-def _spread_link(
-    one_pass: Pass, number: int, centers: Float[np.ndarray, "k 3"], group: Int[np.ndarray, " k"]
-) -> Iterator[ScaleLink]:
-    """The unit of a pass by how far its predicted cameras of each group are apart, and `centers` in the world's unit;
-    images of group -1 are in none. Nothing where either are in one place."""
-    known, predicted = 0.0, 0.0
-    for one_group in np.unique(group[group >= 0]):
-        of_group = group == one_group
-        known += centers[of_group].var(axis=0).sum() * of_group.sum()
-        predicted += one_pass.world_from_camera[of_group, :3, 3].var(axis=0).sum() * of_group.sum()
-    if known > 0 and predicted > 0:
-        yield ScaleLink(None, number, float(np.log(known / predicted) / 2), _WEAK_SIGMA)
-
-
-def _outvoted(passes: Sequence[Pass], shots: Sequence[Shot], fused: Fused) -> Iterator[str]:
-    for number, (one_pass, weights) in enumerate(zip(passes, fused.weights, strict=True)):
-        for row, weight in zip(one_pass.rows.tolist(), weights.tolist(), strict=True):
-            if weight < _OUTVOTED:
-                of_pass = f" in pass {number + 1} of {len(passes)}" if len(passes) > 1 else ""
-                name = shots[row].photograph.name
-                yield f"{name}: its predicted camera{of_pass} does not fit the others and counts little"
+def _outvoted(passes: Sequence[Pass], shots: Sequence[Shot], fused: Fused) -> list[str]:
+    """A sentence on all of them, where there are any."""
+    places = [
+        shots[row].photograph.name + (f" (pass {number})" if len(passes) > 1 else "")
+        for number, (one_pass, weights) in enumerate(zip(passes, fused.weights, strict=True), start=1)
+        for row in one_pass.rows[weights < _OUTVOTED].tolist()
+    ]
+    if not places:
+        return []
+    count = sum(len(one_pass.rows) for one_pass in passes)
+    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+    named = ", ".join(places[:_NAMED])
+    return [f"{len(places)} of {count} predicted cameras do not fit the others and count little: {named}{more}"]

@@ -12,7 +12,7 @@ from rig3r_jax.inference.photographs import Photograph
 from rig3r_jax.inference.placement import check_known, place
 from rig3r_jax.inference.plan import Plan
 from rig3r_jax.inference.result import Reconstruction
-from rig3r_jax.inference.shots import read_shots
+from rig3r_jax.inference.shots import lens_notes, read_shots
 from rig3r_jax.inference.windowed import WindowOptions, windowed_passes
 
 
@@ -51,9 +51,11 @@ def reconstruct(
     windows = WindowOptions(planned.views, ordered=not options.unordered, points=options.points)
     with opened_store(options.cache, model.digest if options.cache else "") as store:
         passes, notes = windowed_passes(model, shots, windows, store, options.wide, tell)
+        if tell and len(passes) > 1:
+            tell(f"joining {len(passes)} passes ...")
         placement = place(passes, shots, known, options.refine)
         terms = [model.licence] if model.licence else []
         if known.rig is not None and not model.takes_rig:
             terms.append(f"{model.name} takes no rig: its predicted cameras are fitted to the one that is given")
-        notes = [*model.notes, *terms, *notes, *placement.notes]
-        return Reconstruction.of(assembled(folder, shots, passes, placement), notes)
+        notes = [*model.notes, *terms, *lens_notes(shots, known), *notes, *placement.notes]
+        return Reconstruction.of(assembled(folder, shots, passes, placement, options.points_from), notes)

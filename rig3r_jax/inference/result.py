@@ -37,10 +37,10 @@ class Reconstruction(schema.Reconstruction):
     def covariance(self) -> Float[np.ndarray, "v 6 6"] | None:
         """Of every pose, of the tangent (v, w) in world_from_camera exp(v, w): v in the length unit before w in
         radians, both in the camera's own frame. NaN for images of which it is not known, None where for none."""
-        known = [image.covariance for image in self.images]
-        if all(covariance is None for covariance in known):
+        covariances = [image.covariance for image in self.images]
+        if all(covariance is None for covariance in covariances):
             return None
-        return np.stack([np.full((6, 6), np.nan) if covariance is None else covariance for covariance in known])
+        return np.stack([np.full((6, 6), np.nan) if covariance is None else covariance for covariance in covariances])
 
     def save(
         self, out: str | Path, kinds: Sequence[str] | None = None, options: ExportOptions | None = None
@@ -80,5 +80,5 @@ class Reconstruction(schema.Reconstruction):
     def _by_name(self, poses: np.ndarray) -> dict[str, np.ndarray]:
         if poses.shape != (len(self.images), 4, 4):
             raise ValueError(f"reference of shape {poses.shape} must be ({len(self.images)}, 4, 4), a pose per image")
-        known = np.isfinite(poses).all(axis=(1, 2))
-        return {image.name: pose for image, pose, is_known in zip(self.images, poses, known, strict=True) if is_known}
+        finite = np.isfinite(poses).all(axis=(1, 2))
+        return {image.name: pose for image, pose, has_pose in zip(self.images, poses, finite, strict=True) if has_pose}

@@ -46,7 +46,7 @@ def log_ratio(first: Float[np.ndarray, "k m"], second: Float[np.ndarray, "k m"])
     if not measured.any():
         return None
     logs = np.log(np.where(measured, first, 1.0) / np.where(measured, second, 1.0))
-    of_images = np.array([np.median(row[told]) for row, told in zip(logs, measured, strict=True) if told.any()])
+    of_images = np.array([np.median(row[valid]) for row, valid in zip(logs, measured, strict=True) if valid.any()])
     sigma = spread(of_images if len(of_images) > 2 else logs[measured]) / np.sqrt(len(of_images))
     return float(np.median(logs[measured])), max(float(sigma), _LEAST_SIGMA)
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from rig3r_jax.formats.calibration import RigCalibration
+from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
 from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import Lens
 from rig3r_jax.geometry.lenses import Lenses, stacked
 from rig3r_jax.geometry.reconstruct import seen_lens
 from rig3r_jax.inference.known import Known
-from rig3r_jax.inference.known_lenses import camera_of, check_size
+from rig3r_jax.inference.known_lenses import calibration_of, camera_of, check_size
 from rig3r_jax.inference.masks import read_mask
 from rig3r_jax.inference.photographs import Photograph, read_upright
 from rig3r_jax.inference.seen import fitted_crop, seen_image, seen_mask
@@ -55,7 +55,19 @@ def read_shots(photographs: Sequence[Photograph], known: Known, size: tuple[int,
     """
     start = next((known.times[p.name] for p in photographs if p.name in known.times), None)
     front = _front(known.rig) if known.rig else None
-    return [_read(photograph, known, size, fill, start, front) for photograph in photographs]
+    return _with_lenses_of_cameras([_read(one, known, size, fill, start, front) for one in photographs])
+
+
+def lens_notes(shots: Sequence[Shot], known: Known) -> list[str]:
+    """How many images have the lens that is stated of others of their camera, and cameras of which several are."""
+    notes = []
+    for (camera, *_), of_camera in _alike(shots).items():
+        without = [shot for shot in of_camera if not _has_lens(calibration_of(known, shot.photograph))]
+        if added := sum(shot.lens is not None for shot in without):
+            notes.append(f"the lens of {added} other images of {camera} is that of its images whose lens is given")
+        elif without and len(_distinct_lenses(of_camera)) > 1:
+            notes.append(f"several lenses are given of images of {camera}: {len(without)} others have a predicted one")
+    return notes
 
 
 def views_of(shots: Sequence[Shot]) -> Views:
@@ -96,7 +108,7 @@ def _read(
     front: Float[np.ndarray, "4 4"] | None,
 ) -> Shot:
     in_rig, time = known.rig and camera_of(known.rig, photograph), known.times.get(photograph.name)
-    calibrated = known.lenses.get(photograph.name) or in_rig
+    calibrated = calibration_of(known, photograph)
     image = read_upright(photograph)
     height, width = image.shape[:2]
     if calibrated:
@@ -120,6 +132,33 @@ def _read(
         world_from_camera=known.world_from_camera.get(photograph.name),
         rig_from_camera=place,
     )
+
+
+def _with_lenses_of_cameras(shots: Sequence[Shot]) -> list[Shot]:
+    """The same; images without a lens have that of their camera's other images of their size, where that is one."""
+    lens_of = {}  # by name
+    for of_camera in _alike(shots).values():
+        lenses = _distinct_lenses(of_camera)
+        if len(lenses) == 1:
+            lens_of |= {shot.photograph.name: lenses[0] for shot in of_camera}
+    return [dataclasses.replace(shot, lens=lens_of.get(shot.photograph.name, shot.lens)) for shot in shots]
+
+
+def _alike(shots: Sequence[Shot]) -> dict[tuple[str, int, int], list[Shot]]:
+    """By camera, height and width; those whose camera is known."""
+    groups: dict[tuple[str, int, int], list[Shot]] = {}
+    for shot in shots:
+        if shot.photograph.camera is not None:
+            groups.setdefault((shot.photograph.camera, shot.height, shot.width), []).append(shot)
+    return groups
+
+
+def _distinct_lenses(shots: Sequence[Shot]) -> list[Lens]:
+    return list(dict.fromkeys(shot.lens for shot in shots if shot.lens is not None))
+
+
+def _has_lens(calibration: CalibratedCamera | None) -> bool:
+    return calibration is not None and calibration.lens is not None
 
 
 def _front(rig: RigCalibration) -> Float[np.ndarray, "4 4"] | None:

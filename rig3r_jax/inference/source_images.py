@@ -171,5 +171,5 @@ def _as_stored(data: bytes) -> tuple[bytes, str]:
 
 def _black_outside(mask: bytes) -> bytes:
     """A mask of a scene as COLMAP's: PNG, 0 where it shows no part of the scene."""
-    shown = np.where(decode_mask(mask) & OUTSIDE, 0, 255).astype(np.uint8)
-    return cv2.imencode(".png", shown)[1].tobytes()
+    grey = np.where(decode_mask(mask) & OUTSIDE, 0, 255).astype(np.uint8)
+    return cv2.imencode(".png", grey)[1].tobytes()

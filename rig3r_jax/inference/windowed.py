@@ -52,6 +52,8 @@ def windowed_passes(
     compared = len(shots) > options.size and not (options.ordered and options.most_loops == 0)
     if compared and options.ordered and model.describe is None:
         notes.append("places that the images come back to were not looked for: the model has no encoder of its own")
+    if tell and compared and model.describe:
+        tell(f"comparing what {len(shots)} images show")
     vectors = descriptors_of(model.describe, shots) if compared and model.describe else None
     plan = plan_windows(facts, options.size, options.overlap, options.ordered, vectors, options.most_loops)
     if tell and len(plan.windows) > 1:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from rig3r_jax.data.bad_frames import without_bad_frames
+from rig3r_jax.data.guard import guarded
 from rig3r_jax.data.scene import BadRecord, Scene
 from rig3r_jax.inspection.claims import Claims, Placed, placed, read_claims
 from rig3r_jax.inspection.depth_checks import judge_depth
@@ -82,7 +83,7 @@ def scan(splits: Mapping[str, Loaders], scenes: int, steps: int) -> Scan:
     for split, loaders in splits.items():
         for name, load in _spread(loaders, scenes):
             try:
-                scene = without_bad_frames(load())
+                scene = guarded(f"scene {name}", lambda load=load: without_bad_frames(load()))
                 firsts[split, name] = FirstImage.of(scene)
                 looked.append(_look(split, scene, steps))
             except BadRecord as error:

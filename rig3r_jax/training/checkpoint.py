@@ -1,8 +1,6 @@
-"""Checkpoints: state and data position saved together, asynchronously, and restored onto any mesh."""
+"""The checkpoints of a workdir: state and data position saved together, kept, copied, and restored onto any mesh."""
 
-import contextlib
-import os
-from collections.abc import Iterator
+import logging
 from pathlib import Path
 
 import jax
@@ -11,40 +9,64 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from rig3r_jax.formats.json_file import read_json
-from rig3r_jax.training.checkpoint_files import newest_whole, os_error_code, reading, set_aside
+from rig3r_jax.training.checkpoint_copy import copy_step, remove_step
+from rig3r_jax.training.checkpoint_files import newest_whole, reading, saved_steps, set_aside
+from rig3r_jax.training.checkpoint_keep import Keep, prune, remove_leftovers
+from rig3r_jax.training.checkpoint_save import Save
+from rig3r_jax.training.checkpoint_sums import Damaged
 from rig3r_jax.training.optimizer import path_string
-from rig3r_jax.training.processes import on_first
+from rig3r_jax.training.os_errors import explain
+from rig3r_jax.training.processes import gather, on_first
 from rig3r_jax.training.state import TrainState
+
+logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of one workdir. `save` returns as soon as the arrays are copied off the devices."""
+    """The checkpoints of one workdir. `save` returns as soon as the arrays are copied off the devices.
 
-    def __init__(self, workdir: Path, keep: int):
+    Of many processes all call every method at the same time, and get the same answer.
+    """
+
+    def __init__(self, workdir: Path, keep: Keep | int):
+        """`keep`: which checkpoints stay; a number is that of the newest."""
         self.folder = Path(workdir).resolve() / "checkpoints"
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
-            create=True,
-            enable_async_checkpointing=True,
-            cleanup_tmp_directories=True,  # of saves that were killed, or for which the disk had no room
-        )
-        handlers = {"state": ocp.StandardCheckpointHandler(), "position": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
-        self._saving = False
-
-    @property
-    def latest_step(self) -> int | None:
-        """Step of the newest complete checkpoint; None without one."""
-        return self._manager.latest_step()
+        self._keep = keep if isinstance(keep, Keep) else Keep(keep)
+        self._save: Save | None = None
+        on_first(self._open)
+        steps = gather(saved_steps(self.folder))[0]
+        self.latest_step = steps[-1] if steps else None
+        """Step of the newest checkpoint; None without one."""
 
     def save(self, step: int, state: TrainState, position: dict[str, int]) -> None:
-        """Saves once per step; a step that is there already is left alone."""
-        if step == self.latest_step:
+        """Saves once per step; a step that is there already is left alone. Waits for the save before.
+
+        Raises:
+            OSError: what the save before failed with.
+        """
+        self.wait()
+        if step != self.latest_step:
+            self._save = Save(self.folder, step, state, position, self.latest_step, self._afterwards)
+
+    def check(self, *, wait: bool = False) -> None:
+        """Raises what the save under way failed with, once that is known; OSError where it is the disk's."""
+        save, self._save = self._save, None
+        if save is None:
             return
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position))
-        with _errors_of_the_disk(self.folder):
-            self._manager.save(step, args=items)
-        self._saving = True
+        if save.ended(wait=wait):
+            self.latest_step = save.step
+        else:
+            self._save = save
+
+    def wait(self) -> None:
+        """Blocks until every save is on the disk; raises as `check`."""
+        self.check(wait=True)
+
+    def close(self) -> None:
+        """Ends a save under way: it becomes a checkpoint where all processes have written theirs."""
+        if self._save is not None and (problem := self._save.give_up()):
+            logger.error("step %d is not saved: %s", self._save.step, explain(problem))
+        self._save = None
 
     def restore(self, abstract_state: TrainState) -> tuple[TrainState, dict[str, int]]:
         """State and position of the newest checkpoint that is whole; damaged ones after it are named and set aside.
@@ -64,39 +86,35 @@ class Checkpoints:
             with reading(folder):
                 position = read_json(folder / "position" / "metadata")
                 args = ocp.args.StandardRestore(abstract_state)
-                return ocp.StandardCheckpointHandler().restore(folder / "state", args=args), position
+                state = ocp.StandardCheckpointHandler().restore(folder / "state", args=args)
+            if int(state.step) != int(folder.name):
+                raise Damaged(f"{folder / 'state'}: is of step {int(state.step)}")
+            return state, position
 
         restored, step = newest_whole(self.folder, read)
         if step != self.latest_step:
             on_first(lambda: set_aside(self.folder, newer_than=step))
-            self._manager.reload()
+            self.latest_step = step
         return restored
 
-    def check(self) -> None:
-        """Raises what a save failed with, as `wait`, as soon as that is known; waits for nothing."""
-        if self._saving and not self._manager.is_saving_in_progress():
-            self.wait()
+    def _open(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.folder)
 
-    def wait(self) -> None:
-        """Blocks until every save is on disk; raises what a save failed with, OSError where that is the disk's."""
-        self._saving = False
-        with _errors_of_the_disk(self.folder):
-            self._manager.wait_until_finished()
-
-    def close(self) -> None:
-        self._manager.close()
-
-
-@contextlib.contextmanager
-def _errors_of_the_disk(folder: Path) -> Iterator[None]:
-    """Raises OSError for the ValueError that tensorstore makes of one."""
-    try:
-        yield
-    except ValueError as error:
-        code = os_error_code(str(error))
-        if code is None:
-            raise
-        raise OSError(code, os.strerror(code), str(folder)) from error
+    def _afterwards(self, step: int) -> None:
+        """What follows a save. What fails here costs no checkpoint: it is told and tried again after the next."""
+        removed = []
+        try:
+            removed = prune(self.folder, self._keep)
+        except OSError as error:
+            logger.warning("older checkpoints stay: %s", explain(error))
+        if place := self._keep.copies:
+            try:
+                copy_step(self.folder / str(step), place)
+                for old in removed:
+                    remove_step(old, place)
+            except (OSError, ValueError) as error:
+                logger.warning("step %d is saved, but not copied to %s: %s", step, place, explain(error))
 
 
 def restore_params(workdir: Path, abstract_params: PyTree) -> tuple[PyTree, int]:

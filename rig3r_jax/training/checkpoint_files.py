@@ -1,9 +1,9 @@
-"""Steps of a checkpoint folder that are whole: one whose files are cut or missing is named and passed over."""
+"""Steps of a checkpoint folder that are whole: one whose files are cut, missing or changed is named and passed over."""
 
 import contextlib
 import errno
+import functools
 import gc
-import json
 import logging
 import os
 import re
@@ -12,8 +12,9 @@ import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import orbax.checkpoint as ocp
+import jax
 
+from rig3r_jax.training.checkpoint_sums import Damaged, verify
 from rig3r_jax.training.processes import gather
 
 logger = logging.getLogger(__name__)
@@ -21,19 +22,16 @@ logger = logging.getLogger(__name__)
 T = typing.TypeVar("T")
 
 
-class Damaged(ValueError):
-    """Files of a step that are cut or missing."""
-
-
 def saved_steps(folder: Path) -> list[int]:
     """The steps of a folder of checkpoints, ascending, whole or not."""
-    return sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal()) if folder.is_dir() else []
 
 
 def newest_whole(folder: Path, read: Callable[[Path], T]) -> tuple[T, int]:
-    """What `read` says of the newest step that it can read, and that step; the log names those before it.
+    """What `read` says of the newest step that is whole, and that step; the log names those after it.
 
-    Of many processes each reads, and a step counts where all can.
+    Whole: every file has the checksum that was written with it, and `read` can read it. Of many processes each checks
+    its part of the files, then each reads; a step counts where all can.
 
     Args:
         folder: of checkpoints.
@@ -43,23 +41,36 @@ def newest_whole(folder: Path, read: Callable[[Path], T]) -> tuple[T, int]:
         FileNotFoundError: there is no checkpoint.
         ValueError: no step is whole; names the damage of each.
     """
-    steps = saved_steps(folder)
+    steps = gather(saved_steps(folder))[0]  # a network file system may show the newest to some only
     if not steps:
         raise FileNotFoundError(f"{folder} holds no checkpoint; train first: rig3r train --config=... --workdir=...")
+    check = functools.partial(verify, part=jax.process_index(), parts=jax.process_count())
     damages = []
     for step in reversed(steps):
-        value, damage = None, ""
-        try:
-            value = read(folder / str(step))
-        except Damaged as error:
-            damage = str(error)
-        if texts := [text for text in gather(damage) if text]:
-            damages.append(f"step {step} is damaged: {texts[0]}")
+        verified, damage = _unless_damaged(check, folder, step)
+        if not damage:
+            value, damage = _unless_damaged(read, folder, step)
+        if damage:
+            damages.append(f"step {step} is damaged: {damage}")
             continue
         if damages:
-            logger.warning("%s; step %d is taken", "; ".join(damages), step)
+            lost = steps[-1] - step
+            loss = f"{lost:,} steps are lost" if lost > 1 else "1 step is lost"
+            logger.warning("%s; step %d is taken: %s", "; ".join(damages), step, loss)
+        if verified is None:
+            logger.warning("%s is of a version without checksums: a changed byte goes unnoticed", folder / str(step))
         return value, step
     raise ValueError(f"{folder}: no step is whole: {'; '.join(damages)}; restore one from a copy, or delete {folder}")
+
+
+def _unless_damaged(work: Callable[[Path], T], folder: Path, step: int) -> tuple[T | None, str]:
+    """What `work` says of a step, and "", or the damage that it or another process has found."""
+    value, damage = None, ""
+    try:
+        value = work(folder / str(step))
+    except Damaged as error:
+        damage = str(error)
+    return value, next(filter(None, gather(damage)), "")
 
 
 def set_aside(folder: Path, newer_than: int) -> None:
@@ -74,26 +85,48 @@ def set_aside(folder: Path, newer_than: int) -> None:
 
 
 @contextlib.contextmanager
-def reading(folder: Path) -> Iterator[None]:
-    """Raises Damaged, which names the file, for what orbax and tensorstore raise of cut and missing files.
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Raises OSError that names the folder for one of a file in it, and for the ValueError that tensorstore makes."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        code = error.errno if isinstance(error, OSError) else os_error_code(str(error))
+        if code is None:
+            raise
+        raise OSError(code, os.strerror(code), str(folder)) from error
 
-    OSError for what the system says of a file that is there.
+
+@contextlib.contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Raises Damaged for what orbax and tensorstore raise of cut and missing files; OSError for what the system says of
+    a file that is there.
+
+    Of steps with checksums these are known, by name, before anything is read.
     """
-    usual, problem = sys.unraisablehook, None
-    # Of many arrays that are read at once one fails first: what Python says of the others, when they are thrown away.
+    problem = None
+    with without_echoes():
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, ValueError | KeyError | OSError) and type(error) is not Exception:  # tensorstore's
+                raise
+            problem = _problem(folder, error)
+        if problem:
+            gc.collect()
+    if problem:
+        raise problem
+
+
+@contextlib.contextmanager
+def without_echoes() -> Iterator[None]:
+    """Of many arrays that are read or written at once one fails first: drops what Python says of the others, when they
+    are thrown away."""
+    usual = sys.unraisablehook
     sys.unraisablehook = lambda entry: None if _is_echo(entry) else usual(entry)
     try:
         yield
-    except Exception as error:
-        if not isinstance(error, ValueError | KeyError | OSError) and type(error) is not Exception:  # tensorstore's own
-            raise
-        problem = _problem(folder, error)
     finally:
-        if problem:
-            gc.collect()
         sys.unraisablehook = usual
-    if problem:
-        raise problem
 
 
 def _is_echo(entry: typing.Any) -> bool:
@@ -104,11 +137,10 @@ def _is_echo(entry: typing.Any) -> bool:
 def _problem(folder: Path, error: Exception) -> Exception:
     """OSError of a file that is there, else Damaged."""
     texts = list(_texts(error))
-    file = _file_of(folder, texts)
     code = error.errno if isinstance(error, OSError) else os_error_code(" ".join(texts))
     if code not in (None, errno.ENOENT):
-        return OSError(code, os.strerror(code), file)
-    return Damaged(f"{file}: {_reason(texts)}")
+        return OSError(code, os.strerror(code), getattr(error, "filename", None) or str(folder))
+    return Damaged(f"{folder}: {_reason(texts)}")
 
 
 def os_error_code(text: str) -> int | None:
@@ -122,28 +154,6 @@ def _texts(error: BaseException | None) -> Iterator[str]:
     if error is not None:
         yield from _texts(error.__cause__)
         yield str(error)
-
-
-def _file_of(folder: Path, texts: list[str]) -> str:
-    """The file that messages name, or that is no JSON though it should be; else the folder."""
-    for pattern in (r"range \[[^)]*\) of local file \"([^\"]+)\"", r"Error (?:de|re)[a-z]+ local file \"([^\"]+)\""):
-        for text in texts:
-            if match := re.search(pattern, text):
-                return match[1]
-    if match := re.search(r"value of size (\d+)", " ".join(texts)):
-        for file in sorted(folder.rglob("*")):
-            if file.parent.name == "d" and file.stat().st_size == int(match[1]):
-                return str(file)
-    for file in (folder / "state/_METADATA", folder / "position/metadata", folder / "state/manifest.ocdbt"):
-        if not file.exists():
-            return str(file)
-    for file in sorted(folder.rglob("*")):
-        if file.name in ("_METADATA", "_sharding", "metadata") or file.parent.name == "array_metadatas":
-            try:
-                json.loads(file.read_bytes())
-            except ValueError:
-                return str(file)
-    return str(folder)
 
 
 def _reason(texts: list[str]) -> str:

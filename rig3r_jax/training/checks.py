@@ -93,6 +93,9 @@ def _unready(source: type[Source], entry: ConfigDict, key: str) -> Iterator[str]
         )
 
 
+_SAVING = ("keep_every", "save_retry_minutes")
+
+
 def number_problems(config: ConfigDict) -> Iterator[str]:
     """Numbers of seed, training, optimizer and mesh that no task can run with."""
     train, optimizer = config.train, config.optimizer
@@ -113,7 +116,7 @@ def number_problems(config: ConfigDict) -> Iterator[str]:
     yield from negative_problems(
         config,
         optimizer=("end_learning_rate", "weight_decay", "clip_norm"),
-        train=("watchdog_seconds", "evaluate_every", "profile_at", "profile_steps", "peak_tflops"),
+        train=("watchdog_seconds", "evaluate_every", "profile_at", "profile_steps", "peak_tflops", *_SAVING),
         data=("threads", "prefetch", "cache_gigabytes"),
     )
     if train.event_writer not in EVENT_WRITERS:

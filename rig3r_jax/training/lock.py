@@ -1,4 +1,7 @@
-"""One training at a time in a workdir, on file systems with locks and on those without."""
+"""One training at a time in a workdir, on file systems with locks and on those without.
+
+The lock is the workdir's own, which nobody deletes by mistake, and a file's: network file systems lock no folders.
+"""
 
 import contextlib
 import errno
@@ -9,7 +12,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +20,52 @@ logger = logging.getLogger(__name__)
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # NFS without a lock manager, Lustre, FUSE
 RENEW_SECONDS, STALE_SECONDS = 15.0, 90.0  # of a lock file: how often it is touched, and when its owner counts as gone
+_ANOTHER = "another process is training in {}; stop it or give another --workdir"
+_LOST = "another process is training in {} since {} was deleted; this one stops and leaves its last checkpoint"
 _held: set[str] = set()  # tokens of this process
 
 
+class LockLost(ValueError):
+    """Another process trains in the workdir: the file of our lock was deleted, and that process has made a new one."""
+
+
 @contextlib.contextmanager
-def only_writer(workdir: Path) -> Iterator[None]:
+def only_writer(workdir: Path) -> Iterator[Callable[[], None]]:
     """Holds the lock of a workdir; ValueError when another process trains in it.
 
     Where the file system has no locks a file stands for one, which its owner touches while it lives; the log says so.
+
+    Returns:
+        To be called before a save: raises LockLost where the lock is another process's.
     """
     path = Path(workdir) / "lock"
     with path.open("w") as file, contextlib.ExitStack() as stack:
         if not _flock(file.fileno(), path):
-            stack.enter_context(_lock_file(path.with_name("lock.owner")))
-        yield
+            yield stack.enter_context(_lock_file(path.with_name("lock.owner")))
+        elif _lock_folder(path.parent, stack):
+            yield lambda: None
+        else:
+            yield lambda: _check_same(path, file.fileno())
+
+
+def _lock_folder(folder: Path, stack: contextlib.ExitStack) -> bool:
+    """Locks a folder until the stack ends; False where its file system locks none, ValueError where it is locked."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    stack.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(_ANOTHER.format(folder)) from None
+    except OSError:
+        return False
+    return True
+
+
+def _check_same(path: Path, descriptor: int) -> None:
+    """LockLost where the file at a path is another than the one that is open."""
+    with contextlib.suppress(FileNotFoundError):  # deleted, but nobody has come in
+        if not os.path.samestat(os.stat(path), os.fstat(descriptor)):
+            raise LockLost(_LOST.format(path.parent, path))
 
 
 def _flock(descriptor: int, path: Path) -> bool:
@@ -38,7 +73,7 @@ def _flock(descriptor: int, path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ValueError(f"another process is training in {path.parent}; stop it or give another --workdir") from None
+        raise ValueError(_ANOTHER.format(path.parent)) from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise OSError(error.errno, error.strerror, str(path)) from error
@@ -48,8 +83,13 @@ def _flock(descriptor: int, path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _lock_file(path: Path) -> Iterator[None]:
+def _lock_file(path: Path) -> Iterator[Callable[[], None]]:
     """Holds a file that only one process can make; what a process that is gone has left is taken over."""
+
+    def check() -> None:
+        if _read(path) not in (owner, None):
+            raise LockLost(_LOST.format(path.parent, path))
+
     owner = {"host": socket.gethostname(), "process": os.getpid(), "token": secrets.token_hex(8)}
     while not _make(path, owner):
         _remove_if_left(path)
@@ -58,7 +98,7 @@ def _lock_file(path: Path) -> Iterator[None]:
     renewing = threading.Thread(target=_renew, args=(path, ended), daemon=True)
     renewing.start()
     try:
-        yield
+        yield check
     finally:
         ended.set()
         renewing.join()

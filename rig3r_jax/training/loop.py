@@ -14,9 +14,10 @@ from ml_collections import ConfigDict
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.losses.mean import Mean
 from rig3r_jax.training.checkpoint import Checkpoints
+from rig3r_jax.training.checkpoint_keep import Keep
 from rig3r_jax.training.config import config_differences, save_config
 from rig3r_jax.training.host import share_interpreter_quickly
-from rig3r_jax.training.lock import only_writer
+from rig3r_jax.training.lock import LockLost, only_writer
 from rig3r_jax.training.metrics import MetricsWriter, merge_window, parameter_table
 from rig3r_jax.training.paths import make_absolute
 from rig3r_jax.training.peak import peak_flops
@@ -24,6 +25,7 @@ from rig3r_jax.training.position import Position
 from rig3r_jax.training.processes import ReportedElsewhere, is_first, on_first
 from rig3r_jax.training.progress import ProgressDisplay
 from rig3r_jax.training.records import ready_entries, records_folder
+from rig3r_jax.training.saving import NotSaved, Saver
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.training.stopping import StopRequest
 from rig3r_jax.training.task import Task, TaskKind, validate
@@ -32,7 +34,7 @@ from rig3r_jax.training.xla import use_compilation_cache
 
 logger = logging.getLogger(__name__)
 
-# 75 (EX_TEMPFAIL) asks a scheduler to start the run again; so does watchdog.EXIT_STALLED.
+# 75 (EX_TEMPFAIL) asks a scheduler to start the run again; so do watchdog.EXIT_STALLED and saving.EXIT_NOT_SAVED_HERE.
 EXIT_DONE, EXIT_DIVERGED, EXIT_INTERRUPTED = 0, 1, 75
 
 
@@ -57,7 +59,7 @@ class Prepared:
 
     task: Task
     workdir: Path
-    checkpoints: Checkpoints
+    saver: Saver
     state: TrainState
     position: Position
     stop: StopRequest
@@ -80,13 +82,15 @@ def prepare(config: ConfigDict, workdir: Path, kind: TaskKind) -> Iterator[Prepa
             share_interpreter_quickly()
             on_first(lambda: workdir.mkdir(parents=True, exist_ok=True))
             use_compilation_cache(workdir)
-            on_first(lambda: stack.enter_context(only_writer(workdir)))
+            check_lock = on_first(lambda: stack.enter_context(only_writer(workdir)))
             for difference in on_first(lambda: config_differences(config, workdir)) or ():
                 logger.warning("%s", difference)
 
             # 2. Data and model, and the state: the newest checkpoint's or a fresh one.
             task = kind.open_task(config, workdir)
-            checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+            train = config.train
+            keep = Keep(train.keep_checkpoints, train.keep_every, train.copy_checkpoints_to)
+            checkpoints = Checkpoints(workdir, keep)
             stack.callback(checkpoints.close)
             if checkpoints.latest_step is None:
                 state, position = task.init(), Position(config.seed, 0)
@@ -103,11 +107,14 @@ def prepare(config: ConfigDict, workdir: Path, kind: TaskKind) -> Iterator[Prepa
                 logger.info("resumed at step %d, sample %d", int(state.step), position.next_sample)
             if is_first():
                 save_config(config, workdir / "config.json")
-            prepared = Prepared(task, workdir, checkpoints, state, position, stop)
+            saver = Saver(checkpoints, config.train, check_lock)
+            prepared = Prepared(task, workdir, saver, state, position, stop)
         try:
             yield prepared
-        except BadRecord as error:
+        except (BadRecord, LockLost) as error:
             raise UserError(f"the run stopped: {error}") from error
+        except ReportedElsewhere as error:
+            raise UserError("") from error
         except OSError as error:
             if error.errno and not error.filename:  # a write to an open file does not tell which
                 error.filename = str(workdir)
@@ -130,9 +137,15 @@ def run(prepared: Prepared) -> int:
         )
         stack.callback(writer.close)
         watchdog = stack.enter_context(Watchdog(config.train.watchdog_seconds, label))
-        code = train(prepared, writer, watchdog)
-        if code == EXIT_DONE and config.evaluation.enabled:
+        try:
+            code = train(prepared, writer, watchdog)
+        except NotSaved as error:
+            if is_first():
+                logger.error("%s", error)
+            return error.code
+        if code == EXIT_DONE:
             writer.flush()
+        if code == EXIT_DONE and config.evaluation.enabled:
             prepared.stop.hear_with(EXIT_INTERRUPTED)  # all is saved; started again, the run comes straight here
             watchdog.progress("evaluating", COMPILING)
             prepared.task.finish(prepared.state.trained_params, prepared.workdir, step=int(prepared.state.step))
@@ -155,7 +168,7 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
         source = iter(batches)
         for step in range(first + 1, first + 1 if ended else config.steps + 1):
             # 1. The next batch, dispatched; the time spent waiting for data is shown.
-            watchdog.progress(f"waiting for the data of step {step}")
+            watchdog.progress(f"waiting for the data of step {step}", for_data=True)
             with meter.waiting():
                 batch = next(source)
             watchdog.progress(f"running step {step}", COMPILING if step <= first + 2 else 1.0)
@@ -175,9 +188,8 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
             diverged = meter.bad_steps >= config.max_bad_steps
             if step % config.log_every == 0 or last or diverged:
                 display.show(step, meter.write(step, batches.scalars()), last=last or diverged)
-            if step % config.checkpoint_every == 0 or last or diverged:
-                prepared.checkpoints.save(step, state, position.to_json())
-            prepared.checkpoints.check()
+            save = prepared.saver.last if last or diverged else prepared.saver.after
+            save(step, state, position)
             if diverged:
                 logger.error("%d steps in a row were not finite; the state is saved at step %d", meter.bad_steps, step)
                 code = EXIT_DIVERGED
@@ -193,8 +205,6 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
             if stopping:
                 code = EXIT_INTERRUPTED
                 break
-        watchdog.progress("writing the last checkpoint")
-        prepared.checkpoints.wait()
     prepared.state, prepared.position = state, position
     return code
 

@@ -4,17 +4,23 @@ CLU's writers make the event files where TensorFlow is installed, which they imp
 `train.event_writer` asks for one of them. Either is imported by the one process that writes, when it opens them.
 """
 
+import errno
 import importlib.util
+import logging
 import math
+import os
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import json_line, read_json_lines
 from rig3r_jax.losses.mean import Mean
+from rig3r_jax.training.os_errors import explain
+
+logger = logging.getLogger(__name__)
 
 
 @typing.runtime_checkable
@@ -73,29 +79,67 @@ class MetricsWriter:
 
         `events` is one of EVENT_WRITERS. A `silent` one, of a process that writes no files, opens and imports nothing.
         """
-        self._silent = silent
+        self._silent, self._waiting = silent, ""
         if not silent:
-            path = Path(workdir) / "metrics.jsonl"
-            kept = [row for row in read_metrics(path) if row["step"] <= resume_step] if path.exists() else []
-            write_atomically(path, "".join(map(json_line, kept)).encode())
-            self._events, self._rows = open_event_file(workdir, events), path.open("a", buffering=1)
+            self._path = Path(workdir) / "metrics.jsonl"
+            rows = read_metrics(self._path) if self._path.exists() else []
+            kept = "".join(json_line(row) for row in rows if row["step"] <= resume_step)
+            write_atomically(self._path, kept.encode())
+            self._events: ScalarWriter | None = open_event_file(workdir, events)
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        """One row; a value that is not finite is written as null to metrics.jsonl."""
-        if not self._silent:
-            self._events.write_scalars(step, scalars)
-            self._rows.write(json_line({"step": step, **scalars}))
+        """One row; a value that is not finite is written as null to metrics.jsonl.
+
+        Where the disk takes none, rows wait in memory for the next one. Event files then end: their rows are also here.
+        """
+        if self._silent:
+            return
+        self._with_events(lambda events: events.write_scalars(step, scalars))
+        begins, self._waiting = not self._waiting, self._waiting + json_line({"step": step, **scalars})
+        try:
+            self._append()
+        except OSError as error:
+            if begins:
+                logger.warning("rows of metrics wait in memory: %s", explain(error))
 
     def flush(self) -> None:
-        """Everything written so far is on disk."""
-        if not self._silent:
-            self._events.flush()
+        """Everything written so far is on disk; OSError where rows still wait that the disk does not take."""
+        self._with_events(lambda events: events.flush())
+        if self._waiting:
+            self._append()
 
     def close(self) -> None:
-        self.flush()
-        if not self._silent:
-            self._events.close()
-            self._rows.close()
+        """The end; where rows are lost now the log says so."""
+        try:
+            self.flush()
+        except OSError as error:
+            logger.error("the last %d rows of metrics are lost: %s", self._waiting.count("\n"), explain(error))
+        self._with_events(lambda events: events.close())
+
+    def _append(self) -> None:
+        """Appends what waits, whole or not at all; not to a file that is gone, with the folder of the run perhaps."""
+        with open(self._path, "r+b", buffering=0) as file:
+            end, data = file.seek(0, os.SEEK_END), self._waiting.encode()
+            try:
+                if file.write(data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+            except OSError as error:
+                file.truncate(end)
+                raise OSError(error.errno, error.strerror, str(self._path)) from error
+        self._waiting = ""
+
+    def _with_events(self, work: Callable[[ScalarWriter], None]) -> None:
+        """Does `work` with the writer of event files; after an error of that, of any library, there is none."""
+        try:
+            if not self._silent and self._events is not None:
+                work(self._events)
+        except Exception as error:
+            logger.warning("TensorBoard's file ends here (metrics.jsonl does not): %s", _first_line(error))
+            self._events = None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def read_metrics(path: Path) -> list[dict[str, typing.Any]]:

@@ -7,15 +7,16 @@ one process all of this does nothing.
 import dataclasses
 import logging
 import os
-import pickle
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from rig3r_jax.training.messages import decode, encode
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ SHUTDOWN_SECONDS = 3600  # that the others wait at the end for process 0, which 
 
 # What jax reads of a task of a job step; srun sets all of them.
 _OF_A_TASK = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
+
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 T = typing.TypeVar("T")
 
@@ -145,17 +148,17 @@ def on_first(work: Callable[[], T], *, then_all: bool = False) -> T | None:
     return work() if then_all and not is_first() else result
 
 
-def gather(value: T) -> list[T]:
-    """The values of all processes, in their order, on every process; anything that pickle takes."""
+def gather(value: T, kinds: Sequence[type] = ()) -> list[T]:
+    """The values of all processes, in their order, on every process: what `messages.encode` takes, dataclasses among it
+    of these kinds. No bytes of another process are ever run."""
     if jax.process_count() == 1:
         return [value]
-    ours = np.frombuffer(pickle.dumps(value), np.uint8)
+    ours = np.frombuffer(encode(value), np.uint8)
     sizes = np.ravel(multihost_utils.process_allgather(np.array([ours.size], np.int64)))
     padded = np.zeros(int(sizes.max()), np.uint8)
     padded[: ours.size] = ours
-    # Our own processes' bytes, within the job: no file's.
     return [
-        pickle.loads(row[:size].tobytes())
+        decode(row[:size].tobytes(), kinds)
         for row, size in zip(multihost_utils.process_allgather(padded), sizes, strict=True)
     ]
 
@@ -169,8 +172,10 @@ def stop_agreed(step: int) -> bool:
 
 
 def _arguments(processes: Processes) -> dict[str, object]:
-    """The arguments that jax.distributed takes."""
-    return {
+    """The arguments that jax.distributed takes. Processes of one machine are heard on its loopback address alone."""
+    host = processes.coordinator.rpartition(":")[0]
+    bind = {"coordinator_bind_address": processes.coordinator} if host in _LOOPBACK else {}
+    return bind | {
         "coordinator_address": processes.coordinator,
         "num_processes": processes.num_processes,
         "process_id": processes.process_id,

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import time
 
 import jax
 
@@ -14,9 +15,15 @@ logger = logging.getLogger(__name__)
 # limit, since SIGTERM comes 30 s before SIGKILL, which is too short for a big checkpoint. SIGINT: Ctrl-C.
 AHEAD, AT_ONCE = (signal.SIGUSR1,), (signal.SIGTERM, signal.SIGINT)
 
+AGAIN_SECONDS = 1.0  # after the first signal, from which on Ctrl-C is meant to end the run at once
+
 
 class StopRequest:
-    """Asked after every step; as a context it listens. A second SIGTERM or SIGINT has its usual effect.
+    """Asked after every step; as a context it listens.
+
+    More signals change nothing, so that none ends the save that the first one asked for: whoever stops jobs sends
+    SIGTERM to a process and to its group, or twice, and SIGKILL when its patience is over. Only Ctrl-C has its usual
+    effect when it comes again, a second after the first signal.
 
     SIGUSR1 is heard from the start, else it would end a run that still compiles, and with no code that asks for a
     restart; the others from `hear_all` on: until there is a state to save, their usual effect is the right one. (Of
@@ -28,6 +35,7 @@ class StopRequest:
 
     def __init__(self):
         self._received = False
+        self._first_at = 0.0  # of the clock; 0 before the first signal
         self._previous = {}
 
     def __enter__(self) -> "StopRequest":
@@ -63,19 +71,20 @@ class StopRequest:
 
     def _hear(self, numbers: tuple[signal.Signals, ...]) -> None:
         for number in numbers:
-            handler = self._stop if jax.process_count() == 1 else self._pass_on
-            self._previous[number] = signal.signal(number, handler)
+            self._previous[number] = signal.signal(number, self._heard)
 
-    def _stop(self, number: int, _frame) -> None:
-        logger.warning("%s: saving after this step", signal.Signals(number).name)
-        self._received = True
-        self._hear_no_more(number)
-
-    def _pass_on(self, number: int, _frame) -> None:
-        logger.warning("%s: saving after a step that all processes agree on", signal.Signals(number).name)
-        os.kill(os.getpid(), signal.SIGTERM)
-        self._hear_no_more(number)
-
-    def _hear_no_more(self, number: int) -> None:
-        if number not in AHEAD:  # SLURM may send that twice: near the time limit, and by `scancel --signal`
-            signal.signal(number, self._previous[number])
+    def _heard(self, number: int, _frame) -> None:
+        name, now = signal.Signals(number).name, time.monotonic()
+        if not self._first_at:
+            self._first_at = now
+            alone = jax.process_count() == 1
+            logger.warning("%s: saving after %s", name, "this step" if alone else "a step that all processes agree on")
+            if alone:
+                self._received = True
+            else:
+                os.kill(os.getpid(), signal.SIGTERM)
+        elif number == signal.SIGINT and now - self._first_at > AGAIN_SECONDS:
+            self.close()
+            signal.raise_signal(number)
+        else:
+            logger.warning("%s: saving already%s", name, "; again ends at once" if number == signal.SIGINT else "")

@@ -22,6 +22,7 @@ class Watchdog:
     def __init__(self, seconds: float, label: str):
         self._seconds, self._label = seconds, label
         self._last, self._limit, self._doing, self._armed = time.monotonic(), seconds, "starting", 0.0
+        self._for_data = False  # whether what is done is to wait for it
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -40,15 +41,26 @@ class Watchdog:
         if self._seconds:
             faulthandler.cancel_dump_traceback_later()
 
-    def progress(self, doing: str, patience: float = 1.0) -> None:
+    def progress(self, doing: str, patience: float = 1.0, *, for_data: bool = False) -> None:
         """Notes that the process lives; `doing` is what comes next, for the message, and may take `patience` times the
-        limit."""
+        limit. What waits `for_data` may take as long as samples come in (`sample_made`)."""
+        self._for_data = for_data
         limit = self._seconds * patience
         self._last, self._doing = time.monotonic(), doing  # before the limit: the other thread may look in between
         changed, self._limit = limit != self._limit, limit
         if self._seconds and (changed or self._last - self._armed > _REARM_SECONDS):
-            self._armed = self._last
-            faulthandler.dump_traceback_later(limit * _STUCK_INTERPRETER + _REARM_SECONDS, exit=True)
+            self._arm()
+
+    def sample_made(self) -> None:
+        """Notes that a sample is there: a process that waits for data lives, however slow the storage."""
+        if self._seconds and self._for_data:
+            self._last = time.monotonic()
+            self._arm()
+
+    def _arm(self) -> None:
+        """Sets the clock of C's thread."""
+        self._armed = self._last
+        faulthandler.dump_traceback_later(self._limit * _STUCK_INTERPRETER + _REARM_SECONDS, exit=True)
 
     def _watch(self) -> None:
         while not self._over.wait(min(1.0, self._seconds / 10)):
@@ -71,3 +83,9 @@ def progress(doing: str, patience: float = 1.0) -> None:
     """Tells the watchdog of this process, if there is one, that work goes on."""
     if _current:
         _current.progress(doing, patience)
+
+
+def sample_made() -> None:
+    """Tells the watchdog of this process, if there is one, that a sample is there; from any thread."""
+    if _current:
+        _current.sample_made()

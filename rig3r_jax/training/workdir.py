@@ -39,7 +39,7 @@ def evaluate_workdir(workdir: Path, kind: TaskKind, out: Path | None = None, rec
     config = workdir_config(workdir)
     if records is not None:
         config.data.records = os.path.abspath(records)
-    out = gather(on_first(lambda: writable(workdir, out)))[0]
+    out = Path(gather(on_first(lambda: str(writable(workdir, out))))[0])
     use_compilation_cache(out)
     kind.use_devices(config, jax.device_count())
     task = kind.open_task(config, workdir, out)

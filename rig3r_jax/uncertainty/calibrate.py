@@ -21,7 +21,7 @@ from rig3r_jax.configs import uncertainty_backbone
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import json_line, write_json
 from rig3r_jax.training import loop
-from rig3r_jax.training.checkpoint import Checkpoints
+from rig3r_jax.training.checkpoint_files import saved_steps
 from rig3r_jax.training.lock import only_writer
 from rig3r_jax.training.rig3r import task as rig3r_task
 from rig3r_jax.training.task import validate
@@ -78,10 +78,7 @@ def _train_backbone(folder: Path, records: str) -> int:
     config = uncertainty_backbone.get_config()
     config.data.records, config.evaluation.enabled = records, False
     if (folder / "config.json").exists():
-        checkpoints = Checkpoints(folder, config.train.keep_checkpoints)
-        latest = checkpoints.latest_step
-        checkpoints.close()
-        if latest == config.train.steps:
+        if config.train.steps in saved_steps(folder / "checkpoints"):
             return loop.EXIT_DONE
     with loop.prepare(config, folder, rig3r_task) as prepared:
         return loop.run(prepared)

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import typing
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 
 from rig3r_jax.formats.atomic import whole_file
+from rig3r_jax.formats.npz import Npz
 from rig3r_jax.training.optimizer import path_string
 
 logger = logging.getLogger(__name__)
@@ -134,11 +134,11 @@ def kept_cameras(
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+def _opened(path: Path) -> Iterator[Npz]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Npz(path) as file:
             yield file
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} holds no features of windows ({error}); delete it, it is made anew") from None
 
 

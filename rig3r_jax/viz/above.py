@@ -50,7 +50,7 @@ def scene_from_above(
     for kind, matrices in cameras.items():
         for view, matrix in enumerate(matrices):
             drawn = _frustum(kind, matrix, to_page, _size(matrices, scale) / scale, view, labels[view])
-            outside += drawn is None
+            outside += drawn is None and bool(np.isfinite(matrix).all())  # of others there is no pose
             shapes.append(drawn or "")
     pairs = _pairs(cameras, to_page)
     source = png_data_uri(_picture(points, colors, to_page))

@@ -38,7 +38,12 @@ def encode_png(image: UInt8[np.ndarray, "h w c"]) -> bytes:
 
 def png_data_uri(image: UInt8[np.ndarray, "h w c"]) -> str:
     """The image as a `data:` address for an `<img>` or SVG `<image>`."""
-    return "data:image/png;base64," + base64.b64encode(encode_png(image)).decode("ascii")
+    return png_source(encode_png(image))
+
+
+def png_source(png: bytes) -> str:
+    """The file as a `data:` address."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def fit_for_display(values: np.ndarray, pixels: int = SHOWN_PIXELS) -> np.ndarray:
@@ -120,9 +125,9 @@ def view_panels(
     bars = []
     if depth_true is not None or depth_predicted is not None:
         middle = float(np.sqrt(bounds[0] * bounds[1]))
-        bars.append(_colorbar("depth", f"Depth in {unit}, logarithmic", (bounds[0], middle, bounds[1])))
+        bars.append(colorbar("depth", f"Depth in {unit}, logarithmic", (bounds[0], middle, bounds[1])))
     if confidence is not None:
-        bars.append(_colorbar("confidence", "Confidence", (sure[0], sum(sure) / 2, sure[1])))
+        bars.append(colorbar("confidence", "Confidence", (sure[0], sum(sure) / 2, sure[1])))
     return f'{"".join(bands)}<div class="bars">{"".join(bars)}</div>'
 
 
@@ -153,7 +158,7 @@ def _band(rows: Sequence[tuple[str, str, list[str]]], labels: Sequence[str], vie
     return tag("div", band, class_="scroll", tabindex=0, role="group", aria_label="views")
 
 
-def _colorbar(name: str, label: str, ticks: Sequence[float]) -> str:
+def colorbar(name: str, label: str, ticks: Sequence[float]) -> str:
     """The colours of a map over the numbers at its start, middle and end."""
     ramp = tag("div", class_="ramp", style=f"background:linear-gradient(90deg, {', '.join(COLORMAPS[name])})")
     numbers = tag("div", "".join(tag("span", format_number(tick, 3)) for tick in ticks), class_="numbers")

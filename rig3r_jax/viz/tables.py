@@ -7,6 +7,7 @@ from typing import Any
 from rig3r_jax.evaluation.rows import CLOSED_FORM, FORWARD, SETTINGS, SUBSETS, UNTRAINED, blank_label, is_control
 from rig3r_jax.formats.html import DASH, escape, format_number, tag
 from rig3r_jax.viz.charts import dot_plot
+from rig3r_jax.viz.switches import switches
 
 HEADINGS = {
     "mAA30": "mAA@30",
@@ -24,7 +25,6 @@ HEADINGS = {
     "pairs_without_direction": "pairs without direction",
 }
 _METADATA = {"camera_id": "camera IDs", "time": "times", "rig": "rig calibration"}
-_MAX_SWITCHES = 8  # as many as the page's style knows
 _HIGHER = ("mAA", "RRA", "RTA", "AUC", "rig_id_accuracy", "rig_mAA", "fscore", "ari", "ARI")
 _LOWER = ("ATE_m", "chamfer", "accuracy", "completeness")
 
@@ -51,16 +51,8 @@ def evaluation_tables(name: str, rows: Mapping[str, Row], identity: str) -> str:
     for split in ordered + [key for key in dict.fromkeys(splits) if key not in SUBSETS]:
         label = _words(split).capitalize() if split in SUBSETS else _words(split)
         views.append((label, {row: values.get(split) or {} for row, values in rows.items()}))
-    tables = [tag("div", _table(scores, f"{_words(name)}, {label.lower()}"), class_="split") for label, scores in views]
-    if len(views) == 1 or len(views) > _MAX_SWITCHES:
-        return "".join(tables)
-    switches = ""
-    for index, (label, _) in enumerate(views):
-        chosen = {"checked": ""} if index == 0 else {}
-        box = tag("input", type="radio", name=identity, id=f"{identity}-{index}", **chosen)
-        switches += box.removesuffix("</input>") + tag("label", escape(label), for_=f"{identity}-{index}")
-    legend = tag("legend", escape(f"Pairs of {_words(name)}"), class_="hidden")
-    return tag("fieldset", legend + switches + "".join(tables), class_="splits")
+    tables = {label: _table(scores, f"{_words(name)}, {label.lower()}") for label, scores in views}
+    return switches(tables, identity, f"Pairs of {_words(name)}")
 
 
 def overview(sets: Mapping[str, Mapping[str, Row]]) -> str:

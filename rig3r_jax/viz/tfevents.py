@@ -26,7 +26,7 @@ def read_scalars(path: Path) -> Iterator[tuple[int, str, float]]:
             return
         try:
             yield from _scalars(data[first : first + length])
-        except (IndexError, struct.error, UnicodeDecodeError) as error:
+        except (IndexError, TypeError, AttributeError, ValueError, struct.error) as error:  # or fields of other kinds
             raise ValueError(f"{path} is damaged: the event at byte {first} cannot be read ({error})") from error
 
 

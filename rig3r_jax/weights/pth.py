@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rig3r_jax.formats.declared import check_unpacked
+from rig3r_jax.formats.npz import read_member
+from rig3r_jax.formats.pickle_sizes import check_opcodes
 from rig3r_jax.weights.state_dict import find_state_dict
 from rig3r_jax.weights.unpickle import RESAVE, STORAGES, Refused, Storage, StoredTensor, Unpickler
 
@@ -32,6 +35,7 @@ def read_checkpoint(path: str | Path) -> Weights:
     path = Path(path)
     archive = _Archive(path)
     try:
+        check_opcodes(archive.pickle)
         content = Unpickler(archive.pickle).load()
     except Refused as error:
         raise ValueError(f"{path}: {error}") from None
@@ -40,7 +44,10 @@ def read_checkpoint(path: str | Path) -> Weights:
             f"{path}: its pickle cannot be read ({type(error).__name__}: {error}); fetch it again"
         ) from error
     tensors, notes = find_state_dict(path, content)
-    return Weights({name: archive.array(name, tensor) for name, tensor in tensors.items()}, notes)
+    arrays = {name: archive.array(name, tensor) for name, tensor in tensors.items()}
+    # Tensors may share a storage, and repeat it by strides of 0: what is copied out of the file is no more than this.
+    check_unpacked(f"{path}: its tensors", sum(array.nbytes for array in arrays.values()), path.stat().st_size)
+    return Weights(arrays, notes)
 
 
 class _Archive:
@@ -53,9 +60,9 @@ class _Archive:
                 self._infos = {info.filename: info for info in archive.infolist()}
                 pickles = [name for name in self._infos if name.count("/") == 1 and name.endswith("/data.pkl")]
                 self._root = pickles[0].removesuffix("data.pkl") if pickles else ""
-                self.pickle = archive.read(pickles[0]) if pickles else b""
-                order = f"{self._root}byteorder"
-                self._big_endian = order in self._infos and archive.read(order) == b"big"
+                self.pickle = read_member(archive, self._infos[pickles[0]], path) if pickles else b""
+                order = self._infos.get(f"{self._root}byteorder")
+                self._big_endian = order is not None and read_member(archive, order, path) == b"big"
         except Exception as error:  # a damaged archive may fail in any way at all
             raise ValueError(f"{path}: is damaged or cut short ({error}); fetch it again") from error
         if len(pickles) != 1 or any("/code/" in name for name in self._infos):

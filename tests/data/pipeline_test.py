@@ -252,7 +252,8 @@ def first_record(stream, n):
 def test_too_many_bad_records_stop_the_run():
     options = dataclasses.replace(OPTIONS, image_size=4, max_bad_fraction=0.2, min_draws=20)
     stream = make_stream(options, sources=[("worlds", [SCENES[0], corrupted(SCENES[1])], 1.0)])
-    with pytest.raises(BadRecord, match=r"draws could not be used.*max_bad_fraction=0.2: worlds\[1\] \(scene scene_1"):
+    worst = r"draws of worlds could not be used.*max_bad_fraction=0.2: worlds\[1\] \(scene scene_1"
+    with pytest.raises(BadRecord, match=worst):
         for n in range(100):
             stream[n]
     assert stream.quarantine.draws >= 20

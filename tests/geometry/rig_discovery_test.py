@@ -7,7 +7,7 @@ from rig3r_jax.data.sources.procedural.source import CAMERA_COUNTS
 from rig3r_jax.evaluation.rig import rig_id_accuracy
 from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.rig_check import check_rig
-from rig3r_jax.geometry.rig_discovery import discover_rig
+from rig3r_jax.geometry.rig_discovery import _order, discover_rig
 
 
 def drawn_rig(rng, layout, count, unit=10.0):
@@ -123,6 +123,27 @@ def test_a_wrong_prediction_does_not_move_the_mean_and_one_that_is_not_finite_is
     assert "1 image without a finite prediction left out" in rig.verdict
     with pytest.raises(ValueError, match="none of 2 predicted cameras is finite"):
         discover_rig(np.full((2, 4, 4), np.nan))
+
+
+@pytest.mark.parametrize("name", ["rig_from_camera", "world_from_camera"])
+@pytest.mark.parametrize("spoiled", [2 * np.eye(4), np.diag([1.0, 1, -1, 1]), np.ones((4, 4))])
+def test_predictions_that_are_no_rigid_transforms_are_named(name, spoiled):
+    in_rig, in_world, *_ = images(np.random.default_rng(7), stereo(1.0), 4)
+    {"rig_from_camera": in_rig, "world_from_camera": in_world}[name][5] = spoiled
+    with pytest.raises(ValueError, match=f"image 5: the predicted {name} .* is no rigid transform"):
+        discover_rig(in_rig, world_from_camera=in_world)
+
+
+def test_order_of_labels_is_a_permutation_even_where_one_does_not_appear():
+    np.testing.assert_array_equal(_order(np.array([3, 3, 0, 1, 0]), 5), [3, 0, 1, 2, 4])
+
+
+def test_every_camera_of_a_forced_number_has_images():
+    in_rig, *_ = images(np.random.default_rng(12), drawn_rig(np.random.default_rng(12), "surround", 4), 3, 0.02, 2.0)
+    for count in range(1, 13):
+        rig = discover_rig(in_rig, camera_count=count)
+        assert set(rig.camera.tolist()) == set(range(count)) and len(rig.rig_from_camera) == count
+        assert np.isfinite(rig.image_certainty).all()
 
 
 def test_one_image_each_leaves_the_spread_open():

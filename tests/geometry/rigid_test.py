@@ -30,6 +30,15 @@ def test_inverse_and_points_agree_with_se3(shape):
     assert rigid.invert(a_from_b.astype(np.float32)).dtype == np.float64
 
 
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3)])
+def test_adjoints_agree_with_se3(shape):
+    a_from_b = transforms(*shape)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(rigid.adjoint(a_from_b), se3.adjoint(jnp.asarray(a_from_b)), atol=1e-12)
+        vectors = a_from_b[..., :3, 3]
+        np.testing.assert_allclose(rigid.skew(vectors), so3.hat(jnp.asarray(vectors)), atol=1e-15)
+
+
 @pytest.mark.parametrize("shape", [(4,), (0,), (), (2, 3)])
 def test_quaternions_are_those_of_so3_in_the_order_of_the_name(shape):
     rotation = transforms(*shape)[..., :3, :3]

@@ -69,14 +69,15 @@ def test_nothing_is_printed_where_nothing_is_known(rig, tmp_path, capsys):
     words = ["reconstruct", f"{folder}/images/front", "--model=run", f"--out={tmp_path}/out", "--export=ply"]
     assert cli.main(words) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "4 images at 64 x 64 pixels, one pass" in lines[0] and not any("rig3r view" in line for line in lines)
+    assert lines[0] == "compiling truth ..." and "4 images at 64 x 64 pixels, one pass" in lines[1]
+    assert "memory; compiled in 0 s" in lines[1] and not any("rig3r view" in line for line in lines)
 
 
 def test_a_bad_image_is_left_out_and_named_where_asked(rig, tmp_path, capsys):
     folder, _, _, words = rig
     (folder / "images/back/001.png").write_bytes(b"no image")
     assert cli.main([*words, f"--out={tmp_path}/out", "--skip-bad", "--export=cameras"]) == 0
-    assert "1 left out, the first: " in (printed := capsys.readouterr().out) and "back/001.png" in printed
+    assert "1 left out:\n" in (printed := capsys.readouterr().out) and "back/001.png" in printed
     names = [image.name for image in read_cameras(tmp_path / "out" / "cameras.json").images]
     assert len(names) == 11 and "back/001.png" not in names
 

@@ -1,5 +1,6 @@
 """`rig3r discover` and `discover_rig`, through a model that knows the truth."""
 
+import json
 import os
 import xml.etree.ElementTree
 
@@ -90,6 +91,27 @@ def test_a_moved_camera_is_named(shots, tmp_path, capsys):
     assert "which --flat ignores" in capsys.readouterr().err
     assert cli.main(["discover", str(folder), "--model=run", f"--out={tmp_path}/out"]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_calibrated_cameras_are_held_and_the_others_follow_in_metres(shots, tmp_path, capsys):
+    folder, _, _ = shots
+    cameras = (CalibratedCamera(name, LENSES[name], None, PLACES[name]) for name in ("front", "left"))
+    write_rig_config(tmp_path / "rig.json", RigCalibration(tuple(cameras), "front"))
+    words = ["discover", str(folder), "--model=run", f"--rig={tmp_path}/rig.json", "--refine"]
+    assert cli.main([*words, f"--out={tmp_path}/out"]) == 0
+    assert "held where the calibration has them" in capsys.readouterr().out
+    by_name = {camera.name: camera for camera in read_cameras(tmp_path / "out" / "cameras.json").cameras}
+    for name, source in {"front": "given", "left": "given", "back": "discovered"}.items():
+        assert by_name[name].source == source
+        np.testing.assert_allclose(by_name[name].rig_from_camera[:3, 3], PLACES[name][:3, 3], atol=0.05)
+    for name in ("front", "left"):
+        np.testing.assert_allclose(by_name[name].rig_from_camera, PLACES[name], atol=1e-9)
+    refined = json.loads((tmp_path / "out" / "rig_refined.json").read_text())
+    assert refined["unit"] == "m" and len(refined["steps"]) == STEPS
+    assert not np.any([one["covariance"] for one in refined["cameras"] if one["name"] in ("front", "left")])
+    for extra, words_of in {f"--check={tmp_path}/rig.json": "--rig holds places", "--flat": "which --flat"}.items():
+        assert cli.main([*words, f"--out={tmp_path}/out2", extra]) == 2
+        assert words_of in capsys.readouterr().err
 
 
 def through_rays(lens, place):

@@ -82,7 +82,7 @@ def test_what_cannot_be_read_is_named_or_left_out_and_counted(tmp_path):
     inputs = read_inputs(InputOptions([str(tmp_path)], skip_bad=True), tmp_path / "out")
     assert [one.name for one in inputs.photographs] == ["good.jpg", "good.png"]
     assert sorted(entry.frame for entry in inputs.left_out) == sorted(expected)
-    assert inputs.notes[-1].startswith("8 left out, the first: ")
+    assert list(inputs.notes[-9:]) == ["8 left out:", *(one.reason for one in inputs.left_out)]
     (tmp_path / "good.jpg").unlink()
     (tmp_path / "good.png").unlink()
     with pytest.raises(ValueError, match="nor can 7 others be used$"):

@@ -1,12 +1,18 @@
 """What is known of images and does not fit, or comes in another frame or unit: held as it was given, or refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from rig3r_jax.formats.calibration import CalibratedCamera
 from rig3r_jax.formats.ply import read_ply
 from rig3r_jax.geometry import rigid
 from rig3r_jax.inference.api import LoadedModel
-from rig3r_jax.inference.photographs import find_photographs
+from rig3r_jax.inference.known import Known
+from rig3r_jax.inference.photographs import Photograph, find_photographs
+from rig3r_jax.inference.shots import lens_notes, read_shots
 from tests.inference.truth import LENSES, PLACES, RIG, SIZES, drive, transform, write_rig_images
 
 
@@ -68,6 +74,42 @@ def test_metres_and_units_of_the_scene_do_not_mix(rig):
         model.reconstruct(paths, poses=poses, pose_unit="scene", scale=2.0)
 
 
+@pytest.mark.parametrize("max_views", [None, 4])
+def test_a_scale_multiplies_what_comes_out_without_it(rig, max_views):
+    model, paths, cameras, _ = rig
+
+    def centers(**more):
+        model.model.passes = 0  # so that it predicts in the same units
+        return model.reconstruct(paths, cameras=cameras, max_views=max_views, **more).world_from_camera[:, :3, 3]
+
+    np.testing.assert_allclose(centers(scale=2.5), 2.5 * centers(), atol=1e-6)
+
+
+def test_the_lens_of_an_image_is_that_of_its_camera(rig):
+    model, paths, cameras, _ = rig
+    first = {camera: cameras.index(camera) for camera in SIZES}
+    lenses = [LENSES[camera] if first[camera] == row else None for row, camera in enumerate(cameras)]
+    result = model.reconstruct(paths, cameras=cameras, intrinsics=lenses)
+    assert [image.lens for image in result.images] == [LENSES[camera] for camera in cameras]
+    assert {image.lens_source for image in result.images} == {"given"}
+    note = "the lens of 1 other images of front is that of its images whose lens is given"
+    assert note in result.notes
+    alone = model.reconstruct(paths, intrinsics=lenses)  # whose images are of one camera is not known
+    assert [image.lens_source for image in alone.images] == ["given"] * 3 + ["predicted"] * 3
+
+
+def test_of_several_lenses_of_a_camera_none_is_that_of_its_other_images(rig):
+    model, paths, _, _ = rig
+    front = [path for path in paths if path.parent.name == "front"]
+    shots = [np.asarray(Image.open(path)) for path in (*front, front[0])]
+    lenses = [LENSES["front"], LENSES["front"].resize(1.1, 1.1), None]
+    photographs = [Photograph(Path(name), name, "front", pixels=shot) for name, shot in zip("abc", shots, strict=True)]
+    known = Known(lenses={name: CalibratedCamera(name, lens) for name, lens in zip("ab", lenses, strict=False)})
+    read = read_shots(photographs, known, (64, 64), 0)
+    assert [shot.lens for shot in read] == lenses
+    assert lens_notes(read, known) == ["several lenses are given of images of front: 1 others have a predicted one"]
+
+
 def test_nothing_is_refined_where_no_pose_is_given(rig):
     model, paths, _, _ = rig
     with pytest.raises(ValueError, match="refine lets given poses move, and none is given"):
@@ -96,6 +138,16 @@ def test_memory_and_points_are_positive(rig):
         model.reconstruct(paths, max_memory=-5)
     with pytest.raises(ValueError, match="points=0 must be at least 1"):
         model.reconstruct(paths, points=0)
+
+
+def test_predicted_cameras_that_the_others_outvote_are_counted_and_named(rig, monkeypatch):
+    model, paths, cameras, _ = rig
+    wild = model.model.poses.copy()
+    wild[4] = wild[4] @ transform(40, 1.0, 2.0, 3.0)
+    monkeypatch.setattr(model.model, "poses", wild)
+    (note,) = (note for note in model.reconstruct(paths, cameras=cameras, rig=RIG).notes if "count little" in note)
+    name = paths[4].relative_to(paths[4].parents[1]).as_posix()
+    assert note == f"1 of 6 predicted cameras do not fit the others and count little: {name}"
 
 
 def test_masks_may_leave_no_point(rig, tmp_path):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rig3r_jax.geometry.camera import Fisheye, Pinhole, stride_pixels
 from rig3r_jax.inference.pass_store import PassStore, opened_store, tree_digest
-from rig3r_jax.inference.passes import Pass, run_pass, run_passes
+from rig3r_jax.inference.passes import Pass, model_inputs, run_passes
 from rig3r_jax.inference.photographs import Photograph
 from rig3r_jax.inference.progress import PassProgress, duration, resident_bytes
 from rig3r_jax.inference.retrieval import descriptors_of
@@ -86,7 +86,7 @@ def test_passes_from_files_are_those_of_the_model(tmp_path):
     passes = run_passes(model, shots, windows_of(shots), PassStore(tmp_path, "m"))
     assert model.calls == len(passes) == len(list(tmp_path.iterdir()))
     for one in passes:
-        assert_same(one, run_pass(model, shots, one.rows))
+        assert_same(one, Pass.of(one.rows, model.estimate(*model_inputs(shots, one.rows))))
 
 
 @pytest.mark.parametrize("kinds", [(Pinhole,), (Fisheye,), (Pinhole, Fisheye)])

@@ -6,7 +6,6 @@ import re
 import resource
 import shutil
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,10 @@ import pytest
 import tensorstore as ts
 
 from rig3r_jax.training.checkpoint import Checkpoints, restore_params
+from rig3r_jax.training.checkpoint_copy import copy_step
 from rig3r_jax.training.checkpoint_files import reading
+from rig3r_jax.training.checkpoint_keep import Keep
+from rig3r_jax.training.checkpoint_sums import Damaged, files_of, share, sums, verify, write_sums
 from rig3r_jax.training.sharding import make_mesh, shardings_of, with_shardings
 from rig3r_jax.training.state import TrainState
 
@@ -50,20 +52,6 @@ def test_round_trip_in_a_new_process_like_manager(tmp_path):
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["6", "7"]
 
 
-def test_checkpoint_of_another_model_names_the_arrays(tmp_path):
-    saver = Checkpoints(tmp_path, keep=1)
-    saver.save(5, _state(3), {"seed": 0, "next_sample": 0})
-    saver.close()
-    other = _state(4)
-    other = other.replace(params={**other.params, "extra": {"bias": jnp.zeros(2)}})
-    with pytest.raises(ValueError) as caught:
-        Checkpoints(tmp_path, keep=1).restore(_abstract(other))
-    message = str(caught.value)
-    assert "params/dense/kernel: (4, 3) in the checkpoint, (4, 4) in this model" in message
-    assert "params/extra/bias: absent in the checkpoint, (2,) in this model" in message
-    assert Checkpoints(tmp_path, keep=1).latest_step == 5  # nothing is lost
-
-
 def test_no_checkpoint_is_an_error_that_says_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="train first"):
         Checkpoints(tmp_path, keep=1).restore(_abstract(_state()))
@@ -83,6 +71,8 @@ def without_moments(tmp_path):
     assert len(lost) == 4  # what is left says their shapes
     for key in lost:
         store.write(key, None).result()
+    step = tmp_path / "checkpoints" / "5"
+    write_sums(step, 5, sums(step, files_of(step)))
     with pytest.raises(ValueError, match="no step is whole: step 5 is damaged"):
         Checkpoints(tmp_path, keep=1).restore(_abstract(state))
     return tmp_path, state.ema
@@ -118,80 +108,12 @@ def test_parameters_of_no_checkpoint(tmp_path):
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.fixture(scope="module")
-def two_steps(tmp_path_factory):
-    """A workdir with the steps 5 and 6."""
-    folder = tmp_path_factory.mktemp("two_steps")
-    saver = Checkpoints(folder, keep=3)
-    for step in (5, 6):
-        saver.save(step, _state(1000).replace(step=jnp.int32(step)), {"seed": 1, "next_sample": step})
-    saver.close()
-    return folder
-
-
-def _data_file(folder):
-    """The file with the numbers of a step."""
-    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
-
-
-def _cut(path):
-    os.truncate(path, path.stat().st_size // 2)
-
-
-@pytest.mark.parametrize("damage", [_cut, Path.unlink], ids=["cut", "missing"])
-@pytest.mark.parametrize("name", ["data", "state/_METADATA", "state/manifest.ocdbt"])
-def test_a_damaged_newest_step_is_named_and_the_one_before_it_is_taken(two_steps, tmp_path, own_warnings, name, damage):
-    workdir = tmp_path / "copy"
-    shutil.copytree(two_steps, workdir)
-    newest = workdir / "checkpoints" / "6"
-    file = _data_file(newest) if name == "data" else newest / name
-    damage(file)
-    named = file if (name, damage) != ("data", Path.unlink) else newest  # what held numbers that are gone is not known
-    state = _state(1000)
-    params, step = restore_params(workdir, _abstract(state).params)
-    jax.tree.map(np.testing.assert_array_equal, params, state.params)
-    (message,) = own_warnings()
-    assert step == 5 and message.startswith(f"step 6 is damaged: {named}") and message.endswith("; step 5 is taken")
-    assert "\n" not in message and len(message) < len(str(workdir)) + 300
-    assert newest.is_dir()  # who only reads moves nothing
-
-    loader = Checkpoints(workdir, keep=3)
-    restored, position = loader.restore(_abstract(state))
-    assert int(restored.step) == loader.latest_step == position["next_sample"] == 5
-    assert (newest.parent / "6.damaged").is_dir() and str(newest.parent / "6.damaged") in own_warnings()[-1]
-    loader.save(6, state, {"seed": 1, "next_sample": 6})  # the run goes on, and saves that step again
-    loader.close()
-    assert restore_params(workdir, _abstract(state).params)[1] == 6
-
-
-def test_no_whole_step_names_each(two_steps, tmp_path):
-    workdir = tmp_path / "copy"
-    shutil.copytree(two_steps, workdir)
-    for step in (5, 6):
-        (workdir / "checkpoints" / str(step) / "position" / "metadata").write_text("{")
-    with pytest.raises(ValueError, match=r"step 6 is damaged: .*6/position/metadata.*step 5 is damaged.*from a copy"):
-        Checkpoints(workdir, keep=3).restore(_abstract(_state(1000)))
-    assert (workdir / "checkpoints" / "6").is_dir()
-    assert restore_params(workdir, _abstract(_state(1000)).params)[1] == 6  # which needs no position
-
-
 def test_a_file_that_the_system_does_not_give_is_no_damage(tmp_path):
     with pytest.raises(OSError) as caught, reading(tmp_path):
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(tmp_path / "x"))
     assert caught.value.errno == errno.EIO
     with pytest.raises(TypeError), reading(tmp_path):
         raise TypeError("a bug")
-
-
-def test_what_a_killed_save_left_goes_with_the_next_run(tmp_path):
-    left = tmp_path / "checkpoints" / "7.orbax-checkpoint-tmp"
-    left.mkdir(parents=True)
-    (left / "half").write_bytes(bytes(1000))
-    Checkpoints(tmp_path, keep=1).close()
-    deadline = time.monotonic() + 60
-    while left.exists():  # in a thread of its own
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_disk_that_takes_no_more_is_an_error_of_the_system(tmp_path):
@@ -209,3 +131,87 @@ def test_a_disk_that_takes_no_more_is_an_error_of_the_system(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "checkpoints"))
     saver.close()
+
+
+def _save(workdir, keep, steps):
+    saver = Checkpoints(workdir, keep)
+    for step in steps:
+        saver.save(step, _state().replace(step=jnp.int32(step)), {"seed": 1, "next_sample": step})
+    saver.close()
+
+
+def test_steps_that_stay_and_their_copies(tmp_path):
+    workdir, copies = tmp_path / "run", tmp_path / "second/place"
+    _save(workdir, Keep(last=2, every=4, copies=str(copies)), range(1, 8))
+    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"4", "6", "7"}
+    assert {path.name for path in copies.iterdir()} == {"4", "6", "7"}
+    for step in (4, 6, 7):
+        assert verify(copies / str(step)) == verify(workdir / "checkpoints" / str(step)) > 0
+    shutil.rmtree(workdir)
+    shutil.copytree(copies, workdir / "checkpoints")  # how a copy comes back
+    assert int(Checkpoints(workdir, 1).restore(_abstract(_state()))[0].step) == 7
+
+
+def test_keep_counts_no_step_that_lacks_files(tmp_path):
+    _save(tmp_path, 2, (1, 2))
+    next((tmp_path / "checkpoints/2/state").glob("ocdbt.process_0/d/*")).unlink()
+    _save(tmp_path, 2, (3,))
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"1", "2", "3"}
+    _save(tmp_path, 2, (4,))
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "3", "4"}
+
+
+def test_a_copy_that_fails_costs_no_checkpoint(tmp_path, own_warnings):
+    (tmp_path / "file").touch()
+    _save(tmp_path, Keep(last=1, copies=str(tmp_path / "file")), (1,))
+    (message,) = own_warnings()
+    assert message.startswith(f"step 1 is saved, but not copied to {tmp_path / 'file'}: ") and "\n" not in message
+    _save(tmp_path / "other", 1, (1,))
+    copy_step(tmp_path / "checkpoints/1", str(tmp_path / "copies"))
+    copy_step(tmp_path / "checkpoints/1", str(tmp_path / "copies"))  # is there already
+    (tmp_path / "copies/1/SHA256SUMS").write_text("another")
+    with pytest.raises(ValueError, match="of another run; give a folder of its own as train.copy_checkpoints_to"):
+        copy_step(tmp_path / "checkpoints/1", str(tmp_path / "copies"))
+
+
+def test_processes_share_the_files_and_each_byte_is_checked_once(tmp_path):
+    sizes = {"a": 10, "b": 9, "c": 8, "d": 3, "e": 0}
+    parts = [share(sizes, part, 3) for part in range(3)]
+    assert sorted(sum(parts, [])) == sorted(sizes)
+    assert max(sum(sizes[name] for name in part) for part in parts) <= 11
+    _save(tmp_path, 1, (1,))
+    step = tmp_path / "checkpoints/1"
+    assert sum(verify(step, part, 5) for part in range(5)) == verify(step)
+    (step / "position/metadata").write_text("{}")
+    outcomes = []
+    for part in range(5):
+        try:
+            outcomes.append(verify(step, part, 5))
+        except Damaged as error:
+            outcomes.append(str(error))
+    assert sum("position/metadata: its checksum differs" in str(outcome) for outcome in outcomes) == 1
+
+
+def test_a_step_of_an_older_version_is_read_and_told(tmp_path, own_warnings):
+    _save(tmp_path, 2, (1, 2))
+    first, second = (tmp_path / "checkpoints" / name for name in "12")
+    for step in (first, second):
+        (step / "SHA256SUMS").rename(step / "_CHECKPOINT_METADATA")
+    assert restore_params(tmp_path, _abstract(_state()).params)[1] == 2
+    assert own_warnings() == [f"{second} is of a version without checksums: a changed byte goes unnoticed"]
+    for file in (second / "state").glob("d/*"):
+        os.truncate(file, file.stat().st_size // 2)
+    assert restore_params(tmp_path, _abstract(_state()).params)[1] == 1
+    assert own_warnings()[1].startswith(f"step 2 is damaged: {second}: ") and "\n" not in own_warnings()[1]
+
+
+def test_a_folder_that_is_not_the_one_of_before_takes_no_checkpoint(tmp_path):
+    saver = Checkpoints(tmp_path, 1)
+    saver.save(1, _state(), {"seed": 1, "next_sample": 1})
+    saver.wait()
+    (tmp_path / "checkpoints").rename(tmp_path / "away")
+    (tmp_path / "checkpoints").mkdir()  # as a mount point is without its disk
+    saver.save(2, _state(), {"seed": 1, "next_sample": 2})
+    with pytest.raises(FileNotFoundError):
+        saver.wait()
+    assert not list((tmp_path / "checkpoints").iterdir())

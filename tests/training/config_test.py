@@ -227,7 +227,7 @@ def test_config_older_than_its_keys_has_their_defaults(config, tmp_path):
         del options[key]
     for key in ("min_stride", "max_pixels", "min_draws", "ordered", "blur_sigma_range"):
         del old["sampling"][key]
-    for key in ("same_time_seconds", "icp", "rig_angle_scale_deg", "rig_center_scale", "rig_gap"):
+    for key in ("same_time_seconds", "icp"):
         del old["evaluation"][key]
     (tmp_path / "config.json").write_text(json.dumps(old))
     loaded = load_config(tmp_path / "config.json")

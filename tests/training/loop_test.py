@@ -50,17 +50,6 @@ def test_run_killed_three_times_ends_as_the_uninterrupted_one(demo, tmp_path):
     assert json.loads(saved.position) == {"seed": 0, "next_sample": 2 * STEPS}
 
 
-def test_sigterm_saves_and_asks_for_a_restart(demo, tmp_path):
-    def stop(step):
-        if step == 8:
-            signal.raise_signal(signal.SIGTERM)
-
-    flags = demo(tmp_path, "--config.train.steps=100000")
-    output = runs.run_here("train", *flags, code=75, before_step=stop)
-    assert "SIGTERM: saving after this step" in output
-    assert runs.saved_steps(tmp_path)[-1] == runs.last_step(tmp_path) == 8
-
-
 def test_workdir_of_another_model_is_refused_and_kept(demo, tmp_path):
     runs.run_here("train", *demo(tmp_path, "--config.train.steps=7"))
     other = demo(tmp_path, "--config.model.points_per_patch=2")

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from rig3r_jax.training import stopping
 from rig3r_jax.training.stopping import StopRequest
 
 
@@ -30,22 +31,24 @@ def test_the_early_signal_is_remembered_and_the_others_keep_their_effect(calls):
         assert stop.after(3) and stop.after(4) and len(calls) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_second_signal_has_its_usual_effect(calls, number):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_more_signals_change_nothing(calls, number):
     with StopRequest() as stop:
         stop.hear_all()
-        os.kill(os.getpid(), number)
+        for _ in range(3):
+            os.kill(os.getpid(), number)
         assert stop.after(1) and calls == []
-        os.kill(os.getpid(), number)
-        assert calls == [number]
 
 
-def test_the_early_signal_may_come_twice(calls):
+def test_ctrl_c_a_second_later_ends_the_run_at_once(calls, monkeypatch):
     with StopRequest() as stop:
         stop.hear_all()
-        os.kill(os.getpid(), signal.SIGUSR1)
-        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        monkeypatch.setattr(stopping, "AGAIN_SECONDS", 0.0)
+        os.kill(os.getpid(), signal.SIGTERM)
         assert stop.after(1) and calls == []
+        os.kill(os.getpid(), signal.SIGINT)
+        assert calls == [signal.SIGINT]
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])

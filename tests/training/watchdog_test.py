@@ -33,6 +33,16 @@ def test_progress_keeps_it_silent(repo, seconds):
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended by itself\n", "")
 
 
+def test_slow_storage_is_no_stall_but_a_process_that_computes_is_one_whatever_its_loader_does(repo):
+    wait = (
+        "from rig3r_jax.training import watchdog; watchdog._current.progress('waiting for the data', for_data={});"
+        " [(time.sleep(0.2), watchdog.sample_made()) for _ in range(15)]"
+    )
+    done = _run(repo, 1.0, wait.format(True))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ended by itself\n", "")
+    assert _run(repo, 1.0, wait.format(False)).returncode == 76
+
+
 def test_a_process_that_waits_for_ever_is_ended_with_its_stacks(repo):
     start = time.monotonic()
     done = _run(repo, 0.8, "a_function_that_waits()")

@@ -14,6 +14,7 @@ from PIL import Image
 from rig3r_jax.data.depth_files import read_pixels, read_whole_numbers
 from rig3r_jax.data.files import read_bytes
 from rig3r_jax.data.scene import BadRecord, DenseDepth, RigCamera
+from rig3r_jax.formats.declared import check_pixels
 
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -41,6 +42,7 @@ def read_pfm(path: Path) -> Float[np.ndarray, "h w"]:
         raise BadRecord(f"{path}: begins with {data[:2]!r}, a portable float map of one channel with b'Pf'; restore it")
     try:
         with Image.open(io.BytesIO(data), formats=("PPM",)) as image:
+            check_pixels(path, image.height, image.width)
             return np.asarray(image, np.float32)
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise BadRecord(f"{path}: depth image of {len(data)} bytes does not decode ({error}); restore it") from error

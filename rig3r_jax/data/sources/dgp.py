@@ -8,8 +8,6 @@ The root holds a `scene_dataset*.json` (DDAD: `ddad.json`) that lists scene file
 import contextlib
 import dataclasses
 import functools
-import io
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from rig3r_jax.data.source import Scenes, Source
 from rig3r_jax.data.sources.dgp_listing import LISTINGS_WANTED, calibration_key, listing_notes, scene_files, windows_of
 from rig3r_jax.data.sources.dgp_times import seconds_of
 from rig3r_jax.formats.foreign import HEAD, describe
+from rig3r_jax.formats.npz import Npz
 from rig3r_jax.formats.text import with_slashes
 from rig3r_jax.geometry import rigid
 
@@ -199,11 +198,11 @@ def _lidar_points(path: Path, sensors: dict[str, Any], base_from_world: np.ndarr
         file = path.parent / with_slashes(cloud["filename"])
         data = read_bytes(file)
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            with Npz(data, file) as arrays:
                 points_lidar = np.asarray(arrays["data"][:, :3], np.float64)
                 if points_lidar.shape[1] < 3:
                     raise ValueError(f"shape {arrays['data'].shape}, must be (n, 3 or more): x y z")
-        except (ValueError, KeyError, IndexError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, IndexError) as error:
             reason = f"({error}); restore the file"
             if not data.startswith(_ZIP):
                 reason = f"but {describe(data[:HEAD])}"

@@ -7,9 +7,7 @@ The root holds `train/`, `val/`, `test/` or `sample/`, each a folder per scene w
 
 import dataclasses
 import functools
-import io
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from rig3r_jax.data.scene import BadRecord, DenseDepth, LeftOut, RigCamera, Scen
 from rig3r_jax.data.sources.depth_images import dense_depth
 from rig3r_jax.data.sources.sequences import ImageSequence, SequenceSource, frame_numbers, splits_with
 from rig3r_jax.data.sources.shots import CAMERA, Shot, scene_of_one_camera
+from rig3r_jax.formats.npz import Npz
 from rig3r_jax.geometry import rigid
 
 _SPLITS = ("train", "val", "test", "sample")
@@ -76,11 +75,11 @@ def _load(folder: Path, frames: Sequence[int], name: str, piece: Sequence[int]) 
 def _annotations(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Intrinsics (n, 3, 3) and camera_from_world (n, 4, 4) alone of a file that holds gigabytes beside them."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with Npz(path) as arrays:
             intrinsics, extrinsics = arrays["intrinsics"], arrays["extrinsics"]
         if intrinsics.ndim != 3 or intrinsics.shape[1:] != (3, 3) or extrinsics.shape[1:] != (4, 4):
             raise ValueError(f"intrinsics {intrinsics.shape} and extrinsics {extrinsics.shape}")
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, io.UnsupportedOperation) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise BadRecord(
             f"{path}: cannot be read as intrinsics (n 3 3), extrinsics (n 4 4): {error}; restore it"
         ) from error

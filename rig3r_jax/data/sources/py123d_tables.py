@@ -7,7 +7,6 @@ parent_from_child; times are microseconds.
 
 import contextlib
 import functools
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from rig3r_jax.data.pose_track import PoseTrack
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources.pose_tables import pose_of, poses_of
 from rig3r_jax.extras import lack_of
+from rig3r_jax.formats.point_cloud import read_las
 
 EGO, BOXES = "ego_state_se3", "box_detections_se3"
 _LONGEST_GAP = 1_100_000_000  # ns between two poses of the vehicle, of which some logs have two per second
@@ -142,9 +142,7 @@ def _arrow_points(data: bytes) -> np.ndarray:
 
 
 def _laz_points(data: bytes) -> np.ndarray:
-    import laspy
-
-    return np.asarray(laspy.read(io.BytesIO(data)).xyz)
+    return read_las(data, "LAZ")
 
 
 def _draco_points(data: bytes) -> np.ndarray:

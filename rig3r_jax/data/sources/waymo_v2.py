@@ -19,6 +19,7 @@ from rig3r_jax.data.sources.waymo_segment import (
     SegmentFrame,
     transform,
 )
+from rig3r_jax.formats.declared import check_unpacked
 
 IMAGES = "camera_image"
 _TIME, _CAMERA, _LASER = "key.frame_timestamp_micros", "key.camera_name", "key.laser_name"
@@ -105,7 +106,10 @@ def _table(path: Path, columns: Sequence[str], times: Sequence[int] | None):
     import pyarrow.parquet as pq
 
     with _reading(path):
-        table = pq.ParquetFile(path).schema_arrow
+        file = pq.ParquetFile(path)
+        groups = (file.metadata.row_group(number) for number in range(file.num_row_groups))
+        check_unpacked(path, sum(group.total_byte_size for group in groups), path.stat().st_size)
+        table = file.schema_arrow
         if missing := [name for name in columns if name not in table.names]:
             raise BadRecord(f"{path}: has no column {missing[0]}; restore the file")
         filters = None if times is None else [(_TIME, "in", list(times))]

@@ -90,15 +90,29 @@ def add_rig(measures: Measures, predicted: PosedScene, true: PosedScene, images:
 def add_uncertainty(
     measures: Measures, predicted: PosedScene, true: PosedScene, alignment: CameraAlignment | None
 ) -> None:
-    """d2, squared errors over predicted covariances, and the shares of errors within 1, 2 and 3 sigma.
+    """d2, squared errors over predicted covariances, and the shares of errors within 1, 2 and 3 sigma."""
+    samples = uncertain_errors(predicted, true, alignment)
+    if isinstance(samples, str):
+        return measures.lack(UNCERTAINTY, samples)
+    count = len(samples.residual)
+    for name, squares in squared_distances(samples).items():
+        measures.add(f"d2_{name}", float(squares.sum()), count, "")
+    ratio = np.abs(samples.residual) / np.sqrt(samples.variance)
+    for k, level in enumerate(CENTRAL_LEVELS, start=1):
+        measures.add_rate(f"coverage_{level}", np.ravel(ratio < k), "")
+    return None
+
+
+def uncertain_errors(predicted: PosedScene, true: PosedScene, alignment: CameraAlignment | None) -> ErrorSamples | str:
+    """Errors of poses (v, w) and what was predicted of them, in the truth's unit; the reason where there are none.
 
     Both trajectories are seen from the first image that they have in common, which covariances of relative poses hold
     exact; it is left out, and so are images without a covariance, or with one that is singular.
     """
     if predicted.covariances is None:
-        return measures.lack(UNCERTAINTY, f"{predicted.source} states no covariances")
+        return f"{predicted.source} states no covariances"
     if alignment is None or not np.isfinite(alignment.scale):
-        return measures.lack(UNCERTAINTY, "no alignment tells the unit of the covariances")
+        return "no alignment tells the unit of the covariances"
     lengths = np.array([alignment.scale] * 3 + [1.0] * 3)
     covariance = predicted.covariances * np.outer(lengths, lengths)
     ours = _from_first(stretched(predicted.world_from_camera, alignment.scale))
@@ -107,15 +121,8 @@ def add_uncertainty(
     known[known] = np.linalg.eigvalsh(covariance[known])[:, 0] > 0
     known[0] = False
     if not known.any():
-        return measures.lack(UNCERTAINTY, "no image beside the first has a covariance with an inverse")
-    samples = ErrorSamples(residual[known], covariance[known])
-    count = int(known.sum())
-    for name, squares in squared_distances(samples).items():
-        measures.add(f"d2_{name}", float(squares.sum()), count, "")
-    ratio = np.abs(samples.residual) / np.sqrt(samples.variance)
-    for k, level in enumerate(CENTRAL_LEVELS, start=1):
-        measures.add_rate(f"coverage_{level}", np.ravel(ratio < k), "")
-    return None
+        return "no image beside the first has a covariance with an inverse"
+    return ErrorSamples(residual[known], covariance[known])
 
 
 def tangent(a_from_b: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "n 6"]:

@@ -78,6 +78,7 @@ def catalog(options: SystemOptions) -> dict[str, list[Score]]:
             Score("depth_abs_rel_median", "AbsRel, median scale", PLAIN, DOWN),
             Score("depth_delta1_median", "delta < 1.25, median scale", PERCENT, UP),
             Score("depth_coverage", "true points with a predicted depth", PERCENT),
+            Score("depth_maps_left_out", "depth maps of another kind, without lenses, left out", COUNT, brief=False),
         ],
         "points": [
             Score("accuracy_m", "accuracy", METRES, DOWN),

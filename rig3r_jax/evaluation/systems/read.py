@@ -27,6 +27,7 @@ from rig3r_jax.formats.pose_csv import read_pose_table
 from rig3r_jax.formats.text import numbered_lines, read_text, split_words
 from rig3r_jax.formats.transforms_json import read_transforms
 from rig3r_jax.formats.tum import read_named_poses, read_trajectory
+from rig3r_jax.geometry.camera import Lens
 from rig3r_jax.schema import Reconstruction
 
 TIMES = ".times.txt"  # beside a KITTI file of the same name
@@ -73,7 +74,10 @@ def scene_of(reconstruction: Reconstruction, source: str) -> PosedScene:
     if points is not None:
         valid = points.on_image & np.isfinite(points.depth) & (points.depth > 0)
         maps = zip(points.pixels.astype(np.float64), sizes, points.depth.astype(np.float64), valid, images, strict=True)
-        depths = tuple(DepthMap(uv / size, depth, on, image.lens.wide) for uv, size, depth, on, image in maps)
+        depths = tuple(
+            DepthMap(uv / size, depth, on, image.lens.wide, _stretch(image.lens, uv))
+            for uv, size, depth, on, image in maps
+        )
     return PosedScene(
         source=source,
         kind="cameras.json",
@@ -91,6 +95,14 @@ def scene_of(reconstruction: Reconstruction, source: str) -> PosedScene:
         points_world=None if points is None else points.points_world[valid].astype(np.float64),
         is_metric=reconstruction.length_unit == "metre",
     )
+
+
+def _stretch(lens: Lens, pixels: np.ndarray) -> np.ndarray | None:
+    """Of depths along the axis, at pixels; None of wide lenses, whose depths are along rays."""
+    if lens.wide:
+        return None
+    rays = np.asarray(lens.rays(pixels), np.float64)
+    return np.linalg.norm(rays, axis=-1) / rays[..., 2]
 
 
 def _inside(folder: Path) -> tuple[Callable[[Path], PosedScene], Path] | None:

@@ -12,13 +12,13 @@ Depths are along the camera's axis, on maps that cover the image. Names and time
 (`names` or `image_names`, `times`); those scripts write none, so that their images are matched by their order.
 """
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from rig3r_jax.evaluation.systems.scene import DepthMap, PosedScene
+from rig3r_jax.formats.npz import Npz
 from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import Pinhole
 
@@ -29,11 +29,11 @@ PLACES = ("exports/npz/results.npz", "exports/mini_npz/results.npz", "results.np
 def read_arrays(path: Path) -> PosedScene:
     """The scene of a file; ValueError naming file, array, rule and remedy."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Npz(path) as file:
             wanted = {"names", "image_names", "times", "sizes", *_KEYS}
-            arrays = {name: file[name] for name in file.files if name in wanted}
-            keys = ", ".join(file.files)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+            arrays = {name: file[name] for name in file if name in wanted}
+            keys = ", ".join(file)
+    except (ValueError, OSError) as error:
         raise ValueError(
             f"{path}: does not open as arrays without pickles ({error}); write it with numpy.savez"
         ) from error

@@ -18,6 +18,7 @@ class DepthMap:
     depth: Float[np.ndarray, "h w"]  # in the scene's length unit
     valid: Bool[np.ndarray, "h w"]
     along_ray: bool = False  # else along the camera's axis
+    stretch: Float[np.ndarray, "h w"] | None = None  # length along the ray over that along the axis; of a known lens
 
     @classmethod
     def of_image(cls, depth: Float[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"] | None = None) -> "DepthMap":
@@ -27,6 +28,15 @@ class DepthMap:
         usable = np.isfinite(depth) & (depth > 0)
         uv = np.stack(np.meshgrid(u, v), axis=-1)
         return cls(uv, depth.astype(np.float64), usable if valid is None else usable & valid)
+
+    @property
+    def distances(self) -> "DepthMap | None":
+        """The same along the rays; None where it is along the axis and the lens is not known."""
+        if self.along_ray:
+            return self
+        if self.stretch is None:
+            return None
+        return dataclasses.replace(self, depth=self.depth * self.stretch, along_ray=True)
 
     def nearest(self, uv: Float[np.ndarray, "n 2"]) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
         """The depth of the grid's nearest point, and whether it is valid and no farther than the next one."""

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from rig3r_jax.evaluation.systems.align import LEAST, align
+from rig3r_jax.evaluation.systems.align import LEAST
+from rig3r_jax.evaluation.systems.aligned import aligned_scene
 from rig3r_jax.evaluation.systems.cameras import (
     TRAJECTORY,
     add_focals,
@@ -15,7 +16,6 @@ from rig3r_jax.evaluation.systems.cameras import (
     add_trajectory,
     add_uncertainty,
 )
-from rig3r_jax.evaluation.systems.match import match
 from rig3r_jax.evaluation.systems.measures import Measures
 from rig3r_jax.evaluation.systems.options import SystemOptions
 from rig3r_jax.evaluation.systems.pairs import PairTable, add_pairs
@@ -23,7 +23,9 @@ from rig3r_jax.evaluation.systems.read import FORMATS, is_scene, read_scene
 from rig3r_jax.evaluation.systems.scene import PosedScene
 from rig3r_jax.evaluation.systems.surfaces import add_depth, add_points
 
-COUNTS = ("images", "images_missing", "images_elsewhere", "pairs", "pairs_without_direction")
+COUNTS = (
+    "images", "images_missing", "images_elsewhere", "pairs", "pairs_without_direction", "depth_maps_left_out"
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,23 +39,19 @@ class SceneScores:
     pairs: PairTable
 
 
+SCENE_KINDS = (SceneScores, Measures, PairTable)  # what the scores of a scene are made of beside numbers
+
+
 def score_scene(predicted: PosedScene, true: PosedScene, options: SystemOptions, name: str = "") -> SceneScores:
     """All that can be measured of one scene; ValueError where images cannot be told (`match`)."""
     measures = Measures()
-    rows = match(predicted, true, options.match, options.longest_gap)
-    if rows.way == "time" and true.names is None:
-        # The poses of a trajectory are no images that the system was shown: those between its own are not missing.
-        true = true.take(rows.true)
-        rows = dataclasses.replace(rows, true=np.arange(len(true)))
+    scene = aligned_scene(predicted, true, options)
+    true, rows, ours, theirs, alignment = scene.true, scene.rows, scene.ours, scene.theirs, scene.alignment
     measures.add("images", len(true), 1.0, "")
     measures.add("images_missing", len(true) - len(rows.true), 1.0, "")
     measures.add("images_elsewhere", rows.strangers, 1.0, "")
-    poses = np.full((len(true), 4, 4), np.nan)
-    poses[rows.true] = predicted.world_from_camera[rows.predicted]
     paired = _spread(len(true), options.max_images)
-    pairs = add_pairs(measures, poses[paired], true.take(paired), options)
-    ours, theirs = predicted.take(rows.predicted), true.take(rows.true)
-    alignment = align(ours.world_from_camera, theirs.world_from_camera, options.align, options.seed)
+    pairs = add_pairs(measures, scene.poses[paired], true.take(paired), options)
     if len(theirs) and alignment is not None:
         add_trajectory(measures, ours, theirs, alignment.poses(ours.world_from_camera))
     else:

@@ -17,6 +17,7 @@ DEPTH = (
     "depth_abs_rel_median",
     "depth_delta1_median",
     "depth_coverage",
+    "depth_maps_left_out",
 )
 
 
@@ -28,27 +29,33 @@ def add_depth(measures: Measures, predicted: PosedScene, true: PosedScene, align
     """Means over images of errors at the true map's points, where the prediction's nearest one has a depth.
 
     Depths are scaled as the cameras are by the alignment; keys `_median` scale the scene by the median of true over
-    predicted depth instead. `depth_coverage` is the share of true points with a predicted depth.
+    predicted depth instead. `depth_coverage` is the share of true points with a predicted depth; an image without a
+    predicted map has none. Of maps along the axis and along rays both are taken along rays; where the lens that this
+    wants is not known, the image is left out of all and counted (`depth_maps_left_out`).
     """
     lack = [scene.source for scene in (predicted, true) if scene.depths is None or not any(scene.depths)]
     if lack:
         return measures.lack(DEPTH, f"{lack[0]} has no depth maps")
-    images, total, other_kind = [], 0, 0
+    images, total, left_out = [], 0, 0
     for ours, theirs in zip(predicted.depths, true.depths, strict=True):
-        if ours is None or theirs is None:
+        if theirs is None:
+            continue
+        if ours is None:
+            total += int(theirs.valid.sum())
             continue
         if ours.along_ray != theirs.along_ray:
-            other_kind += 1
+            ours, theirs = ours.distances, theirs.distances
+        if ours is None or theirs is None:
+            left_out += 1
             continue
-        depth, known = ours.nearest(theirs.uv[theirs.valid])
-        total += len(known)
-        if known.any():
-            images.append((depth[known], theirs.depth[theirs.valid][known]))
+        depth, has_depth = ours.nearest(theirs.uv[theirs.valid])
+        total += len(has_depth)
+        if has_depth.any():
+            images.append((depth[has_depth], theirs.depth[theirs.valid][has_depth]))
+    measures.add("depth_maps_left_out", left_out, 1.0, "")
     if not images:
-        reason = "no true point has a predicted depth"
-        return measures.lack(
-            DEPTH, "depths are along the axis in one, along rays in the other" if other_kind else reason
-        )
+        reason = "depths are along the axis in one, along rays in the other, without lenses to turn one into the other"
+        return measures.lack(DEPTH[:-1], reason if left_out else "no true point has a predicted depth")
     measures.add("depth_coverage", 100.0 * sum(len(depth) for depth, _ in images), total, "")
     scale = np.nan if alignment is None else alignment.scale
     median = float(np.median(np.concatenate([theirs / ours for ours, theirs in images])))

@@ -27,16 +27,32 @@ _GLANCE = ("RRA15", "RTA15", "mAA30", "mAA30_unfolded", "AUC30_vggt", "ATE_m")
 _ARROWS = {UP: "↑", DOWN: "↓", "": ""}
 
 
+@dataclasses.dataclass(frozen=True)
+class TextRow:
+    """A score of all systems, as people read it."""
+
+    score: Score
+    title: str  # with its unit and which way is better
+    cells: list[str]  # under `columns_of`
+
+
+def text_rows(evaluation: Evaluation) -> dict[str, list[TextRow]]:
+    """The rows of every group in which any system has a number."""
+    return {
+        group: [TextRow(score, _title(score), _cells(evaluation, score)) for score in scores]
+        for group, scores in _groups(evaluation).items()
+    }
+
+
 def to_markdown(evaluation: Evaluation) -> str:
     """A table per group, groups without any number left out and named with their reasons."""
     lines = [f"# {', '.join(system.name for system in evaluation.systems)} against {evaluation.truth}", ""]
-    lines += [f"{line}  " for line in _settings(evaluation)] + ["", markdown.escape(LEGEND), ""]
-    lines += ["## at a glance", "", _glance(evaluation), ""]
-    titles = ["", *_columns(evaluation)]
-    for group, scores in _groups(evaluation).items():
-        rows = [[_title(score), *_cells(evaluation, score)] for score in scores]
-        lines += [f"## {group}", "", markdown.table(titles, rows), ""]
-    if reasons := _reasons(evaluation):
+    lines += [f"{line}  " for line in settings_of(evaluation)] + ["", markdown.escape(LEGEND), ""]
+    lines += ["## at a glance", "", markdown.table(*glance(evaluation)), ""]
+    titles = ["", *columns_of(evaluation)]
+    for group, rows in text_rows(evaluation).items():
+        lines += [f"## {group}", "", markdown.table(titles, [[row.title, *row.cells] for row in rows]), ""]
+    if reasons := reasons_of(evaluation):
         lines += ["## not measured", "", *(f"- {markdown.escape(line)}" for line in reasons), ""]
     return "\n".join(lines)
 
@@ -55,14 +71,14 @@ def to_csv(evaluation: Evaluation) -> str:
             if evaluation.differences is not None:
                 change = evaluation.differences[score.key]
                 row = [_exact(x) for x in (change.value, change.low, change.high, change.p_value)]
-                writer.writerow([group, score.key, score.better, _columns(evaluation)[2], *row, change.scenes, ""])
+                writer.writerow([group, score.key, score.better, columns_of(evaluation)[2], *row, change.scenes, ""])
     return buffer.getvalue()
 
 
 def to_latex(evaluation: Evaluation) -> str:
     """One tabular of booktabs; numbers without intervals where there are none."""
-    columns = _columns(evaluation)
-    lines = [f"% {_latex(line)}" for line in [*_settings(evaluation), LEGEND]] + [
+    columns = columns_of(evaluation)
+    lines = [f"% {_latex(line)}" for line in [*settings_of(evaluation), LEGEND]] + [
         "\\begin{tabular}{l" + "r" * len(columns) + "}",
         "\\toprule",
     ]
@@ -99,7 +115,7 @@ def to_json(evaluation: Evaluation) -> dict[str, typing.Any]:
     return plain({"truth": evaluation.truth, "options": options, "systems": systems, "differences": differences})
 
 
-def _settings(evaluation: Evaluation) -> list[str]:
+def settings_of(evaluation: Evaluation) -> list[str]:
     """What was done, in words."""
     options, system = evaluation.options, evaluation.systems[0]
     ways = sorted({scene.matched_by for system in evaluation.systems for scene in system.scenes})
@@ -135,17 +151,18 @@ def _groups(evaluation: Evaluation) -> dict[str, list[Score]]:
     }
 
 
-def _glance(evaluation: Evaluation) -> str:
-    """The scores that most ask for, a row per system."""
+def glance(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """The scores that most ask for: titles, and a row per system that begins with its name."""
     scores = {score.key: score for group in catalog(evaluation.options).values() for score in group}
     columns = [scores[key] for key in _GLANCE]
     rows = [
         [system.name, *(_cell(score, system.numbers[score.key]) for score in columns)] for system in evaluation.systems
     ]
-    return markdown.table(["", *map(_title, columns)], rows)
+    return ["", *map(_title, columns)], rows
 
 
-def _columns(evaluation: Evaluation) -> list[str]:
+def columns_of(evaluation: Evaluation) -> list[str]:
+    """Names of the systems, and of what compares two."""
     names = [system.name for system in evaluation.systems]
     return names if evaluation.differences is None else [*names, f"{names[1]} - {names[0]}", "p"]
 
@@ -171,7 +188,7 @@ def _cell(score: Score, number: Interval | Difference, sign: str = "") -> str:
     return f"{value} [{number.low:{spec}}, {number.high:{spec}}]"
 
 
-def _reasons(evaluation: Evaluation) -> list[str]:
+def reasons_of(evaluation: Evaluation) -> list[str]:
     """A line per system and reason, with the scores that it keeps from being measured."""
     lines = []
     for system in evaluation.systems:

@@ -134,24 +134,13 @@ def _uncertainty(
     problem, norms = system.problem, system.norms(state)
     weights = np.where(norms <= system.threshold, 1.0, system.weights(norms, kernel))
     of_body, sigmas = system.marginals(state, weights)
-    carried = _adjoints(rigid.invert(problem.body_from_camera))
+    carried = rigid.adjoint(rigid.invert(problem.body_from_camera))
     return carried @ of_body[problem.body] @ np.swapaxes(carried, -1, -2), sigmas
-
-
-def _adjoints(a_from_b: Float[np.ndarray, "v 4 4"]) -> Float[np.ndarray, "v 6 6"]:
-    """As `se3.adjoint`, in numpy."""
-    rotation, (x, y, z) = a_from_b[:, :3, :3], np.moveaxis(a_from_b[:, :3, 3], -1, 0)
-    zero = np.zeros_like(x)
-    skew = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
-    adjoint = np.zeros((len(a_from_b), 6, 6))
-    adjoint[:, :3, :3] = adjoint[:, 3:, 3:] = rotation
-    adjoint[:, :3, 3:] = skew @ rotation
-    return adjoint
 
 
 def _cameras(problem: Problem, state: State, constraints: Constraints) -> Float[np.ndarray, "v 4 4"]:
     """Of all images; held poses as they were given."""
     world_from_camera = state.world_from_body[problem.body] @ problem.body_from_camera
     if constraints.held:
-        world_from_camera[problem.given] = problem.world_from_given
+        world_from_camera[problem.posed] = problem.world_from_posed
     return world_from_camera

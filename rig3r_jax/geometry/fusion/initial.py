@@ -34,7 +34,7 @@ class State(typing.NamedTuple):
 def closed_form(problem: Problem) -> tuple[State, str]:
     """A guess, and where the world's unit comes from. ValueError for windows that nothing joins."""
     log_scale, source = log_scales(problem)
-    if source != GIVEN_POSES and _apart(problem.world_from_given[:, :3, 3]):  # by poses in different windows
+    if source != GIVEN_POSES and _apart(problem.world_from_posed[:, :3, 3]):  # by poses in different windows
         if source == NONE:
             log_scale[:-1] += np.log(_scale_over_all(problem, log_scale))
         source = GIVEN_POSES
@@ -44,7 +44,7 @@ def closed_form(problem: Problem) -> tuple[State, str]:
             "step, or their distances drown in the errors; put the images of a step into one window, give a scale, or "
             "leave the rig away"
         )
-    anchored = bool(len(problem.given))
+    anchored = bool(len(problem.posed))
     world_from_window = _placed(problem, log_scale, anchored)
     state = State(log_scale, world_from_window, _bodies(problem, log_scale, world_from_window))
     return (state if anchored else _at_first_image(problem, state)), source
@@ -52,7 +52,7 @@ def closed_form(problem: Problem) -> tuple[State, str]:
 
 def gauge_body(problem: Problem) -> int | None:
     """The body of image 0, which defines the world where no pose is given."""
-    return None if len(problem.given) else int(problem.body[0])
+    return None if len(problem.posed) else int(problem.body[0])
 
 
 def _has_baselines(problem: Problem) -> bool:
@@ -69,8 +69,8 @@ def _apart(centers: Float[np.ndarray, "n 3"]) -> bool:
 def _scale_over_all(problem: Problem, log_scale: np.ndarray) -> float:
     """World lengths per unit by given poses in different windows."""
     bodies = _bodies(problem, log_scale, _placed(problem, log_scale, anchored=False), free=True)
-    world_from_camera = bodies[problem.body[problem.given]] @ problem.body_from_camera[problem.given]
-    sides = (problem.world_from_given[:, :3, 3], world_from_camera[:, :3, 3])
+    world_from_camera = bodies[problem.body[problem.posed]] @ problem.body_from_camera[problem.posed]
+    sides = (problem.world_from_posed[:, :3, 3], world_from_camera[:, :3, 3])
     first, second = np.triu_indices(len(sides[0]), 1)
     true, chained = (np.linalg.norm(side[first] - side[second], axis=-1) for side in sides)
     far = (true > _ONE_PLACE * true.max()) & (chained > 0)
@@ -110,9 +110,9 @@ def _given_bodies(problem: Problem) -> tuple[Int[np.ndarray, " n"], Float[np.nda
     """Bodies whose pose is fixed, or follows from given poses that may move."""
     if problem.fixed.any():
         return np.flatnonzero(problem.fixed), problem.world_from_body[problem.fixed]
-    bodies, place = np.unique(problem.body[problem.given], return_inverse=True)
-    at = rigid.nearest_rigid(problem.world_from_given)
-    return bodies, median_poses(at, problem.body_from_camera[problem.given], place, len(bodies))
+    bodies, place = np.unique(problem.body[problem.posed], return_inverse=True)
+    at = rigid.nearest_rigid(problem.world_from_posed)
+    return bodies, median_poses(at, problem.body_from_camera[problem.posed], place, len(bodies))
 
 
 def _tree(problem: Problem, window: np.ndarray, body: np.ndarray, root: int) -> Iterator[tuple[int, int]]:

@@ -95,8 +95,8 @@ class Problem:
     body_from_camera: Float[np.ndarray, "v 4 4"]
     fixed: Bool[np.ndarray, " b"]
     world_from_body: Float[np.ndarray, "b 4 4"]  # counts where fixed
-    given: Int[np.ndarray, " g"]  # images with a given pose
-    world_from_given: Float[np.ndarray, "g 4 4"]
+    posed: Int[np.ndarray, " g"]  # images with a given pose
+    world_from_posed: Float[np.ndarray, "g 4 4"]
     log_scale: Float[np.ndarray, " w1"]  # held ones; NaN where free; 0 of the world
     links: Sequence[ScaleLink]
 
@@ -119,8 +119,8 @@ def problem_of(
     for number, window in enumerate(windows):
         _check_window(number, window, constraints.image_count)
     _check_links(constraints.scale_links, len(windows))
-    given, world_from_given = _given(constraints)
-    body, body_from_camera = _bodies(constraints, given)
+    posed, world_from_posed = _given(constraints)
+    body, body_from_camera = _bodies(constraints, posed)
     default = np.diag([sigma_length**2] * 3 + [np.radians(sigma_deg) ** 2] * 3)
     covariances = [
         np.tile(default, (len(w.images), 1, 1)) if w.covariance is None else np.asarray(w.covariance, np.float64)
@@ -131,14 +131,14 @@ def problem_of(
                                                                  for w in windows]  # fmt: skip
     fixed, world_from_body = np.zeros(body.max() + 1, bool), np.tile(np.eye(4), (body.max() + 1, 1, 1))
     if constraints.held:
-        fixed, world_from_body = _fixed(body, body_from_camera, given, world_from_given, constraints)
-    elif len(given):
+        fixed, world_from_body = _fixed(body, body_from_camera, posed, world_from_posed, constraints)
+    elif len(posed):
         sigmas = np.repeat([constraints.sigma_m, np.radians(constraints.sigma_deg)], 3)
-        numbers.append(np.full(len(given), len(windows)))
-        images.append(given)
-        predicted.append(world_from_given)
-        covariances.append(np.tile(np.diag(sigmas**2), (len(given), 1, 1)))
-        stated.append(np.ones(len(given), bool))
+        numbers.append(np.full(len(posed), len(windows)))
+        images.append(posed)
+        predicted.append(world_from_posed)
+        covariances.append(np.tile(np.diag(sigmas**2), (len(posed), 1, 1)))
+        stated.append(np.ones(len(posed), bool))
     covariance = np.concatenate(covariances)
     problem = Problem(
         window_count=len(windows),
@@ -152,8 +152,8 @@ def problem_of(
         body_from_camera=body_from_camera,
         fixed=fixed,
         world_from_body=world_from_body,
-        given=given,
-        world_from_given=world_from_given,
+        posed=posed,
+        world_from_posed=world_from_posed,
         log_scale=np.array([np.nan if w.scale is None else np.log(w.scale) for w in windows] + [0.0]),
         links=tuple(constraints.scale_links),
     )
@@ -213,20 +213,20 @@ def _given(constraints: Constraints) -> tuple[np.ndarray, np.ndarray]:
             f"sigma_m={constraints.sigma_m} and sigma_deg={constraints.sigma_deg} must be positive where given poses "
             "may move; hold them if they are exact"
         )
-    given = np.flatnonzero(constraints.has_pose)
-    for image in given.tolist():
+    posed = np.flatnonzero(constraints.has_pose)
+    for image in posed.tolist():
         rigid.check(constraints.world_from_camera[image], f"image {image}: the given world_from_camera")
-    return given, constraints.world_from_camera[given].astype(np.float64)
+    return posed, constraints.world_from_camera[posed].astype(np.float64)
 
 
-def _bodies(constraints: Constraints, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _bodies(constraints: Constraints, posed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The body of every image, 0.. in order of appearance, and body_from_camera."""
     count = constraints.image_count
     step = np.full(count, -1) if constraints.step is None else np.asarray(constraints.step, np.int64).copy()
     if (constraints.step is None) != (constraints.rig_from_camera is None):
         raise ValueError("step and rig_from_camera go together; give both or neither")
     if constraints.held:
-        step[given] = -1  # a held pose is held though it may be a little off its rig
+        step[posed] = -1  # a held pose is held though it may be a little off its rig
     body_from_camera = np.tile(np.eye(4), (count, 1, 1))
     for image in np.flatnonzero(step >= 0).tolist():
         body_from_camera[image] = rigid.check(constraints.rig_from_camera[image], f"image {image}: rig_from_camera")
@@ -238,22 +238,22 @@ def _bodies(constraints: Constraints, given: np.ndarray) -> tuple[np.ndarray, np
 def _fixed(
     body: np.ndarray,
     body_from_camera: np.ndarray,
-    given: np.ndarray,
-    world_from_given: np.ndarray,
+    posed: np.ndarray,
+    world_from_posed: np.ndarray,
     constraints: Constraints,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which bodies held poses fix, and where: images by their own, a rig by those of its images at a step."""
     fixed, world_from_body = np.zeros(body.max() + 1, bool), np.tile(np.eye(4), (body.max() + 1, 1, 1))
-    fixed[body[given]], world_from_body[body[given]] = True, rigid.nearest_rigid(world_from_given)
-    if constraints.step is None or not len(given):
+    fixed[body[posed]], world_from_body[body[posed]] = True, rigid.nearest_rigid(world_from_posed)
+    if constraints.step is None or not len(posed):
         return fixed, world_from_body
     step = np.asarray(constraints.step)
-    on_rig = step[given] >= 0
+    on_rig = step[posed] >= 0
     rigs = world_from_rigs(
-        world_from_given[on_rig], constraints.rig_from_camera[given[on_rig]].astype(np.float64), step[given[on_rig]]
+        world_from_posed[on_rig], constraints.rig_from_camera[posed[on_rig]].astype(np.float64), step[posed[on_rig]]
     )
     has_pose = np.zeros(len(step), bool)
-    has_pose[given] = True
+    has_pose[posed] = True
     for number, world_from_rig in rigs.items():
         others = np.flatnonzero((step == number) & ~has_pose)
         fixed[body[others]], world_from_body[body[others]] = True, world_from_rig

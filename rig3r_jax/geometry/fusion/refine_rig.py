@@ -1,8 +1,8 @@
 """A rig refined over many time steps: one place per camera, one pose per step, from windows of predicted cameras.
 
-The formulation of `fuse`, whose places of cameras in the rig are unknowns too: they begin where they are given, and the
-first camera's holds, as does the first window's unit, which `fuse` finds by the given places. Whatever only turns,
-shifts or stretches everything is held so; all else is solved for together.
+The formulation of `fuse`, whose places of cameras in the rig are unknowns too: they begin where they are given. Places
+that are calibrated hold; of a rig without any the first camera's does, and the first window's unit, which `fuse` finds
+by the given places. Whatever only turns, shifts or stretches everything is held so; all else is solved for together.
 """
 
 import dataclasses
@@ -32,8 +32,8 @@ _SIGMA_LENGTH, _SIGMA_DEG = 0.02, 1.0  # of predictions without covariances, up 
 class RefinedRig:
     """A rig and where it was.
 
-    rig_from_camera, covariance: of every camera, in the first one's frame as given; of the tangent (v, w) in
-        rig_from_camera exp(v, w), zeros for the first.
+    rig_from_camera, covariance: of every camera, in the frame of those that hold; of the tangent (v, w) in
+        rig_from_camera exp(v, w), zeros for those.
     world_from_rig, rig_covariance: of every step, in the order of `steps`; zeros for the one that defines the world.
     scale: of every window, lengths here over its own.
     noise: how many times as large as assumed the errors of predictions without covariances are; 1 where all are stated.
@@ -61,6 +61,7 @@ def refine_rig(
     rig_from_camera: Float[np.ndarray, "k 4 4"],
     camera: Int[np.ndarray, " v"],
     step: Int[np.ndarray, " v"],
+    held: Bool[np.ndarray, " k"] | None = None,
     kernel: str = "huber",
     max_iterations: int = 50,
 ) -> RefinedRig:
@@ -70,6 +71,8 @@ def refine_rig(
         windows: as of `fuse`.
         rig_from_camera: given or discovered, to begin with; at least two cameras that are not in one place.
         camera, step: of every image, 0.. and >= 0.
+        held: places that are calibrated, and come out as they are; two that lie apart hold the unit, too. None: the
+            first.
         kernel: of `geometry.robust`.
         max_iterations: of the solver.
 
@@ -85,7 +88,8 @@ def refine_rig(
     robust.check_kernel(kernel, robust.THRESHOLD)
     problem = problem_of(windows, Constraints(len(camera), step, places[camera]), _SIGMA_LENGTH, _SIGMA_DEG)
     poses, _ = closed_form(problem)
-    system = _Refinement.of(problem, camera, len(places))
+    holds = np.arange(len(places)) == 0 if held is None or not held.any() else np.asarray(held, bool)
+    system = _Refinement.of(problem, camera, holds, places)
     noise = system.noise(_State(poses, places))
     system = dataclasses.replace(system, information=system.information / noise[:, None, None] ** 2)
     try:
@@ -104,7 +108,7 @@ def refine_rig(
     first = np.unique(problem.body, return_index=True)[1]  # bodies are steps, in order of first appearance
     order = np.argsort(step[first])
     return RefinedRig(
-        rig_from_camera=np.concatenate([places[:1], state.places[1:]]),  # the first without the solver's rounding
+        rig_from_camera=np.where(holds[:, None, None], places, state.places),  # without the solver's rounding
         covariance=of_places,
         steps=step[first][order],
         world_from_rig=state.poses.world_from_body[order],
@@ -128,14 +132,14 @@ class _Refinement:
     carrier: Int[np.ndarray, " b"]
 
     @classmethod
-    def of(cls, problem: Problem, camera: np.ndarray, count: int) -> "_Refinement":
+    def of(cls, problem: Problem, camera: np.ndarray, holds: np.ndarray, places: np.ndarray) -> "_Refinement":
         free_scale = np.ones(problem.window_count, bool)
-        free_scale[0] = False
+        free_scale[0] = np.ptp(places[holds, :3, 3], axis=0).any()
         fixed = problem.fixed.copy()
         if (gauge := gauge_body(problem)) is not None:
             fixed[gauge] = True
         system = System.of(problem, free_scale, fixed, robust.THRESHOLD)
-        free_places = np.repeat(np.arange(count) > 0, _PLACE_STEP)
+        free_places = np.repeat(~holds, _PLACE_STEP)
         return cls(problem, camera, system.information, np.concatenate([system.free, free_places]), system.carrier)
 
     def noise(self, state: _State) -> Float[np.ndarray, " o"]:
@@ -198,7 +202,7 @@ class _Refinement:
         problem = dataclasses.replace(self.problem, body_from_camera=state.places[self.camera])
         residual, by_window, by_body = residuals(problem, state.poses)
         # A step of the body reaches the camera through the adjoint of camera_from_body; one of the place does not.
-        by_place = by_body @ adjoints(problem.body_from_camera[problem.image])
+        by_place = by_body @ rigid.adjoint(problem.body_from_camera[problem.image])
         body, place = problem.body[problem.image], self.camera[problem.image]
         start = self._window_columns + BODY_STEP * len(problem.fixed)
         columns = np.concatenate([
@@ -211,17 +215,6 @@ class _Refinement:
         rows, columns = (np.broadcast_to(index, values.shape).ravel() for index in (rows, columns[:, None, :]))
         shape = (6 * len(residual), len(self.free))
         return residual, sparse.csc_array((values.ravel(), (rows, columns)), shape=shape)[:, self.free].tocsr()
-
-
-def adjoints(a_from_b: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "n 6 6"]:
-    """As `se3.adjoint`, in numpy."""
-    rotation, (x, y, z) = a_from_b[:, :3, :3], np.moveaxis(a_from_b[:, :3, 3], -1, 0)
-    zero = np.zeros_like(x)
-    skew = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
-    adjoint = np.zeros((len(a_from_b), 6, 6))
-    adjoint[:, :3, :3] = adjoint[:, 3:, 3:] = rotation
-    adjoint[:, :3, 3:] = skew @ rotation
-    return adjoint
 
 
 def _blocks(matrices: Float[np.ndarray, "m d d"]) -> sparse.sparray:

@@ -100,11 +100,8 @@ def moved(
 
 def _similarities(steps: Float[np.ndarray, "w 7"]) -> Float[np.ndarray, "w 4 4"]:
     """The exponentials of Sim(3)'s tangents (v, w, s): scaled rotations and translations."""
-    x, y, z = steps[:, 3:6].T
-    zero = np.zeros_like(x)
     generators = np.zeros((len(steps), 4, 4))
-    skew = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
-    generators[:, :3, :3] = skew + steps[:, 6, None, None] * np.eye(3)
+    generators[:, :3, :3] = rigid.skew(steps[:, 3:6]) + steps[:, 6, None, None] * np.eye(3)
     generators[:, :3, 3] = steps[:, :3]
     return scipy.linalg.expm(generators)
 

@@ -1,7 +1,7 @@
 """The windows' length units in closed form: what each ratio of lengths says, then all of them in least squares.
 
 Distances between cameras that two windows share give the ratio of their units. Distances between given poses, and
-between a known rig's cameras at one step, give a window's unit in metres.
+between a held rig's cameras at one step, give a window's unit in metres.
 """
 
 import math
@@ -40,16 +40,16 @@ def log_scales(problem: Problem) -> tuple[Float[np.ndarray, " w1"], str]:
     Without any source window 0 has scale 1. ValueError names windows whose unit nothing tells.
     """
     ratios = [*_shared(problem), *_given(problem), *_rigs(problem), *_links(problem)]
-    known = np.isfinite(problem.log_scale)
+    held = np.isfinite(problem.log_scale)
     absolute = [ratio.source for ratio in ratios if ratio.first == problem.world]
-    absolute += [GIVEN_SCALE] * int(known[:-1].any())
+    absolute += [GIVEN_SCALE] * int(held[:-1].any())
     source = next((name for name in (GIVEN_POSES, GIVEN_SCALE, RIG) if name in absolute), NONE)
-    log_scale = np.where(known, problem.log_scale, 0.0)
+    log_scale = np.where(held, problem.log_scale, 0.0)
     if source == NONE:
-        known[0] = True
-        known[problem.world] = False
-    _check_joined(problem, ratios, known)
-    return _least_squares(ratios, log_scale, known | (np.arange(len(known)) == problem.world)), source
+        held[0] = True
+        held[problem.world] = False
+    _check_joined(problem, ratios, held)
+    return _least_squares(ratios, log_scale, held | (np.arange(len(held)) == problem.world)), source
 
 
 def observed_twice(window_image: Int[np.ndarray, "o 2"]) -> Int[np.ndarray, "p 2"]:
@@ -80,10 +80,10 @@ def _shared(problem: Problem) -> Iterator[Ratio]:
 
 def _given(problem: Problem) -> Iterator[Ratio]:
     """By images with a given pose."""
-    place = {image: number for number, image in enumerate(problem.given.tolist())}
+    place = {image: number for number, image in enumerate(problem.posed.tolist())}
     for window in range(problem.window_count) if place else ():
         rows = [row for row in problem.of_window(window).tolist() if int(problem.image[row]) in place]
-        centers = problem.world_from_given[[place[int(problem.image[row])] for row in rows], :3, 3]
+        centers = problem.world_from_posed[[place[int(problem.image[row])] for row in rows], :3, 3]
         lengths = _pairwise(centers)
         exact = (lengths, np.full_like(lengths, _LEAST_SIGMA))
         yield from _by_lengths(problem.world, window, exact, _lengths(problem, np.array(rows, int)), GIVEN_POSES)
@@ -174,12 +174,12 @@ def _weighted_median(values: Float[np.ndarray, " p"], weights: Float[np.ndarray,
     return float(values[order[np.searchsorted(below, 0.5 * below[-1])]])
 
 
-def _check_joined(problem: Problem, ratios: list[Ratio], known: np.ndarray) -> None:
-    """Every window's unit must follow from a known one by ratios."""
+def _check_joined(problem: Problem, ratios: list[Ratio], held: np.ndarray) -> None:
+    """Every window's unit must follow from a held one by ratios."""
     ends = np.array([ratio[:2] for ratio in ratios], np.int64).reshape(-1, 2)
-    ground = np.flatnonzero(known)
+    ground = np.flatnonzero(held)
     ends = np.concatenate([ends, np.stack([np.full(len(ground), ground[0]), ground], axis=-1)])
-    shape = (len(known), len(known))
+    shape = (len(held), len(held))
     _, part = csgraph.connected_components(sparse.csr_array((np.ones(len(ends)), ends.T), shape=shape), directed=False)
     stray = np.flatnonzero(part[: problem.world] != part[ground[0]])
     if len(stray):
@@ -190,9 +190,9 @@ def _check_joined(problem: Problem, ratios: list[Ratio], known: np.ndarray) -> N
         )
 
 
-def _least_squares(ratios: list[Ratio], log_scale: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The scales that fit all ratios, known ones held; a few wrong ratios are outvoted (iterative reweighting)."""
-    free = np.flatnonzero(~known)
+def _least_squares(ratios: list[Ratio], log_scale: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """The scales that fit all ratios, held ones held; a few wrong ratios are outvoted (iterative reweighting)."""
+    free = np.flatnonzero(~held)
     if not len(free):
         return log_scale
     rows, ends = np.arange(len(ratios)), np.array([ratio[:2] for ratio in ratios])
@@ -204,7 +204,7 @@ def _least_squares(ratios: list[Ratio], log_scale: np.ndarray, known: np.ndarray
     solved, weights = log_scale.copy(), sigma**-2.0
     for _ in range(_ROUNDS):
         part = matrix[:, free]
-        right = value - matrix @ np.where(known, log_scale, 0.0)
+        right = value - matrix @ np.where(held, log_scale, 0.0)
         scaled = sparse.diags_array(weights) @ part
         solved[free] = spsolve((part.T @ scaled).tocsc(), scaled.T @ right)
         size = np.abs(matrix @ solved - value) / sigma

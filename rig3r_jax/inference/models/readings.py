@@ -43,11 +43,11 @@ class Spread:
         The head's are those of Log(inverse(true) predicted), of which the sign alone is another.
         """
         with jax.enable_x64(True):
-            found = np.array(covariance(jnp.asarray(numbers, jnp.float64), self.nll))
+            covariances = np.array(covariance(jnp.asarray(numbers, jnp.float64), self.nll))
         to_unit = np.repeat([1.0 / self.metres_per_unit, 1.0], 3)
-        found *= to_unit[:, None] * to_unit
-        found[0] = 0.0
-        return found
+        covariances *= to_unit[:, None] * to_unit
+        covariances[0] = 0.0
+        return covariances
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,10 +93,10 @@ class Rig3RReading:
     ) -> Estimate:
         """See `protocol.Model`."""
         predictions = Predictions(**{field.name: outputs[field.name] for field in dataclasses.fields(Predictions)})
-        found = estimate_of(predictions, np.asarray(views.image_mask), lenses, wide, self.alpha)
+        estimate = estimate_of(predictions, np.asarray(views.image_mask), lenses, wide, self.alpha)
         if self.spread is None:
-            return found
-        return dataclasses.replace(_from_first(found), covariance=self.spread.covariance(outputs[SPREAD]))
+            return estimate
+        return dataclasses.replace(_from_first(estimate), covariance=self.spread.covariance(outputs[SPREAD]))
 
 
 def views_of_arrays(arrays: Arrays) -> Views:
@@ -143,10 +143,10 @@ class VggtReading:
             raise ValueError(
                 f"{name} predicts pinholes, and no lens of these fisheyes is known; give their calibration, or a Rig3R"
             )
-        found = estimate_of_depth(outputs["encoding"], outputs["depth"], outputs["depth_confidence"], lenses)
+        estimate = estimate_of_depth(outputs["encoding"], outputs["depth"], outputs["depth_confidence"], lenses)
         if self.spread is None:
-            return found
-        return dataclasses.replace(found, covariance=self.spread.covariance(outputs[SPREAD]))
+            return estimate
+        return dataclasses.replace(estimate, covariance=self.spread.covariance(outputs[SPREAD]))
 
 
 Reading = Rig3RReading | VggtReading

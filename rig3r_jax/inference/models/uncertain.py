@@ -1,5 +1,6 @@
 """The backbone of a run of `uncertainty` with its head: covariances beside the poses."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -74,13 +75,12 @@ def _with_rig3r(config: ConfigDict, workdir: Path, path: Path, portable: bool) -
 
     def predict(params: PyTree, arrays: Arrays) -> Arrays:
         predictions, features = predictions_and_features(model, params, views_of_arrays(arrays))
-        found = {name: values[0] for name, values in vars(predictions).items()}
-        return found | {SPREAD: apply(params, features[0])}
+        outputs = {name: values[0] for name, values in vars(predictions).items()}
+        return outputs | {SPREAD: apply(params, features[0])}
 
-    told = rig3r.about(_name(workdir, step, backbone), use)
-    about = About(told.name, told.usual_views, told.licence, _notes(workdir))
-    shown = "all" if metadata == AS_TRAINED else metadata
-    reading = Rig3RReading(use["image_size"], use["alpha"], shown, spread)
+    about = dataclasses.replace(rig3r.about(_name(workdir, step, backbone), use), notes=_notes(workdir))
+    groups = "all" if metadata == AS_TRAINED else metadata
+    reading = Rig3RReading(use["image_size"], use["alpha"], groups, spread)
     return NetworkModel(about, reading, predict, {**params, HEAD: head}, rig3r.encode_of(model))
 
 

@@ -60,9 +60,9 @@ def function_of(model: VGGT, numbers: Callable[[PyTree, CameraEstimate], Array] 
 
     def predict(params: PyTree, arrays: Arrays) -> Arrays:
         output = model.apply({"params": params}, arrays["images"][None])
-        found = {"encoding": output.camera.encoding[-1, 0].astype(jnp.float32)}
-        found |= {"depth": output.depth[0], "depth_confidence": output.depth_confidence[0]}
-        return found | ({} if numbers is None else {SPREAD: numbers(params, output.camera)})
+        outputs = {"encoding": output.camera.encoding[-1, 0].astype(jnp.float32)}
+        outputs |= {"depth": output.depth[0], "depth_confidence": output.depth_confidence[0]}
+        return outputs | ({} if numbers is None else {SPREAD: numbers(params, output.camera)})
 
     return predict
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rig3r_jax.formats.npz import Npz
 from rig3r_jax.parity.compare import Comparison, Skipped
 from rig3r_jax.parity.dump.folder import Archive, Dump
 from rig3r_jax.parity.dump.rows import Results, compare_arrays
@@ -41,7 +42,7 @@ def compare_files(dump: Dump, results_of: Mapping[str, tuple[ResultsOf, str]]) -
 
 def _precision(path: Path) -> np.dtype:
     """float64 when any array of a file is, else float32; looked up beside the archive, which notes what is read."""
-    with np.load(path, allow_pickle=False) as file:
+    with Npz(path) as file:
         return np.result_type(np.float32, *(array.dtype for array in file.values() if array.dtype.kind == "f"))
 
 

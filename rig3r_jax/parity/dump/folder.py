@@ -1,13 +1,13 @@
 """A folder of reference arrays that remembers what was read from it, so that nothing goes uncompared unnoticed."""
 
 import difflib
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from rig3r_jax.formats.json_file import read_json
+from rig3r_jax.formats.npz import Npz
 from rig3r_jax.weights.files import read_tensors
 
 
@@ -35,9 +35,9 @@ class Archive(Mapping):
     def __init__(self, path: Path):
         self.path = path
         try:
-            with np.load(path, allow_pickle=False) as file:
-                self._arrays = {name: file[name] for name in file.files}
-        except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+            with Npz(path) as file:
+                self._arrays = dict(file)
+        except (OSError, ValueError) as error:
             raise ValueError(f"{path} is no .npz file of plain arrays; write it by np.savez") from error
         self._read: set[str] = set()
 

@@ -12,6 +12,7 @@ from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.pipeline import SampleStream, make_loader
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.schema import Batch
+from rig3r_jax.training import watchdog
 from rig3r_jax.training.records import Records
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class CountedSamples:
     def __getitem__(self, n: int) -> Batch:
         """Sample n."""
         sample, self._sources[n] = self._stream.sample_and_source(n)
+        watchdog.sample_made()
         return sample
 
     def count(self, samples: Iterable[int]) -> None:

@@ -19,7 +19,7 @@ from rig3r_jax.evaluation.evaluator import recovered_cameras
 from rig3r_jax.evaluation.protocol import PROTOCOL_SETTINGS, Protocol, read_protocol
 from rig3r_jax.evaluation.samples import predicted_scene, true_scene
 from rig3r_jax.evaluation.systems.options import SystemOptions
-from rig3r_jax.evaluation.systems.score import SceneScores, score_scene
+from rig3r_jax.evaluation.systems.score import SCENE_KINDS, SceneScores, score_scene
 from rig3r_jax.evaluation.systems.summary import Evaluation, system_scores
 from rig3r_jax.evaluation.systems.tables import to_markdown, write_evaluation
 from rig3r_jax.training.checkpoint import restore_params
@@ -35,6 +35,7 @@ from rig3r_jax.training.sharding import leads_rows, row_share
 from rig3r_jax.training.workdir import writable
 from rig3r_jax.training.xla import use_compilation_cache
 from rig3r_jax.viz.system_charts import write_system_charts
+from rig3r_jax.viz.systems.page import write_page
 
 _POINTS = 20_000  # of a sample's clouds: there are as many pairs of clouds as samples and settings
 
@@ -61,7 +62,7 @@ def evaluate_elsewhere(workdir: Path, on: Path, out: Path, root: str = "") -> No
         raise ValueError(f"--out {out}: is inside the workdir, which stays as it is; give a folder elsewhere")
     if not on.exists():
         raise ValueError(f"--on {on}: there is no such folder of records or protocol")
-    gather(on_first(lambda: writable(workdir, out)))
+    on_first(lambda: str(writable(workdir, out)))
     use_compilation_cache(out)
     if on.is_dir():
         _evaluate_records(config, workdir, on, out)
@@ -104,11 +105,11 @@ def _evaluate_protocol(config: ConfigDict, workdir: Path, protocol: Protocol, ro
     if is_first():
         print(to_markdown(evaluation), end="", flush=True)
         write_evaluation(evaluation, out)
-        write_system_charts(evaluation, out)
+        write_page(out / "report.html", evaluation, write_system_charts(evaluation, out), from_files=False)
 
 
 def protocol_options(placed: PlacedModel, protocol: Protocol) -> SystemOptions:
-    """The protocol's rules; rigs are discovered by the thresholds of the run."""
+    """The protocol's rules; rigs are discovered as in the run's own evaluation."""
     scores = dataclasses.replace(options_of(placed).scores, min_baseline=protocol.rules.min_baseline)
     return SystemOptions(
         align=protocol.rules.align, missing=protocol.rules.missing, match="name", max_points=_POINTS, scores=scores
@@ -133,9 +134,9 @@ def protocol_scores(
             cameras = recovered_cameras(predictions, targets, mask, options_of(placed).known_intrinsics)
             for row, sample in zip(rows, one.samples, strict=True):
                 of_row = jax.tree.map(operator.itemgetter(row), (predictions, cameras))
-                scene = predicted_scene(truths[row], *of_row, options.scores)
+                scene = predicted_scene(truths[row], *of_row)
                 scores[setting].append(score_scene(scene, truths[row], options, sample.name))
-    parts = [part for part in gather(scores if leads_rows(placed.mesh) else None) if part is not None]
+    parts = [part for part in gather(scores if leads_rows(placed.mesh) else None, SCENE_KINDS) if part is not None]
     order = {sample.name: number for number, sample in enumerate(protocol.samples)}
     return {
         setting: sorted((scene for part in parts for scene in part[setting]), key=lambda scene: order[scene.name])

@@ -8,6 +8,7 @@ from jaxtyping import PyTree
 from rig3r_jax.evaluation.evaluator import EvaluationOptions, evaluate
 from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.evaluation.rows import SETTINGS, UNTRAINED
+from rig3r_jax.evaluation.scores import SCORER_KINDS
 from rig3r_jax.evaluation.table import format_markdown, format_table
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import write_json
@@ -77,7 +78,8 @@ def _evaluate(
     """`evaluate` over the rows of all processes; of those that share rows, one counts."""
 
     def of_all(rows: dict) -> list[dict]:
-        return [part for part in gather(rows if leads_rows(placed.mesh) else None) if part is not None]
+        parts = gather(rows if leads_rows(placed.mesh) else None, SCORER_KINDS)
+        return [part for part in parts if part is not None]
 
     predict = predictor(placed, params)
     return evaluate(predict, batches, settings, blank, with_baselines, options_of(placed), gather=of_all)
@@ -94,9 +96,6 @@ def protocol(placed: PlacedModel) -> dict[str, object]:
         "near_below_m": section.near_baseline,
         "one_rig_step_within_s": section.same_time_seconds,
         "points_refined_by_icp": "yes" if section.icp else "no",
-        "two_cameras_beyond_deg": section.rig_angle_scale_deg,
-        "two_cameras_beyond_mean_depths": section.rig_center_scale,
-        "or_apart_times_the_scatter_of_one": section.rig_gap,
     }
 
 

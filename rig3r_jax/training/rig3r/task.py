@@ -18,6 +18,7 @@ from rig3r_jax.training.rig3r.checks import problems
 from rig3r_jax.training.rig3r.data import CountedSamples, check_splits, check_views, training_stream
 from rig3r_jax.training.rig3r.flops import train_flops
 from rig3r_jax.training.rig3r.initial import initialise
+from rig3r_jax.training.rig3r.kept_quarantine import KeptQuarantine
 from rig3r_jax.training.rig3r.layout import Layout, divisors, evaluation_batch_sizes
 from rig3r_jax.training.rig3r.memory import DeviceMemory
 from rig3r_jax.training.rig3r.setup import PlacedModel
@@ -40,7 +41,7 @@ def open_task(config: ConfigDict, workdir: Path, out: Path | None = None) -> "Ri
         logger.info("%s", built.summary())
     check_splits(config, records)
     check_views(config, records)
-    return Rig3RTask(PlacedModel(config), records)
+    return Rig3RTask(PlacedModel(config), records, workdir)
 
 
 def use_devices(config: ConfigDict, count: int) -> None:
@@ -78,8 +79,8 @@ class Rig3RTask:
     loss_name = "loss/total"
     ends_early = False
 
-    def __init__(self, placed: PlacedModel, records: Records):
-        self.placed, self.records, self.config = placed, records, placed.config
+    def __init__(self, placed: PlacedModel, records: Records, workdir: Path):
+        self.placed, self.records, self.config, self.workdir = placed, records, placed.config, workdir
         self.devices = tuple(placed.mesh.devices.flat)
         sampling, rows = self.config.sampling, self.config.train.batch_size
         self.images_per_step = rows * sampling.num_views
@@ -130,6 +131,7 @@ class _Batches:
         config, self._mesh = task.config, task.placed.mesh
         self._stream = training_stream(config, task.records)
         self._samples = CountedSamples(self._stream)
+        self._left_out = KeptQuarantine(self._stream.quarantine, task.workdir, resumed=position.next_sample > 0)
         part, parts = row_share(self._mesh)
         rows = config.train.batch_size // parts
         self._first, self._rows, self._global_batch = position.next_sample + part * rows, rows, config.train.batch_size
@@ -151,9 +153,14 @@ class _Batches:
 
     def close(self) -> None:
         self._loader.close()
+        self._left_out.save()
         for record, reason in self._stream.quarantine.reasons.items():
             logger.warning("left out %s: %s", record, reason)
 
     def scalars(self) -> dict[str, float]:
-        """Draws that could not be used, so far; samples of each source since the last call, both of this process."""
+        """Draws that could not be used, so far; samples of each source since the last call, both of this process.
+
+        The records that could not be used are written to the workdir, too.
+        """
+        self._left_out.save()
         return {"data/bad_draws": float(self._stream.quarantine.bad_draws), **self._samples.take_counts()}

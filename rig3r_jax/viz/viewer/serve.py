@@ -1,10 +1,12 @@
-"""The viewer's server: on this machine's own address unless the whole network is asked for."""
+"""The viewer's server: on this machine's own address, for its own pages, unless the whole network is asked for."""
 
 import contextlib
+import functools
 import io
 import socket
 import time
 import typing
+from collections.abc import Iterator
 
 from rig3r_jax.viz.viewer.app import App
 from rig3r_jax.viz.viewer.content import Content
@@ -52,9 +54,28 @@ def start(port: int, public: bool) -> "viser.ViserServer":
         except (OSError, OverflowError) as error:
             raise ValueError(f"port {port} cannot be had ({error}); give another, --port=0 takes a free one") from error
         port = probe.getsockname()[1]
-    with contextlib.redirect_stdout(io.StringIO()):  # it greets with a box
+    only = contextlib.nullcontext() if public else _own_pages_only(port)
+    with only, contextlib.redirect_stdout(io.StringIO()):  # it greets with a box
         server = viser.ViserServer(host=host, port=port, label="rig3r view", verbose=False)
     if server.get_port() != port:
         server.stop()
         raise ValueError(f"port {port} is in use; give another, --port=0 takes a free one")
     return server
+
+
+@contextlib.contextmanager
+def _own_pages_only(port: int) -> Iterator[None]:
+    """A server that is started in the block answers no WebSocket of another site's page.
+
+    viser looks at no origins: any page in a browser of this machine could read what is shown. The library below it
+    does, where it is told which.
+    """
+    import websockets.asyncio.server as library
+
+    serve = library.serve
+    origins = [None, *(f"http://{host}:{port}" for host in (LOOPBACK, "localhost"))]  # None: of no browser
+    library.serve = functools.partial(serve, origins=origins)
+    try:
+        yield
+    finally:
+        library.serve = serve

@@ -158,6 +158,26 @@ def test_depth_and_points_follow_the_alignment(written):
     assert theirs["scale_error_percent"] == pytest.approx(50, abs=5)
 
 
+def test_depths_along_axes_and_along_rays_are_compared_where_the_lens_is_known(written):
+    """Maps that nothing turns into the other kind are counted, and what is not predicted is not covered."""
+    _, truth, _ = written
+    true = scene_of(truth, "t")
+    along_rays = dataclasses.replace(true, depths=tuple(one.distances for one in true.depths))
+    for pair in ((along_rays, true), (true, along_rays)):
+        values = score_scene(*pair, SystemOptions()).measures.values
+        assert values["depth_abs_rel"] == pytest.approx(0, abs=1e-6)
+        assert (values["depth_coverage"], values["depth_maps_left_out"]) == (100, 0)
+    no_lens = dataclasses.replace(true.depths[0], stretch=None)
+    half = dataclasses.replace(true, depths=(no_lens, None, *true.depths[2:]))
+    measures = score_scene(half, along_rays, SystemOptions()).measures
+    counts = [int(one.valid.sum()) for one in true.depths]
+    assert measures.values["depth_maps_left_out"] == 1
+    assert measures.values["depth_coverage"] == pytest.approx(100 * sum(counts[2:]) / sum(counts[1:]))
+    none = dataclasses.replace(true, depths=(no_lens,) * len(true))
+    measures = score_scene(none, along_rays, SystemOptions()).measures
+    assert measures.values["depth_maps_left_out"] == len(true) and "without lenses" in measures.reasons["depth_abs_rel"]
+
+
 def scene(poses, **more):
     return PosedScene("here", "made", poses, tuple(f"{row}.png" for row in range(len(poses))), **more)
 

@@ -1,0 +1,220 @@
+"""Runs whose disk fills, turns read-only or goes away: they say so, go on and save again, or stop with a code."""
+
+import contextlib
+import functools
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rig3r_jax.training import saving
+from rig3r_jax.training.metrics import read_metrics
+from tests import runs
+from tests.faults.faults import fault
+
+LAST = 8  # step
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("records")
+
+
+@pytest.fixture
+def train(records, monkeypatch):
+    """train(workdir, code, before_step, more flags) -> what a small run prints that saves every second step."""
+    monkeypatch.setattr(saving, "FIRST_PAUSE", 0.05)
+
+    def run(workdir: Path, code: int, before_step=None, *more: str) -> str:
+        def settled(step: int) -> None:
+            """Does what comes ahead of a step once no save is under way."""
+            folder, deadline = workdir / "checkpoints", time.monotonic() + 60
+            while step in (4, LAST) and any(folder.glob("*.saving")) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            if before_step:
+                before_step(step)
+
+        flags = [f"--config.train.{flag}" for flag in (f"steps={LAST}", "checkpoint_every=2", "log_every=1", *more)]
+        flags = runs.demo(workdir, records, *flags, "--config.train.batch_size=2")
+        return runs.run_here("train", *flags, code=code, before_step=settled)
+
+    return run
+
+
+def at(step: int, work):
+    """A before_step that does `work` ahead of one step."""
+    return lambda number: work() if number == step else None
+
+
+def complaints(output: str) -> list[str]:
+    """The lines about saving, of which there shall be few, and no traceback anywhere."""
+    assert "Traceback" not in output, output[-3000:]
+    return [line for line in output.splitlines() if "could not save" in line or "saves work again" in line]
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, *options: str):
+    """A file system in memory at `folder`, as root; skips where that cannot be."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", *options, "tmpfs", folder]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a file system takes root, and a container that may")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def file_limit():
+    """file_limit(bytes): what a file may have from now on, as in a full quota; the usual limit afterwards."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size=soft: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@fault(
+    4,
+    what="The disk takes no checkpoint for some steps (a limit on the size of files), then it does again.",
+    seen="`could not save: FOLDER: File too large; ...`, a line per try, then `step N is saved; saves work again`.",
+    kept="The steps before; training goes on meanwhile.",
+)
+def test_a_run_goes_on_while_it_cannot_save(train, tmp_path, file_limit):
+    """Fault 4: the disk is full for a while."""
+    limits = {4: 100_000, 7: None}
+    output = train(tmp_path, 0, lambda step: step in limits and file_limit(*filter(None, [limits[step]])))
+    lines = complaints(output)
+    assert "File too large; raise the limit" in lines[0] and "the newest checkpoint is step 2" in lines[0]
+    assert "saves work again" in lines[-1] and len(lines) < 8
+    assert runs.saved_steps(tmp_path)[-1] == LAST and 4 not in runs.saved_steps(tmp_path)
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [*range(1, LAST + 1)]
+
+
+@fault(
+    9,
+    what="The last save fails, and still does when the run's patience is over.",
+    seen="`could not save for 0 min (train.save_retry_minutes): ... The run stops; the newest checkpoint is step 6`; "
+    "exit code 74, which launch/job.sh does not start again.",
+    kept="The steps before.",
+)
+def test_a_last_save_that_fails_is_no_success(train, tmp_path, file_limit):
+    """Fault 9: the last save fails."""
+    output = train(tmp_path, 74, at(LAST, lambda: file_limit(100_000)), "save_retry_minutes=0.005")
+    lines = complaints(output)
+    assert "The run stops; the newest checkpoint is step 6" in lines[-1] and len(lines) < 6
+    assert runs.saved_steps(tmp_path)[-1] == 6
+
+
+@fault(
+    5,
+    what="The folder of the run is moved away under it, and comes back.",
+    seen="`could not save: FOLDER: No such file or directory; ...`, a line per try, then `saves work again`.",
+    kept="All, rows of metrics too; no folder is made anew in a place where a disk may be missing.",
+)
+def test_a_folder_that_is_gone_for_a_while(train, tmp_path):
+    """Fault 5: the workdir vanishes and comes back."""
+    workdir, away, seen = tmp_path / "run", tmp_path / "away", []
+
+    def move(step: int) -> None:
+        if step == 4:
+            workdir.rename(away)
+        if step == 7:
+            seen.append(workdir.exists())
+            away.rename(workdir)
+
+    lines = complaints(train(workdir, 0, move))
+    assert "No such file or directory" in lines[0] and "saves work again" in lines[-1] and seen == [False]
+    assert runs.saved_steps(workdir)[-1] == LAST
+    assert [row["step"] for row in read_metrics(workdir / "metrics.jsonl")] == [*range(1, LAST + 1)]
+
+
+@fault(
+    5,
+    what="The folder of the run is deleted under it.",
+    seen="A line per try, then `The run stops; ...`; exit code 74.",
+    kept="Nothing was to be saved: all was deleted.",
+)
+def test_a_deleted_workdir_ends_the_run(train, tmp_path):
+    """Fault 5: the workdir is deleted."""
+    output = train(tmp_path / "run", 74, at(4, lambda: shutil.rmtree(tmp_path / "run")), "save_retry_minutes=0.005")
+    assert "The run stops" in complaints(output)[-1] and not (tmp_path / "run").exists()
+
+
+@pytest.mark.fault_slow
+@fault(
+    4,
+    what="A file system of 24 MB fills up under a run, and stays full.",
+    seen="`could not save: FOLDER: No space left on device; make room on the disk ...`, a line per try; exit code 74.",
+    kept="The steps before; rows of metrics wait in memory, and are told of.",
+)
+def test_a_full_disk(train, tmp_path):
+    """Fault 4: the disk is full."""
+    with mounted(tmp_path / "disk", "-o", "size=24m") as disk:
+
+        def fill() -> None:
+            with contextlib.suppress(OSError), open(disk / "filler", "wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+
+        flags = ("save_retry_minutes=0.005", "keep_checkpoints=1")
+        output = train(disk / "run", 74, at(4, fill), *flags)
+        lines = complaints(output)
+        assert "No space left on device; make room on the disk" in lines[0] and len(lines) < 6
+        assert runs.saved_steps(disk / "run") == [2] and "rows of metrics wait in memory" in output
+        (disk / "filler").unlink()
+        train(disk / "run", 0, None, *flags)
+        assert runs.saved_steps(disk / "run") == [LAST]
+
+
+@pytest.mark.fault_slow
+@fault(
+    5,
+    what="The file system of the run turns read-only under it.",
+    seen="`could not save: FOLDER: Read-only file system; ...`, a line per try; exit code 74. Started again: one line, "
+    "exit code 2.",
+    kept="The steps before.",
+)
+def test_a_disk_that_turns_read_only(train, tmp_path):
+    """Fault 5: the file system turns read-only."""
+    with mounted(tmp_path / "disk") as disk:
+
+        def turn(how: str) -> None:
+            subprocess.run(["mount", "-o", f"remount,{how}", disk], check=True)
+
+        more = "save_retry_minutes=0.005"
+        output = train(disk / "run", 74, at(4, functools.partial(turn, "ro")), more)
+        assert "Read-only file system; give a path" in complaints(output)[0]
+        output = train(disk / "run", 2, None, more)
+        assert "Read-only file system" in output.splitlines()[-1] and complaints(output) == []
+        turn("rw")
+        assert runs.saved_steps(disk / "run") == [2]
+        train(disk / "run", 0, None, more)
+        assert runs.saved_steps(disk / "run")[-1] == LAST
+
+
+@pytest.mark.fault_slow
+@fault(
+    9,
+    what="Of a run of two processes the folder goes away, at its end too.",
+    seen="A line per try, of process 0 alone; exit code 74 of both, long before the watchdog.",
+    kept="The steps before.",
+)
+def test_two_processes_that_cannot_save(records, tmp_path):
+    """Fault 9: the last save of two processes fails."""
+    train = "--config.train"
+    flags = (f"{train}.steps=40", f"{train}.log_every=1", f"{train}.checkpoint_every=5", f"{train}.batch_size=4")
+    more = (f"{train}.save_retry_minutes=0.01", "--config.mesh.fsdp=2")
+    process = runs.start(
+        "launch/local.py", "--processes=2", "--grace=20", "--devices-per-process=1", "--", sys.executable, "main.py",
+        *runs.demo(tmp_path / "run", records, *flags, *more), JAX_NUM_CPU_DEVICES="1",
+    )  # fmt: skip
+    runs.wait_for_step(tmp_path / "run", 12, process)
+    (tmp_path / "run" / "checkpoints").rename(tmp_path / "away")
+    output = runs.finish(process, 74)
+    assert "The run stops" in output and "watchdog" not in output and "Traceback" not in output
+    assert output.count("The run stops") == 1
