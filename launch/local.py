@@ -160,7 +160,8 @@ def wait(ranks: Sequence[Rank], grace: float) -> int:
     code, deadline, running = 0, float("inf"), list(ranks)
     while running and time.monotonic() < deadline:
         time.sleep(0.05)
-        for rank in [rank for rank in running if rank.process.poll() is not None]:
+        ended_now = [rank for rank in running if rank.process.poll() is not None]
+        for rank in sorted(ended_now, key=lambda rank: rank.process.returncode >= 0):  # a killed one was the first
             running.remove(rank)
             ended = exit_code(rank.process)
             if ended not in (0, INTERRUPTED) and deadline == float("inf"):

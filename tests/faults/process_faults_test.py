@@ -137,9 +137,10 @@ def test_processes_that_differ_are_refused(records, tmp_path):
         file.write("\n# another line\n")
     coordinator, processes = ranks.free_coordinator(), []
     for number, folder in enumerate((REPO, package)):
+        train = f"import sys; sys.path.insert(0, {str(folder)!r}); from rig3r_jax import cli; sys.exit(cli.main())"
         flags = runs.demo(tmp_path / "run", records, f"--config.train.steps={30 + number}", "--config.mesh.data=2")
-        flags += ranks.place(number, coordinator)
-        processes.append(runs.start("main.py", *flags, JAX_NUM_CPU_DEVICES="1", PYTHONPATH=str(folder)))
+        command = ("-c", train, "train", *flags, *ranks.place(number, coordinator))
+        processes.append(runs.start(*command, JAX_NUM_CPU_DEVICES="1"))
     outputs = [runs.finish(process, 2) for process in processes]
     assert "the processes of this run differ: train.steps is 31 on process 1, 30 on process 0" in outputs[0]
     assert "digest of the package is" in outputs[0] and "Traceback" not in "".join(outputs)
