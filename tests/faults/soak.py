@@ -85,8 +85,12 @@ class Soak:
         self.done.update(filter(None, (plan.passes, plan.end)))
 
 
-def soak(folder: Path, records: Path, steps: int, plans: Iterable[Plan], seed: int, processes: int = 1) -> str:
+def soak(
+    folder: Path, records: Path, steps: int, plans: Iterable[Plan], seed: int, processes: int = 1, **variables: str
+) -> str:
     """Does what is planned to a run, lets it end, and compares it with one that was left alone; says what was done.
+
+    `variables` are of the environment of all starts.
 
     Raises:
         AssertionError: a rule was broken; names it.
@@ -101,7 +105,7 @@ def soak(folder: Path, records: Path, steps: int, plans: Iterable[Plan], seed: i
     def start(workdir: Path, count: int) -> tuple[subprocess.Popen, int]:
         launcher = ["launch/local.py", f"--processes={count}", f"--grace={ranks.GRACE}", "--", sys.executable]
         command = [*(launcher if count > 1 else []), "main.py", *flags(workdir, count)]
-        return runs.start(*command, **runs.AS_SHIPPED, JAX_NUM_CPU_DEVICES="1"), count
+        return runs.start(*command, **variables, JAX_NUM_CPU_DEVICES="1"), count
 
     runs.finish(start(folder / "left_alone", 1)[0])
     run = Soak(lambda: start(folder / "disturbed", draw.randint(1, processes)), folder / "disturbed", draw)
@@ -148,7 +152,8 @@ def main() -> int:
         folder = Path(name)
         plans = random_plans(random.Random(options.seed + 1), options.steps, time.monotonic() + 60 * options.minutes)
         try:
-            done = soak(folder, folder / "records", options.steps, plans, options.seed, options.processes)
+            how = (folder / "records", options.steps, plans, options.seed, options.processes)
+            done = soak(folder, *how, **runs.AS_SHIPPED)
         except AssertionError as error:
             print(f"broken: {error}")
             return 1
