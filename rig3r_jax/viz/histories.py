@@ -19,6 +19,7 @@ from rig3r_jax.viz.tfevents import read_scalars
 
 _STEP_COLUMNS = ("_step", "step", "trainer/global_step", "train/global_step", "global_step")  # in any case
 _BESIDES = ("__MIN", "__MAX", "__STEP", "_step")  # columns that W&B adds to each of a chart
+CHECKS = "check/"  # of what begins so, checksums of parameters, there is no curve
 _WALL_TIME, _VALUE = "Wall time", "Value"  # columns of TensorBoard, beside Step
 _TAG_IN_NAME = re.compile(r"(?:^|-)tag-(.+)$")  # of the files that TensorBoard exports
 _DECIMAL_COMMA = re.compile(r"^([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)$")
@@ -73,6 +74,8 @@ def read_history(source: str | Path) -> History:
         raise ValueError(f"{source} is of no known kind; {_REMEDY}")
     metrics: dict[str, dict[float, float]] = {}
     for step, name, value in rows:
+        if name.startswith(CHECKS):
+            continue
         metrics.setdefault(name, {})[step] = value
     curves = {}
     for name, values in metrics.items():

@@ -17,6 +17,7 @@ from rig3r_jax.formats.html import DASH, escape, format_number, tag
 from rig3r_jax.schema import Reconstruction
 from rig3r_jax.viz.above import scene_from_above
 from rig3r_jax.viz.charts import MAX_SERIES, Series, line_chart
+from rig3r_jax.viz.histories import CHECKS
 from rig3r_jax.viz.page import document
 from rig3r_jax.viz.panels import view_panels
 from rig3r_jax.viz.tables import comparisons, evaluation_tables, overview
@@ -142,7 +143,8 @@ def _curves(path: str | Path, metrics: Sequence[Mapping[str, Any]]) -> Curves:
             raise ValueError(f"{path}: metrics row {index} has step {step!r}, must be a number; check metrics.jsonl")
         rows.setdefault(step, {}).update(row)
     steps = sorted(rows)
-    names = [name for name in dict.fromkeys(name for row in metrics for name in row) if name != "step"]
+    names = [name for name in dict.fromkeys(name for row in metrics for name in row)]
+    names = [name for name in names if name != "step" and not name.startswith(CHECKS)]
     curves = {}
     for name in names:
         logged = [step for step in steps if _is_number(rows[step].get(name))]

@@ -133,8 +133,9 @@ def compare(workdir: Path, expected_workdir: Path, steps: int, *, exact: bool) -
     np.testing.assert_allclose(*losses, rtol=2e-2)
 
 
-def random_plans(draw: random.Random, steps: int, end: float) -> Iterator[Plan]:
-    """Plans without an end, until a moment of the clock."""
+def random_plans(draw: random.Random, steps: int, minutes: float) -> Iterator[Plan]:
+    """Plans for so many minutes from the first one on."""
+    end = time.monotonic() + 60 * minutes
     while time.monotonic() < end:
         yield Plan(draw.choice(PASSES), draw.choice([*ENDS]), draw.randint(1, max(1, steps // 20)))
 
@@ -150,7 +151,7 @@ def main() -> int:
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="rig3r-soak-") as name:
         folder = Path(name)
-        plans = random_plans(random.Random(options.seed + 1), options.steps, time.monotonic() + 60 * options.minutes)
+        plans = random_plans(random.Random(options.seed + 1), options.steps, options.minutes)
         try:
             how = (folder / "records", options.steps, plans, options.seed, options.processes)
             done = soak(folder, *how, **runs.AS_SHIPPED)

@@ -64,6 +64,11 @@ def head_run(folder: Path, workdir: Path, *more: str, backbone: Path | None = No
     return output
 
 
+def logged(workdir: Path) -> list[dict]:
+    """The rows of metrics of the steps, without that of the end."""
+    return [row for row in read_metrics(workdir / "metrics.jsonl") if NAMES[0] in row]
+
+
 def fingerprint(workdir: Path) -> dict[str, str]:
     """All that lies below a folder."""
     paths = sorted(workdir.rglob("*"))
@@ -120,8 +125,9 @@ def test_run_killed_and_stopped_ends_as_the_uninterrupted_one(folder, whole, tmp
     saved = runs.assert_ends_alike(tmp_path, whole[0])
     assert sum("params" in name for name in saved.arrays) == 4
     assert {"near_steps", "recent_d2", "watched_steps"} <= {name.rsplit(".", 1)[-1] for name in saved.arrays}
-    rows = [read_metrics(workdir / "metrics.jsonl") for workdir in (whole[0], tmp_path)]
-    kept = [[{k: v for k, v in row.items() if not k.startswith("speed/")} for row in of_run] for of_run in rows]
+    rows = [logged(workdir) for workdir in (whole[0], tmp_path)]
+    times = ("speed/", "goodput/")
+    kept = [[{k: v for k, v in row.items() if not k.startswith(times)} for row in of_run] for of_run in rows]
     assert kept[0] == kept[1] and [row["step"] for row in kept[0]] == list(range(1, STEPS + 1))
     assert saved.step == STEPS and json.loads(saved.position) == {"seed": 0, "next_sample": 10 * STEPS}
 
@@ -180,7 +186,7 @@ def test_tensorboard_has_the_names_at_every_step(whole):
     for path in whole[0].glob("events.out.tfevents.*"):
         for step, name, value in read_scalars(path):
             steps.setdefault(name, {})[step] = value
-    rows = {row["step"]: row for row in read_metrics(whole[0] / "metrics.jsonl")}
+    rows = {row["step"]: row for row in logged(whole[0])}
     for name in NAMES:
         assert sorted(steps[name]) == sorted(rows), name
         np.testing.assert_allclose(steps[name][STEPS], rows[STEPS][name], rtol=1e-6)
@@ -216,11 +222,11 @@ def test_training_ends_early_once(folder, backbone, tmp_path):
     assert ended == 29 and f"training ended early, at step {ended} of {STEPS}" in output  # d2 from step 10 on
     row = read_metrics(tmp_path / "metrics.jsonl")[-1]
     assert (row["step"], row["count/ended"]) == (ended, 1.0)
-    metrics, kept = (tmp_path / "metrics.jsonl").read_text(), fingerprint(tmp_path / "checkpoints")
+    metrics, kept = logged(tmp_path), fingerprint(tmp_path / "checkpoints")
     head_run(folder, tmp_path, *near)  # evaluates, and does nothing more
     assert json.loads((tmp_path / "calibration.json").read_text())["step"] == ended
     assert not (tmp_path / "trajectories").exists()
-    assert (tmp_path / "metrics.jsonl").read_text() == metrics and fingerprint(tmp_path / "checkpoints") == kept
+    assert logged(tmp_path) == metrics and fingerprint(tmp_path / "checkpoints") == kept
 
 
 def test_study_compares_all_arms(folder, backbone, tmp_path):
