@@ -169,7 +169,7 @@ def test_a_slow_process_is_named_and_the_run_goes_on(records, tmp_path):
     tomorrow = "import runpy, sys, time; now = time.time; time.time = lambda: now() + 86400; sys.argv = sys.argv[1:]; "
     program = ["-c", tomorrow + "runpy.run_path('main.py', run_name='__main__')", "main.py"]
     coordinator, over = ranks.free_coordinator(), threading.Event()
-    flags = [f"--config.train.{flag}" for flag in ("steps=24", "log_every=2", "batch_size=4", "watchdog_seconds=60")]
+    flags = [f"--config.train.{flag}" for flag in ("steps=14", "log_every=1", "batch_size=4", "watchdog_seconds=60")]
     first, second = (
         runs.start(*start, *runs.demo(tmp_path, records, *flags, "--config.mesh.data=2"),
                    *ranks.place(number, coordinator), JAX_NUM_CPU_DEVICES="1")
@@ -192,4 +192,4 @@ def test_a_slow_process_is_named_and_the_run_goes_on(records, tmp_path):
         slower.join()
     runs.finish(second)
     assert re.search(r"step \d+: process 1 on \S+ computes \d+ times slower than the quickest; all wait for it", output)
-    assert runs.last_step(tmp_path) == 24
+    assert runs.last_step(tmp_path) == 14

@@ -132,7 +132,7 @@ def test_numbers_that_no_run_can_have_are_named(config, key, values, rule):
 
 def test_rules_about_two_keys_are_told(config):
     wrong = config("demo")
-    wrong.deterministic, wrong.train.check_copies_every = True, 300
+    wrong.deterministic, wrong.train.check_copies_every, wrong.model.attention = True, 300, "auto"
     with pytest.raises(ValueError) as caught:
         validate(wrong, rig3r_task, devices=1)
     assert "model.attention=auto takes, or may take, a kernel" in str(caught.value)
