@@ -153,7 +153,8 @@ def run(prepared: Prepared) -> int:
                 logger.error("%s", error)
             return error.code
         except CopiesDiffer as error:
-            logger.error("the run stops, and saves nothing more: %s", error)
+            if is_first():
+                logger.error("the run stops, and saves nothing more: %s", error)
             return EXIT_COPIES_DIFFER
         if code == EXIT_DONE:
             writer.flush()

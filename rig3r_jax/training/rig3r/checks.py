@@ -20,8 +20,7 @@ from rig3r_jax.training.rig3r.layout import Layout, evaluation_flags, nearest_la
 from rig3r_jax.training.rig3r.memory import DeviceMemory
 from rig3r_jax.training.rig3r.setup import build_model
 
-_ADDS_IN_ANY_ORDER = ("auto", "flash3", "tokamax")
-
+_ADDS_IN_ANY_ORDER = ("auto", "flash3", "tokamax")  # of model.attention: auto may take the second
 SMALLER = "take fewer images (sampling.num_views), or smaller ones (sampling.image_size)"
 
 
