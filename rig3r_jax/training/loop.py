@@ -208,7 +208,7 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
             if step % config.log_every == 0 or last or diverged:
                 scalars = batches.scalars() | {CHECKSUM: float(checksum(state.params))}
                 display.show(step, meter.write(step, scalars), last=last or diverged)
-            if config.check_copies_every and (step % config.check_copies_every == 0 or last):
+            if config.check_copies_every and (step % config.check_copies_every == 0 or last or diverged):
                 check_copies(state, step)
             save = prepared.saver.last if last or diverged else prepared.saver.after
             with goodput.spending("saving"):
