@@ -18,7 +18,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    """Runs one config to its report: 0; 1 after divergence; 75 interrupted, 76 stalled: to be started again."""
+    """Runs one config to its report; exit codes: BUILD.md."""
     config = read_config(options.flags)
     check_whole(config)
     workdir = options.workdir or path(f"runs/{config.name}")
