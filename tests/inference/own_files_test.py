@@ -185,7 +185,7 @@ def test_two_processes_evaluate_as_one_does(small_run, protocol, tmp_path, on, f
     workdir, records = small_run
     words = ["evaluate", workdir, "--on", protocol[0] / "tiny.json" if on == "protocol" else records, "--out"]
     assert cli.main([*map(str, words), str(tmp_path / "one")]) == 0
-    two = ["launch/local.py", "--processes=2", "--", sys.executable, "-m", "rig3r_jax", *words, tmp_path / "two"]
+    two = ["launch/local.py", "--processes=2", "--", sys.executable, "-m", "rig3r_jax.cli", *words, tmp_path / "two"]
     runs.finish(runs.start(*two, JAX_NUM_CPU_DEVICES="1"))
     expected, ours = (numbers(json.loads((tmp_path / folder / file).read_text())) for folder in ("one", "two"))
     assert ours.keys() == expected.keys() and len(ours) > 100
