@@ -180,6 +180,7 @@ def numbers(content, place=""):
 
 
 @pytest.mark.slow
+@pytest.mark.sweep("rig3r_jax/evaluation", "rig3r_jax/training")
 @pytest.mark.parametrize("on, file", [("protocol", "scores.json"), ("records", "evaluation.json")])
 def test_two_processes_evaluate_as_one_does(small_run, protocol, tmp_path, on, file):
     workdir, records = small_run
