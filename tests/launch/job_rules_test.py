@@ -12,7 +12,6 @@ from rig3r_jax.training.loop import EXIT_DIVERGED, EXIT_DONE, EXIT_INTERRUPTED
 from rig3r_jax.training.saving import EXIT_NOT_SAVED, EXIT_NOT_SAVED_HERE
 from rig3r_jax.training.watchdog import EXIT_STALLED
 
-
 RESTARTS = {
     EXIT_DONE: False,
     EXIT_DIVERGED: False,
