@@ -1,4 +1,4 @@
-"""Runs of a task that is nothing much, through the real command, loop and checkpoints: a whole one takes a second.
+"""Runs of a task that is nothing much, through the real command, loop and checkpoints: a whole one takes two seconds.
 
 `python -m tests.tiny_run train --config=folder ...` is one as a process, or as one of several.
 """

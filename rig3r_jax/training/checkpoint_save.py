@@ -27,7 +27,7 @@ from rig3r_jax.training.state import TrainState
 
 logger = logging.getLogger(__name__)
 
-_POSITION = "position/metadata"
+_POSITION = "position/metadata"  # file of a step; it and its folder are made by nothing else than a save's beginning
 SAVING = ".saving"  # ends the name of a folder that is no checkpoint yet
 _LOOK_SECONDS = 0.05  # between two looks for the checksums of other processes
 _ECHO_SECONDS = 0.2  # from the first array that cannot be written to the last
@@ -167,7 +167,7 @@ class _Problem:
     @classmethod
     def of(cls, error: Exception) -> "_Problem":
         if isinstance(error, OSError) and error.errno:
-            return cls(error.errno, error.strerror, str(error.filename))
+            return cls(error.errno, error.strerror, str(error.filename or ""))
         return cls(0, f"{type(error).__name__}: {error}", "")
 
     def as_error(self) -> Exception:
