@@ -140,9 +140,7 @@ def _described(fits: _Fits) -> Iterator[PlaceFit]:
         evidence[whole] = _log_evidence(part, place[whole], squares, part_sigmas)
         sigmas[whole] = np.where(part.free[:, None] > 0, part_sigmas, np.nan)
     for i, k in enumerate(fits.count.tolist()):
-        yield PlaceFit(
-            fits.label[i], fits.weights[i, :, :k], place[i, :k], *map(float, sigmas[i]), float(evidence[i])
-        )
+        yield PlaceFit(fits.label[i], fits.weights[i, :, :k], place[i, :k], *map(float, sigmas[i]), float(evidence[i]))
 
 
 def _log_evidence(fits: _Fits, place: np.ndarray, squares: np.ndarray, sigmas: np.ndarray) -> np.ndarray:

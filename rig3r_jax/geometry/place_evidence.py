@@ -39,7 +39,7 @@ class PlaceTask:
 def squared_distances(
     a: Float[np.ndarray, "*a n 4 4"], b: Float[np.ndarray, "*b k 4 4"]
 ) -> tuple[Float[np.ndarray, "*c n k"], Float[np.ndarray, "*c n k"]]:
-    """Squared distances and squared angles of all pairs; angles by the chord, which is exact for small ones."""
+    """Squared distances and squared angles of all pairs; angles to 1e-7, which is nothing to `RESOLUTION`."""
     apart = a[..., :, None, :3, 3] - b[..., None, :, :3, 3]
     traces = _flat_rotations(a) @ np.swapaxes(_flat_rotations(b), -1, -2)
     sines = np.sqrt(np.clip((3 - traces) / 4, 0.0, 1.0))  # of half the angles: the chord's square is 6 - 2 traces

@@ -104,7 +104,7 @@ def _similarities(
     """Rotations, translations and scales of the exponentials of Sim(3)'s tangents (v, w, s).
 
     The translation is the integral of exp(s t) R(t w) v over t from 0 to 1, by Gauss and Legendre's nodes: to rounding
-    for turns below half a circle. (SciPy's expm solves each 4 x 4 system with BLAS's threads, which wait for one another
+    for turns below half a circle. (SciPy's expm solves each 4 x 4 system by threads of BLAS, which wait for one another
     for seconds where other programs have the cores.)
     """
     shifts = np.zeros((len(steps), 3))
