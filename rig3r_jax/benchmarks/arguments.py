@@ -221,6 +221,13 @@ def _intervals(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resamples", type=at_least(100), default=2000, help="of the bootstrap (2000)")
 
 
+def _worlds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--drives", type=at_least(1), default=300, help="of each kind of worlds, for the closed form")
+    parser.add_argument("--intervals", type=float, nargs="+", default=(0.5, 1.0), help="seconds between time steps")
+    parser.add_argument("--sizes", type=at_least(8), nargs="+", default=(64, 128, 256), help="pixels, of images' sides")
+    parser.add_argument("--images", type=at_least(1), default=200, help="that are rendered of each kind and size")
+
+
 KINDS = {
     "train": Kind("train", "the training step: seconds, memory, MFU", _train, "the model: --config=full"),
     "inference": Kind("inference", "images to points and cameras, end to end", _inference, "the model: --config=full"),
@@ -237,6 +244,7 @@ KINDS = {
     ),
     "fusion": Kind("fusion", "windows of cameras joined with and without the rig: errors, scale", _fusion),
     "discovery": Kind("discovery", "rigs found out from ray maps, and calibrations checked", _discovery),
+    "worlds": Kind("worlds", "procedural worlds: what rig and clock tell of their poses, images per second", _worlds),
     "drift": Kind("drift", "a long drive that comes back, in windows: drift with and without loops", _drift),
     "intervals": Kind(
         "intervals", "how often intervals over scenes hold the truth, in simulated evaluations", _intervals

@@ -12,6 +12,8 @@ from rig3r_jax.viz.figures import COLORS, DASHES, QUIET, figure, plain_ticks
 
 CURVES, ERRORS = "accuracy_curves.png", "errors_by_view.png"
 _BINS = 8
+_PAIRS = 15  # of a system in a bin of the baseline, at least
+_SHADED = 3  # systems up to which quartiles are drawn: more lie over each other
 _TITLES = {
     curves.ROTATION: ("Rotation", "RRA"),
     curves.DIRECTION: ("Direction, folded", "RTA"),
@@ -41,7 +43,7 @@ def _write_curves(evaluation: Evaluation, path: Path) -> None:
                 ax.plot(curves.THRESHOLDS, accuracy, label=label, lw=1.7, **style)
             ax.set(title=title, xlabel="threshold, degrees", ylabel="pairs below it, percent")
             ax.set(xlim=(0, curves.LIMIT), ylim=(0, 101), xticks=range(0, curves.LIMIT + 1, 5))
-            ax.legend(loc="lower right")
+            _legend_below(ax)
 
 
 def _headline(part: str, system: SystemScores) -> str:
@@ -59,12 +61,14 @@ def _write_errors(evaluation: Evaluation, path: Path) -> None:
     baselines = np.concatenate([curves.pooled(system, "baseline") for system in evaluation.systems])
     overlaps = np.concatenate([curves.pooled(system, "overlap") for system in evaluation.systems])
     # Baselines of equal counts, so that every bin says something; near ones are of the cameras of one step.
-    by = {"baseline": (_quantile_edges(baselines), "distance of the true cameras, m")}
+    bins = max(1, min(_BINS, len(baselines) // len(evaluation.systems) // _PAIRS))
+    by = {"baseline": (_quantile_edges(baselines, bins), "distance of the true cameras, m")}
     if np.isfinite(overlaps).any():
         by["overlap"] = np.linspace(0.0, 100.0, _BINS + 1), "overlap of the views, percent"
         by["overlap"][0][-1] += 1e-9
     errors = {"rotation_deg": "rotation error, degrees", "direction_deg": "direction error, degrees"}
-    title = f"Errors of pairs: median, and the middle half of them, {_scenes(evaluation)}"
+    half = ", and the middle half of them" if len(evaluation.systems) <= _SHADED else ""
+    title = f"Errors of pairs: median{half}, {_scenes(evaluation)}"
     with figure(path, title, len(by) * len(errors), panel_size=(4.4, 3.5)) as axes:
         panels = [(name, error) for name in by for error in errors]
         for ax, (name, error) in zip(axes, panels, strict=True):
@@ -72,11 +76,12 @@ def _write_errors(evaluation: Evaluation, path: Path) -> None:
             for style, system in _styled(evaluation):
                 bins = curves.binned_errors(curves.pooled(system, name), curves.pooled(system, error), edges)
                 ax.plot(bins.middle, bins.median, marker="o", ms=3.5, lw=1.5, label=system.name, **style)
-                ax.fill_between(bins.middle, bins.lower, bins.upper, color=style["color"], alpha=0.15, lw=0)
+                if len(evaluation.systems) <= _SHADED:
+                    ax.fill_between(bins.middle, bins.lower, bins.upper, color=style["color"], alpha=0.15, lw=0)
             title = f"{errors[error].partition(',')[0].capitalize()} by {name}"
             ax.set(title=title, xlabel=label, ylabel=errors[error])
             _from_zero(ax, name)
-            ax.legend(loc="best")
+            _legend_below(ax)
 
 
 def _from_zero(ax: typing.Any, name: str) -> None:
@@ -89,12 +94,18 @@ def _from_zero(ax: typing.Any, name: str) -> None:
         plain_ticks(ax.xaxis)
 
 
-def _quantile_edges(values: Float[np.ndarray, " p"]) -> Float[np.ndarray, " e"]:
+def _legend_below(ax: typing.Any) -> None:
+    """Where no line runs through it."""
+    columns = 2 if len(ax.get_legend_handles_labels()[0]) > 2 else 1
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=columns)
+
+
+def _quantile_edges(values: Float[np.ndarray, " p"], bins: int) -> Float[np.ndarray, " e"]:
     """Of bins of as many positive values each, above the last of which nothing lies."""
     positive = values[values > 0]
     if not len(positive):
         return np.array([0.0, 1.0])
-    edges = np.unique(np.quantile(positive, np.linspace(0.0, 1.0, _BINS + 1)))
+    edges = np.unique(np.quantile(positive, np.linspace(0.0, 1.0, bins + 1)))
     edges[-1] *= 1 + 1e-9
     return edges if len(edges) > 1 else np.array([edges[0] / 2, edges[0] * 2])
 

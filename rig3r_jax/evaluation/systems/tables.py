@@ -12,9 +12,9 @@ from pathlib import Path
 
 from rig3r_jax.evaluation.systems.align import ALIGNMENTS
 from rig3r_jax.evaluation.systems.catalog import COUNT, DOWN, UP, Score, catalog
-from rig3r_jax.evaluation.systems.options import MISSING
+from rig3r_jax.evaluation.systems.options import MISSING, SystemOptions
 from rig3r_jax.evaluation.systems.resample import Difference, Interval
-from rig3r_jax.evaluation.systems.summary import Evaluation
+from rig3r_jax.evaluation.systems.summary import Evaluation, SystemScores
 from rig3r_jax.formats import markdown
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import plain, write_json
@@ -189,18 +189,28 @@ def _cell(score: Score, number: Interval | Difference, sign: str = "") -> str:
 
 
 def reasons_of(evaluation: Evaluation) -> list[str]:
-    """A line per system and reason, with the scores that it keeps from being measured."""
-    lines = []
+    """A line per reason, with the systems and the scores that it keeps from being measured."""
+    systems: dict[tuple[str, str], list[str]] = {}  # by scores and reason
     for system in evaluation.systems:
-        by_reason: dict[str, list[str]] = {}
-        for group, scores in catalog(evaluation.options).items():
-            unmeasured = [score for score in scores if score.key in system.reasons]
-            for score in unmeasured:
-                title = group if len(unmeasured) == len(scores) else score.title
-                titles = by_reason.setdefault(system.reasons[score.key], [])
-                titles += [title] if title not in titles else []
-        lines += [f"{system.name}: {', '.join(titles)}: {reason}" for reason, titles in by_reason.items()]
-    return lines
+        for reason, titles in _unmeasured(system, evaluation.options).items():
+            systems.setdefault((", ".join(titles), reason), []).append(system.name)
+    every = len(evaluation.systems)
+    return [
+        f"{'all systems' if 1 < every == len(names) else ', '.join(names)}: {titles}: {reason}"
+        for (titles, reason), names in systems.items()
+    ]
+
+
+def _unmeasured(system: SystemScores, options: SystemOptions) -> dict[str, list[str]]:
+    """Titles of the scores that have no number, or of their whole groups, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for group, scores in catalog(options).items():
+        unmeasured = [score for score in scores if score.key in system.reasons]
+        for score in unmeasured:
+            title = group if len(unmeasured) == len(scores) else score.title
+            titles = by_reason.setdefault(system.reasons[score.key], [])
+            titles += [title] if title not in titles else []
+    return by_reason
 
 
 def _exact(value: float) -> str:

@@ -77,7 +77,7 @@ def _evaluate_records(config: ConfigDict, workdir: Path, folder: Path, out: Path
     config.data.split = ""  # which of these scenes the run has seen is not known
     check_views(config, records)
     task.use_devices(config, jax.device_count())
-    opened = task.Rig3RTask(PlacedModel(config), records)
+    opened = task.Rig3RTask(PlacedModel(config), records, workdir)
     params, step = restore_params(workdir, opened.abstract_params)
     opened.finish(params, workdir, step=step, out=out)
 

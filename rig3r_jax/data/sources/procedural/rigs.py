@@ -34,6 +34,7 @@ class Rig:
     layout: str
     cameras: tuple[RigCamera, ...]
     vehicle_from_rig: np.ndarray  # (4, 4) float64, metres
+    delays: tuple[float, ...] = ()  # seconds after a time step at which each camera takes its image; (): all at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,9 +125,12 @@ def pinhole(field_of_view_deg: float, image_size: int) -> Float[np.ndarray, "3 3
     return np.array([[focal, 0, image_size / 2], [0, focal, image_size / 2], [0, 0, 1]])
 
 
-def fisheye(rng: np.random.Generator, image_size: int) -> Fisheye:
-    """A Kannala-Brandt lens of a square image with square pixels, as a real calibration finds it."""
-    half_angle = math.radians(rng.uniform(*_FISHEYE_FIELD_DEG)) / 2
+def fisheye(rng: np.random.Generator, image_size: int, field_deg: tuple[float, float] = _FISHEYE_FIELD_DEG) -> Fisheye:
+    """A Kannala-Brandt lens of a square image with square pixels, as a real calibration finds it.
+
+    `field_deg`: least and largest field of view across the image.
+    """
+    half_angle = math.radians(rng.uniform(*field_deg)) / 2
     bends = rng.uniform(-1, 1, 4) * _FISHEYE_BENDS
     focal = image_size / 2 / distort_fisheye(np.array([half_angle]), bends)[0]
     cx, cy = image_size * (0.5 + rng.uniform(-1, 1, 2) * _FISHEYE_SHIFT)

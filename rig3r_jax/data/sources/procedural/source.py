@@ -18,9 +18,10 @@ CAMERA_COUNTS = {  # that each layout of cameras on the vehicle takes
     "surround": range(3, 9),
     "stereo_surround": range(4, 9),
 }
-LENSES = ("pinhole", "fisheye")  # of the cameras; fisheye: Kannala-Brandt, fields of about 180 degrees
+LENSES = ("pinhole", "fisheye", "mixed")  # of the cameras; fisheye: Kannala-Brandt, mixed: both in one rig
 _BOUNDS = {
-    "seed": (0, 2**63 - 1), "train_worlds": (0, 10**7), "test_worlds": (0, 10**7), "fixed_rigs": (1, 10**6),
+    "seed": (0, 2**63 - 1), "worlds": (1, 2),
+    "train_worlds": (0, 10**7), "test_worlds": (0, 10**7), "fixed_rigs": (1, 10**6),
     "min_cameras": (1, MAX_CAMERAS), "max_cameras": (1, MAX_CAMERAS), "steps": (1, 1000), "interval": (0.01, 10.0),
     "image_size": (8, 4096), "jpeg_quality": (1, 100),
 }  # fmt: skip
@@ -34,13 +35,18 @@ class Procedural(Source):
     """
 
     seed: int = 0
+    # Kind of the worlds. 1: winding roads, driven evenly straight ahead. 2: towns and yards, with junctions, parking,
+    # braking and reversing, traffic, night and glare; cameras of a time step fire up to 40 ms apart.
+    worlds: int = 1
     train_worlds: int = 2000
     test_worlds: int = 128  # in each of same_rigs and unseen_rigs
     fixed_rigs: int = 8  # shared by train and same_rigs
     min_cameras: int = 1
     max_cameras: int = MAX_CAMERAS
     layouts: tuple[str, ...] = tuple(CAMERA_COUNTS)  # of the cameras on the vehicle
-    lenses: str = "pinhole"  # or fisheye: the same worlds, drives and mounts, through other lenses
+    # Or fisheye: the same worlds, drives and mounts, through other lenses; or mixed, of worlds=2. Fields of view in
+    # degrees: pinholes 60 to 100, fisheyes 170 to 190; of worlds=2 35 to 120, and 120 to 180.
+    lenses: str = "pinhole"
     steps: int = 8
     interval: float = 0.5  # seconds between steps, but for a jitter of a tenth
     image_size: int = 64  # pixels, height and width
@@ -61,6 +67,8 @@ class Procedural(Source):
             yield f"image_format={self.image_format!r} must be 'jpeg' or 'png'"
         if self.lenses not in LENSES:
             yield f"lenses={self.lenses!r} must be one of {', '.join(LENSES)}"
+        if self.lenses == "mixed" and self.worlds == 1:
+            yield "lenses='mixed' goes with worlds=2; set that, or lenses to pinhole or fisheye"
         if not self.layouts or set(self.layouts) - set(CAMERA_COUNTS):
             yield f"layouts={self.layouts!r} must name some of {', '.join(CAMERA_COUNTS)}"
         elif self.min_cameras > self.max_cameras:

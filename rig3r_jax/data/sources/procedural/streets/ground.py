@@ -1,0 +1,111 @@
+"""Colours of the ground: streets with their marks, kerbs, sidewalks and grass, or a yard with bays."""
+
+import numpy as np
+
+from rig3r_jax.data.sources.procedural.streets.materials import mix, scaled
+from rig3r_jax.data.sources.procedural.streets.textures import Channels, Values, band, cells, clipped, noise, stripes
+from rig3r_jax.data.sources.procedural.streets.town import BAY, HALF_WIDTH, LANE, ROWS, WALK, Town
+
+_WHITE = (0.85, 0.85, 0.82)
+_ZEBRA = HALF_WIDTH + 2.2  # metres from the middle of a junction to that of its crossings
+_PARKING = HALF_WIDTH - 2.1  # metres from a street's middle to the line of its parking strip
+_LAMPS = 24.0  # metres between the lamps of a street
+
+
+def ground_color(town: Town, looks, x: Values, y: Values, width: Values) -> tuple[Channels, Values]:
+    """Colour of the ground at places of the world, and how near a lamp they are (0..1); `width` is that of a pixel."""
+    u, v = x, y - town.lateral(x)
+    color = _yard_color(town, looks, u, v, width) if town.yard else _street_color(town, looks, u, v, width)
+    if town.yard:
+        along, across = u - np.rint(u / ROWS) * ROWS, v - np.rint(v / ROWS) * ROWS
+        lamp = clipped(1 - (along * along + across * across) * np.float32(1 / 60))
+    else:
+        away_u, away_v = _from_streets(town, u, v)
+        along = np.where(away_v < away_u, u, v)
+        away = np.minimum(away_u, away_v)
+        along = along - np.rint(along / np.float32(_LAMPS)) * np.float32(_LAMPS)
+        lamp = clipped(1 - (along * along + away * away) * np.float32(1 / 110))
+    return color, lamp
+
+
+def _from_streets(town: Town, u: Values, v: Values) -> tuple[Values, Values]:
+    """Metres to the middle of the nearest street along v, and along u."""
+    block_u, block_v = (np.float32(side) for side in town.block)
+    return np.abs(u - np.rint(u / block_u) * block_u), np.abs(v - np.rint(v / block_v) * block_v)
+
+
+def _asphalt(looks, u: Values, v: Values, width: Values) -> Channels:
+    """Grains, stains, and patches that were mended, whose cracks are sealed."""
+    fine, rough = noise(u, v, width, 0.03, looks.seed), noise(u, v, width, 0.4, looks.seed + 1)
+    patch = cells(u, v + 0.3 * u, 5.2, 3.1, width, looks.seed)
+    mended = np.clip(patch * 8 - np.float32(2.6), -0.5, 1)
+    seal = clipped(1 - np.abs(rough + np.float32(0.15) * fine - np.float32(0.25)) * 14)
+    shade = 1 + np.float32(0.3) * fine + np.float32(0.22) * rough - np.float32(0.28) * mended - np.float32(0.4) * seal
+    return scaled(looks.asphalt, shade)
+
+
+def _soil(looks, u: Values, v: Values, width: Values) -> Channels:
+    clumps, fine = noise(u, v, width, 0.25, looks.seed + 2), noise(v, u, width, 0.04, looks.seed + 3)
+    soil = mix(looks.soil, looks.dry, clipped(np.float32(0.4) + clumps))
+    return scaled(soil, 1 + np.float32(0.45) * fine)
+
+
+def _slabs(looks, u: Values, v: Values, width: Values) -> Channels:
+    """A sidewalk of square slabs with joints."""
+    own = cells(u, v, 0.8, 0.8, width, looks.seed + 4)
+    joints = np.maximum(stripes(u, 0.8, 0.025, width), stripes(v, 0.8, 0.025, width))
+    shade = 1 + np.float32(0.3) * own + np.float32(0.2) * noise(u, v, width, 0.03, looks.seed + 5)
+    return scaled(looks.slabs, shade - np.float32(0.35) * joints)
+
+
+def _street_color(town: Town, looks, u: Values, v: Values, width: Values) -> Channels:
+    away_u, away_v = _from_streets(town, u, v)
+    away = np.minimum(away_u, away_v)
+    other = np.maximum(away_u, away_v)  # from the street that crosses
+    along = np.where(away_v < away_u, u, v)
+    road = band(away, HALF_WIDTH, width)
+    walk = band(away, HALF_WIDTH + WALK, width)
+    outside = 1 - band(other, HALF_WIDTH + 0.4, width)  # of junctions
+    dashes = band(away, 0.08, width) * stripes(along, 6.0, 1.4, width)
+    edges = band(away - np.float32(_PARKING), 0.06, width) * stripes(along, 12.0, 5.2, width)
+    zebra = band(other - np.float32(_ZEBRA), 1.3, width) * stripes(away, 1.2, 0.3, width)
+    stop = band(other - np.float32(_ZEBRA + 2.4), 0.2, width) * band(away - np.float32(LANE), LANE - 0.2, width)
+    clear = 1 - band(other, _ZEBRA + 2.6, width)
+    marks = np.maximum(np.maximum((dashes + edges) * clear, stop), zebra) * outside
+    kerb = band(away - np.float32(HALF_WIDTH + 0.1), 0.1, width)
+    beside = lambda u, v, width, kerb, walk: mix(  # noqa: E731
+        _soil(looks, u, v, width), mix(_slabs(looks, u, v, width), (0.7, 0.7, 0.68), kerb), walk
+    )
+    return _joined(looks, u, v, width, marks, road, beside, kerb, walk)
+
+
+def _yard_color(town: Town, looks, u: Values, v: Values, width: Values) -> Channels:
+    half_u, half_v = town.yard
+    inside = band(u, half_u, width) * band(v, half_v, width)
+    around = band(u, half_u + WALK, width) * band(v, half_v + WALK, width)
+    row = np.abs(v - np.rint(v / np.float32(ROWS)) * np.float32(ROWS))
+    lines = stripes(u, BAY, 0.06, width) * band(row, 5.0, width)
+    middle = band(row, 0.06, width)
+    arrows = band(row - np.float32(ROWS / 2), 0.15, width) * stripes(u, 9.0, 1.2, width)
+    marks = np.maximum(np.maximum(lines, middle), arrows)
+    beside = lambda u, v, width, walk: mix(_soil(looks, u, v, width), _slabs(looks, u, v, width), walk)  # noqa: E731
+    return _joined(looks, u, v, width, marks, inside, beside, around)
+
+
+def _joined(looks, u: Values, v: Values, width: Values, marks: Values, road: Values, beside, *more: Values) -> Channels:
+    """Asphalt with its marks where `road` is 1, `beside` (of u, v, width and `more`) where it is 0; each is worked out
+    where it is seen."""
+    color = [np.empty_like(u) for _ in range(3)]
+    seen, hidden = np.flatnonzero(road > 0), np.flatnonzero(road < 1)
+    part = [values.take(hidden) for values in (u, v, width, *more)]
+    for channel, values in zip(color, beside(*part), strict=True):
+        channel[hidden] = values
+    part = [values.take(seen) for values in (u, v, width)]
+    worn = clipped(np.float32(0.9) + np.float32(0.5) * noise(*part, 0.1, looks.seed + 6))
+    asphalt = mix(_asphalt(looks, *part), _WHITE, marks.take(seen) * worn)
+    share = road.take(seen)
+    edge = np.flatnonzero(share < 1)
+    for channel, values in zip(color, asphalt, strict=True):
+        values[edge] += (channel.take(seen[edge]) - values[edge]) * (1 - share[edge])
+        channel[seen] = values
+    return tuple(color)

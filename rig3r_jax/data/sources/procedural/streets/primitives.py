@@ -1,0 +1,122 @@
+"""What a town is built of: boxes, tapered boxes and rounds, all upright, as lists of primitives and as tables of them.
+
+A primitive's own frame has its origin in the middle of its foot, z up and x along its yaw. A box holds |x| <= half_x,
+|y| <= half_y, 0 <= z <= height. A tapered one is narrower higher up: half_x - form_0 z, half_y - form_1 z, such as a
+roof, a ramp's end or a hill. A round one holds x^2 + y^2 <= form_0 + form_1 z + form_2 z^2: cylinders, ellipsoids, and
+paraboloids that taper to a point.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+BOX, TAPERED, ROUND = range(3)
+Color = tuple[float, float, float]
+
+# What a primitive is made of, which is how it is coloured: see `materials`.
+MATERIALS = ("facade", "tiles", "plain", "paint", "glass", "foliage", "fence", "sign", "glow", "cloth", "rock")
+(FACADE, TILES, PLAIN, PAINT, GLASS, FOLIAGE, FENCE, SIGN, GLOW, CLOTH, ROCK) = range(len(MATERIALS))
+_FINEST = (
+    2.0**20
+)  # parts of a metre to which places are rounded: what a machine's sine makes of the last digits is gone
+
+
+@dataclasses.dataclass(frozen=True)
+class Primitive:
+    """One solid of one material; metres."""
+
+    kind: int
+    foot: tuple[float, float, float]
+    yaw: float
+    half: tuple[float, float]
+    height: float
+    form: tuple[float, float, float]
+    material: int
+    color: Color
+    accent: Color = (0.5, 0.5, 0.5)
+    cell: tuple[float, float] = (1.0, 1.0)  # metres, of the pattern
+    seed: int = 0  # of the pattern
+
+
+def box(foot, yaw, half, height, material, color, taper=(0.0, 0.0), **looks) -> Primitive:
+    """A box, or one whose half sides shrink by `taper` per metre of height."""
+    kind = TAPERED if any(taper) else BOX
+    return Primitive(kind, tuple(foot), yaw, tuple(half), height, (*taper, 0.0), material, color, **looks)
+
+
+def cylinder(foot, radius, height, material, color, **looks) -> Primitive:
+    """An upright cylinder."""
+    form = (radius**2, 0.0, 0.0)
+    return Primitive(ROUND, tuple(foot), 0.0, (radius, radius), height, form, material, color, **looks)
+
+
+def ellipsoid(foot, radius, height, material, color, **looks) -> Primitive:
+    """An ellipsoid that stands on its lower pole."""
+    half = height / 2
+    form = (0.0, 2 * radius**2 / half, -((radius / half) ** 2))
+    return Primitive(ROUND, tuple(foot), 0.0, (radius, radius), height, form, material, color, **looks)
+
+
+def spire(foot, radius, height, material, color, **looks) -> Primitive:
+    """A paraboloid, wide at its foot and pointed at its top."""
+    form = (radius**2, -(radius**2) / height, 0.0)
+    return Primitive(ROUND, tuple(foot), 0.0, (radius, radius), height, form, material, color, **looks)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Primitives as columns, one row each."""
+
+    kind: Int[np.ndarray, "p"]
+    material: Int[np.ndarray, "p"]
+    seed: Int[np.ndarray, "p"]
+    foot: Float[np.ndarray, "p 3"]
+    yaw: Float[np.ndarray, "p"]
+    half: Float[np.ndarray, "p 2"]
+    height: Float[np.ndarray, "p"]
+    form: Float[np.ndarray, "p 3"]
+    color: Float[np.ndarray, "p 3"]
+    accent: Float[np.ndarray, "p 3"]
+    cell: Float[np.ndarray, "p 2"]
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def rows(self, chosen: Int[np.ndarray, "n"] | Bool[np.ndarray, "p"]) -> "Table":
+        """Some of the primitives."""
+        return Table(**{name: getattr(self, name)[chosen] for name in _COLUMNS})
+
+    def moved(self, shift: Float[np.ndarray, "p 3"], yaw: Float[np.ndarray, "p"]) -> "Table":
+        """Each primitive turned about the origin by its yaw, then shifted."""
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        x, y, z = self.foot.T
+        foot = np.stack([cos * x - sin * y, sin * x + cos * y, z], axis=-1) + shift
+        return dataclasses.replace(self, foot=_rounded(foot), yaw=_rounded(self.yaw + yaw))
+
+
+_WIDTHS = np.cumsum([3, 1, 2, 1, 3, 3, 3])  # where the columns of a table end, from foot to accent
+_COLUMNS = [field.name for field in dataclasses.fields(Table)]
+
+
+def tabulate(primitives: Sequence[Primitive]) -> Table:
+    """The table of a list; all numbers are rounded to a millionth."""
+    rows = [
+        (one.kind, one.material, one.seed, *one.foot, one.yaw, *one.half, one.height, *one.form)
+        + (*one.color, *one.accent, *one.cell)
+        for one in primitives
+    ]
+    table = _rounded(np.array(rows, np.float64).reshape(len(primitives), -1))
+    kind, material, seed = table[:, :3].T.astype(np.int64)
+    foot, yaw, half, height, form, color, accent, cell = np.split(table[:, 3:], _WIDTHS, axis=1)
+    return Table(kind, material, seed, foot, yaw[:, 0], half, height[:, 0], form, color, accent, cell)
+
+
+def concatenate(tables: Sequence[Table]) -> Table:
+    """The rows of all tables."""
+    return Table(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in _COLUMNS})
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    return np.round(values * _FINEST) / _FINEST

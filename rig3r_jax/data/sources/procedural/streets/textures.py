@@ -1,0 +1,94 @@
+"""Patterns fixed on surfaces, filtered to the size of a pixel: noise from a table, bands, stripes, and random cells.
+
+(p, q) are metres on a surface, `width` the metres that a pixel covers there. As in `casting`, only arithmetic that
+every machine rounds alike.
+"""
+
+import functools
+
+import numpy as np
+from jaxtyping import Float32, Int, Int8
+
+_SIDE = 256  # texels of the noise's period
+_LEVELS = 9  # of which each next one has half as many
+_OCTAVES = ((4, 0.3), (16, 0.3), (64, 0.25), (256, 0.15))  # cells of a period, and shares, of the noise
+
+Values = Float32[np.ndarray, "n"]
+Size = Values | np.float32 | float  # one for all, or one each
+Channels = tuple[Size, ...]  # red, green and blue; or x, y and z
+
+
+def clipped(values: Values) -> Values:
+    """Within 0..1; numpy's own clip takes several times as long on some thousand numbers."""
+    positive = np.maximum(values, np.float32(0))
+    return np.minimum(positive, np.float32(1), out=positive)
+
+
+def hashed(i: Int[np.ndarray, "n"], j: Int[np.ndarray, "n"], seed: Int[np.ndarray, "n"] | int) -> Values:
+    """Numbers in [0, 1) of pairs of integers."""
+    bits = i.astype(np.uint32) * np.uint32(0x8DA6B343) ^ j.astype(np.uint32) * np.uint32(0xD8163841)
+    bits = (bits ^ np.asarray(seed).astype(np.uint32) * np.uint32(0xCB1AB31F)) * np.uint32(0x9E3779B1)
+    bits = (bits ^ (bits >> np.uint32(15))) * np.uint32(0x85EBCA6B)
+    bits ^= bits >> np.uint32(13)
+    return (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+
+
+@functools.cache
+def _noise_levels() -> Int8[np.ndarray, "texels"]:
+    """The noise times 100, mean 0, and its means over 2, 4, .. texels; each level fills a square of full size."""
+    noise = np.zeros((_SIDE, _SIDE), np.float32)
+    for cells, share in _OCTAVES:
+        grid = np.arange(cells)
+        corners = hashed(np.repeat(grid, cells), np.tile(grid, cells), cells).reshape(cells, cells)
+        place = np.arange(_SIDE, dtype=np.float32) * np.float32(cells / _SIDE)
+        low, part = place.astype(np.int64), place - np.floor(place)
+        part = part * part * (3 - 2 * part)
+        high = (low + 1) % cells
+        rows = corners[low] * (1 - part[:, None]) + corners[high] * part[:, None]
+        noise += np.float32(share) * (rows[:, low] * (1 - part) + rows[:, high] * part)
+    noise = (noise - np.float32(0.5)) * np.float32(3.2)
+    levels = [noise]
+    for _ in range(_LEVELS - 1):
+        last = levels[-1]
+        levels.append((last[::2, ::2] + last[1::2, ::2] + (last[::2, 1::2] + last[1::2, 1::2])) * np.float32(0.25))
+    full = [np.repeat(np.repeat(one, _SIDE // len(one), 0), _SIDE // len(one), 1) for one in levels]
+    return np.rint(np.clip(np.stack(full), -1.27, 1.27) * 100).astype(np.int8).ravel()
+
+
+def noise(p: Values, q: Values, width: Values, texel: float, seed: Int[np.ndarray, "n"] | int) -> Values:
+    """Rough noise of all scales from `texel` metres up to 256 times that, mean 0, about +-1."""
+    scale = np.float32(1 / texel)
+    level = (np.maximum(width * scale, np.float32(1)).view(np.int32) >> 23) - 127
+    level = np.minimum(level, _LEVELS - 1)
+    shift = np.asarray(seed).astype(np.int32)
+    i = np.floor(p * scale).astype(np.int32) + shift * 57
+    j = np.floor(q * scale).astype(np.int32) + shift * 101
+    flat = (level << 16) | ((i & (_SIDE - 1)) << 8) | (j & (_SIDE - 1))
+    return _noise_levels().take(flat) * np.float32(0.01)
+
+
+def visible(width: Values, period: Size) -> Values:
+    """How much of a pattern of this period survives pixels of this width: 1 to 0."""
+    return clipped(np.float32(1.6) - np.float32(2.2) * width / np.float32(period))
+
+
+def band(offset: Values, half: Size, width: Values) -> Values:
+    """Share of a pixel centred at offset that lies within +-half."""
+    half, reach = np.float32(half), width * np.float32(0.5)
+    inside = np.minimum(offset + reach, half) - np.maximum(offset - reach, -half)
+    return clipped(inside / np.maximum(width, np.float32(1e-4)))
+
+
+def stripes(offset: Values, period: Size, half: Size, width: Values) -> Values:
+    """Bands about every multiple of `period`; their mean where they are too fine."""
+    period, half = np.float32(period), np.float32(half)
+    away = offset - np.rint(offset / period) * period
+    mean = 2 * half / period
+    return mean + (band(away, half, width) - mean) * visible(width, period)
+
+
+def cells(p: Values, q: Values, size_p: Size, size_q: Size, width: Values, seed: Int[np.ndarray, "n"] | int) -> Values:
+    """A random number in +-0.5 for each cell of a grid; 0 where cells are too fine."""
+    size_p, size_q = np.float32(size_p), np.float32(size_q)
+    i, j = np.floor(p / size_p).astype(np.int32), np.floor(q / size_q).astype(np.int32)
+    return (hashed(i, j, seed) - np.float32(0.5)) * visible(width * np.float32(0.7), np.minimum(size_p, size_q))
