@@ -68,6 +68,14 @@ def wait_for_step(workdir: Path, step: int, process: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
+def wait_for_checkpoint(workdir: Path, step: int) -> None:
+    """Returns once that step is a checkpoint."""
+    deadline = time.monotonic() + SECONDS
+    while not (workdir / "checkpoints" / str(step)).is_dir():
+        assert time.monotonic() < deadline, sorted(workdir.glob("checkpoints/*"))
+        time.sleep(0.01)
+
+
 def interrupt(process: subprocess.Popen, workdir: Path, step: int, number: int, delay: float) -> None:
     """Sends a signal `delay` seconds after the process has logged that step."""
     wait_for_step(workdir, step, process)

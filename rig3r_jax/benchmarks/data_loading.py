@@ -42,7 +42,7 @@ STAGES: dict[str, list[tuple[object, str]]] = {
     "blur": [(augment, "blur")],
     "masks, intrinsics, copy to the sample": [(pipeline, "prepare_view")],
     "poses, metadata": [(pipeline, "make_sample")],
-    "stack to a batch": [(pipeline, "_stack")],
+    "stack to a batch": [(pipeline, "stack_samples")],
 }
 
 

@@ -58,26 +58,33 @@ INPUTS = ("times", "poses", "nothing")
 
 def command(options: argparse.Namespace, _: Sequence[str]) -> int:
     """Prints a row per setting and method, and writes the JSON."""
+    settings = {"rigs": options.rigs, "check_rigs": options.check_rigs, "seed": options.seed, "notes": [HOW]}
+    if options.workdir:
+        settings |= {"drives": options.drives, "images": options.images}
+    record = Record(options, result_name("discovery", options, "procedural"), settings)
+    print(HOW, flush=True)
+    for row in _all_rows(options):
+        record.add(row)
+    record.end()
+    return 0
+
+
+def _all_rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Those of a run's predictions come first, as they are what its flag asks for."""
     from rig3r_jax.benchmarks.discovery_certainty import certainty_rows, law_rows
 
-    settings = {"rigs": options.rigs, "check_rigs": options.check_rigs, "seed": options.seed, "notes": [HOW]}
-    record = Record(options, result_name("discovery", options, "procedural"), settings)
-    print(HOW)
-    exact = [*exact_cases(options.seed), *stereo_cases(options.seed)]
-    record.add(*rows("exact", exact))
-    rng = np.random.default_rng([options.seed, 1])
-    record.add(*rows("2 degrees, 5%", [drawn(rng, any_rig(rng), 4, 2.0, 0.05) for _ in range(options.rigs // 5)]))
-    record.add(*certainty_rows(options.seed, options.rigs))
-    record.add(*check_rows(options.seed, options.check_rigs))
-    if options.law:
-        record.add(*law_rows(options.seed, options.rigs))
     if options.workdir:
         from rig3r_jax.benchmarks.discovery_model import predicted_images
 
         cases = list(predicted_images(Path(options.workdir), options.drives, options.images, options.seed))
-        record.add(*rows(f"a trained Rig3R's, held-out rigs, {options.images} images", cases))
-    record.end()
-    return 0
+        yield from rows(f"a trained Rig3R's, held-out rigs, {options.images} images", cases)
+    yield from rows("exact", [*exact_cases(options.seed), *stereo_cases(options.seed)])
+    rng = np.random.default_rng([options.seed, 1])
+    yield from rows("2 degrees, 5%", [drawn(rng, any_rig(rng), 4, 2.0, 0.05) for _ in range(options.rigs // 5)])
+    yield from certainty_rows(options.seed, options.rigs)
+    yield from check_rows(options.seed, options.check_rigs)
+    if options.law:
+        yield from law_rows(options.seed, options.rigs)
 
 
 def any_rig(rng: np.random.Generator, count: int | None = None) -> Float[np.ndarray, "k 4 4"]:

@@ -89,19 +89,21 @@ def command(options: argparse.Namespace, _: Sequence[str]) -> int:
                 "overlap_steps": options.overlap_steps, "seed": options.seed,
                 "notes": [HOW]}  # fmt: skip
     record = Record(options, result_name("fusion", options, "procedural"), settings)
-    print(HOW)
+    print(HOW, flush=True)
     places = steps_of_windows(options.steps, options.window_steps, options.overlap_steps)
     drives = [make_drive(source, SPLIT, index) for index in range(options.drives)]
     for wild, level in itertools.product(options.wild, options.noise):
         rng = np.random.default_rng([options.seed, round(1e6 * level), round(1e6 * wild)])
         cases = [drawn_case(rng, drive, places, level, wild) for drive in drives]
-        record.add(*rows(cases, METHODS, {"predictions": "drawn", "wild": wild, "noise": level}))
+        for row in rows(cases, METHODS, {"predictions": "drawn", "wild": wild, "noise": level}):
+            record.add(row)
     if options.workdir:
         from rig3r_jax.benchmarks.fusion_model import predicted_cases
 
         for told, cases in predicted_cases(Path(options.workdir), options.drives, options.steps, places):
             methods = [method for method in METHODS if not method.covariances or method.options is CLOSED]
-            record.add(*rows(cases, methods, {"predictions": f"Rig3R, {told}", "wild": None, "noise": None}))
+            for row in rows(cases, methods, {"predictions": f"Rig3R, {told}", "wild": None, "noise": None}):
+                record.add(row)
     record.end()
     return 0
 

@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import functools
 import importlib.metadata
 import importlib.util
 import math
@@ -135,6 +136,7 @@ def _processor() -> str:
     return f"{facts['model name']} ({beside})" if beside else facts["model name"]
 
 
+@functools.cache
 def _commit() -> str:
     """Short hash of the package's commit, `+` behind it where files differ; "" outside a repository."""
     try:

@@ -1,7 +1,10 @@
 """Commands that train."""
 
 import argparse
+import contextlib
 import logging
+import threading
+from collections.abc import Iterator
 
 from rig3r_jax.cli.command import Command, add_processes, path
 from rig3r_jax.cli.errors import run_guarded
@@ -15,7 +18,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> int:
-    """Runs one config to its report: 0; 1 after divergence; 75 interrupted, 76 stalled: to be started again."""
+    """Runs one config to its report; exit codes: BUILD.md."""
     config = read_config(options.flags)
     check_whole(config)
     workdir = options.workdir or path(f"runs/{config.name}")
@@ -40,7 +43,7 @@ def _train(options: argparse.Namespace) -> int:
             joined = processes.Processes(options.coordinator, options.num_processes, options.process_id)
             processes.join(joined, patience=config.train.watchdog_seconds * COMPILING)
         logging.getLogger("rig3r_jax").setLevel("INFO" if processes.is_first() else "WARNING")
-        with loop.prepare(config, workdir, kind) as prepared:
+        with quiet_event_threads(), loop.prepare(config, workdir, kind) as prepared:
             return loop.run(prepared)
 
     # Inside of run_to_end: of many processes one that fails must not wait for the others.
@@ -52,6 +55,22 @@ def not_of_orbax_threads(record: logging.LogRecord) -> bool:
     throws away; saving raises the first of it, too, which is then one line."""
     error = str(record.exc_info[1]) if record.exc_info else ""
     return not (error and ("orbax" in record.pathname or "in OCDBT database" in error))
+
+
+@contextlib.contextmanager
+def quiet_event_threads() -> Iterator[None]:
+    """Inside, TensorBoard's thread that writes event files ends without a traceback: what it fails with is raised again
+    with the next row of metrics, and is one line there."""
+    usual = threading.excepthook
+    threading.excepthook = lambda end: None if _writes_events(end.thread) else usual(end)
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
+
+
+def _writes_events(thread: threading.Thread | None) -> bool:
+    return type(thread).__module__.startswith("tensorboard.")
 
 
 def _calibrate_study_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +92,8 @@ def _calibrate_study(options: argparse.Namespace) -> int:
     from rig3r_jax.uncertainty.calibrate import calibrate_study
 
     host.keep_freed_memory()
-    return calibrate_study(config, options.workdir, options.backbone, options.seeds)
+    with quiet_event_threads():
+        return calibrate_study(config, options.workdir, options.backbone, options.seeds)
 
 
 COMMANDS = {

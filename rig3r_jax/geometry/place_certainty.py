@@ -4,7 +4,7 @@ Both are too sure where places lie near each other for the size of the errors: a
 and a label is held against places that were fitted to it. So probabilities p of labels count as p^labels, and evidences
 e as exp(t e), with t between `least` and 1 as the nearest two places lie up to `separation` standard deviations apart.
 The powers were set by the logarithmic loss on simulated rigs, other ones than the benchmark's certainties are measured
-on: `rig3r bench discovery --law` repeats that.
+on: `rig3r bench discovery --law` changes each of them alone.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
+from rig3r_jax.geometry.place_em import PlaceFit
 from rig3r_jax.geometry.place_evidence import MOST_RADIANS, squared_distances
-from rig3r_jax.geometry.pose_clusters import PlaceFit
 
 _NEGLIGIBLE = 1e-12  # probability of a fit that is left out of means
 

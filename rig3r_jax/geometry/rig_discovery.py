@@ -17,7 +17,8 @@ from scipy.special import ndtr
 
 from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.place_certainty import FREE, GROUPED, certainty
-from rig3r_jax.geometry.pose_clusters import PlaceFit, fit_places
+from rig3r_jax.geometry.place_em import PlaceFit
+from rig3r_jax.geometry.pose_clusters import fit_places
 from rig3r_jax.geometry.rig_anchor import anchored
 from rig3r_jax.geometry.rig_words import verdict
 
@@ -173,9 +174,9 @@ def _best(fits: Sequence[PlaceFit]) -> PlaceFit:
 
 
 def _step_fits(world_from_rig: np.ndarray, camera: np.ndarray) -> list[PlaceFit]:
-    """Of numbers of steps from the fewest that the cameras can have taken to twice as many, and a step per image."""
+    """Of numbers of steps from the fewest that the cameras can have taken to twice as many."""
     fewest = int(np.bincount(camera).max())
-    return fit_places(world_from_rig, [*range(fewest, min(2 * fewest + 2, len(camera)) + 1), len(camera)], camera)
+    return fit_places(world_from_rig, range(fewest, min(2 * fewest + 2, len(camera)) + 1), camera)
 
 
 def _described(

@@ -6,7 +6,7 @@ process 0 waits for all of these. So nobody waits for a process that could not w
 """
 
 import asyncio
-import errno
+import dataclasses
 import logging
 import os
 import shutil
@@ -27,6 +27,7 @@ from rig3r_jax.training.state import TrainState
 
 logger = logging.getLogger(__name__)
 
+_POSITION = "position/metadata"  # file of a step; it and its folder are made by nothing else than a save's beginning
 SAVING = ".saving"  # ends the name of a folder that is no checkpoint yet
 _LOOK_SECONDS = 0.05  # between two looks for the checksums of other processes
 _ECHO_SECONDS = 0.2  # from the first array that cannot be written to the last
@@ -68,11 +69,12 @@ class Save:
         """
         while True:
             done = self._thread is None or not self._thread.is_alive()
-            answers = gather((done, _sendable(self._problem) if done else None))
-            problems = [problem for done, problem in answers if done and problem is not None]
+            ours = _Problem.of(self._problem) if done and self._problem else None
+            answers = gather((done, ours), [_Problem])
+            problems = [problem for _, problem in answers if problem is not None]
             if problems:
                 self.give_up()
-                raise problems[0]
+                raise problems[0].as_error() from self._problem
             if (all_done := all(done for done, _ in answers)) or not wait:
                 return all_done
             time.sleep(_LOOK_SECONDS)
@@ -104,8 +106,7 @@ class Save:
             shutil.rmtree(self._saving, ignore_errors=True)
             for part in ("", "state", "position"):
                 os.mkdir(self._saving / part)  # no parents: a folder that is gone shall not come back empty
-            write_json(self._saving / "position" / "metadata", position)
-            self._made = os.stat(self._saving).st_ino
+            write_json(self._saving / _POSITION, position)
 
     def _start(self, state: TrainState) -> None:
         args = ocp.args.StandardSave(state)
@@ -150,17 +151,27 @@ class Save:
         write_sums(self._saving, self.step, sums_by_name | sums(self._saving, others, sync=True))
         for path in [folder for folder in self._saving.rglob("*") if folder.is_dir()] + [self._saving]:
             sync_folder(path)
-        if os.stat(self._saving).st_ino != self._made:  # it went away; writers of arrays make folders that they miss
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._saving))
+        os.stat(self._saving / _POSITION)  # of a folder that went away, writers of arrays make the rest anew
         os.rename(self._saving, self._final)
         sync_folder(self._final.parent)
 
 
-def _sendable(problem: Exception | None) -> Exception | None:
-    """The same for other processes: not every exception of a library goes through pickle."""
-    if problem is None or isinstance(problem, OSError) or jax.process_count() == 1:
-        return problem
-    return RuntimeError(f"{type(problem).__name__}: {problem}")
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    """What a save failed with, as processes tell each other."""
+
+    code: int  # of the operating system; 0: another error
+    text: str
+    place: str  # path; "" for another error
+
+    @classmethod
+    def of(cls, error: Exception) -> "_Problem":
+        if isinstance(error, OSError) and error.errno:
+            return cls(error.errno, error.strerror, str(error.filename or ""))
+        return cls(0, f"{type(error).__name__}: {error}", "")
+
+    def as_error(self) -> Exception:
+        return OSError(self.code, self.text, self.place) if self.code else RuntimeError(self.text)
 
 
 def sync_folder(folder: Path) -> None:

@@ -228,6 +228,7 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
                 logger.info("training ended early, at step %d of %d", step, config.steps)
                 break
             if stopping:
+                logger.info("step %d is saved; the same command goes on from there", step)
                 code = EXIT_INTERRUPTED
                 break
     prepared.state, prepared.position = state, position

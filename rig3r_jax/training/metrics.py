@@ -4,7 +4,6 @@ CLU's writers make the event files where TensorFlow is installed, which they imp
 `train.event_writer` asks for one of them. Either is imported by the one process that writes, when it opens them.
 """
 
-import errno
 import importlib.util
 import logging
 import math
@@ -123,8 +122,8 @@ class MetricsWriter:
         with open(self._path, "r+b", buffering=0) as file:
             end, data = file.seek(0, os.SEEK_END), self._waiting.encode()
             try:
-                if file.write(data) < len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+                while data:  # a disk that fills up takes a part first
+                    data = data[file.write(data) :]
             except OSError as error:
                 file.truncate(end)
                 raise OSError(error.errno, error.strerror, str(self._path)) from error

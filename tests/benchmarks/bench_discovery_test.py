@@ -13,9 +13,9 @@ def test_exact_rigs_are_found_where_kmeans_is_not_always_right(tmp_path, monkeyp
     flags = ["--rigs=5", "--check-rigs=4", "--name=d", f"--out={tmp_path}"]
     assert cli.main(["bench", "discovery", *flags]) == 0
     rows = json.loads((tmp_path / "d.json").read_text())["rows"]
-    exact = {(row["method"], row["told"]): row for row in rows if row["noise"] == "exact"}
-    for told in discovery.TOLD:
-        assert exact["discovery", told]["IDs %"] == exact["discovery", told]["counts %"] == 100
+    exact = {(row["method"], row["input"]): row for row in rows if row["noise"] == "exact"}
+    for kind in discovery.INPUTS:
+        assert exact["discovery", kind]["IDs %"] == exact["discovery", kind]["counts %"] == 100
     assert exact["discovery", "poses"]["steps %"] == 100
     assert any(row.get("false alarms %") is not None for row in rows)
 

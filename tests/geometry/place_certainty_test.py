@@ -13,7 +13,7 @@ from rig3r_jax.geometry.pose_clusters import fit_places
 @pytest.fixture(scope="module")
 def rigs():
     """(images, fits without groups, fits with them) of noisy rigs, of neither the benchmark's seeds nor the law's."""
-    cases = list(noisy_rigs(100, 7, 12))
+    cases = list(noisy_rigs(100, 7, 25))
     poses = [rigid.nearest_rigid(case.rig_from_camera) for case in cases]
     counts = [range(1, min(len(one), 16) + 1) for one in poses]
     return [

@@ -3,6 +3,7 @@ run that is evaluated on other data stays as it is."""
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import jax
@@ -28,6 +29,7 @@ from rig3r_jax.training.rig3r.elsewhere import protocol_scores
 from rig3r_jax.training.rig3r.evaluate import options_of, predictor
 from rig3r_jax.training.rig3r.protocol_batches import protocol_batches, told
 from rig3r_jax.training.rig3r.setup import PlacedModel
+from tests import runs
 
 OPTIONS = {"test_worlds": 2, "steps": 4, "image_size": 32, "min_cameras": 3, "max_cameras": 3}
 RULES = Rules(views=6, min_cameras=2, max_cameras=3, max_stride=1)
@@ -146,20 +148,50 @@ def test_of_a_partly_known_rig_every_second_camera_by_name_is_told(rig3r_run, pr
     assert (metadata.rig_from_camera[~metadata.has_rig] == np.eye(4)).all()  # nothing leaks
 
 
-def test_a_run_on_records_is_evaluated_on_all_their_splits_and_stays_as_it_is(rig3r_run, tmp_path):
-    workdir, records, out = (tmp_path / name for name in ("run", "records", "out"))
+@pytest.fixture
+def small_run(rig3r_run, tmp_path):
+    """A run that evaluates two samples, and as many records as that takes: (workdir, folder of the records)."""
+    workdir, records = tmp_path / "run", tmp_path / "records"
     shutil.copytree(rig3r_run, workdir)
     config = workdir_config(workdir)
     config.evaluation.samples, config.evaluation.batch_size, config.evaluation.baselines = 2, 2, False
     save_config(config, workdir / "config.json")
     (workdir / "metrics.jsonl").write_text('{"step": 1, "loss/total": 1.0}\n')
     build_records("procedural", make_source("procedural", "", OPTIONS | {"train_worlds": 0}), records, progress=False)
+    return workdir, records
+
+
+def test_a_run_on_records_is_evaluated_on_all_their_splits_and_stays_as_it_is(small_run, tmp_path):
+    (workdir, records), out = small_run, tmp_path / "out"
     before = state(workdir), state(records)
     assert cli.main(["evaluate", str(workdir), "--on", str(records), "--out", str(out)]) == 0
     assert (state(workdir), state(records)) == before
     sets = json.loads((out / "evaluation.json").read_text())["sets"]
     assert list(sets) == ["same_rigs", "unseen_rigs"] and all(set(rows) == set(SETTINGS) for rows in sets.values())
     assert (out / "report.html").is_file()
+
+
+def numbers(content, place=""):
+    """Every number of a JSON file by its path."""
+    if isinstance(content, dict | list):
+        pairs = content.items() if isinstance(content, dict) else enumerate(content)
+        return {key: number for name, value in pairs for key, number in numbers(value, f"{place}/{name}").items()}
+    return {place: content} if isinstance(content, int | float) else {}
+
+
+@pytest.mark.slow
+@pytest.mark.sweep("rig3r_jax/evaluation", "rig3r_jax/training")
+@pytest.mark.parametrize("on, file", [("protocol", "scores.json"), ("records", "evaluation.json")])
+def test_two_processes_evaluate_as_one_does(small_run, protocol, tmp_path, on, file):
+    workdir, records = small_run
+    words = ["evaluate", workdir, "--on", protocol[0] / "tiny.json" if on == "protocol" else records, "--out"]
+    assert cli.main([*map(str, words), str(tmp_path / "one")]) == 0
+    two = ["launch/local.py", "--processes=2", "--", sys.executable, "-m", "rig3r_jax.cli", *words, tmp_path / "two"]
+    runs.finish(runs.start(*two, JAX_NUM_CPU_DEVICES="1"))
+    expected, ours = (numbers(json.loads((tmp_path / folder / file).read_text())) for folder in ("one", "two"))
+    assert ours.keys() == expected.keys() and len(ours) > 100
+    for key, value in expected.items():
+        assert ours[key] == pytest.approx(value, abs=1e-3, rel=1e-3, nan_ok=True), key
 
 
 @pytest.mark.parametrize(
