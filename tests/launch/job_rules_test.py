@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from rig3r_jax.cli.errors import EXIT_USER
-from rig3r_jax.training.loop import EXIT_DIVERGED, EXIT_DONE, EXIT_INTERRUPTED
+from rig3r_jax.training.loop import EXIT_COPIES_DIFFER, EXIT_DIVERGED, EXIT_DONE, EXIT_INTERRUPTED
 from rig3r_jax.training.saving import EXIT_NOT_SAVED, EXIT_NOT_SAVED_HERE
 from rig3r_jax.training.watchdog import EXIT_STALLED
 
@@ -20,6 +20,7 @@ RESTARTS = {
     EXIT_NOT_SAVED: False,
     EXIT_INTERRUPTED: True,
     EXIT_STALLED: True,
+    EXIT_COPIES_DIFFER: False,
 }
 
 
