@@ -10,7 +10,8 @@ _CHOICES = ("setting", "speed", "seed", "limit_seconds")
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description += " " + "; ".join(f"{name}: {baseline.words}" for name, baseline in BASELINES.items()) + "."
+    words = "; ".join(f"{name}: {baseline.words}" for name, baseline in BASELINES.items())
+    parser.description = f"{parser.description or ''} {words}.".strip()
     parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(BASELINES)}")
     parser.add_argument("data", metavar="DATA", type=path, help="folder of `rig3r protocol-data`: images/ and truth/")
     parser.add_argument(
