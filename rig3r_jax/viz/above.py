@@ -30,8 +30,8 @@ def scene_from_above(
     """A `<figure>` that looks down the world's y axis (which points down): x to the right, z upwards on the page.
 
     The frame is any whose y points down, as the first image's camera does on a level vehicle. The section shown holds
-    the true cameras (the predicted ones where none are true) and most points near them; cameras outside are counted in
-    the caption. Dotted lines join a true camera with its prediction.
+    the true cameras (the predicted ones where none are true) and most points near them; cameras outside and
+    without a finite pose are counted in the caption. Dotted lines join a true camera with its prediction.
     """
     cameras = {"true": world_from_camera_true, "predicted": world_from_camera_predicted}
     cameras = {kind: np.asarray(matrices, np.float64) for kind, matrices in cameras.items() if matrices is not None}
@@ -46,15 +46,18 @@ def scene_from_above(
         offset = (positions[..., [0, 2]] - center) * scale
         return np.stack([_WIDTH / 2 + offset[..., 0], _HEIGHT / 2 - offset[..., 1]], axis=-1)
 
-    shapes, outside = [], 0
+    shapes, outside, without_pose = [], 0, 0
     for kind, matrices in cameras.items():
         for view, matrix in enumerate(matrices):
             drawn = _frustum(kind, matrix, to_page, _size(matrices, scale) / scale, view, labels[view])
-            outside += drawn is None and bool(np.isfinite(matrix).all())  # of others there is no pose
+            has_pose = bool(np.isfinite(matrix).all())
+            outside += drawn is None and has_pose
+            without_pose += not has_pose
             shapes.append(drawn or "")
     pairs = _pairs(cameras, to_page)
     source = png_data_uri(_picture(points, colors, to_page))
     note = f" {outside} camera{'s lie' if outside > 1 else ' lies'} outside the section." if outside else ""
+    note += f" {without_pose} camera{'s have' if without_pose > 1 else ' has'} no pose." if without_pose else ""
     described = f"{title}: {len(points)} points and {sum(map(len, cameras.values()))} cameras from above.{note}"
     layers = [
         _grid(center, scale),

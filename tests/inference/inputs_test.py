@@ -58,7 +58,7 @@ def broken(folder):
     os.symlink(folder / "nowhere", folder / "link.jpg")
     shutil.copy(folder / "good.jpg", folder / "two\nlines.jpg")
     return {
-        "checksum.png": "is damaged: .*; restore it or leave it out",
+        "checksum.png": "is damaged behind its header .*; restore it or leave it out",
         "header.avif": "does not decode: .*; fetch the file again or leave it out",
         "cut.jpg": "cut short or damaged .*; restore it or leave it out",
         "empty.jpg": "is empty: .*; fetch it again or leave it out",

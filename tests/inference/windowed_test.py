@@ -51,7 +51,7 @@ def test_a_model_without_an_encoder_has_windows_but_no_loops():
 def test_loops_that_the_way_contradicts_are_left_out_and_told():
     vectors = two_laps(150, 100, np.random.default_rng(0))
     passes, notes, lines = run(Describing(vectors), 150, size=12)
-    assert "where the way comes back" in lines[0] and len(notes) >= 3
+    assert lines[0] == "comparing what 150 images show" and "where the way comes back" in lines[1] and len(notes) >= 3
     assert all("not taken for one place" in note for note in notes)
     assert all(np.ptp(one.rows) == 11 for one in passes)
 
