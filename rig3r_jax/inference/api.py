@@ -15,7 +15,7 @@ from rig3r_jax.inference.plan import plan
 from rig3r_jax.inference.reconstruct import reconstruct
 from rig3r_jax.inference.result import Reconstruction
 from rig3r_jax.inference.rig import find_rig
-from rig3r_jax.inference.rig_result import RigFound
+from rig3r_jax.inference.rig_result import RigDiscovery
 
 
 def load(path: str | Path) -> "LoadedModel":
@@ -106,7 +106,7 @@ class LoadedModel:
         refine: bool = False,
         scale: float | None = None,
         **options,
-    ) -> RigFound:
+    ) -> RigDiscovery:
         """The rig that took the images: cameras, which image is of which, places, time steps, and how sure these are.
 
         Arguments and errors as of `reconstruct`; without `times` the steps are found too. `rig`: places of some

@@ -20,7 +20,7 @@ from rig3r_jax.inference.passes import Pass
 from rig3r_jax.inference.photographs import Photograph
 from rig3r_jax.inference.placement import Placement, place
 from rig3r_jax.inference.plan import Plan
-from rig3r_jax.inference.rig_result import RigFound
+from rig3r_jax.inference.rig_result import RigDiscovery
 from rig3r_jax.inference.shots import Shot, read_shots
 from rig3r_jax.inference.windowed import WindowOptions, windowed_passes
 from rig3r_jax.schema import PhysicalCamera, Reconstruction
@@ -36,7 +36,7 @@ def find_rig(
     camera_count: int | None = None,
     refine: bool = False,
     tell: Callable[[str], None] | None = None,
-) -> RigFound:
+) -> RigDiscovery:
     """The rig of the photographs, by what the model says of the cameras' places in it.
 
     Cameras of photographs in folders of their own are known, as are steps where photographs have any; else they are
@@ -74,7 +74,7 @@ def find_rig(
         named = [_named(shot, rig, names, row) for row, shot in enumerate(shots)]
         reconstruction = dataclasses.replace(assembled(folder, named, passes, placement), points=None)
     notes = [*model.notes, *([model.licence] if model.licence else []), *notes, *placement.notes]
-    return RigFound(rig, names, predicted, _with_places(reconstruction, rig, names), tuple(notes), refined)
+    return RigDiscovery(rig, names, predicted, _with_places(reconstruction, rig, names), tuple(notes), refined)
 
 
 def _predicted(passes: Sequence[Pass], placement: Placement, count: int) -> Float[np.ndarray, "v 4 4"]:

@@ -22,7 +22,7 @@ from rig3r_jax.viz.rig_from_above import rig_from_above
 
 
 @dataclasses.dataclass(frozen=True)
-class RigFound:
+class RigDiscovery:
     """A rig found out from photographs.
 
     rig: what was found, in the frame and unit of the predictions, or of calibrated cameras.
