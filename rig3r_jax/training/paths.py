@@ -7,13 +7,17 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 _MADE = (("data", "records"), ("data", "features"), ("backbone", "path"))  # by the program: may move with a workdir
-_GIVEN = (("data", "root"), ("model", "init_from"))
+_GIVEN = (("data", "root"), ("model", "init_from"), ("train", "copy_checkpoints_to"))
 
 
 def make_absolute(config: ConfigDict) -> None:
-    """Makes every path of a config absolute, in place: the current folder is that of its owner only now."""
+    """Makes every path of a config absolute, in place: the current folder is that of its owner only now.
+
+    Places such as gs://bucket/run stay as they are.
+    """
     for section, key in _places(config, *_MADE, *_GIVEN):
-        section[key] = os.path.abspath(section[key])
+        if "://" not in section[key]:
+            section[key] = os.path.abspath(section[key])
     for entry in config.data.mixture:
         if entry.root:
             entry.root = os.path.abspath(entry.root)

@@ -1,11 +1,15 @@
 """quarantine.json of a workdir: the records that the draws of a run could not use, over all its interruptions."""
 
+import logging
 from pathlib import Path
 
 import jax
 
 from rig3r_jax.data.quarantine import Quarantine
 from rig3r_jax.formats.json_file import read_json, write_json
+from rig3r_jax.training.os_errors import explain
+
+logger = logging.getLogger(__name__)
 
 
 class KeptQuarantine:
@@ -17,7 +21,7 @@ class KeptQuarantine:
     def __init__(self, quarantine: Quarantine, workdir: Path, resumed: bool) -> None:
         """Goes on with what the file holds where the run is `resumed`. ValueError, naming it, where it is none."""
         number = jax.process_index()
-        self._quarantine, self._saved = quarantine, 0
+        self._quarantine, self._saved, self._failing = quarantine, 0, False
         self.path = workdir / (f"quarantine-{number}.json" if number else "quarantine.json")
         if resumed and self.path.exists():
             try:
@@ -27,7 +31,18 @@ class KeptQuarantine:
             self._saved = quarantine.bad_draws
 
     def save(self) -> None:
-        """Writes the file where there is something new; without bad draws there is none."""
-        if (bad_draws := self._quarantine.bad_draws) > self._saved:
+        """Writes the file where there is something new; without bad draws there is none.
+
+        Where the disk does not take it the run goes on: the log says so once, and the next call tries again.
+        """
+        if (bad_draws := self._quarantine.bad_draws) <= self._saved:
+            return
+        try:
+            self.path.parent.stat()  # a workdir that is gone is not made anew: a disk may be missing
             write_json(self.path, self._quarantine.to_json())
-            self._saved = bad_draws
+        except OSError as error:
+            if not self._failing:
+                logger.warning("%s is not up to date: %s", self.path, explain(error))
+            self._failing = True
+        else:
+            self._saved, self._failing = bad_draws, False
