@@ -36,24 +36,28 @@ def _bits(array: Array) -> Array:
 def check_copies(state: PyTree, step: int) -> None:
     """Compares the copies of a state, or of its parts, that several devices hold; of many processes all call it.
 
+    Arrays of one sharding are compared together, so that on a mesh that cuts some, those that are whole on every device
+    are compared over all of them.
+
     Raises:
         CopiesDiffer: naming process, host and device of those that differ from most.
     """
     leaves = jax.tree.leaves(state)
-    parts: dict[jax.Device, list] = collections.defaultdict(list)  # what each device of this process holds
+    numbers = {sharding: number for number, sharding in enumerate(dict.fromkeys(leaf.sharding for leaf in leaves))}
+    shards = collections.defaultdict(list)  # by device of this process and number of the sharding: (index, array)
     for leaf in leaves:
         for shard in leaf.addressable_shards:
-            parts[shard.device].append((str(shard.index), shard.data))
-    sums = {device: checksum([data for _, data in held]) for device, held in parts.items()}  # all at once
+            shards[shard.device, numbers[leaf.sharding]].append((str(shard.index), shard.data))
+    sums = {key: checksum([array for _, array in held]) for key, held in shards.items()}  # dispatched all at once
     ours = []
-    for device, value in sums.items():
-        place = f"{device} of process {device.process_index} on {platform.node()}"
-        ours.append((str([index for index, _ in parts[device]]), int(value), place))
-    groups: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
+    for (device, number), value in sums.items():
+        part = f"{number}: {[index for index, _ in shards[device, number]]}"
+        ours.append((part, int(value), f"{device} of process {device.process_index} on {platform.node()}"))
+    holders_of_part: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
     for of_process in gather(ours):
         for part, value, place in of_process:
-            groups[part].append((value, place))
-    for holders in groups.values():
+            holders_of_part[part].append((value, place))
+    for holders in holders_of_part.values():
         counts = collections.Counter(value for value, _ in holders).most_common()
         if len(counts) > 1:
             raise CopiesDiffer(f"step {step}: {_differing(holders, counts)}")

@@ -1,11 +1,32 @@
 """Checksums see every bit, on every mesh the same; of many copies the one that is alone is named."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from rig3r_jax.training.checksum import _differing, checksum
+from tests import runs
+
+ON_FOUR_DEVICES = """
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from rig3r_jax.training.checksum import CopiesDiffer, check_copies
+from rig3r_jax.training.sharding import make_mesh
+
+mesh = make_mesh(1, 4)
+cut = jax.device_put(np.arange(8.0), NamedSharding(mesh, PartitionSpec("fsdp")))
+whole = NamedSharding(mesh, PartitionSpec())
+check_copies({"cut": cut, "whole": jax.device_put(np.ones(3), whole)}, 5)
+copies = [jax.device_put(np.full(3, 1.0 + (number == 2)), device) for number, device in enumerate(mesh.devices.flat)]
+try:
+    check_copies({"cut": cut, "whole": jax.make_array_from_single_device_arrays((3,), whole, copies)}, 6)
+except CopiesDiffer as error:
+    print(error)
+"""
 
 
 def in_numpy(arrays: list[np.ndarray]) -> int:
@@ -36,3 +57,10 @@ def test_the_one_that_is_alone_is_named():
     holders = [(7, "gpu 0"), (9, "gpu 1"), (7, "gpu 2")]
     expected = "a copy of the state is not that of the 2 other devices, 0x00000007: gpu 1 has 0x00000009"
     assert _differing(holders, [(7, 2), (9, 1)]) == expected
+
+
+def test_whole_arrays_are_compared_where_others_are_cut():
+    """Of one array each device has a part of its own, of the other a copy, of which one differs."""
+    output = runs.finish(runs.start("-c", ON_FOUR_DEVICES, JAX_NUM_CPU_DEVICES="4"))
+    assert "step 6: a copy of the state is not that of the 3 other devices" in output
+    assert re.search(r"devices, 0x\w+: \w+:?_?2 of process 0 on \S+ has 0x\w+$", output.strip())
