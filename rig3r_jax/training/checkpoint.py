@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from rig3r_jax.formats.json_file import read_json
-from rig3r_jax.training.checkpoint_copy import copy_step, remove_step
+from rig3r_jax.training.checkpoint_copy import copy_step, remove_surplus
 from rig3r_jax.training.checkpoint_files import newest_whole, reading, saved_steps, set_aside
 from rig3r_jax.training.checkpoint_keep import Keep, prune, remove_leftovers
 from rig3r_jax.training.checkpoint_save import Save
@@ -34,6 +34,7 @@ class Checkpoints:
         self.folder = Path(workdir).resolve() / "checkpoints"
         self._keep = keep if isinstance(keep, Keep) else Keep(keep)
         self._save: Save | None = None
+        self._surplus_copies: set[int] = set()  # steps that are deleted here, and in the second place not yet
         on_first(self._open)
         steps = gather(saved_steps(self.folder))[0]
         self.latest_step = steps[-1] if steps else None
@@ -79,7 +80,6 @@ class Checkpoints:
             FileNotFoundError: when there is no checkpoint.
             ValueError: when the checkpoint is of another model, with the leaves that differ; or when none is whole.
         """
-
         restored, step = newest_whole(self.folder, functools.partial(_read_state, abstract_state))
         if step != self.latest_step:
             on_first(lambda: set_aside(self.folder, newer_than=step))
@@ -92,18 +92,20 @@ class Checkpoints:
 
     def _afterwards(self, step: int) -> None:
         """What follows a save. What fails here costs no checkpoint: it is told and tried again after the next."""
-        removed = []
         try:
-            removed = prune(self.folder, self._keep)
+            self._surplus_copies.update(prune(self.folder, self._keep))
         except OSError as error:
             logger.warning("older checkpoints stay: %s", explain(error))
-        if place := self._keep.copies:
-            try:
-                copy_step(self.folder / str(step), place)
-                for old in removed:
-                    remove_step(old, place)
-            except (OSError, ValueError) as error:
-                logger.warning("step %d is saved, but not copied to %s: %s", step, place, explain(error))
+        if not (place := self._keep.copies):
+            return
+        try:  # a place that is no folder raises errors of libraries
+            copy_step(self.folder / str(step), place)
+        except Exception as error:
+            logger.warning("step %d is saved, but not copied to %s: %s", step, place, explain(error))
+        try:  # after a failed copy, too: it may have been for want of room
+            remove_surplus(self._surplus_copies, place)
+        except Exception as error:
+            logger.warning("older copies stay in %s: %s", place, explain(error))
 
 
 def restore_before(workdir: Path, step: int, abstract_state: TrainState) -> tuple[TrainState, dict[str, int]]:

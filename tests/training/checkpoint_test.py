@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
+from rig3r_jax.training import checkpoint_copy
 from rig3r_jax.training.checkpoint import Checkpoints, restore_params
 from rig3r_jax.training.checkpoint_copy import copy_step
 from rig3r_jax.training.checkpoint_files import reading
@@ -172,6 +173,28 @@ def test_a_copy_that_fails_costs_no_checkpoint(tmp_path, own_warnings):
     (tmp_path / "copies/1/SHA256SUMS").write_text("another")
     with pytest.raises(ValueError, match="of another run; give a folder of its own as train.copy_checkpoints_to"):
         copy_step(tmp_path / "checkpoints/1", str(tmp_path / "copies"))
+
+
+def test_a_second_place_that_was_full_has_room_again(tmp_path, own_warnings, monkeypatch):
+    """Copies of what is deleted go, though the copy of a newer step failed; the newest that is there stays."""
+    workdir, copies = tmp_path / "run", tmp_path / "copies"
+    checkpoints, state = Checkpoints(workdir, Keep(last=1, copies=str(copies))), _state()
+
+    def full(*_) -> None:
+        raise RuntimeError("the bucket is full")  # of a library, not of the system
+
+    def save(step: int) -> list[str]:
+        checkpoints.save(step, state.replace(step=jnp.int32(step)), {"seed": 1, "next_sample": step})
+        checkpoints.wait()
+        return sorted(path.name for path in copies.iterdir())
+
+    assert save(1) == ["1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_copy, "_digest", full)
+        assert save(2) == save(3) == ["1"]
+    assert save(4) == ["4"]
+    assert [message.rpartition(": ")[2] for message in own_warnings()] == ["the bucket is full"] * 2
+    checkpoints.close()
 
 
 def test_processes_share_the_files_and_each_byte_is_checked_once(tmp_path):
