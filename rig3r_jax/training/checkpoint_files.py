@@ -66,7 +66,8 @@ def newest_whole(folder: Path, read: Callable[[Path], T], before: int | None = N
         if verified is None:
             logger.warning("%s is of a version without checksums: a changed byte goes unnoticed", folder / str(step))
         return value, step
-    raise ValueError(f"{folder}: no step is whole: {'; '.join(damages)}; restore one from a copy, or delete {folder}")
+    which, remedy = ("no step", f", or delete {folder}") if before is None else (f"no step before {before}", "")
+    raise ValueError(f"{folder}: {which} is whole: {'; '.join(damages)}; restore one from a copy{remedy}")
 
 
 def _unless_damaged(work: Callable[[Path], T], folder: Path, step: int) -> tuple[T | None, str]:

@@ -46,6 +46,8 @@ def _of_folder(folder: Path) -> Iterator[Finding]:
         try:
             size = verify(folder / str(step))
         except (Damaged, OSError) as error:
+            if not (folder / str(step)).exists():  # deleted meanwhile, by a run that goes on
+                continue
             yield Finding(folder / str(step), f"damaged: {explain(error)}", damaged=True)
             continue
         seconds = time.perf_counter() - started

@@ -28,7 +28,6 @@ from rig3r_jax.training.state import TrainState
 logger = logging.getLogger(__name__)
 
 _POSITION = "position/metadata"  # file of a step; it and its folder are made by nothing else than a save's beginning
-SAVING = ".saving"  # ends the name of a folder that is no checkpoint yet
 _LOOK_SECONDS = 0.05  # between two looks for the checksums of other processes
 _ECHO_SECONDS = 0.2  # from the first array that cannot be written to the last
 
@@ -54,7 +53,7 @@ class Save:
         afterwards: Callable[[int], None] = lambda step: None,
     ):
         self.step = step
-        self._final, self._saving, self._afterwards = folder / str(step), folder / f"{step}{SAVING}", afterwards
+        self._final, self._saving, self._afterwards = folder / str(step), folder / f"{step}.saving", afterwards
         self._handler = ocp.StandardCheckpointHandler()
         self._problem: Exception | None = None
         self._given_up, self._thread = threading.Event(), None
@@ -123,8 +122,8 @@ class Save:
             except Exception:
                 time.sleep(_ECHO_SECONDS)
                 raise
-        ours = [f"state/ocdbt.process_{jax.process_index()}"]
-        names = [f"{part}/{name}" for part in ours for name in files_of(self._saving / part)]
+        ours = f"state/ocdbt.process_{jax.process_index()}"
+        names = [f"{ours}/{name}" for name in files_of(self._saving / ours)]
         write_json(self._saving / f"sums.{jax.process_index()}", sums(self._saving, names, sync=True))
         if is_first() and (parts := self._parts()):
             self._commit(parts)
