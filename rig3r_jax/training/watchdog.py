@@ -48,17 +48,18 @@ class Watchdog:
         limit = self._seconds * patience
         self._last, self._doing = time.monotonic(), doing  # before the limit: the other thread may look in between
         changed, self._limit = limit != self._limit, limit
-        if self._seconds and (changed or self._last - self._armed > _REARM_SECONDS):
-            self._arm()
+        self._arm(at_once=changed)
 
     def sample_made(self) -> None:
         """Notes that a sample is there: a process that waits for data lives, however slow the storage."""
-        if self._seconds and self._for_data:
+        if self._for_data:
             self._last = time.monotonic()
             self._arm()
 
-    def _arm(self) -> None:
-        """Sets the clock of C's thread."""
+    def _arm(self, *, at_once: bool = False) -> None:
+        """Sets the clock of C's thread, once a second at most unless `at_once`: it starts a thread each time."""
+        if not self._seconds or not (at_once or self._last - self._armed > _REARM_SECONDS):
+            return
         self._armed = self._last
         faulthandler.dump_traceback_later(self._limit * _STUCK_INTERPRETER + _REARM_SECONDS, exit=True)
 
