@@ -62,7 +62,7 @@ def evaluate_elsewhere(workdir: Path, on: Path, out: Path, root: str = "") -> No
         raise ValueError(f"--out {out}: is inside the workdir, which stays as it is; give a folder elsewhere")
     if not on.exists():
         raise ValueError(f"--on {on}: there is no such folder of records or protocol")
-    on_first(lambda: str(writable(workdir, out)))
+    on_first(lambda: writable(workdir, out))
     use_compilation_cache(out)
     if on.is_dir():
         _evaluate_records(config, workdir, on, out)
@@ -122,17 +122,17 @@ def protocol_scores(
     """Of every setting the scores of all samples, in the protocol's order, on every process."""
     scores: dict[str, list[SceneScores]] = {setting: [] for setting in PROTOCOL_SETTINGS}
     options, predict = protocol_options(placed, protocol), predictor(placed, params)
-    for one in batches:
-        targets, mask = jax.tree.map(np.asarray, (one.batch.targets, one.batch.views.image_mask))
-        rows = range(len(one.samples))
+    for batch, samples, poses in batches:
+        targets, mask = jax.tree.map(np.asarray, (batch.targets, batch.views.image_mask))
+        rows = range(len(samples))
         truths = [
-            true_scene(protocol.name, one.poses[row], *jax.tree.map(operator.itemgetter(row), (targets, mask)))
+            true_scene(protocol.name, poses[row], *jax.tree.map(operator.itemgetter(row), (targets, mask)))
             for row in rows
         ]
         for setting in scores:
-            predictions = jax.tree.map(np.asarray, predict(told(one.batch, setting)))
+            predictions = jax.tree.map(np.asarray, predict(told(batch, setting)))
             cameras = recovered_cameras(predictions, targets, mask, options_of(placed).known_intrinsics)
-            for row, sample in zip(rows, one.samples, strict=True):
+            for row, sample in zip(rows, samples, strict=True):
                 of_row = jax.tree.map(operator.itemgetter(row), (predictions, cameras))
                 scene = predicted_scene(truths[row], *of_row)
                 scores[setting].append(score_scene(scene, truths[row], options, sample.name))

@@ -52,8 +52,8 @@ def told(batch: Batch, setting: str) -> Views:
         return apply_setting(batch.views, setting)
     every_second = np.asarray(batch.targets.camera_index) % 2 == 0
     metadata = batch.views.metadata
-    known = np.asarray(metadata.has_rig) & every_second
-    return apply_setting(batch.views.replace(metadata=metadata.replace(has_rig=known)), "rig")
+    has_rig = np.asarray(metadata.has_rig) & every_second
+    return apply_setting(batch.views.replace(metadata=metadata.replace(has_rig=has_rig)), "rig")
 
 
 class _Scenes:
