@@ -101,7 +101,8 @@ def get_config() -> ConfigDict:
     # steps; 0: none is skipped. 20 leaves usual training alone. To be set from the start of a run.
     train.skip_spikes = 0.0
     train.spike_window = 128
-    train.check_copies_every = 0  # steps after which the copies of the state on all devices are compared; 0: never
+    # Steps after which the copies of the state on all devices are compared, and then before every save too; 0: never
+    train.check_copies_every = 0
     # Without a step after which a process prints its stacks and ends, five times that while it compiles; 0: never.
     train.watchdog_seconds = 300.0
     train.event_writer = "auto"  # of TensorBoard's files: clu (imports TensorFlow), tensorboard; auto: clu if it can

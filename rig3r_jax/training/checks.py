@@ -123,11 +123,6 @@ def number_problems(config: ConfigDict) -> Iterator[str]:
         yield f"train.event_writer is {train.event_writer!r}; it must be one of {', '.join(EVENT_WRITERS)}"
     elif train.event_writer == "clu" and (lack := lack_of(["tensorflow"])):
         yield f"train.event_writer='clu' {lack}"
-    if train.check_copies_every > 0 and train.checkpoint_every % train.check_copies_every:
-        yield (
-            f"train.checkpoint_every={train.checkpoint_every} must be a multiple of train.check_copies_every="
-            f"{train.check_copies_every}: what is saved is compared before"
-        )
     rows = config.mesh.data * config.mesh.fsdp * train.accumulate
     if rows > 0 and train.batch_size % rows:
         yield (

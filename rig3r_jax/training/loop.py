@@ -204,19 +204,23 @@ def train(prepared: Prepared, writer: MetricsWriter, watchdog: Watchdog) -> int:
             stopping = stop.after(step)  # asked once: a signal that comes later is heard at the next step
             ended = task.ends_early and task.stopped(state)  # by the task's own rule: waits for the step
             last = step == config.steps or stopping or ended
-            diverged = meter.bad_steps >= config.max_bad_steps
+            bad_steps = meter.bad_steps  # up to the step before
+            diverged = bad_steps >= config.max_bad_steps
             if step % config.log_every == 0 or last or diverged:
                 scalars = batches.scalars() | {CHECKSUM: float(checksum(state.params))}
                 display.show(step, meter.write(step, scalars), last=last or diverged)
-            if config.check_copies_every and (step % config.check_copies_every == 0 or last or diverged):
-                check_copies(state, step)
-            save = prepared.saver.last if last or diverged else prepared.saver.after
             with goodput.spending("saving"):
-                save(step, state, position)
+                due = last or diverged or prepared.saver.is_due(step)
+            if config.check_copies_every and (due or step % config.check_copies_every == 0):
+                check_copies(state, step)
+            if due:
+                save = prepared.saver.last if last or diverged else prepared.saver.save
+                with goodput.spending("saving"):
+                    save(step, state, position)
             if diverged:
                 logger.error(
                     "%d steps in a row were not finite%s; the state is saved at step %d",
-                    meter.bad_steps, " or spikes" if "train/spikes" in metrics else "", step,
+                    max(bad_steps, meter.bad_steps), " or spikes" if "train/spikes" in metrics else "", step,
                 )  # fmt: skip
                 code = EXIT_DIVERGED
                 break

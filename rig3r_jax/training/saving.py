@@ -48,8 +48,8 @@ class Saver:
         self._look_every = 1 if jax.process_count() == 1 else config.log_every
         self._failing_since = self._next_try = self._pause = 0.0  # of the clock, 0 while nothing fails; seconds
 
-    def after(self, step: int, state: TrainState, position: Position) -> None:
-        """Saves where it is time to, or time to try again.
+    def is_due(self, step: int) -> bool:
+        """Whether the state after this step is to be saved: it is time to, or time to try again.
 
         Raises:
             NotSaved: when saves have failed for longer than the rule allows.
@@ -57,9 +57,19 @@ class Saver:
         again = False
         if step % self._look_every == 0:
             self._look()
-            again = self._failing_since and gather(time.monotonic() >= self._next_try)[0]
-        if again or step % self._every == 0:
-            self._save(step, state, position)
+            again = bool(self._failing_since) and gather(time.monotonic() >= self._next_try)[0]
+        return again or step % self._every == 0
+
+    def save(self, step: int, state: TrainState, position: Position) -> None:
+        """Saves the state; returns as soon as it may change.
+
+        Raises:
+            NotSaved: when saves have failed for longer than the rule allows.
+        """
+        progress(f"saving step {step}", _SLOW_DISK)
+        self._look(wait=True)  # for the save before this one
+        on_first(self._check_lock)
+        self._checkpoints.save(step, state, position.to_json())
 
     def last(self, step: int, state: TrainState, position: Position) -> None:
         """Saves a state after which none comes, and returns when it is on the disk.
@@ -68,19 +78,13 @@ class Saver:
             NotSaved: when it could not be saved for as long as the rule allows.
         """
         while True:
-            self._save(step, state, position)
+            self.save(step, state, position)
             self._look(wait=True)
             if self._checkpoints.latest_step == step:
                 return
             while time.monotonic() < self._next_try:
                 progress(f"waiting to save step {step} again")
                 time.sleep(min(1.0, self._next_try - time.monotonic()))
-
-    def _save(self, step: int, state: TrainState, position: Position) -> None:
-        progress(f"saving step {step}", _SLOW_DISK)
-        self._look(wait=True)  # for the save before this one
-        on_first(self._check_lock)
-        self._checkpoints.save(step, state, position.to_json())
 
     def _look(self, *, wait: bool = False) -> None:
         """Hears of the save under way, if its end is known; with `wait` it is then."""
@@ -100,7 +104,7 @@ class Saver:
         end = self._failing_since + self._patience
         self._next_try = min(now + self._pause, end)
         latest = self._checkpoints.latest_step
-        newest = f"the newest checkpoint is step {latest}" if latest else "there is no checkpoint yet"
+        newest = "there is no checkpoint yet" if latest is None else f"the newest checkpoint is step {latest}"
         if gather(now >= end)[0]:
             code = EXIT_NOT_SAVED_HERE if error.errno in OF_THE_MACHINE else EXIT_NOT_SAVED
             waited = f"for {(now - self._failing_since) / 60:.0f} min (train.save_retry_minutes)"

@@ -132,12 +132,11 @@ def test_numbers_that_no_run_can_have_are_named(config, key, values, rule):
 
 def test_rules_about_two_keys_are_told(config):
     wrong = config("demo")
-    wrong.deterministic, wrong.train.check_copies_every, wrong.model.attention = True, 300, "auto"
+    wrong.deterministic, wrong.model.attention = True, "auto"
     with pytest.raises(ValueError) as caught:
         validate(wrong, rig3r_task, devices=1)
     assert "model.attention=auto takes, or may take, a kernel" in str(caught.value)
-    assert "train.checkpoint_every=1000 must be a multiple of train.check_copies_every=300" in str(caught.value)
-    wrong.model.attention, wrong.train.check_copies_every = "chunked", 250
+    wrong.model.attention = "chunked"
     validate(wrong, rig3r_task, devices=1)
 
 
@@ -349,7 +348,12 @@ def test_paths_are_absolute_and_follow_a_workdir_that_moves(config, tmp_path, mo
     monkeypatch.chdir(old)
     ddad = config("ddad")
     ddad.data.root, ddad.data.records, ddad.model.init_from = "data", "runs/records/", "../w.safetensors"
+    ddad.train.copy_checkpoints_to = "gs://bucket/run"
     make_absolute(ddad)
+    assert ddad.train.copy_checkpoints_to == "gs://bucket/run"
+    ddad.train.copy_checkpoints_to = "copies"
+    make_absolute(ddad)
+    assert ddad.train.copy_checkpoints_to == str(old / "copies")
     assert (ddad.data.root, ddad.data.mixture[0].root) == (str(old / "data"),) * 2
     assert (ddad.data.records, ddad.model.init_from) == (str(old / "runs/records"), str(tmp_path / "w.safetensors"))
     make_absolute(ddad)

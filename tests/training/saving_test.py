@@ -1,0 +1,81 @@
+"""The loop with a model of one number: what it compares and saves, in which order, and what it says of bad steps."""
+
+import errno
+import itertools
+from pathlib import Path
+from unittest import mock
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rig3r_jax.configs import base
+from rig3r_jax.losses.mean import Mean
+from rig3r_jax.training import loop, saving
+from rig3r_jax.training.checkpoint import Checkpoints
+from rig3r_jax.training.goodput import Goodput
+from rig3r_jax.training.metrics import MetricsWriter
+from rig3r_jax.training.position import Position
+from rig3r_jax.training.state import TrainState
+from rig3r_jax.training.stopping import StopRequest
+from rig3r_jax.training.watchdog import Watchdog
+
+
+class Disk(Checkpoints):
+    """A save is over at once, and nothing is written; those of the steps in `full` fail."""
+
+    def __init__(self, full: tuple[int, ...] = ()):
+        self.latest_step, self.saved, self._full, self._saving = None, [], full, None
+
+    def save(self, step: int, state: TrainState, position: dict[str, int]) -> None:
+        self._saving = step
+
+    def check(self, *, wait: bool = False) -> None:
+        step, self._saving = self._saving, None
+        if step in self._full:
+            raise OSError(errno.ENOSPC, "No space left on device", "checkpoints")
+        if step is not None:
+            self.latest_step = step
+            self.saved.append(step)
+
+
+def trained(disk: Disk, workdir: Path, bad_steps=lambda step: 0, **options) -> tuple[int, list[int]]:
+    """The exit code of a run of 12 steps, and the steps whose copies were compared."""
+    config = base.get_config()
+    config.train.update(dict(steps=12, log_every=1, checkpoint_every=5, peak_tflops=1.0) | options)
+
+    def train_step(state: TrainState, batch: int) -> tuple[TrainState, dict[str, Mean]]:
+        step = int(state.step) + 1
+        values = {"loss/total": 1.0, "count/bad_steps": bad_steps(step), "count/skipped_steps": 0}
+        metrics = {name: Mean(np.float32(value), np.float32(1)) for name, value in values.items()}
+        return state.replace(step=jnp.int32(step)), metrics
+
+    batches = mock.MagicMock(scalars=dict)
+    batches.__iter__.return_value = itertools.count()
+    task = mock.Mock(config=config, train_step=train_step, loss_name="loss/total", images_per_step=1)
+    task.configure_mock(operations_per_step=float("nan"), ends_early=False, devices=(None,))
+    task.batches.return_value = batches
+    zero = jnp.zeros((), jnp.int32)
+    state = TrainState(zero, {"x": jnp.ones(3)}, {}, {}, zero, zero)
+    saver = saving.Saver(disk, config.train)
+    with StopRequest() as stop, mock.patch.object(loop, "check_copies") as check:
+        prepared = loop.Prepared(task, workdir, saver, state, Position(0, 0), stop, Goodput())
+        code = loop.train(prepared, MetricsWriter(workdir, silent=True), Watchdog(0.0, "test"))
+    return code, [call.args[1] for call in check.call_args_list]
+
+
+def test_copies_are_compared_before_every_save_one_that_is_tried_again_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(saving, "FIRST_PAUSE", 0.0)
+    disk = Disk(full=(5,))
+    assert trained(disk, tmp_path, check_copies_every=4) == (loop.EXIT_DONE, [4, 5, 6, 8, 10, 12])
+    assert disk.saved == [6, 10, 12]
+    assert trained(Disk(), tmp_path) == (loop.EXIT_DONE, [])
+
+
+@pytest.mark.parametrize("log_every", [1, 50])
+def test_a_run_that_diverges_says_how_many_steps_were_bad(tmp_path, log_every, caplog):
+    """The metrics are read a step late: one that is good again does not hide those before it."""
+    disk, bad_steps = Disk(), lambda step: step - 3 if 3 < step < 8 else 0
+    code, _ = trained(disk, tmp_path, bad_steps, log_every=log_every, max_bad_steps=4)
+    assert code == loop.EXIT_DIVERGED and disk.saved[-1] == 8
+    assert "4 steps in a row were not finite; the state is saved at step 8" in caplog.text
