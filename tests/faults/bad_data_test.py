@@ -85,20 +85,6 @@ def test_a_record_file_cut_under_a_run_is_named(build, tmp_path):
     assert read_json(kept.path)["records"][0]["count"] == rows[0]["count"] + 1
 
 
-def test_a_quarantine_that_the_disk_does_not_take_is_written_later(tmp_path, own_warnings):
-    quarantine = SampleStream([("made", [make_scene(0)], 1.0)], OPTIONS, seed=0).quarantine
-    quarantine._max_bad_fraction = 1.0
-    quarantine.add("made", "scene 0", BadRecord("cut"))
-    kept = KeptQuarantine(quarantine, tmp_path / "run", resumed=False)
-    kept.save()
-    kept.save()
-    (message,) = own_warnings()
-    assert message.startswith(f"{kept.path} is not up to date: ") and not kept.path.parent.exists()
-    kept.path.parent.mkdir()
-    kept.save()
-    assert [row["count"] for row in read_json(kept.path)["records"]] == [1]
-
-
 @fault(
     26,
     what="A file of records is cut, half copied (zeros at its end) or replaced by that of another folder.",

@@ -6,6 +6,7 @@ import re
 import resource
 import shutil
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,8 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
-from rig3r_jax.training import checkpoint_copy
-from rig3r_jax.training.checkpoint import Checkpoints, restore_params
+from rig3r_jax.training import checkpoint_copy, checkpoint_report
+from rig3r_jax.training.checkpoint import Checkpoints, restore_before, restore_params
 from rig3r_jax.training.checkpoint_copy import copy_step
 from rig3r_jax.training.checkpoint_files import reading
 from rig3r_jax.training.checkpoint_keep import Keep
@@ -195,6 +196,26 @@ def test_a_second_place_that_was_full_has_room_again(tmp_path, own_warnings, mon
     assert save(4) == ["4"]
     assert [message.rpartition(": ")[2] for message in own_warnings()] == ["the bucket is full"] * 2
     checkpoints.close()
+
+
+def test_what_a_run_deletes_meanwhile_is_no_damage(tmp_path, monkeypatch):
+    _save(tmp_path, 2, (1, 2))
+
+    def deleted(folder: Path) -> int | None:
+        if folder.name == "1":
+            shutil.rmtree(folder)
+        return verify(folder)
+
+    monkeypatch.setattr(checkpoint_report, "verify", deleted)
+    (finding,) = checkpoint_report.examine(tmp_path)
+    assert finding.place.name == "2" and not finding.damaged
+
+
+def test_without_a_whole_step_before_one_the_newer_stay(tmp_path):
+    _save(tmp_path, 2, (1, 2))
+    (tmp_path / "checkpoints/1/SHA256SUMS").unlink()
+    with pytest.raises(ValueError, match="no step before 2 is whole: step 1 is damaged: .*; restore one from a copy$"):
+        restore_before(tmp_path, 2, _abstract(_state()))
 
 
 def test_processes_share_the_files_and_each_byte_is_checked_once(tmp_path):

@@ -10,9 +10,12 @@ from rig3r_jax.configs import base
 from rig3r_jax.data.build import BuildReport
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.pipeline import SampleStream, make_loader
+from rig3r_jax.data.scene import BadRecord
+from rig3r_jax.formats.json_file import read_json
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.rig3r import data
 from rig3r_jax.training.rig3r.data import check_splits
+from rig3r_jax.training.rig3r.kept_quarantine import KeptQuarantine
 from tests.data.scenes import make_scene
 
 
@@ -85,3 +88,18 @@ def test_counts_are_of_the_samples_that_were_taken():
             assert counted.take_counts() == expected and sum(expected.values()) == 12
             expected = collections.Counter(dict.fromkeys(expected, 0))
     assert counted.take_counts() == expected and sum(expected.values()) == 12
+
+
+def test_a_quarantine_that_the_disk_does_not_take_is_written_later(tmp_path, own_warnings):
+    options = PipelineOptions(num_views=2, image_size=32)
+    quarantine = SampleStream([("made", [make_scene(0)], 1.0)], options, seed=0).quarantine
+    quarantine._max_bad_fraction = 1.0
+    quarantine.add("made", "scene 0", BadRecord("cut"))
+    kept = KeptQuarantine(quarantine, tmp_path / "run", resumed=False)
+    kept.save()
+    kept.save()
+    (message,) = own_warnings()
+    assert message.startswith(f"{kept.path} is not up to date: ") and not kept.path.parent.exists()
+    kept.path.parent.mkdir()
+    kept.save()
+    assert [row["count"] for row in read_json(kept.path)["records"]] == [1]
