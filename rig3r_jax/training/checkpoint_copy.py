@@ -22,12 +22,14 @@ def copy_step(step: Path, place: str) -> None:
 
     Raises:
         OSError: the place cannot be written to, or gives back other bytes than were written.
-        ValueError: another checkpoint of that step is there.
+        ValueError: another checkpoint of that step is there, of another run or saved again since.
     """
     target, listing = epath.Path(place) / step.name, (step / NAME).read_text()
     if (target / NAME).exists():
         if (target / NAME).read_text() != listing:
-            raise ValueError(f"{target} is of another run; give a folder of its own as train.copy_checkpoints_to")
+            raise ValueError(
+                f"{target} is another checkpoint: delete it, or give a folder of its own as train.copy_checkpoints_to"
+            )
         return
     try:
         for name, digest in read_sums(step).items():

@@ -172,7 +172,7 @@ def test_a_copy_that_fails_costs_no_checkpoint(tmp_path, own_warnings):
     copy_step(tmp_path / "checkpoints/1", str(tmp_path / "copies"))
     copy_step(tmp_path / "checkpoints/1", str(tmp_path / "copies"))  # is there already
     (tmp_path / "copies/1/SHA256SUMS").write_text("another")
-    with pytest.raises(ValueError, match="of another run; give a folder of its own as train.copy_checkpoints_to"):
+    with pytest.raises(ValueError, match="is another checkpoint: delete it, or give a folder of its own"):
         copy_step(tmp_path / "checkpoints/1", str(tmp_path / "copies"))
 
 
