@@ -11,6 +11,7 @@ from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.evaluation.scores import Scorer
 from rig3r_jax.evaluation.systems.cameras import tangent
 from rig3r_jax.evaluation.systems.options import SystemOptions
+from rig3r_jax.evaluation.systems.pairs import AUCS
 from rig3r_jax.evaluation.systems.read import scene_of
 from rig3r_jax.evaluation.systems.scene import PosedScene
 from rig3r_jax.evaluation.systems.score import score_folder, score_scene
@@ -191,6 +192,11 @@ def test_missing_images_fail_or_are_left_out():
     assert failed["images_missing"] == 2
     left_out = score_scene(part, whole, SystemOptions(missing="leave-out")).measures.values
     assert left_out["RRA5"] == left_out["AUC30_da3"] == 100 and left_out["pairs"] == 6
+    none = scene(true).take(np.arange(0))
+    failed = score_scene(none, whole, SystemOptions()).measures.values
+    assert {failed[key] for key in ("RRA5", "mAA30", *AUCS)} == {0.0}
+    left_out = score_scene(none, whole, SystemOptions(missing="leave-out")).measures.values
+    assert all(np.isnan(left_out[key]) for key in ("RRA5", "mAA30", *AUCS))
 
 
 def test_a_robust_alignment_is_not_pulled():
