@@ -1,5 +1,6 @@
 """`rig3r discover` and `discover_rig`, through a model that knows the truth."""
 
+import dataclasses
 import json
 import os
 import xml.etree.ElementTree
@@ -70,10 +71,19 @@ def test_python_finds_the_same_with_cameras_known_in_part(shots):
     assert [found.names[number] for number in found.rig.camera] == [photograph.camera for photograph in photographs]
     steps = np.array([photograph.step for photograph in photographs])
     assert rig_id_accuracy(found.rig.step, steps) == 1.0
+    half = np.arange(len(steps)) < 6  # their steps are not known: each has a number of its own
+    numbers = [name.rpartition("/")[2] for name in _linked(found).values()]
+    partly = [name.rpartition("/")[2] for name in _linked(found, np.where(half, -1, found.rig.step)).values()]
+    assert partly[6:] == numbers[6:] and len({*partly[:6]} - {*numbers}) == 6
     truth.passes = 0  # its unit is another in every pass
     refined = LoadedModel(truth).discover_rig(paths, cameras=cameras, refine=True)
     for one, other in zip(refined.reconstruction.cameras, found.reconstruction.cameras, strict=True):
         np.testing.assert_allclose(one.rig_from_camera, other.rig_from_camera, atol=1e-3)
+
+
+def _linked(discovery, step=None):
+    step = discovery.rig.step if step is None else step
+    return dataclasses.replace(discovery, rig=dataclasses.replace(discovery.rig, step=step))._link_names()
 
 
 def test_a_moved_camera_is_named(shots, tmp_path, capsys):
