@@ -93,7 +93,8 @@ def _tell_counts(source: Source, split: str, expected: int, counted_in: str) -> 
     """Says so where the data is part of the split."""
     if (count := len(source.scenes(split))) != expected:
         print(
-            f"{split} has {expected} scenes ({counted_in}), {count} are here: a protocol of part of the data is another"
+            f"{split} has {expected} scenes ({counted_in}), {count} are here: the protocol is another one than that of "
+            "the whole split"
         )
 
 
