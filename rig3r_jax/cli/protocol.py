@@ -69,7 +69,9 @@ def _make(options: argparse.Namespace) -> int:
     draws = {field: value for flag, field in _DRAWS.items() if (value := getattr(options, flag)) is not None}
     rules = dataclasses.replace(recipe.rules if recipe else Rules(), **draws)
     if options.max_stride is not None and rules.max_seconds:
-        raise ValueError(f"--max-stride counts nothing beside {rules.max_seconds:g} max_seconds; give both seconds as 0")
+        raise ValueError(
+            f"--max-stride counts nothing beside {rules.max_seconds:g} max_seconds; give both seconds as 0"
+        )
     if recipe and recipe.scenes and split == recipe.split:
         _tell_counts(source, split, recipe.scenes, recipe.counted_in)
     protocol = make_protocol(options.out.stem, kind, source, split, rules, options.seed, options.scenes, print)
