@@ -72,10 +72,12 @@ def add_rig(measures: Measures, predicted: PosedScene, true: PosedScene, images:
     if lack:
         return measures.lack(RIG, f"{lack[0]} names no cameras")
     labels, index = (np.unique(scene.cameras, return_inverse=True)[1] for scene in (predicted, true))
+    if predicted.rig_from_camera is not None:  # of a network, whose rays may say nothing
+        labels = np.where(np.isfinite(predicted.rig_from_camera).all(axis=(1, 2)), labels, rig.NO_CAMERA)
     matched = rig.rig_id_accuracy(labels, index) * len(labels)
     measures.add("rig_id_accuracy", 100.0 * matched, images, "no images")
     measures.add("rig_ari", rig.adjusted_rand_index(labels, index), 1.0, "fewer than two images in common")
-    off = abs(len(set(labels.tolist())) - len(set(index.tolist())))
+    off = abs(len(np.unique(labels[labels >= 0])) - len(np.unique(index)))
     measures.add("camera_count_error", float(off), 1.0, "")
     keys = tuple(f"rig_{rate}" for rate in RIG_RATES)
     unplaced = [scene.source for scene in (predicted, true) if scene.rig_from_camera is None]

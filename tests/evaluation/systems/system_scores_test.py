@@ -199,6 +199,16 @@ def test_missing_images_fail_or_are_left_out():
     assert all(np.isnan(left_out[key]) for key in ("RRA5", "mAA30", *AUCS))
 
 
+def test_an_image_whose_place_in_the_rig_is_not_finite_is_of_no_camera():
+    true = scene_of(rig_of_three("pinhole"), "truth")
+    places = true.rig_from_camera.copy()
+    places[0] = np.nan
+    system = dataclasses.replace(true, rig_from_camera=places, cameras=("camera -1", *true.cameras[1:]))
+    values = score_scene(system, true, SystemOptions()).measures.values
+    assert values["rig_id_accuracy"] == pytest.approx(100 * (len(true) - 1) / len(true))
+    assert values["camera_count_error"] == 0 and values["rig_mAA30"] == 100
+
+
 def test_a_robust_alignment_is_not_pulled():
     rng = np.random.default_rng(1)
     true = random_cameras(rng, 12)
