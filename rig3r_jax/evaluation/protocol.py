@@ -54,7 +54,9 @@ class Rules:
         for kind in ("cameras", "seconds"):
             least, most = getattr(self, f"min_{kind}"), getattr(self, f"max_{kind}")
             if least > most:
-                raise ValueError(f"min_{kind} is {least:g} and max_{kind} {most:g}; it must not be less, change either")
+                raise ValueError(
+                    f"min_{kind} is {least:g} and max_{kind} {most:g}: nothing lies between; change either"
+                )
 
 
 @dataclasses.dataclass(frozen=True)

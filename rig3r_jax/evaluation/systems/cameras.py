@@ -66,7 +66,7 @@ def add_focals(measures: Measures, predicted: PosedScene, true: PosedScene) -> N
 def add_rig(measures: Measures, predicted: PosedScene, true: PosedScene, images: int, options: SystemOptions) -> None:
     """Which image is of which camera, and how the cameras sit in the rig.
 
-    Both scenes hold the common images. `images` counts those of the truth: the others are of no camera that is right.
+    Both scenes hold the common images. `images` counts those of the truth: one that is not common has a wrong camera.
     """
     lack = [scene.source for scene in (predicted, true) if scene.cameras is None]
     if lack:
