@@ -12,6 +12,17 @@ if typing.TYPE_CHECKING:
     from rig3r_jax.evaluation.systems.options import SystemOptions
 
 _DEFAULTS = {"align": "sim3", "missing": "fail", "min_baseline": 0.1}  # which a protocol may say instead
+_SYSTEM_DEFAULTS = {  # of the other options of systems
+    "match": "auto",
+    "max_gap": 0.02,
+    "skip_missing": False,
+    "baselines": "3",
+    "overlaps": "5,50",
+    "range": 10.0,
+    "thresholds": "0.05,0.1,0.25",
+    "seed": 0,
+    "format": "markdown",
+}
 _SHOWN = 10  # faults of one submission
 _ONE_OF = "give the WORKDIR of a run, or --predictions or --compare with --truth"
 
@@ -43,32 +54,30 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     systems.add_argument("--truth", metavar="PATH", type=path, help="scene or folder of scenes")
     systems.add_argument("--protocol", metavar="FILE", type=path, help="what predictions must answer, and its rules")
     systems.add_argument("--align", help="none, first, se3, sim3 (default) or robust")
-    systems.add_argument("--match", default="auto", help="images by name, time or order (by name, else by time)")
-    systems.add_argument(
-        "--max-gap", type=float, default=0.02, metavar="SECONDS", help="between times of one image (0.02)"
-    )
+    systems.add_argument("--match", help="images by name, time or order (by name, else by time)")
+    systems.add_argument("--max-gap", type=float, metavar="SECONDS", help="between times of one image (0.02)")
     systems.add_argument("--missing", help="images without a predicted pose: fail (default) or leave-out")
     systems.add_argument(
         "--skip-missing", action="store_true", help="leave scenes out that a system lacks, and name them"
     )
     systems.add_argument("--min-baseline", type=float, metavar="M", help="nearer pairs have no direction (0.1)")
-    systems.add_argument("--baselines", default="3", metavar="M,M", help="metres that divide the pairs (3)")
-    systems.add_argument("--overlaps", default="5,50", metavar="P,P", help="percents of overlap that do too (5,50)")
+    systems.add_argument("--baselines", metavar="M,M", help="metres that divide the pairs (3)")
+    systems.add_argument("--overlaps", metavar="P,P", help="percents of overlap that do too (5,50)")
     systems.add_argument(
-        "--range", type=float, default=10.0, metavar="M", help="at which views overlap, by a truth without depth (10)"
+        "--range", type=float, metavar="M", help="at which views overlap, by a truth without depth (10)"
     )
-    systems.add_argument(
-        "--thresholds", default="0.05,0.1,0.25", metavar="M,M", help="metres of F-scores (0.05,0.1,0.25)"
-    )
-    systems.add_argument("--seed", type=int, default=0, help="of the resampling and of points that are drawn (0)")
-    systems.add_argument("--format", default="markdown", help="of what is printed: markdown, csv, latex or json")
+    systems.add_argument("--thresholds", metavar="M,M", help="metres of F-scores (0.05,0.1,0.25)")
+    systems.add_argument("--seed", type=int, help="of the resampling and of points that are drawn (0)")
+    systems.add_argument("--format", help="of what is printed: markdown, csv, latex or json")
+    parser.set_defaults(**_SYSTEM_DEFAULTS)
     add_processes(parser)
 
 
 def _evaluate(options: argparse.Namespace) -> int:
     if options.workdir is None:
-        if options.on is not None:
-            raise ValueError("--on evaluates a WORKDIR; give that of a run before it")
+        for name in ("on", "root", "records"):
+            if getattr(options, name):
+                raise ValueError(f"--{name} is of a WORKDIR; give that of a run before it")
         return _evaluate_systems(options)
     if options.predictions or options.compare or options.truth:
         raise ValueError(f"{options.workdir} and other systems are two evaluations; {_ONE_OF}")
@@ -79,6 +88,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _check_run_options(options: argparse.Namespace) -> None:
     """ValueError for what a WORKDIR does without, or --on cannot do with or without."""
     of_systems = [name for name in (*_DEFAULTS, "protocol") if getattr(options, name) is not None]
+    of_systems += [name for name, default in _SYSTEM_DEFAULTS.items() if getattr(options, name) != default]
     if of_systems:
         name = f"--{of_systems[0].replace('_', '-')}"
         raise ValueError(f"{name} is of --predictions; a run is scored by its config, or by the rules of --on PROTOCOL")

@@ -68,6 +68,10 @@ def _make(options: argparse.Namespace) -> int:
     check_root(type(source), options.root)
     draws = {field: value for flag, field in _DRAWS.items() if (value := getattr(options, flag)) is not None}
     rules = dataclasses.replace(recipe.rules if recipe else Rules(), **draws)
+    if options.max_stride is not None and rules.max_seconds:
+        raise ValueError(
+            f"--max-stride counts nothing beside {rules.max_seconds:g} max_seconds; give both seconds as 0"
+        )
     if recipe and recipe.scenes and split == recipe.split:
         _tell_counts(source, split, recipe.scenes, recipe.counted_in)
     protocol = make_protocol(options.out.stem, kind, source, split, rules, options.seed, options.scenes, print)
@@ -85,15 +89,14 @@ def _check_numbers(options: argparse.Namespace) -> None:
     for name in ("min_seconds", "max_seconds", "min_baseline"):
         if getattr(options, name) is not None and not getattr(options, name) >= 0:
             raise ValueError(f"--{name.replace('_', '-')} is {getattr(options, name)}; it must not be negative")
-    if options.min_seconds and options.max_seconds is None:
-        raise ValueError("--min-seconds wants --max-seconds; give both")
 
 
 def _tell_counts(source: Source, split: str, expected: int, counted_in: str) -> None:
     """Says so where the data is part of the split."""
     if (count := len(source.scenes(split))) != expected:
         print(
-            f"{split} has {expected} scenes ({counted_in}), {count} are here: a protocol of part of the data is another"
+            f"{split} has {expected} scenes ({counted_in}), {count} are here: the protocol is another one than that of "
+            "the whole split"
         )
 
 

@@ -36,7 +36,7 @@ PROTOCOL_SETTINGS = {name: sorted(SETTINGS[name]) for name in ("none", "camera",
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """How samples are drawn, and how predictions of them are scored."""
+    """How samples are drawn, and how predictions of them are scored. ValueError for a range that holds nothing."""
 
     views: int = 24  # images of a sample
     min_cameras: int = 1
@@ -49,6 +49,14 @@ class Rules:
     min_baseline: float = 0.1  # metres; nearer pairs have no direction
     align: str = "sim3"
     missing: str = "fail"
+
+    def __post_init__(self) -> None:
+        for kind in ("cameras", "seconds"):
+            least, most = getattr(self, f"min_{kind}"), getattr(self, f"max_{kind}")
+            if least > most:
+                raise ValueError(
+                    f"min_{kind} is {least:g} and max_{kind} {most:g}: nothing lies between; change either"
+                )
 
 
 @dataclasses.dataclass(frozen=True)

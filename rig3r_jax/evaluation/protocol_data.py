@@ -22,7 +22,7 @@ def write_data(protocol: Protocol, source: Source, out: Path) -> int:
     """Writes the samples of a protocol below a folder; how many.
 
         out/images/SAMPLE/CAMERA/STEP.*          as the data set has them
-        out/told/SAMPLE/times.txt                seconds since the first image, and its name
+        out/told/SAMPLE/times.txt                seconds since the sample's first frame, and the image's name
         out/told/SAMPLE/rig.json                 cameras.json of the rig standing still, an image CAMERA/rig of each
                                                  camera: lenses, sizes and places
         out/told/SAMPLE/partly_known_rig.json    of every second camera by name
@@ -48,17 +48,17 @@ def write_data(protocol: Protocol, source: Source, out: Path) -> int:
 
 def _write_sample(scene: Scene, sample: ProtocolSample, protocol: str, out: Path) -> None:
     rows = rows_of(scene, sample, protocol)
-    truth, told = out / TRUTH / sample.name, out / TOLD / sample.name
+    truth, folder = out / TRUTH / sample.name, out / TOLD / sample.name
     truth.mkdir(parents=True, exist_ok=True)
-    told.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     names = [_write_image(scene, row, out / IMAGES / sample.name) for row in rows]
     reconstruction = _truth(scene, sample, rows, names)
     write_cameras(truth / "cameras.json", reconstruction)
     by_time = sorted(reconstruction.images, key=lambda image: (image.time, image.name))
     times = np.array([image.time for image in by_time])
-    write_file_list(told / TIMES, FileList(times, tuple(image.name for image in by_time)))
-    for file, known in ((RIG, sample.cameras), (PARTLY, told_cameras(sample.cameras))):
-        write_cameras(told / file, _rig(scene, known))
+    write_file_list(folder / TIMES, FileList(times, tuple(image.name for image in by_time)))
+    for file, names_told in ((RIG, sample.cameras), (PARTLY, told_cameras(sample.cameras))):
+        write_cameras(folder / file, _rig(scene, names_told))
 
 
 def rows_of(scene: Scene, sample: ProtocolSample, protocol: str) -> list[int]:
@@ -101,9 +101,9 @@ def _truth(scene: Scene, sample: ProtocolSample, rows: Sequence[int], names: Seq
     return Reconstruction(images, _cameras(scene, sample.cameras), frame="the scene's world", image_folder=folder)
 
 
-def _rig(scene: Scene, known: Sequence[str]) -> Reconstruction:
+def _rig(scene: Scene, names: Sequence[str]) -> Reconstruction:
     """Some cameras of the rig, which tell nothing of where it was."""
-    cameras = _cameras(scene, known)
+    cameras = _cameras(scene, names)
     images = tuple(_image(scene, camera.id, f"{camera.name}/rig", camera.rig_from_camera, None) for camera in cameras)
     return Reconstruction(images, cameras, frame="the rig's")
 

@@ -29,9 +29,9 @@ class TruePoses(NamedTuple):
 
 def true_scene(source: str, poses: TruePoses, targets: Targets, image_mask: Bool[np.ndarray, "v h w"]) -> PosedScene:
     """The truth of one sample: its poses in float64; lenses, depths and points of the images as a network sees them."""
-    known = targets.valid & image_mask
+    valid = targets.valid & image_mask
     lenses = _lenses(targets)
-    depths = [_depth_map(depth, valid) for depth, valid in zip(targets.depth, known, strict=True)]
+    depths = [_depth_map(*of_image) for of_image in zip(targets.depth, valid, strict=True)]
     return PosedScene(
         source=source,
         kind="a data set",
@@ -42,8 +42,8 @@ def true_scene(source: str, poses: TruePoses, targets: Targets, image_mask: Bool
         lenses=lenses,
         sizes=_sizes(image_mask),
         rig_from_camera=poses.rig_from_camera,
-        depths=tuple(depths) if known.any() else None,
-        points_world=_points_world(poses, lenses, depths) if known.any() else None,
+        depths=tuple(depths) if valid.any() else None,
+        points_world=_points_world(poses, lenses, depths) if valid.any() else None,
     )
 
 
@@ -77,8 +77,8 @@ def predicted_scene(true: PosedScene, predictions: Predictions, cameras: Recover
         return scene.take(posed)
     points = predictions.points.astype(np.float64)
     depths = _predicted_depths(true, points, predictions.pose_center.astype(np.float64))
-    shown = np.stack([depth.valid for depth in depths])
-    return dataclasses.replace(scene, depths=depths, points_world=points[shown]).take(posed)
+    valid = np.stack([depth.valid for depth in depths])
+    return dataclasses.replace(scene, depths=depths, points_world=points[valid]).take(posed)
 
 
 def _predicted_depths(

@@ -53,10 +53,10 @@ def _flat_rotations(poses: np.ndarray) -> np.ndarray:
 def log_labels(task: PlaceTask, count: Int[np.ndarray, " f"]) -> Float[np.ndarray, " f"]:
     """Of one labelling of those that are allowed, whatever the names of places that have none of their own."""
     named = len(np.unique(task.labelled[task.labelled >= 0]))
-    known = np.array([np.sum(task.labelled[rows] >= 0) for rows in task.groups])
-    unknown = np.array([len(rows) for rows in task.groups]) - known
-    free = count[:, None] - known
-    return gammaln(count - named + 1) - np.sum(gammaln(free + 1) - gammaln(free - unknown + 1), axis=1)
+    labelled = np.array([np.sum(task.labelled[rows] >= 0) for rows in task.groups])
+    unlabelled = np.array([len(rows) for rows in task.groups]) - labelled
+    free = count[:, None] - labelled
+    return gammaln(count - named + 1) - np.sum(gammaln(free + 1) - gammaln(free - unlabelled + 1), axis=1)
 
 
 def log_errors(

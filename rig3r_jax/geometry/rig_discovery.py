@@ -41,7 +41,7 @@ class DiscoveredRig:
         where the spread is not known.
     image_certainty: probability that the image is of its camera.
     camera_certainty: probability that a camera's images, and no others, are of one camera.
-    step_certainty: probability that the image is of its step; 1 where steps are given.
+    step_certainty: probability that the image is of its step; 1 where steps are given, 0 of an image without one.
     count_probability: of each number of cameras that was tried.
     sigma_length, sigma_deg: spread of the predictions along and about each axis; NaN where no camera took two images.
     rig_from_predicted: the similarity that brings predictions into the rig's frame and unit; the identity where no
@@ -199,8 +199,8 @@ def _described(
         step[finite] = np.argsort(_order(best_step.label, best_step.count))[best_step.label]
         step_certain[finite] = certainty(step_fits, best_step, GROUPED).pose
     elif steps is not None:
-        step, step_certain = np.full(len(finite), -1), np.where(finite, 1.0, 0.0)
-        step[finite] = steps
+        step, step_certain = np.full(len(finite), -1), np.zeros(len(finite))
+        step[finite], step_certain[finite] = steps, steps >= 0
     means, covariances = zip(*(robust_mean(poses[chosen.label == k], chosen) for k in order), strict=True)
     return DiscoveredRig(
         camera=camera,

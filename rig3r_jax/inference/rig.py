@@ -1,7 +1,8 @@
 """The rig of photographs, by a model: passes, one place per image, discovery, refinement."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,21 +57,21 @@ def find_rig(
         placement = place(passes, shots, known, options.refine)
         predicted = _predicted(passes, placement, len(shots))
         metric = placement.scale.source != "none"
-        names, camera = _known_cameras(shots)
+        stated, camera = _known_cameras(shots)
         rig = discover_rig(
             predicted,
             world_from_camera=placement.world_from_camera,
             step=_steps(shots),
             camera=camera,
             camera_count=camera_count,
-            calibrated=_calibrated(known.rig, names),
+            calibrated=_calibrated(known.rig, stated),
             metric=metric,
             unit="m" if metric or known.rig else "units",
         )
         refined = _refined(rig, passes) if refine else None
         if refined is not None:
             rig = dataclasses.replace(rig, rig_from_camera=refined.rig_from_camera, covariance=refined.covariance)
-        names = tuple(names.get(index, f"camera{index}") for index in range(len(rig.rig_from_camera)))
+        names = camera_names(rig, stated, camera)
         named = [_named(shot, rig, names, row) for row, shot in enumerate(shots)]
         reconstruction = dataclasses.replace(assembled(folder, named, passes, placement), points=None)
     notes = [*model.notes, *([model.licence] if model.licence else []), *notes, *placement.notes]
@@ -114,6 +115,15 @@ def _known_cameras(shots: Sequence[Shot]) -> tuple[dict[int, str], Int[np.ndarra
     names = dict.fromkeys(shot.photograph.camera for shot in shots if shot.photograph.camera is not None)
     numbers = {name: index for index, name in enumerate(names)}
     return dict(enumerate(names)), np.array([numbers.get(shot.photograph.camera, -1) for shot in shots])
+
+
+def camera_names(rig: DiscoveredRig, stated: Mapping[int, str], camera: Int[np.ndarray, " v"]) -> tuple[str, ...]:
+    """Of the rig's cameras by number: those that are stated, by the numbers in `camera`, come first in their order, but
+    for those of which no image has a finite prediction; others are camera0, camera1 .., as far as no name is taken."""
+    numbers = np.unique(camera[(rig.camera >= 0) & (camera >= 0)]).tolist()
+    names = [stated[number] for number in numbers]
+    free = (name for name in map("camera{}".format, itertools.count(len(names))) if name not in stated.values())
+    return (*names, *itertools.islice(free, len(rig.rig_from_camera) - len(names)))
 
 
 def _steps(shots: Sequence[Shot]) -> Int[np.ndarray, " v"] | None:

@@ -1,6 +1,7 @@
 """What was found out of the rig that took photographs: a table, a verdict, files, a calibration held against it."""
 
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 
@@ -101,6 +102,8 @@ class RigDiscovery:
     def check(self, calibration: RigCalibration, false_alarm: float = FALSE_ALARM) -> RigCheck:
         """The calibration held against the images, which lie in folders of its cameras' names."""
         rows = {camera.name: row for row, camera in enumerate(calibration.cameras)}
+        if unplaced := [camera.name for camera in calibration.cameras if camera.rig_from_camera is None]:
+            raise ValueError(f"the calibration does not say where {unplaced[0]} sits in the rig; add its place")
         camera = np.array([rows.get(self.names[index], -1) if index >= 0 else -1 for index in self.rig.camera])
         calibrated = np.stack([camera.rig_from_camera for camera in calibration.cameras])
         return check_rig(calibrated, self.predicted, camera, false_alarm=false_alarm)
@@ -132,17 +135,17 @@ class RigDiscovery:
         return dataclasses.replace(self.reconstruction, images=images, points=None)
 
     def _link_names(self) -> dict[int, str]:
-        """By number of the image, of those with a camera."""
-        step = self.rig.step
-        seen: dict[int, int] = {}
+        """By number of the image, of those with a camera.
+
+        Images of one number were taken together, so one of no known step has a number of its own.
+        """
+        steps = np.full(len(self.rig.camera), -1) if self.rig.step is None else self.rig.step
+        alone = itertools.count(int(steps.max(initial=-1)) + 1)
         names = {}
-        for row, camera in enumerate(self.rig.camera.tolist()):
-            if camera < 0:
-                continue
-            place = seen.get(camera, 0) if step is None else int(step[row])
-            seen[camera] = seen.get(camera, 0) + 1
-            suffix = Path(self.reconstruction.images[row].name).suffix
-            names[row] = f"{self.names[camera]}/{place:06d}{suffix}"
+        for row, (camera, step) in enumerate(zip(self.rig.camera.tolist(), steps.tolist(), strict=True)):
+            if camera >= 0:
+                suffix = Path(self.reconstruction.images[row].name).suffix
+                names[row] = f"{self.names[camera]}/{step if step >= 0 else next(alone):06d}{suffix}"
         return names
 
     def _link(self, out: Path) -> None:

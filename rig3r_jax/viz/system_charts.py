@@ -1,5 +1,6 @@
 """Charts of systems that are evaluated on one truth, as PNG."""
 
+import math
 import typing
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def _headline(part: str, system: SystemScores) -> str:
         curves.DIRECTION: ("RTA15", "@15 {:.1f}%"),
         curves.BOTH: ("mAA30", "30 {:.1f}%"),
     }[part]
-    return words.format(system.numbers[key].value)
+    value = system.numbers[key].value
+    return "" if math.isnan(value) else words.format(value)
 
 
 def _write_errors(evaluation: Evaluation, path: Path) -> None:
@@ -74,12 +76,12 @@ def _write_errors(evaluation: Evaluation, path: Path) -> None:
         for ax, (name, error) in zip(axes, panels, strict=True):
             edges, label = by[name]
             for style, system in _styled(evaluation):
-                bins = curves.binned_errors(curves.pooled(system, name), curves.pooled(system, error), edges)
-                ax.plot(bins.middle, bins.median, marker="o", ms=3.5, lw=1.5, label=system.name, **style)
+                binned = curves.binned_errors(curves.pooled(system, name), curves.pooled(system, error), edges)
+                ax.plot(binned.middle, binned.median, marker="o", ms=3.5, lw=1.5, label=system.name, **style)
                 if len(evaluation.systems) <= _SHADED:
-                    ax.fill_between(bins.middle, bins.lower, bins.upper, color=style["color"], alpha=0.15, lw=0)
-            title = f"{errors[error].partition(',')[0].capitalize()} by {name}"
-            ax.set(title=title, xlabel=label, ylabel=errors[error])
+                    ax.fill_between(binned.middle, binned.lower, binned.upper, color=style["color"], alpha=0.15, lw=0)
+            heading = f"{errors[error].partition(',')[0].capitalize()} by {name}"
+            ax.set(title=heading, xlabel=label, ylabel=errors[error])
             _from_zero(ax, name)
             _legend_below(ax)
 

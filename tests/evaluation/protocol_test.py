@@ -218,7 +218,9 @@ def test_poses_that_are_none_are_faults(protocol, tmp_path):
         (["procedural"], "--split is missing: of the data set, such as val"),
         (["nuscenes_val"], "--root is missing: the folder that holds nuScenes"),
         (["procedural_same_rigs", "--scenes", "0"], "--scenes is 0; it must be at least 1"),
-        (["procedural_same_rigs", "--min-seconds", "1"], "--min-seconds wants --max-seconds; give both"),
+        (["procedural_same_rigs", "--min-seconds", "1"], "min_seconds is 1 and max_seconds 0: nothing lies between"),
+        (["procedural_same_rigs", "--max-cameras", "2"], "min_cameras is 3 and max_cameras 2: nothing lies between"),
+        (["procedural_same_rigs", "--max-stride", "1", "--max-seconds", "2"], "--max-stride counts nothing beside 2 "),
         (["procedural_same_rigs", "--unseen-in", "train"], "does not tell the rigs of same_rigs and train apart"),
     ],
 )

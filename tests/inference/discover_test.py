@@ -1,5 +1,6 @@
 """`rig3r discover` and `discover_rig`, through a model that knows the truth."""
 
+import dataclasses
 import json
 import os
 import xml.etree.ElementTree
@@ -20,6 +21,7 @@ from rig3r_jax.inference.api import LoadedModel
 from rig3r_jax.inference.inputs import InputOptions, read_inputs
 from rig3r_jax.inference.models import open as models
 from rig3r_jax.inference.photographs import find_photographs
+from rig3r_jax.inference.rig import camera_names
 from tests.inference.truth import LENSES, PLACES, SIZES, Z_BAR, drive, transform, write_rig_images
 
 STEPS = 4
@@ -70,10 +72,28 @@ def test_python_finds_the_same_with_cameras_known_in_part(shots):
     assert [found.names[number] for number in found.rig.camera] == [photograph.camera for photograph in photographs]
     steps = np.array([photograph.step for photograph in photographs])
     assert rig_id_accuracy(found.rig.step, steps) == 1.0
+    half = np.arange(len(steps)) < 6  # their steps are not known: each has a number of its own
+    numbers = [name.rpartition("/")[2] for name in _linked(found).values()]
+    partly = [name.rpartition("/")[2] for name in _linked(found, np.where(half, -1, found.rig.step)).values()]
+    assert partly[6:] == numbers[6:] and len({*partly[:6]} - {*numbers}) == 6
     truth.passes = 0  # its unit is another in every pass
     refined = LoadedModel(truth).discover_rig(paths, cameras=cameras, refine=True)
     for one, other in zip(refined.reconstruction.cameras, found.reconstruction.cameras, strict=True):
         np.testing.assert_allclose(one.rig_from_camera, other.rig_from_camera, atol=1e-3)
+
+
+def test_names_stay_with_their_cameras():
+    places = np.tile(np.eye(4), (8, 1, 1))
+    places[:, 0, 3] = [0, 0, np.nan, np.nan, 1, 1, 3, 3]
+    camera = np.array([0, 0, 1, 1, 2, 2, -1, -1])  # nothing is seen of the second, and one more is there
+    rig = discover_rig(places, camera=camera)
+    assert camera_names(rig, {0: "camera2", 1: "left", 2: "right"}, camera) == ("camera2", "right", "camera3")
+    assert rig.camera.tolist() == [0, 0, -1, -1, 1, 1, 2, 2]
+
+
+def _linked(discovery, step=None):
+    step = discovery.rig.step if step is None else step
+    return dataclasses.replace(discovery, rig=dataclasses.replace(discovery.rig, step=step))._link_names()
 
 
 def test_a_moved_camera_is_named(shots, tmp_path, capsys):

@@ -202,6 +202,7 @@ def test_two_processes_evaluate_as_one_does(small_run, protocol, tmp_path, on, f
         (["--on", "nowhere", "--out", "out"], "--on nowhere: there is no such folder"),
         (["--on", "images", "--out", "out"], "images: holds no records"),
         (["--protocol", "tiny.json"], "--protocol is of --predictions; a run is scored by its config"),
+        (["--skip-missing"], "--skip-missing is of --predictions; a run is scored by its config"),
         (["--root", "x"], "--root is of the protocol that --on gives"),
     ],
 )

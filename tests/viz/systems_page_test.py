@@ -12,11 +12,14 @@ from rig3r_jax.evaluation.error_samples import ErrorSamples
 from rig3r_jax.evaluation.systems.aligned import aligned_scene
 from rig3r_jax.evaluation.systems.options import SystemOptions
 from rig3r_jax.evaluation.systems.read import scene_of
+from rig3r_jax.evaluation.systems.scene import PosedScene
 from rig3r_jax.geometry import rigid
 from rig3r_jax.viz.systems import reliability
 from rig3r_jax.viz.systems.error_maps import error_maps, relative_errors
 from rig3r_jax.viz.systems.page import write_page
-from rig3r_jax.viz.systems.scenes import chosen_scenes, level_from_world, look_at
+from rig3r_jax.viz.systems.scene_section import scene_section
+from rig3r_jax.viz.systems.scenes import SceneLook, chosen_scenes, level_from_world, look_at
+from tests.evaluation.pose_test import random_cameras
 from tests.exports.reconstructions import rig_of_three
 from tests.viz.evaluated_systems import FAR, NEAR, SCENES, write_example
 from tests.viz.report_test import Page
@@ -69,6 +72,16 @@ def test_scenes_are_read_with_pictures_and_every_system(example):
     assert len(far.theirs) == 11 and np.isnan(far.poses[-1]).all() and np.isfinite(far.poses[:-1]).all()
 
 
+def test_each_system_is_beside_the_part_of_a_true_trajectory_that_it_has():
+    true = PosedScene("t.tum", "TUM", random_cameras(np.random.default_rng(0), 12), times=np.arange(12.0))
+    parts = {"late": np.arange(5, 12), "all": np.arange(12), "early": np.arange(4)}
+    systems = {name: aligned_scene(true.take(rows), true, SystemOptions()) for name, rows in parts.items()}
+    look = SceneLook("drive", "why", systems["late"].true, systems, (), {}, "")
+    section = scene_section(look, "x")
+    for rows in parts.values():
+        assert f"{len(rows)} of {len(rows)} images with a pose" in section
+
+
 def test_predictions_without_files_have_no_scenes(example, tmp_path):
     _, evaluation = example
     write_page(tmp_path / "page.html", evaluation, [], from_files=False)
@@ -102,6 +115,12 @@ def test_error_maps_are_shares_of_the_true_depth():
     for ours, theirs in zip(scene.ours.depths, scene.theirs.depths, strict=True):
         np.testing.assert_allclose(relative_errors(ours, theirs, scene.alignment.scale), 0.2, atol=1e-9)
     assert "front/000.jpg, 20.0%" in error_maps(scene)
+    along_rays = tuple(depth.distances for depth in scene.theirs.depths)
+    by_distance = dataclasses.replace(scene, theirs=dataclasses.replace(scene.theirs, depths=along_rays))
+    assert "front/000.jpg, 20.0%" in error_maps(by_distance)
+    no_lens = (dataclasses.replace(scene.ours.depths[0], stretch=None), *scene.ours.depths[1:])
+    partly = dataclasses.replace(by_distance, ours=dataclasses.replace(scene.ours, depths=no_lens))
+    assert "1 more have depths of another kind" in error_maps(partly)
     bare = dataclasses.replace(scene, theirs=dataclasses.replace(scene.theirs, depths=None))
     assert "truth has no depth maps" in error_maps(bare)
 

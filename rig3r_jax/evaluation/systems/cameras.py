@@ -21,10 +21,8 @@ RIG = ("rig_id_accuracy", "rig_ari", "camera_count_error", *(f"rig_{rate}" for r
 UNCERTAINTY = ("d2_trans", "d2_rot", "d2_pose", *(f"coverage_{level}" for level in CENTRAL_LEVELS))
 
 
-def add_trajectory(
-    measures: Measures, predicted: PosedScene, true: PosedScene, moved: Float[np.ndarray, "v 4 4"]
-) -> None:
-    """Absolute and relative errors (RMSE) of the aligned cameras `moved`, rows of both scenes are the same images.
+def add_trajectory(measures: Measures, true: PosedScene, moved: Float[np.ndarray, "v 4 4"]) -> None:
+    """Absolute and relative errors (RMSE) of `moved`, the aligned cameras of the images of `true`.
 
     Relative ones are of each camera's motion from one image to its next, by time where it is known.
     """
@@ -66,15 +64,20 @@ def add_focals(measures: Measures, predicted: PosedScene, true: PosedScene) -> N
 
 
 def add_rig(measures: Measures, predicted: PosedScene, true: PosedScene, images: int, options: SystemOptions) -> None:
-    """Which image is of which camera, and how the cameras sit in the rig; `images` counts those of the truth."""
+    """Which image is of which camera, and how the cameras sit in the rig.
+
+    Both scenes hold the common images. `images` counts those of the truth: one that is not common has a wrong camera.
+    """
     lack = [scene.source for scene in (predicted, true) if scene.cameras is None]
     if lack:
         return measures.lack(RIG, f"{lack[0]} names no cameras")
     labels, index = (np.unique(scene.cameras, return_inverse=True)[1] for scene in (predicted, true))
+    if predicted.rig_from_camera is not None:  # of a network, whose rays may say nothing
+        labels = np.where(np.isfinite(predicted.rig_from_camera).all(axis=(1, 2)), labels, rig.NO_CAMERA)
     matched = rig.rig_id_accuracy(labels, index) * len(labels)
     measures.add("rig_id_accuracy", 100.0 * matched, images, "no images")
     measures.add("rig_ari", rig.adjusted_rand_index(labels, index), 1.0, "fewer than two images in common")
-    off = abs(len(set(labels.tolist())) - len(set(index.tolist())))
+    off = abs(len(np.unique(labels[labels >= 0])) - len(np.unique(index)))
     measures.add("camera_count_error", float(off), 1.0, "")
     keys = tuple(f"rig_{rate}" for rate in RIG_RATES)
     unplaced = [scene.source for scene in (predicted, true) if scene.rig_from_camera is None]
@@ -117,12 +120,12 @@ def uncertain_errors(predicted: PosedScene, true: PosedScene, alignment: CameraA
     covariance = predicted.covariances * np.outer(lengths, lengths)
     ours = _from_first(stretched(predicted.world_from_camera, alignment.scale))
     residual = tangent(rigid.invert(ours) @ _from_first(true.world_from_camera))
-    known = np.isfinite(covariance).all(axis=(1, 2))
-    known[known] = np.linalg.eigvalsh(covariance[known])[:, 0] > 0
-    known[0] = False
-    if not known.any():
+    usable = np.isfinite(covariance).all(axis=(1, 2))
+    usable[usable] = np.linalg.eigvalsh(covariance[usable])[:, 0] > 0
+    usable[0] = False
+    if not usable.any():
         return "no image beside the first has a covariance with an inverse"
-    return ErrorSamples(residual[known], covariance[known])
+    return ErrorSamples(residual[usable], covariance[usable])
 
 
 def tangent(a_from_b: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, "n 6"]:

@@ -30,7 +30,9 @@ class Score:
     @property
     def bounds(self) -> tuple[float, float]:
         """Of what the number can be."""
-        return (-1.0 if self.key == "rig_ari" else 0.0), {PERCENT: 100.0}.get(self.unit, math.inf)
+        if self.key == "rig_ari":
+            return -1.0, 1.0
+        return 0.0, 100.0 if self.unit == PERCENT else math.inf
 
 
 def catalog(options: SystemOptions) -> dict[str, list[Score]]:

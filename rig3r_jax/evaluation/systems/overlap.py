@@ -51,8 +51,8 @@ def pair_overlaps(scene: PosedScene, view_range: float) -> Overlaps:
     shares = np.zeros((views, views))  # of the points of one image in another
     for row, (lens, size) in enumerate(zip(scene.lenses, scene.sizes, strict=True)):
         points_camera = rigid.apply(rigid.invert(scene.world_from_camera[row]), everything)
-        shown = _shown(lens, size, points_camera, scene.depths[row] if by_depth else None)
-        shares[:, row] = np.add.reduceat(shown, starts, dtype=np.int64) / counts
+        visible = _visible(lens, size, points_camera, scene.depths[row] if by_depth else None)
+        shares[:, row] = np.add.reduceat(visible, starts, dtype=np.int64) / counts
     i, j = np.triu_indices(views, k=1)
     told_by = "true depth" if by_depth else f"cameras and lenses, at {view_range:g} m"
     return Overlaps(100.0 * np.minimum(shares, shares.T)[i, j], told_by)
@@ -60,10 +60,10 @@ def pair_overlaps(scene: PosedScene, view_range: float) -> Overlaps:
 
 def _by_depth(lens: Lens, size: np.ndarray, depth: DepthMap, most: int) -> Float[np.ndarray, "p 3"]:
     """Points of the image's known depths, at most `most`, in its camera's frame."""
-    known = np.flatnonzero(depth.valid)
-    known = known[np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(int)]
-    rays = lens.rays(depth.uv.reshape(-1, 2)[known] * size)
-    distances = depth.depth.reshape(-1)[known]
+    rows = np.flatnonzero(depth.valid)
+    rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)]
+    rays = lens.rays(depth.uv.reshape(-1, 2)[rows] * size)
+    distances = depth.depth.reshape(-1)[rows]
     if not depth.along_ray:
         distances = distances / rays[:, 2]
     return _finite(rays * distances[:, None])
@@ -82,16 +82,16 @@ def _finite(points: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, "m 3"]:
     return points[np.isfinite(points).all(axis=1)]
 
 
-def _shown(
+def _visible(
     lens: Lens, size: np.ndarray, points_camera: Float[np.ndarray, "p 3"], depth: DepthMap | None
 ) -> Bool[np.ndarray, " p"]:
     """Which points are within the image and, where a depth is known at their place, not hidden there."""
-    pixels, shown = in_image(lens, (int(size[1]), int(size[0])), points_camera)
+    pixels, visible = in_image(lens, (int(size[1]), int(size[0])), points_camera)
     if depth is None:
-        return shown
-    inside = np.flatnonzero(shown)
-    seen, known = depth.nearest(pixels[inside] / size)
+        return visible
+    inside = np.flatnonzero(visible)
+    stated, has_depth = depth.nearest(pixels[inside] / size)
     points = points_camera[inside]
     expected = np.linalg.norm(points, axis=1) if depth.along_ray else points[:, 2]
-    shown[inside] = ~known | (np.abs(seen - expected) < SAME_DEPTH * np.abs(expected))
-    return shown
+    visible[inside] = ~has_depth | (np.abs(stated - expected) < SAME_DEPTH * np.abs(expected))
+    return visible

@@ -81,8 +81,8 @@ def parts(
     for name, (low, high) in _ranges(options.baselines, _baseline_name).items():
         result[name] = (errors.baseline >= low) & (errors.baseline < high)
     for name, (low, high) in _ranges(options.overlaps, _overlap_name).items():
-        told = overlaps.percent
-        result[name] = overlaps.told_by if told is None else (told >= low) & (told < high)
+        percent = overlaps.percent
+        result[name] = overlaps.told_by if percent is None else (percent >= low) & (percent < high)
     return result
 
 
@@ -104,9 +104,7 @@ def auc_sums(
     predicted, true = world_from_camera[rows], world_from_camera_true[rows]
     sums = {}
     for protocol in auc.PROTOCOLS:
-        worst = np.zeros(0)
-        if posed.any():
-            worst = auc.protocol_errors(predicted, true, protocol, min_baseline)
+        worst = auc.protocol_errors(predicted, true, protocol, min_baseline) if len(rows) else np.zeros(0)
         worst = np.where(np.isnan(worst), 180.0, worst)
         weight = worst.size if protocol in auc.POOLED else min(worst.size, 1)
         for limit in auc.LIMITS:

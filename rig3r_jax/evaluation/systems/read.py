@@ -39,9 +39,9 @@ FORMATS = "cameras.json, a COLMAP model, transforms.json, .npz of demo scripts, 
 def read_scene(path: Path) -> PosedScene:
     """ValueError naming file, value, rule and remedy; OSError where there is none."""
     if path.is_dir():
-        if (found := _inside(path)) is None:
+        if (inside := _inside(path)) is None:
             raise ValueError(f"{path}: holds none of the files that are read: {FORMATS}")
-        read, place = found
+        read, place = inside
         return read(place)
     if path.suffix == ".json":
         if is_cameras_json(path):
@@ -66,8 +66,7 @@ def scene_of(reconstruction: Reconstruction, source: str) -> PosedScene:
     """The scene of a reconstruction: its points on images are the cloud, and depth maps where it has maps."""
     images, points = reconstruction.images, reconstruction.points
     cameras = [reconstruction.camera_of(image) for image in images]
-    known = [image.covariance is not None for image in images]
-    unknown = np.full((6, 6), np.nan)
+    covariances = [np.full((6, 6), np.nan) if image.covariance is None else image.covariance for image in images]
     placed = all(camera is not None and camera.rig_from_camera is not None for camera in cameras)
     sizes = np.array([(image.width, image.height) for image in images])
     depths = None
@@ -88,9 +87,7 @@ def scene_of(reconstruction: Reconstruction, source: str) -> PosedScene:
         lenses=tuple(image.lens for image in images),
         sizes=sizes,
         rig_from_camera=np.stack([camera.rig_from_camera for camera in cameras]) if placed else None,
-        covariances=np.stack([image.covariance if has else unknown for image, has in zip(images, known, strict=True)])
-        if any(known)
-        else None,
+        covariances=None if all(image.covariance is None for image in images) else np.stack(covariances),
         depths=depths,
         points_world=None if points is None else points.points_world[valid].astype(np.float64),
         is_metric=reconstruction.length_unit == "metre",
@@ -143,9 +140,8 @@ def _of_model(folder: Path) -> PosedScene:
     return dataclasses.replace(
         scene,
         kind="COLMAP model",
-        rig_from_camera=scene.rig_from_camera
-        if len(rigs) == 1
-        else None,  # places in several rigs are in as many frames
+        # Places in several rigs are in as many frames.
+        rig_from_camera=scene.rig_from_camera if len(rigs) == 1 else None,
         points_world=model.points_world if len(model.points_world) else None,
         is_metric=True,  # the format has no unit: what a model is measured against says so
     )

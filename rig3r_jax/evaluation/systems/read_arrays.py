@@ -58,7 +58,7 @@ def read_arrays(path: Path) -> PosedScene:
     )  # fmt: skip
     return PosedScene(
         source=str(path),
-        kind=f"arrays of {kind}" if kind else "arrays",
+        kind=f"arrays of {kind}",
         world_from_camera=poses,
         names=None if names is None else tuple(map(str, names.tolist())),
         times=_views(path, "times", arrays.get("times"), views),

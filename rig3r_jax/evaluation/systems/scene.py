@@ -38,6 +38,14 @@ class DepthMap:
             return None
         return dataclasses.replace(self, depth=self.depth * self.stretch, along_ray=True)
 
+    def in_one_kind(self, other: "DepthMap") -> "tuple[DepthMap, DepthMap] | None":
+        """Both as they are where both are along the axis or along rays, else both along rays; None where the lens that
+        this wants is not known."""
+        if self.along_ray == other.along_ray:
+            return self, other
+        one, two = self.distances, other.distances
+        return None if one is None or two is None else (one, two)
+
     def nearest(self, uv: Float[np.ndarray, "n 2"]) -> tuple[Float[np.ndarray, " n"], Bool[np.ndarray, " n"]]:
         """The depth of the grid's nearest point, and whether it is valid and no farther than the next one."""
         height, width = self.depth.shape

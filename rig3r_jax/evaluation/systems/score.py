@@ -53,7 +53,7 @@ def score_scene(predicted: PosedScene, true: PosedScene, options: SystemOptions,
     paired = _spread(len(true), options.max_images)
     pairs = add_pairs(measures, scene.poses[paired], true.take(paired), options)
     if len(theirs) and alignment is not None:
-        add_trajectory(measures, ours, theirs, alignment.poses(ours.world_from_camera))
+        add_trajectory(measures, theirs, alignment.poses(ours.world_from_camera))
     else:
         least = max(LEAST[options.align], 1)
         measures.lack(TRAJECTORY, f"{len(theirs)} images in common; --align {options.align} needs {least}")

@@ -76,8 +76,8 @@ def system_scores(
         for score in group:
             numbers[score.key] = _number(score, *system.sums(score.key), options)
             if np.isnan(numbers[score.key].value):
-                told = [scene.measures.reasons[score.key] for scene in scenes if score.key in scene.measures.reasons]
-                reasons[score.key] = next(filter(None, told), "nothing to measure")
+                stated = [scene.measures.reasons.get(score.key) for scene in scenes]
+                reasons[score.key] = next(filter(None, stated), "nothing to measure")
     return dataclasses.replace(system, numbers=numbers, reasons=reasons)
 
 

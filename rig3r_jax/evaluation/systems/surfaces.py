@@ -43,11 +43,10 @@ def add_depth(measures: Measures, predicted: PosedScene, true: PosedScene, align
         if ours is None:
             total += int(theirs.valid.sum())
             continue
-        if ours.along_ray != theirs.along_ray:
-            ours, theirs = ours.distances, theirs.distances
-        if ours is None or theirs is None:
+        if (pair := ours.in_one_kind(theirs)) is None:
             left_out += 1
             continue
+        ours, theirs = pair
         depth, has_depth = ours.nearest(theirs.uv[theirs.valid])
         total += len(has_depth)
         if has_depth.any():

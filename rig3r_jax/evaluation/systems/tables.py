@@ -58,7 +58,7 @@ def to_markdown(evaluation: Evaluation) -> str:
 
 
 def to_csv(evaluation: Evaluation) -> str:
-    """A row per system and number: group, key, unit, value, low, high, scenes, reason; empty for NaN."""
+    """A row per number and system, and per difference of two that are compared; empty for NaN."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["group", "score", "better", "system", "value", "low", "high", "p_value", "scenes", "reason"])
@@ -139,7 +139,9 @@ def _overlaps(evaluation: Evaluation) -> str:
     ways = collections.Counter(
         "not known" if table.overlap is None else f"by {table.overlap_told_by}" for table in tables
     )
-    return ", ".join(f"{way} ({count} scenes)" if len(ways) > 1 else way for way, count in ways.items())
+    if len(ways) == 1:
+        return next(iter(ways))
+    return ", ".join(f"{way} ({count} scene{'s' * (count != 1)})" for way, count in ways.items())
 
 
 def _groups(evaluation: Evaluation) -> dict[str, list[Score]]:

@@ -10,9 +10,8 @@ from rig3r_jax.geometry.camera import Lens, Pinhole
 from rig3r_jax.inference.baselines.answer import Task
 from rig3r_jax.schema import PosedImage, Reconstruction, Scale
 
-_FOCAL_GUESS = (
-    1.2  # focal length of an unknown lens over the longer side, as COLMAP begins (default_focal_length_factor)
-)
+# Focal length of an unknown lens over the longer side, as COLMAP begins (default_focal_length_factor).
+_FOCAL_GUESS = 1.2
 
 
 def identity(task: Task) -> Reconstruction:
@@ -58,7 +57,7 @@ def _guessed(sample: SampleData, poses: Float[np.ndarray, "v 4 4"]) -> Reconstru
 
 
 def _posed(sample: SampleData, poses: Float[np.ndarray, "v 4 4"], lenses: list[Lens], with_rig: bool) -> Reconstruction:
-    """Lengths are a guess times a speed that is none of the sample's: not metres, but with a rig."""
+    """Lengths are metres where they hold the true rig; without it they are a guessed speed alone, and no metres."""
     truth = sample.truth
     images = tuple(
         PosedImage(

@@ -1,13 +1,14 @@
 """The baselines by name, and what each takes. Nothing heavy is imported."""
 
 import dataclasses
+import math
 
 _HERE = "rig3r_jax.inference.baselines"
 
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """One way to answer samples without trust in a model's eyes, or the model that is held against such ways."""
+    """One way to answer samples: without images, by a model that is misled, by COLMAP, or by the model as it is."""
 
     words: str  # what it does
     function: str  # module:name of what answers a sample, imported when wanted; see `answer.Answering`
@@ -65,5 +66,7 @@ class BaselineOptions:
         from rig3r_jax.evaluation.rows import check_settings
 
         check_settings([self.setting])
+        if not math.isfinite(self.speed):
+            raise ValueError(f"speed is {self.speed}; it must be a number of metres a second")
         if not self.limit_seconds >= 1:
             raise ValueError(f"limit_seconds is {self.limit_seconds:g}; it must be 1 at least")

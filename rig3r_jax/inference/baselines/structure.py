@@ -39,10 +39,10 @@ def colmap(task: Task) -> Reconstruction:
         mapping = pycolmap.IncrementalPipelineOptions()
         mapping.max_runtime_seconds = int(np.ceil(task.options.limit_seconds))
         mapping.random_seed = task.options.seed
-        found = pycolmap.incremental_mapping(database, sample.folder, models, mapping)
-        if not found:
+        mapped = pycolmap.incremental_mapping(database, sample.folder, models, mapping)
+        if not mapped:
             return _first_alone(task)
-        largest = max(found.values(), key=lambda model: model.num_reg_images())
+        largest = max(mapped.values(), key=lambda model: model.num_reg_images())
         place = models / "largest"
         place.mkdir()
         largest.write(place)

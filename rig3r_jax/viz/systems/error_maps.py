@@ -20,12 +20,14 @@ def error_maps(scene: AlignedScene) -> str:
         return tag("p", escape(f"No error maps: {lack.source} has no depth maps."), class_="note")
     if scene.alignment is None or not np.isfinite(scene.alignment.scale):
         return tag("p", "No error maps: no alignment tells the unit of the depths.", class_="note")
-    rows = []
+    rows, left_out = [], 0
     for row, (ours, theirs) in enumerate(zip(scene.ours.depths, scene.theirs.depths, strict=True)):
-        if ours is None or theirs is None or ours.along_ray != theirs.along_ray:
+        if ours is None or theirs is None:
             continue
-        scale = scene.alignment.scale
-        rows.append((row, *_maps(ours, theirs, scale), relative_errors(ours, theirs, scale)))
+        if (pair := ours.in_one_kind(theirs)) is None:
+            left_out += 1
+            continue
+        rows.append((row, *_maps(*pair, scene.alignment.scale), relative_errors(*pair, scene.alignment.scale)))
     if not rows:
         return tag("p", "No error maps: no image has a depth of the same kind in both.", class_="note")
     step = -(-len(rows) // _MOST)
@@ -37,8 +39,9 @@ def error_maps(scene: AlignedScene) -> str:
     low, high = bounds
     bars = colorbar("depth", "depth, the truth's unit, logarithmic", (low, float(np.sqrt(low * high)), high))
     bars += colorbar("error", "error, share of the true depth", (0.0, _WORST / 2, _WORST))
-    shown = f" {len(rows[::step])} of {len(rows)} images." if step > 1 else ""
-    note = f"From left to right: true depth, predicted depth, |predicted − true| / true.{shown}"
+    note = "From left to right: true depth, predicted depth, |predicted − true| / true."
+    note += f" {len(rows[::step])} of {len(rows)} images." if step > 1 else ""
+    note += f" {left_out} more have depths of another kind, without lenses: left out." if left_out else ""
     return tag("p", escape(note), class_="note") + tag("div", figures, class_="maps") + tag("div", bars, class_="bars")
 
 
@@ -51,8 +54,8 @@ def relative_errors(ours: DepthMap, theirs: DepthMap, scale: float) -> Float[np.
 def _maps(ours: DepthMap, theirs: DepthMap, scale: float) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
     """True and predicted depth on the true grid; NaN where not known."""
     true = np.where(theirs.valid, theirs.depth, np.nan)
-    depth, known = ours.nearest(theirs.uv.reshape(-1, 2))
-    predicted = np.where(known, scale * depth, np.nan).reshape(true.shape)
+    depth, has_depth = ours.nearest(theirs.uv.reshape(-1, 2))
+    predicted = np.where(has_depth, scale * depth, np.nan).reshape(true.shape)
     return true, predicted
 
 

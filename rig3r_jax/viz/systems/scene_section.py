@@ -22,7 +22,7 @@ _MOST_PICTURES = 48
 
 def scene_section(scene: SceneLook, identity: str) -> str:
     """`identity` tells the switches of several scenes apart."""
-    views = {name: _of_system(name, aligned, scene.true) for name, aligned in scene.systems.items()}
+    views = {name: _of_system(name, aligned) for name, aligned in scene.systems.items()}
     parts = [tag("h3", escape(scene.name)), tag("p", escape(scene.why), class_="note"), _strip(scene)]
     if scene.not_shown:
         parts.append(tag("p", escape(f"Not drawn: {', '.join(scene.not_shown)}."), class_="note"))
@@ -46,11 +46,12 @@ def _strip(scene: SceneLook) -> str:
     return (tag("div", "".join(cells), class_="strip") if cells else "") + note
 
 
-def _of_system(name: str, scene: AlignedScene, true: PosedScene) -> str:
+def _of_system(name: str, scene: AlignedScene) -> str:
     if scene.alignment is None or not np.isfinite(scene.alignment.scale):
         return tag(
             "p", escape(f"{name}: too few images with a pose, or all in one place: nothing aligns it."), class_="empty"
         )
+    true = scene.true  # of a trajectory without names, only the images that this system has
     level = level_from_world(true)
     moved = np.full((len(true), 4, 4), np.nan)
     moved[scene.rows.true] = scene.alignment.poses(scene.ours.world_from_camera)

@@ -64,8 +64,8 @@ class Content:
         if self.cloud is None:
             return []
         by_image = self.tables if self.cloud.image is not None else ()
-        known = {"colors", *by_image, *(["confidence"] if self.cloud.confidence is not None else [])}
-        return [name for name in COLORINGS if name in known]
+        possible = {"colors", *by_image, *(["confidence"] if self.cloud.confidence is not None else [])}
+        return [name for name in COLORINGS if name in possible]
 
     def colored(self, coloring: str) -> UInt8[np.ndarray, "n 3"]:
         """Colours of all points."""

@@ -56,8 +56,8 @@ def read_truth(path: Path, reconstruction: Reconstruction, alignment: str | None
     alignment = alignment or ("rigid" if metric else "similarity")
     moved, scale = source, 1.0
     if alignment != "none":
-        found = camera_alignment(source, target, with_scale=alignment == "similarity")
-        moved, scale = found.poses(source), found.scale
+        fit = camera_alignment(source, target, with_scale=alignment == "similarity")
+        moved, scale = fit.poses(source), fit.scale
     distances = np.linalg.norm(moved[:, :3, 3] - target[:, :3, 3], axis=-1)
     angles = rotation_angle_deg(moved[:, :3, :3], target[:, :3, :3])
     return Truth(

@@ -11,6 +11,7 @@ from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.evaluation.scores import Scorer
 from rig3r_jax.evaluation.systems.cameras import tangent
 from rig3r_jax.evaluation.systems.options import SystemOptions
+from rig3r_jax.evaluation.systems.pairs import AUCS
 from rig3r_jax.evaluation.systems.read import scene_of
 from rig3r_jax.evaluation.systems.scene import PosedScene
 from rig3r_jax.evaluation.systems.score import score_folder, score_scene
@@ -191,6 +192,21 @@ def test_missing_images_fail_or_are_left_out():
     assert failed["images_missing"] == 2
     left_out = score_scene(part, whole, SystemOptions(missing="leave-out")).measures.values
     assert left_out["RRA5"] == left_out["AUC30_da3"] == 100 and left_out["pairs"] == 6
+    none = scene(true).take(np.arange(0))
+    failed = score_scene(none, whole, SystemOptions()).measures.values
+    assert {failed[key] for key in ("RRA5", "mAA30", *AUCS)} == {0.0}
+    left_out = score_scene(none, whole, SystemOptions(missing="leave-out")).measures.values
+    assert all(np.isnan(left_out[key]) for key in ("RRA5", "mAA30", *AUCS))
+
+
+def test_an_image_whose_place_in_the_rig_is_not_finite_is_of_no_camera():
+    true = scene_of(rig_of_three("pinhole"), "truth")
+    places = true.rig_from_camera.copy()
+    places[0] = np.nan
+    system = dataclasses.replace(true, rig_from_camera=places, cameras=("camera -1", *true.cameras[1:]))
+    values = score_scene(system, true, SystemOptions()).measures.values
+    assert values["rig_id_accuracy"] == pytest.approx(100 * (len(true) - 1) / len(true))
+    assert values["camera_count_error"] == 0 and values["rig_mAA30"] == 100
 
 
 def test_a_robust_alignment_is_not_pulled():
