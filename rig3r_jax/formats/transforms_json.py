@@ -112,7 +112,7 @@ def _lens(entry: dict[str, typing.Any], width: float | None, height: float | Non
     if fx is None or cx is None or cy is None:
         raise ValueError(f"{where}: lacks fl_x (or camera_angle_x with w), or cx, cy (or w, h); add them")
     fy = fx if numbers["fl_y"] is None else numbers["fl_y"]
-    model = entry.get("camera_model", "")
+    model = str(entry.get("camera_model", ""))
     if model not in _KINDS or entry.get("is_fisheye"):
         model = "is_fisheye" if entry.get("is_fisheye") and model in _KINDS else model
         raise ValueError(f"{where}: camera_model {model} is none of {', '.join(filter(None, _KINDS))}; undistort first")

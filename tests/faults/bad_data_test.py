@@ -71,9 +71,10 @@ def test_a_record_file_cut_under_a_run_is_named(build, tmp_path):
         for _ in range(200):
             next(loader)
     kept = KeptQuarantine(stream.quarantine, tmp_path, resumed=False)
+    before = stream.quarantine.bad_draws  # threads of the loader may draw on
     kept.save()
     rows = read_json(kept.path)["records"]
-    assert sum(row["count"] for row in rows) == stream.quarantine.bad_draws
+    assert before <= sum(row["count"] for row in rows) <= stream.quarantine.bad_draws
     assert all("rig_frames-train.array_record" in row["reason"] and row["source"] == "made" for row in rows)
 
     other = SampleStream(stream.sources, OPTIONS, seed=0)
