@@ -109,9 +109,9 @@ def read_cameras(path: str | Path) -> Reconstruction:
     for key in ("cameras", "images"):
         if not isinstance(content.get(key), list):
             raise ValueError(f"{path}: has no list of {key}; export the cameras again")
-    for key in ("length_unit", "image_folder"):
-        if not isinstance(content.get(key), str | None):
-            raise ValueError(f"{path}: {key} is {content[key]!r}, must be text; export the cameras again")
+    for key, kinds in (("length_unit", str), ("image_folder", str | None)):
+        if not isinstance(content.get(key), kinds):
+            raise ValueError(f"{path}: {key} is {content.get(key)!r}, must be text; export the cameras again")
     cameras = tuple(_entries(path, "camera", content["cameras"], _camera_from_json))
     lenses = {camera.id: camera.lens for camera in cameras}
     images = _entries(path, "image", content["images"], lambda entry: _image_from_json(entry, lenses))

@@ -5,7 +5,9 @@ import pytest
 from tests.faults.fuzz.readers import readers
 from tests.faults.fuzz.try_inputs import Corpus
 
-READERS = readers()
+# Inputs are read in forked children, in which ArrayRecord misses the threads that other tests of this process have made
+# it start: its files are for `make fuzz` alone.
+READERS = {name: reader for name, reader in readers().items() if name != "records"}
 INPUTS, SECONDS = 20, 1.0  # of each reader, at most
 
 
