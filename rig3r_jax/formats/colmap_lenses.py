@@ -33,16 +33,16 @@ def lens_of_colmap(model: str, parameters: Sequence[float | int], where: str) ->
     kind, names = MODELS[model]
     if len(parameters) != len(names):
         raise ValueError(f"{where}: {model} has {len(parameters)} parameters, must be {', '.join(names)}; correct it")
-    given = dict(zip(names, map(float, parameters), strict=True))
-    bent = {name: value for name in _RATIONAL if kind == "brown" and (value := given.pop(name, 0.0))}
+    stated = dict(zip(names, map(float, parameters), strict=True))
+    bent = {name: value for name in _RATIONAL if kind == "brown" and (value := stated.pop(name, 0.0))}
     if bent:
         raise ValueError(
             f"{where}: FULL_OPENCV with {bent}: no lens here has that denominator; undistort the images in COLMAP "
             "(colmap image_undistorter), or fit a model with k4 = k5 = k6 = 0"
         )
-    if (focal := given.pop("f", None)) is not None:
-        given |= {"fx": focal, "fy": focal}
-    numbers = dict.fromkeys((*_FX_FY, *LENSES[kind].coefficients), 0.0) | given
+    if (focal := stated.pop("f", None)) is not None:
+        stated |= {"fx": focal, "fy": focal}
+    numbers = dict.fromkeys((*_FX_FY, *LENSES[kind].coefficients), 0.0) | stated
     try:
         return lens_from_numbers({"kind": kind, **numbers})
     except ValueError as error:

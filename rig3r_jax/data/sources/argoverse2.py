@@ -76,8 +76,8 @@ class Argoverse2(SequenceSource):
             with contextlib.suppress(BadRecord):  # of a bad scene
                 cameras = sorted(read_calibration(log / "calibration").items())
                 numbers = [
-                    (name, *one.intrinsics.ravel().tolist(), *one.ego_from_camera.ravel().tolist())
-                    for name, one in cameras
+                    (name, *camera.intrinsics.ravel().tolist(), *camera.ego_from_camera.ravel().tolist())
+                    for name, camera in cameras
                 ]
                 rigs[log.name] = fingerprint(repr(numbers).encode())
         return rigs

@@ -67,8 +67,8 @@ class Euroc(RigRecordings):
             raise BadRecord(f"{truth}: has a pose for none of the images; its times are {span}")
         steps = steps_by_time([(shot.camera, shot.time) for shot in shots], self.step_tolerance)
         shots = [dataclasses.replace(shot, step=step) for shot, step in zip(shots, steps, strict=True)]
-        posed = f"{len(table.times)} poses of {truth}" if table else f"no poses: {folder / 'mav0'} holds no truth"
-        note = f"{len(shots)} images of {len(cameras)} cameras; {posed}; no depth"
+        from_truth = f"{len(table.times)} poses of {truth}" if table else f"no poses: {folder / 'mav0'} holds no truth"
+        note = f"{len(shots)} images of {len(cameras)} cameras; {from_truth}; no depth"
         return Recording(name, tuple(cameras), in_order(shots), tuple(left_out), (note, *notes))
 
     def _truth(self, folder: Path) -> Path | None:

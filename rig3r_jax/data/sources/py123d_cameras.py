@@ -70,10 +70,10 @@ def _ftheta(fields: Mapping[str, Any], corner: float, where: str):
     forward, height, width = np.polynomial.Polynomial(numbers[:6]), fields["height"], fields["width"]
     angles = np.linspace(0, np.pi, _FTHETA_ANGLES)
     farthest = np.hypot(max(centre_u, width - centre_u), max(centre_v, height - centre_v))
-    shown = angles[: 1 + int(np.argmax(np.append(forward(angles) > farthest, True)))]
-    odd = shown[:, None] ** np.arange(1, 10, 2)
-    focal, *coefficients = np.linalg.lstsq(odd, forward(shown), rcond=None)[0]
-    off = np.abs(odd @ [focal, *coefficients] - forward(shown)).max()
+    imaged = angles[: 1 + int(np.argmax(np.append(forward(angles) > farthest, True)))]
+    odd = imaged[:, None] ** np.arange(1, 10, 2)
+    focal, *coefficients = np.linalg.lstsq(odd, forward(imaged), rcond=None)[0]
+    off = np.abs(odd @ [focal, *coefficients] - forward(imaged)).max()
     if not off <= _FTHETA_WITHIN:
         raise BadRecord(
             f"{where}: no Kannala-Brandt lens is within {_FTHETA_WITHIN} pixels of its f-theta lens (the nearest is "

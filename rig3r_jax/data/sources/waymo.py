@@ -69,7 +69,9 @@ class Waymo(DriveSource):
         for path in version.files:
             with contextlib.suppress(BadRecord):  # of a bad scene
                 cameras = sorted(version.read(path, range(1)).cameras.items())
-                numbers = [(name, *map(float, (*one.intrinsic, *one.vehicle_from_camera))) for name, one in cameras]
+                numbers = [
+                    (name, *map(float, (*camera.intrinsic, *camera.vehicle_from_camera))) for name, camera in cameras
+                ]
                 rigs[_drive(path)] = fingerprint(repr(numbers).encode())
         return rigs
 

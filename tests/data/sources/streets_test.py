@@ -176,7 +176,7 @@ def test_drives_are_smooth_and_within_their_limits(manoeuvre):
     tick = 0.05
     for seed in range(5):
         rng = np.random.default_rng([seed, 1])
-        town = draw_town(rng, MANOEUVRES[manoeuvre][0])
+        town = draw_town(rng, MANOEUVRES[manoeuvre].in_yard)
         motion = draw_motion(rng, town, manoeuvre, 6.0)
         poses = motion.world_from_vehicle(np.arange(0, 6, tick))
         assert rigid.is_rigid(poses).all()

@@ -37,16 +37,16 @@ def cast(
 ) -> Hits:
     """Where unit rays (x, y, z) in the world end, of several eyes, each with what it may see."""
     all_rays = tuple(np.concatenate(components) for components in zip(*rays, strict=True))
-    counts = [len(one[0]) for one in rays]
+    counts = [len(x) for x, _, _ in rays]
     distance = ground_distance(ground, np.repeat(eyes, counts, axis=0), all_rays)
     index = (np.int32(GROUND) + (distance >= FAR) * np.int32(SKY - GROUND)).astype(np.int32)
     distance = np.minimum(distance, np.float32(FAR))
     own = np.concatenate([_own_frames(table, eye) for table, eye in zip(tables, eyes, strict=True)], axis=1)
-    found = [candidates(*one) for one in zip(tables, eyes, rays, strict=True)]
-    firsts = np.cumsum([0, *map(len, tables)]), np.cumsum([0, *counts])
-    tiles = np.concatenate([one[0] + first for one, first in zip(found, firsts[1][:-1], strict=True)])
-    numbers = np.concatenate([one[1] + first for one, first in zip(found, firsts[0][:-1], strict=True)])
-    nearest = np.concatenate([one[2] for one in found])
+    first_tiles, first_primitives = np.cumsum([0, *counts[:-1]]), np.cumsum([0, *map(len, tables[:-1])])
+    pairs = [candidates(*seen) for seen in zip(tables, eyes, rays, strict=True)]
+    tiles = np.concatenate([first + tile for first, (tile, _, _) in zip(first_tiles, pairs, strict=True)])
+    numbers = np.concatenate([first + number for first, (_, number, _) in zip(first_primitives, pairs, strict=True)])
+    nearest = np.concatenate([least for _, _, least in pairs])
     kinds = np.concatenate([table.kind for table in tables])[numbers]
     for kind, enter in ((BOX, _enter_box), (TAPERED, _enter_tapered), (ROUND, _enter_round)):
         chosen = np.flatnonzero(kinds == kind)
@@ -54,10 +54,10 @@ def cast(
             continue
         rounds = ranks(tiles[chosen]) // _ROUND
         for number in range(rounds.max() + 1):
-            some = chosen[rounds == number]
-            some = some[nearest[some] < distance.max(axis=1)[tiles[some]]]
-            for start in range(0, len(some), _CHUNK):
-                chunk = some[start : start + _CHUNK]
+            near = chosen[rounds == number]
+            near = near[nearest[near] < distance.max(axis=1)[tiles[near]]]  # than what the tile has hit so far
+            for start in range(0, len(near), _CHUNK):
+                chunk = near[start : start + _CHUNK]
                 _meet(tiles[chunk], numbers[chunk], enter, own, all_rays, distance, index)
     return Hits(distance, index, own)
 

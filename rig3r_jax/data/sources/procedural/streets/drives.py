@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
+import typing
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from rig3r_jax.data.sources.procedural.streets.paths import Pace, Path, join_legs, ride, smooth_leg
 from rig3r_jax.data.sources.procedural.streets.town import LANE, Numbers, Town
@@ -69,7 +70,11 @@ def _lane_walk(rng: np.random.Generator, town: Town, length: float, turning: flo
     either side, with a chance of `turning`."""
     side = rng.choice([-1.0, 1.0])  # 1: the town drives on the right
     direction, junction = np.array([1, 0]), np.array([0, 0])
-    lane = lambda along: side * LANE * np.array([along[1], -along[0]])  # noqa: E731
+
+    def lane(along: Int[np.ndarray, "2"]) -> Float[np.ndarray, "2"]:
+        """From a street's middle to the lane in which one drives `along` it."""
+        return side * LANE * np.array([along[1], -along[0]])
+
     block = np.array(town.block)
     points = [junction * block - direction * block * rng.uniform(0.45, 0.9) + lane(direction)]
     driven = 0.0
@@ -119,7 +124,10 @@ def _slalom(rng: np.random.Generator, town: Town, seconds: float) -> tuple[Path,
 
 
 def _arc(rng: np.random.Generator, pose: np.ndarray, gear: float, turn: float, metres: float) -> np.ndarray:
-    """Points of a leg that begins at a pose (u, v, heading) and turns by `turn` over `metres`, gently at both ends."""
+    """Points of a leg that begins at a pose (u, v, heading) and turns by `turn` over `metres`, gently at both ends.
+
+    `pose` becomes that of the leg's end.
+    """
     share = np.linspace(0, 1, max(int(metres / 0.1), 8))
     heading = pose[2] + gear * turn * (3 * share**2 - 2 * share**3)
     steps = gear * metres / len(share) * np.stack([np.cos(heading), np.sin(heading)], axis=-1)
@@ -162,25 +170,32 @@ def _yard(rng: np.random.Generator, town: Town, seconds: float) -> tuple[Path, P
     return join_legs([(smooth_leg(np.concatenate(points), 3.0), 1.0)]), pace
 
 
-# What a town's vehicle may do: in a yard or on streets, how often, and how.
-MANOEUVRES: dict[str, tuple[bool, float, Callable[[np.random.Generator, Town, float], tuple[Path, Pace]]]] = {
-    "turns": (False, 0.33, _turns),
-    "street": (False, 0.1, _street),
-    "slalom": (True, 0.07, _slalom),
-    "parking": (True, 0.2, _parking),
-    "yard": (True, 0.3, _yard),
+class Manoeuvre(typing.NamedTuple):
+    """What a town's vehicle may do."""
+
+    in_yard: bool  # or on streets
+    share: float  # of all drives
+    draw: Callable[[np.random.Generator, Town, float], tuple[Path, Pace]]  # for a drive of that many seconds
+
+
+MANOEUVRES = {
+    "turns": Manoeuvre(False, 0.33, _turns),
+    "street": Manoeuvre(False, 0.1, _street),
+    "slalom": Manoeuvre(True, 0.07, _slalom),
+    "parking": Manoeuvre(True, 0.2, _parking),
+    "yard": Manoeuvre(True, 0.3, _yard),
 }
 
 
 def draw_manoeuvre(rng: np.random.Generator) -> str:
     """One of MANOEUVRES."""
-    shares = np.array([share for _, share, _ in MANOEUVRES.values()])
+    shares = np.array([manoeuvre.share for manoeuvre in MANOEUVRES.values()])
     return str(rng.choice(list(MANOEUVRES), p=shares / shares.sum()))
 
 
 def draw_motion(rng: np.random.Generator, town: Town, manoeuvre: str, seconds: float) -> Motion:
     """A drive of at least `seconds` seconds, which begins anywhere in a longer one."""
-    path, pace = MANOEUVRES[manoeuvre][2](rng, town, seconds + 8.0)
+    path, pace = MANOEUVRES[manoeuvre].draw(rng, town, seconds + 8.0)
     times, distances = ride(path, pace)
     latest = times[-1] - seconds - 2 * _TICK
     starts = rng.uniform(_TICK, max(latest, 2 * _TICK), _CANDIDATES)

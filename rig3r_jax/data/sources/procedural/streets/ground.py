@@ -1,18 +1,43 @@
 """Colours of the ground: streets with their marks, kerbs, sidewalks and grass, or a yard with bays."""
 
+import dataclasses
+from collections.abc import Callable
+
 import numpy as np
 
 from rig3r_jax.data.sources.procedural.streets.materials import mix, scaled
+from rig3r_jax.data.sources.procedural.streets.primitives import Color
 from rig3r_jax.data.sources.procedural.streets.textures import Channels, Values, band, cells, clipped, noise, stripes
 from rig3r_jax.data.sources.procedural.streets.town import BAY, HALF_WIDTH, LANE, ROWS, WALK, Town
 
-_WHITE = (0.85, 0.85, 0.82)
+_WHITE, _KERB = (0.85, 0.85, 0.82), (0.7, 0.7, 0.68)
 _ZEBRA = HALF_WIDTH + 2.2  # metres from the middle of a junction to that of its crossings
 _PARKING = HALF_WIDTH - 2.1  # metres from a street's middle to the line of its parking strip
 _LAMPS = 24.0  # metres between the lamps of a street
 
 
-def ground_color(town: Town, looks, x: Values, y: Values, width: Values) -> tuple[Channels, Values]:
+@dataclasses.dataclass(frozen=True)
+class GroundLooks:
+    """Colours of the ground, and the seed of its patterns."""
+
+    asphalt: Color
+    slabs: Color
+    soil: Color
+    dry: Color
+    seed: int
+
+
+def draw_ground_looks(rng: np.random.Generator) -> GroundLooks:
+    """Those of a random town."""
+    shades = rng.uniform(0.8, 1.2, 3)
+    asphalt = np.array([0.3, 0.3, 0.31]) * rng.uniform(0.7, 1.3)
+    slabs = np.array([0.56, 0.54, 0.51]) * rng.uniform(0.8, 1.15) * (1 + 0.1 * rng.uniform(-1, 1, 3))
+    soil, dry = np.array([0.27, 0.38, 0.15]) * shades, np.array([0.5, 0.43, 0.28]) * shades
+    colors = (tuple(color.tolist()) for color in (asphalt, slabs, soil, dry))
+    return GroundLooks(*colors, seed=int(rng.integers(1, 1 << 14)))
+
+
+def ground_color(town: Town, looks: GroundLooks, x: Values, y: Values, width: Values) -> tuple[Channels, Values]:
     """Colour of the ground at places of the world, and how near a lamp they are (0..1); `width` is that of a pixel."""
     u, v = x, y - town.lateral(x)
     color = _yard_color(town, looks, u, v, width) if town.yard else _street_color(town, looks, u, v, width)
@@ -34,7 +59,7 @@ def _from_streets(town: Town, u: Values, v: Values) -> tuple[Values, Values]:
     return np.abs(u - np.rint(u / block_u) * block_u), np.abs(v - np.rint(v / block_v) * block_v)
 
 
-def _asphalt(looks, u: Values, v: Values, width: Values) -> Channels:
+def _asphalt(looks: GroundLooks, u: Values, v: Values, width: Values) -> Channels:
     """Grains, stains, and patches that were mended, whose cracks are sealed."""
     fine, rough = noise(u, v, width, 0.03, looks.seed), noise(u, v, width, 0.4, looks.seed + 1)
     patch = cells(u, v + 0.3 * u, 5.2, 3.1, width, looks.seed)
@@ -44,13 +69,13 @@ def _asphalt(looks, u: Values, v: Values, width: Values) -> Channels:
     return scaled(looks.asphalt, shade)
 
 
-def _soil(looks, u: Values, v: Values, width: Values) -> Channels:
+def _soil(looks: GroundLooks, u: Values, v: Values, width: Values) -> Channels:
     clumps, fine = noise(u, v, width, 0.25, looks.seed + 2), noise(v, u, width, 0.04, looks.seed + 3)
     soil = mix(looks.soil, looks.dry, clipped(np.float32(0.4) + clumps))
     return scaled(soil, 1 + np.float32(0.45) * fine)
 
 
-def _slabs(looks, u: Values, v: Values, width: Values) -> Channels:
+def _slabs(looks: GroundLooks, u: Values, v: Values, width: Values) -> Channels:
     """A sidewalk of square slabs with joints."""
     own = cells(u, v, 0.8, 0.8, width, looks.seed + 4)
     joints = np.maximum(stripes(u, 0.8, 0.025, width), stripes(v, 0.8, 0.025, width))
@@ -58,7 +83,7 @@ def _slabs(looks, u: Values, v: Values, width: Values) -> Channels:
     return scaled(looks.slabs, shade - np.float32(0.35) * joints)
 
 
-def _street_color(town: Town, looks, u: Values, v: Values, width: Values) -> Channels:
+def _street_color(town: Town, looks: GroundLooks, u: Values, v: Values, width: Values) -> Channels:
     away_u, away_v = _from_streets(town, u, v)
     away = np.minimum(away_u, away_v)
     other = np.maximum(away_u, away_v)  # from the street that crosses
@@ -73,13 +98,14 @@ def _street_color(town: Town, looks, u: Values, v: Values, width: Values) -> Cha
     clear = 1 - band(other, _ZEBRA + 2.6, width)
     marks = np.maximum(np.maximum((dashes + edges) * clear, stop), zebra) * outside
     kerb = band(away - np.float32(HALF_WIDTH + 0.1), 0.1, width)
-    beside = lambda u, v, width, kerb, walk: mix(  # noqa: E731
-        _soil(looks, u, v, width), mix(_slabs(looks, u, v, width), (0.7, 0.7, 0.68), kerb), walk
-    )
+
+    def beside(u: Values, v: Values, width: Values, kerb: Values, walk: Values) -> Channels:
+        return mix(_soil(looks, u, v, width), mix(_slabs(looks, u, v, width), _KERB, kerb), walk)
+
     return _joined(looks, u, v, width, marks, road, beside, kerb, walk)
 
 
-def _yard_color(town: Town, looks, u: Values, v: Values, width: Values) -> Channels:
+def _yard_color(town: Town, looks: GroundLooks, u: Values, v: Values, width: Values) -> Channels:
     half_u, half_v = town.yard
     inside = band(u, half_u, width) * band(v, half_v, width)
     around = band(u, half_u + WALK, width) * band(v, half_v + WALK, width)
@@ -88,12 +114,24 @@ def _yard_color(town: Town, looks, u: Values, v: Values, width: Values) -> Chann
     middle = band(row, 0.06, width)
     arrows = band(row - np.float32(ROWS / 2), 0.15, width) * stripes(u, 9.0, 1.2, width)
     marks = np.maximum(np.maximum(lines, middle), arrows)
-    beside = lambda u, v, width, walk: mix(_soil(looks, u, v, width), _slabs(looks, u, v, width), walk)  # noqa: E731
+
+    def beside(u: Values, v: Values, width: Values, walk: Values) -> Channels:
+        return mix(_soil(looks, u, v, width), _slabs(looks, u, v, width), walk)
+
     return _joined(looks, u, v, width, marks, inside, beside, around)
 
 
-def _joined(looks, u: Values, v: Values, width: Values, marks: Values, road: Values, beside, *more: Values) -> Channels:
-    """Asphalt with its marks where `road` is 1, `beside` (of u, v, width and `more`) where it is 0; each is worked out
+def _joined(
+    looks: GroundLooks,
+    u: Values,
+    v: Values,
+    width: Values,
+    marks: Values,
+    road: Values,
+    beside: Callable[..., Channels],
+    *more: Values,
+) -> Channels:
+    """Asphalt with its marks where `road` is 1, `beside(u, v, width, *more)` where it is 0. Either is computed only
     where it is seen."""
     color = [np.empty_like(u) for _ in range(3)]
     seen, hidden = np.flatnonzero(road > 0), np.flatnonzero(road < 1)

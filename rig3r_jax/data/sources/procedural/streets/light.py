@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from rig3r_jax.data.sources.procedural.streets.casting import FAR
+from rig3r_jax.data.sources.procedural.streets.primitives import rounded
 from rig3r_jax.data.sources.procedural.streets.textures import Channels, Size, Values, clipped, noise
 
 HOURS = {"sun": 0.45, "overcast": 0.2, "low sun": 0.15, "night": 0.2}  # what light there is, and how often
@@ -56,8 +57,8 @@ def draw_light(rng: np.random.Generator) -> Light:
 
 
 def _plain(values) -> tuple[float, float, float]:
-    """Rounded, so that a machine's last digits change nothing."""
-    return tuple((np.round(np.asarray(values, np.float64) * 2**20) / 2**20).tolist())
+    """Three Python numbers, rounded, so that a machine's last digits change nothing."""
+    return tuple(rounded(np.asarray(values, np.float64)).tolist())
 
 
 def sky_color(light: Light, x: Values, y: Values, z: Values) -> Channels:

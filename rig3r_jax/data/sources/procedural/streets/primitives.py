@@ -18,9 +18,8 @@ Color = tuple[float, float, float]
 # What a primitive is made of, which is how it is coloured: see `materials`.
 MATERIALS = ("facade", "tiles", "plain", "paint", "glass", "foliage", "fence", "sign", "glow", "cloth", "rock")
 (FACADE, TILES, PLAIN, PAINT, GLASS, FOLIAGE, FENCE, SIGN, GLOW, CLOTH, ROCK) = range(len(MATERIALS))
-_FINEST = (
-    2.0**20
-)  # parts of a metre to which places are rounded: what a machine's sine makes of the last digits is gone
+# Parts of 1 to which all that is seen is rounded: what a machine's sine makes of the last digits is gone.
+_FINEST = 2.0**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Table:
         cos, sin = np.cos(yaw), np.sin(yaw)
         x, y, z = self.foot.T
         foot = np.stack([cos * x - sin * y, sin * x + cos * y, z], axis=-1) + shift
-        return dataclasses.replace(self, foot=_rounded(foot), yaw=_rounded(self.yaw + yaw))
+        return dataclasses.replace(self, foot=rounded(foot), yaw=rounded(self.yaw + yaw))
 
 
 _WIDTHS = np.cumsum([3, 1, 2, 1, 3, 3, 3])  # where the columns of a table end, from foot to accent
@@ -103,11 +102,11 @@ _COLUMNS = [field.name for field in dataclasses.fields(Table)]
 def tabulate(primitives: Sequence[Primitive]) -> Table:
     """The table of a list; all numbers are rounded to a millionth."""
     rows = [
-        (one.kind, one.material, one.seed, *one.foot, one.yaw, *one.half, one.height, *one.form)
-        + (*one.color, *one.accent, *one.cell)
-        for one in primitives
+        (solid.kind, solid.material, solid.seed, *solid.foot, solid.yaw, *solid.half, solid.height, *solid.form)
+        + (*solid.color, *solid.accent, *solid.cell)
+        for solid in primitives
     ]
-    table = _rounded(np.array(rows, np.float64).reshape(len(primitives), -1))
+    table = rounded(np.array(rows, np.float64).reshape(len(primitives), -1))
     kind, material, seed = table[:, :3].T.astype(np.int64)
     foot, yaw, half, height, form, color, accent, cell = np.split(table[:, 3:], _WIDTHS, axis=1)
     return Table(kind, material, seed, foot, yaw[:, 0], half, height[:, 0], form, color, accent, cell)
@@ -118,5 +117,6 @@ def concatenate(tables: Sequence[Table]) -> Table:
     return Table(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in _COLUMNS})
 
 
-def _rounded(values: np.ndarray) -> np.ndarray:
+def rounded(values: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b"]:
+    """To a millionth, alike on every machine."""
     return np.round(values * _FINEST) / _FINEST

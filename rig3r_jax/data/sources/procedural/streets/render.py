@@ -13,7 +13,7 @@ from rig3r_jax.data.sources.procedural.streets.culling import GROUP, TILE, Rays
 from rig3r_jax.data.sources.procedural.streets.ground import ground_color
 from rig3r_jax.data.sources.procedural.streets.light import falling, haze, headlights, sky_color, veil
 from rig3r_jax.data.sources.procedural.streets.materials import COLORS
-from rig3r_jax.data.sources.procedural.streets.primitives import Table, concatenate
+from rig3r_jax.data.sources.procedural.streets.primitives import Table, concatenate, rounded
 from rig3r_jax.data.sources.procedural.streets.surface import Surface
 from rig3r_jax.data.sources.procedural.streets.textures import Channels, Values, clipped, hashed
 from rig3r_jax.data.sources.procedural.streets.world import World
@@ -78,24 +78,24 @@ def render(world: World, views: Sequence[View], size: int) -> Iterator[Shot]:
 
 def _render_together(world: World, views: Sequence[View], size: int) -> Iterator[Shot]:
     tiled = [_tiled_rays(view.lens, size) for view in views]
-    eyes = [np.round(view.world_from_camera[:3, 3] * 2**20) / 2**20 for view in views]
-    rays = [_turned(one.rays, view.world_from_camera) for one, view in zip(tiled, views, strict=True)]
+    eyes = [rounded(view.world_from_camera[:3, 3]) for view in views]
+    rays = [_turned(own.rays, view.world_from_camera) for own, view in zip(tiled, views, strict=True)]
     tables, moves = zip(*(world.at(view.time, eye) for view, eye in zip(views, eyes, strict=True)), strict=True)
     hits = cast(tables, world.town.ground, eyes, rays)
     flat = tuple(
         np.concatenate([component.ravel() for component in components]) for components in zip(*rays, strict=True)
     )
-    angle = np.concatenate([one.angle.ravel() for one in tiled])
-    color = _Shading(world, views, eyes, [one.angle.size for one in tiled], flat).colors(
+    angle = np.concatenate([own.angle.ravel() for own in tiled])
+    color = _Shading(world, views, eyes, [own.angle.size for own in tiled], flat).colors(
         hits, concatenate(tables), angle
     )
     moving = np.append(np.concatenate(moves), [False, False]).take(hits.index.ravel())
     depth = hits.distance.ravel() * (hits.index.ravel() != SKY)
     bytes_ = [np.rint(clipped(channel) * np.float32(255)).astype(np.uint8) for channel in color]
     first = 0
-    for view, one in zip(views, tiled, strict=True):
-        pixels = one.pixels + first
-        first += one.angle.size
+    for view, own in zip(views, tiled, strict=True):
+        pixels = own.pixels + first
+        first += own.angle.size
         image, lit = np.stack([channel.take(pixels) for channel in bytes_], axis=-1), lit_pixels(view.lens, size)
         shot = Shot(image, depth.take(pixels), moving.take(pixels))
         if not lit.all():

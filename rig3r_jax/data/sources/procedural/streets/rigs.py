@@ -14,10 +14,7 @@ _FISHEYES = 0.35  # share of rigs, and of cameras with a lens of their own, that
 _OWN = 0.3  # share of cameras with a lens of their own
 LONGEST_DELAY = 0.04  # seconds
 _AT_ONCE = 0.3  # share of rigs whose cameras fire together
-_TURNED, _TURNED_DEG = (
-    0.6,
-    35.0,
-)  # share of rigs that are turned on the vehicle to either side, by so many degrees at most
+_TURNED, _TURNED_DEG = 0.6, 35.0  # share of rigs that are turned on the vehicle, and by how much at most, either side
 
 
 def equip(rng: np.random.Generator, rig: Rig, image_size: int, lenses: str) -> Rig:

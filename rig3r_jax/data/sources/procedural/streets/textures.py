@@ -51,7 +51,7 @@ def _noise_levels() -> Int8[np.ndarray, "texels"]:
     for _ in range(_LEVELS - 1):
         last = levels[-1]
         levels.append((last[::2, ::2] + last[1::2, ::2] + (last[::2, 1::2] + last[1::2, 1::2])) * np.float32(0.25))
-    full = [np.repeat(np.repeat(one, _SIDE // len(one), 0), _SIDE // len(one), 1) for one in levels]
+    full = [np.repeat(np.repeat(level, _SIDE // len(level), 0), _SIDE // len(level), 1) for level in levels]
     return np.rint(np.clip(np.stack(full), -1.27, 1.27) * 100).astype(np.int8).ravel()
 
 

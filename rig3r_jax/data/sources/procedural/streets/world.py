@@ -1,4 +1,9 @@
-"""A world of the second kind: a town, what stands and what moves in it, its light, and the vehicle that is driven."""
+"""A world of the second kind: a town, what stands and what moves in it, its light, and the vehicle that is driven.
+
+`draw_world` draws one from a generator of random numbers: the map (`town`), a drive through it (`drives`, along
+`paths`), what lines its streets (`furnish`, of `things` and `vehicles`), `traffic`, the ground's colours (`ground`) and
+the `light`. Whatever stands or moves is made of `primitives`. `render` makes images of it.
+"""
 
 import dataclasses
 
@@ -8,23 +13,13 @@ from jaxtyping import Bool, Float
 from rig3r_jax.data.sources.procedural.streets.casting import FAR
 from rig3r_jax.data.sources.procedural.streets.drives import MANOEUVRES, Motion, draw_manoeuvre, draw_motion
 from rig3r_jax.data.sources.procedural.streets.furnish import furnish
+from rig3r_jax.data.sources.procedural.streets.ground import GroundLooks, draw_ground_looks
 from rig3r_jax.data.sources.procedural.streets.light import Light, draw_light
 from rig3r_jax.data.sources.procedural.streets.primitives import Table, concatenate
 from rig3r_jax.data.sources.procedural.streets.town import Town, draw_town
 from rig3r_jax.data.sources.procedural.streets.traffic import Traffic, draw_traffic
 
 _WAY = 0.25  # seconds between points of the drive that things stay clear of
-
-
-@dataclasses.dataclass(frozen=True)
-class GroundLooks:
-    """Colours of the ground, and the seed of its patterns."""
-
-    asphalt: tuple[float, float, float]
-    slabs: tuple[float, float, float]
-    soil: tuple[float, float, float]
-    dry: tuple[float, float, float]
-    seed: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,17 +53,12 @@ class World:
 def draw_world(rng: np.random.Generator, seconds: float) -> World:
     """A random town, and a drive of at least `seconds` through it."""
     manoeuvre = draw_manoeuvre(rng)
-    town = draw_town(rng, yard=MANOEUVRES[manoeuvre][0])
+    town = draw_town(rng, yard=MANOEUVRES[manoeuvre].in_yard)
     motion = draw_motion(rng, town, manoeuvre, seconds)
     times = np.arange(-_WAY, seconds + _WAY, _WAY)
     points, _ = motion.track(times)
     way = points[:, :2]
-    shades = rng.uniform(0.8, 1.2, 3)
-    asphalt = np.array([0.3, 0.3, 0.31]) * rng.uniform(0.7, 1.3)
-    slabs = np.array([0.56, 0.54, 0.51]) * rng.uniform(0.8, 1.15) * (1 + 0.1 * rng.uniform(-1, 1, 3))
-    soil, dry = np.array([0.27, 0.38, 0.15]) * shades, np.array([0.5, 0.43, 0.28]) * shades
-    colors = (tuple(color.tolist()) for color in (asphalt, slabs, soil, dry))
-    looks = GroundLooks(*colors, seed=int(rng.integers(1, 1 << 14)))
+    looks = draw_ground_looks(rng)
     still = furnish(rng, town, way)
     traffic = draw_traffic(rng, town, motion, seconds)
     return World(manoeuvre, town, motion, still, traffic, draw_light(rng), looks)
