@@ -14,13 +14,12 @@ from rig3r_jax.data.sources.procedural.rigs import Rig, draw_rig, draw_rig_pool
 from rig3r_jax.data.sources.procedural.sight import lit_pixels
 from rig3r_jax.data.sources.procedural.source import SPLITS, Procedural
 from rig3r_jax.data.sources.procedural.streets import world as streets
-from rig3r_jax.data.sources.procedural.streets.render import View, render
+from rig3r_jax.data.sources.procedural.streets.render import Shot, View, render
 from rig3r_jax.data.sources.procedural.streets.rigs import equip
 from rig3r_jax.data.sources.procedural.worlds import World, draw_world, drive
 
 _RIGS, _UNSEEN_RIGS = len(SPLITS), len(SPLITS) + 1  # second words of the seeds, after those of the splits' worlds
 _STREETS = 10  # second word of the seed of the first split of worlds=2
-_SHOT = ("image", "depth", "moving")
 
 
 @functools.lru_cache(maxsize=4)
@@ -62,7 +61,7 @@ class Looks:
 
     images: UInt8[np.ndarray, "f h w 3"]
     depths: Float[np.ndarray, "f h w"]  # metres along the ray, 0 at the sky
-    moving: Bool[np.ndarray, "f h w"] | None  # None: not told
+    moving: Bool[np.ndarray, "f h w"] | None  # pixels that show what moves; None: not known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Drive:
 
     @property
     def world_from_camera(self) -> Float[np.ndarray, "steps cameras 4 4"]:
-        """Where it does."""
+        """Where each camera is at those times."""
         return self.world_from_rig[:, None] @ np.stack([camera.rig_from_camera for camera in self.rig.cameras])
 
     def look(self, image_size: int) -> Looks:
@@ -111,7 +110,9 @@ class StreetDrive(Drive):
         poses = self.world_from_camera.reshape(-1, 4, 4)
         views = [View(*view) for view in zip(self.camera_times.ravel().tolist(), poses, lenses, strict=True)]
         shots = list(render(self.world, views, image_size))
-        images, depths, moving = (np.stack([getattr(shot, name) for shot in shots]) for name in _SHOT)
+        images, depths, moving = (
+            np.stack([getattr(shot, field.name) for shot in shots]) for field in dataclasses.fields(Shot)
+        )
         return Looks(images, depths.astype(np.float16), moving)
 
 

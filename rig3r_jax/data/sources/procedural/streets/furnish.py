@@ -57,7 +57,10 @@ def furnish(rng: np.random.Generator, town: Town, way: Float[np.ndarray, "n 2"])
     """All that stands still."""
     site = Site(town, way)
     if town.yard:
-        _yard(rng, site, *town.yard)
+        _bays(rng, site, *town.yard)
+        for side in range(4):
+            _yard_edge(rng, site, side, *town.yard)
+        _beyond_yard(rng, site)
     else:
         block_u, block_v = town.block
         lowest, highest = way.min(axis=0) - _REACH, way.max(axis=0) + _REACH
@@ -136,8 +139,8 @@ def _plots(rng, site: Site, place, direction: float, reach: float, style: dict) 
         along += width + rng.uniform(0, 3)
 
 
-def _yard(rng: np.random.Generator, site: Site, half_u: float, half_v: float) -> None:
-    """Parked vehicles in bays, islands with trees, lamps; a fence or houses around."""
+def _bays(rng: np.random.Generator, site: Site, half_u: float, half_v: float) -> None:
+    """Of a yard: parked vehicles, trees, lamps and people, in rows."""
     for row in np.arange(math.ceil(-half_v / ROWS), math.floor(half_v / ROWS) + 1) * ROWS:
         for side in (-1, 1):
             for bay in np.arange(-half_u + 3, half_u - 3, BAY):
@@ -154,29 +157,40 @@ def _yard(rng: np.random.Generator, site: Site, half_u: float, half_v: float) ->
                     site.built.append(maker(rng, *site.spot(u, row, rng.choice([0, 1, 2, 3]) * math.pi / 2)))
                 elif chance < 0.63:
                     site.built.append(vehicles.person(rng, site.spot(u, v + side * 3.5)[0]))
-    for side in range(4):
-        direction = side * math.pi / 2
-        cos, sin = round(math.cos(direction)), round(math.sin(direction))
-        length, depth = (half_u, half_v) if side % 2 == 0 else (half_v, half_u)
-        along = -length
-        while along < length - 4:
-            width, across = rng.uniform(7, 18), -depth - WALK
-            where = lambda back: (cos * (along + width / 2) - sin * (across - back),  # noqa: E731, B023
-                                  sin * (along + width / 2) + cos * (across - back))  # noqa: B023  # fmt: skip
-            if rng.uniform() < 0.6:
-                deep, back = rng.uniform(6, 10), rng.uniform(0.5, 5)
-                foot, yaw = site.spot(*where(back + deep / 2), direction)
-                height = rng.uniform(3.5, 14)
-                site.built.append(things.house(rng, foot, yaw, (width / 2 - 0.3, deep / 2), height))
-            else:
-                site.built.append(things.fence(rng, *site.spot(*where(0.4), direction), width / 2))
-            for _ in range(int(rng.integers(0, 3))):
-                u, v = where(rng.uniform(-1.5, -0.4))
-                site.built.append(things.tree(rng, site.spot(u + rng.uniform(-3, 3), v)[0]))
-            along += width
-        for start in np.arange(-length + 3, length - 3, 6.0):
-            u, v = cos * start - sin * -depth, sin * start + cos * -depth
-            site.built.append(things.kerb(rng, *site.spot(u, v, direction), 2.9))
+
+
+def _yard_edge(rng: np.random.Generator, site: Site, side: int, half_u: float, half_v: float) -> None:
+    """One of the four sides of a yard: houses or fences, trees before them, and a kerb."""
+    direction = side * math.pi / 2
+    cos, sin = round(math.cos(direction)), round(math.sin(direction))
+    length, depth = (half_u, half_v) if side % 2 == 0 else (half_v, half_u)
+
+    def place(along: float, outwards: float) -> tuple[float, float]:
+        """From the middle of this side's kerb."""
+        across = -depth - outwards
+        return cos * along - sin * across, sin * along + cos * across
+
+    along = -length
+    while along < length - 4:
+        width = rng.uniform(7, 18)
+        middle = along + width / 2
+        if rng.uniform() < 0.6:
+            deep, back = rng.uniform(6, 10), rng.uniform(0.5, 5)
+            foot, yaw = site.spot(*place(middle, WALK + back + deep / 2), direction)
+            height = rng.uniform(3.5, 14)
+            site.built.append(things.house(rng, foot, yaw, (width / 2 - 0.3, deep / 2), height))
+        else:
+            site.built.append(things.fence(rng, *site.spot(*place(middle, WALK + 0.4), direction), width / 2))
+        for _ in range(int(rng.integers(0, 3))):
+            u, v = place(middle, WALK + rng.uniform(-1.5, -0.4))
+            site.built.append(things.tree(rng, site.spot(u + rng.uniform(-3, 3), v)[0]))
+        along += width
+    for start in np.arange(-length + 3, length - 3, 6.0):
+        site.built.append(things.kerb(rng, *site.spot(*place(start, 0.0), direction), 2.9))
+
+
+def _beyond_yard(rng: np.random.Generator, site: Site) -> None:
+    """Houses and trees behind the edges of a yard."""
     for _ in range(30):
         angle, away = rng.uniform(0, 2 * math.pi), rng.uniform(55, 110)
         foot, yaw = site.spot(away * math.cos(angle), away * math.sin(angle), rng.uniform(0, 3))

@@ -1,4 +1,11 @@
-"""Images, exact depths and what moves, of cameras at their times: cast all rays, then colour the hits by material."""
+"""Images, exact depths and what moves, of cameras at their times: how a `world.World` becomes an image.
+
+1. `_tiled_rays`: a lens gives the ray of each pixel, in tiles of 8 x 8; `_turned` brings them into the world.
+2. `World.at`: the primitives that may be seen at the view's time. `culling` pairs each tile with those it may show.
+3. `casting.cast`: the nearest hit of each ray. Its distance is the depth; its primitive tells whether it moves.
+4. `_Shading`: where a ray hits (`surface`), which colour is there (`materials`, `ground`, by patterns of `textures`),
+   which light falls on it (`light`), and what the lens and the sensor add.
+"""
 
 import dataclasses
 import functools

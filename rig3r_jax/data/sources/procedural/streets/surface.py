@@ -20,9 +20,11 @@ class Surface:
                  ray: Channels, distance: Values, pixel: Values) -> None:  # fmt: skip
         """`own`: of `casting.Hits`; rays are unit, in the world; `pixel`: metres that a pixel covers, seen face on."""
         self._table, self._index = table, index
+        # The ray and where it hits, in the primitive's own frame.
         cos, sin, x, y, z, half_x, half_y, height, form_0, form_1, form_2 = own.take(index, axis=1)
         rx, ry, rz = cos * ray[0] + sin * ray[1], cos * ray[1] - sin * ray[0], ray[2]
         px, py, pz = x + rx * distance, y + ry * distance, z + rz * distance
+        # Which face that is: the one whose plane lies farthest out; a tapered one's sides lean inwards.
         is_round = (table.kind == ROUND).take(index)
         flat_sided = (~is_round).astype(np.float32)
         taper_x, taper_y = form_0 * flat_sided, form_1 * flat_sided
@@ -32,6 +34,7 @@ class Surface:
         self.end: Bool[np.ndarray, n] = ~(self.upper | is_round) & (beyond_x >= beyond_y)  # looks along its own x
         upper, end, round_ = (mask.astype(np.float32) for mask in (self.upper, self.end, is_round))
         side = 1 - upper - end - round_
+        # Its normal.
         nx = end * np.copysign(np.float32(1), px) + round_ * px
         ny = side * np.copysign(np.float32(1), py) + round_ * py
         nz = upper * np.copysign(np.float32(1), pz - height * np.float32(0.5)) + end * taper_x + side * taper_y
@@ -39,6 +42,7 @@ class Surface:
         inverse = 1 / np.sqrt(np.maximum(nx * nx + ny * ny + nz * nz, np.float32(1e-12)))
         nx, ny, nz = nx * inverse, ny * inverse, nz * inverse
         self._normal = cos * nx - sin * ny, sin * nx + cos * ny, nz
+        # Coordinates on the face, and what a pixel covers along each.
         level, upright = upper + side, 1 - upper
         across = 1 - level
         self.p = px * level + py * across - round_ * px * np.float32(0.3)
