@@ -36,7 +36,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=path_text, default="", help="folder of the raw data")
     parser.add_argument("--scenes", type=int, default=2, help="scenes of each split that are read (2)")
     parser.add_argument("--steps", type=int, default=6, help="time steps of each scene whose images are compared (6)")
-    parser.add_argument("--every", action="store_true", help="of records: read every one to its end, nothing else")
+    parser.add_argument("--every", action="store_true", help="of records: read each one whole, check nothing else")
     parser.add_argument("--out", type=path, help="HTML page to write (check-data.html, in the current folder)")
 
 

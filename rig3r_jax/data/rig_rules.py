@@ -83,12 +83,12 @@ def _beyond_jumps(middles: dict[int, float]) -> dict[int, str]:
 
 
 def check_rig_poses(scene: Scene) -> None:
-    """BadRecord where the poses of a camera are not where the rig puts it beside the front camera.
+    """BadRecord where the poses of a camera are not where a rig that a calibration states puts it beside the front one.
 
     What a vehicle moves between two exposures is allowed for by their times. Judged is the median over the steps.
     """
-    if all((camera.rig_from_camera == np.eye(4)).all() for camera in scene.cameras):
-        return  # no rig is known: the cameras move against each other
+    if not scene.rig_is_stated:
+        return
     apart: dict[int, list[tuple[float, float]]] = {}
     for front, frame in _pairs(scene):
         camera = scene.cameras[frame.camera]

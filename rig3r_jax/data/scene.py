@@ -140,6 +140,9 @@ class Scene:
     # Of a scene without order `covisibility.covisibility`, (n, n) uint8 of its frames, as records hold it; None: not
     # computed, or the scene has an order.
     covisible: np.ndarray | None = None
+    # Whether a calibration states where the cameras sit. False: that was computed from their poses, or they are no rig
+    # and all at the front camera's place; for the build, records keep none.
+    rig_is_stated: bool = True
 
     @property
     def pinholes_only(self) -> bool:

@@ -36,6 +36,6 @@ def _check_chunks(data: bytes, where: object) -> None:
     (table,) = struct.unpack_from("<q", data, start)
     if table == -1:
         (table,) = struct.unpack_from("<q", data, len(data) - 8)
-    check_present(where, table + 8, len(data), "bytes before the table of its chunks")
+    check_present(where, table, len(data) - 8, "bytes before the table of its chunks")
     (chunks,) = struct.unpack_from("<I", data, table + 4)
     check_present(where, chunks, len(data), "bytes of chunks")

@@ -69,3 +69,13 @@ def test_poses_that_contradict_the_rig_are_told():
     for angle, distance, words in ((7, 0, r"7 degrees and"), (0, 3.0, r"0 degrees and")):
         with pytest.raises(BadRecord, match=rf"camera_1: its poses are {words} .* where the rig puts it"):
             check_scene(moved(scene, angle, distance, seconds=-0.01))
+
+
+def test_a_rig_is_held_against_the_poses_where_a_calibration_states_it():
+    scene = make_scene(3, steps=5, size=SIZE)
+    together = [dataclasses.replace(camera, rig_from_camera=np.eye(4)) for camera in scene.cameras]
+    for contradicting in (moved(scene, 7, 0), dataclasses.replace(scene, cameras=tuple(together))):
+        with pytest.raises(BadRecord, match="camera_1: its poses are .* from where the rig puts it"):
+            without_bad_frames(contradicting)
+        unstated = dataclasses.replace(contradicting, rig_is_stated=False)
+        assert without_bad_frames(unstated).frames == unstated.frames

@@ -1,12 +1,14 @@
 """What files declare is believed as far as it is there."""
 
 import io
+import struct
 import zipfile
 
 import numpy as np
 import pytest
 
 from rig3r_jax.formats.declared import FREE, MOST_EXPANSION, check_pixels, check_present, check_unpacked, exr_size
+from rig3r_jax.formats.las_sizes import check_las
 from rig3r_jax.formats.npz import Npz, read_npy, read_npy_or_npz
 
 ARRAYS = {
@@ -81,3 +83,19 @@ def test_damage_of_archives_is_named(tmp_path):
         archive.writestr("a.npy", "text")
     with Npz(path) as arrays, pytest.raises(ValueError, match="a.npz: a: is no NumPy array but is text"):
         arrays["a"]
+
+
+def laz_header(table):
+    """A LAZ file of 1.2 without points, whose header says that the table of its chunks begins at byte `table`."""
+    data = bytearray(400)
+    data[:4], data[25], data[104] = b"LASF", 2, 0x80
+    struct.pack_into("<I", data, 96, 227)
+    struct.pack_into("<q", data, 227, table)
+    return bytes(data)
+
+
+def test_the_chunks_of_a_laz_lie_within_it():
+    check_las(laz_header(table=392), "a.laz")
+    for table in (-8, -5, -2, 393):
+        with pytest.raises(ValueError, match=f"^a.laz: its header promises {table} bytes before the table of its"):
+            check_las(laz_header(table), "a.laz")

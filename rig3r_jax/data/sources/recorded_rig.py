@@ -63,6 +63,7 @@ class Recording:
     left_out: tuple[LeftOut, ...] = ()  # images that are listed and of no use
     notes: tuple[str, ...] = ()  # what was read from which file
     ordered: bool = True  # False: photographs of one camera, whose time steps are in no order
+    rig_is_stated: bool = True  # False: by no calibration; see `Scene`
 
     @property
     def steps(self) -> int:
@@ -142,6 +143,7 @@ def load_scene(recording: Recording, name: str, steps: frozenset[int], front: in
         source_from_world=reference.world_from_camera,
         body_from_rig=recording.cameras[front].rig_from_camera,
         ordered=recording.ordered,
+        rig_is_stated=recording.rig_is_stated,
     )
 
 

@@ -152,6 +152,7 @@ def test_cameras_that_move_against_each_other_are_no_rig(tmp_path):
     scene, source = load(folder)
     assert "cameras move against each other" in "\n".join(source.notes())
     assert all((camera.rig_from_camera == np.eye(4)).all() for camera in scene.cameras)
+    assert not scene.rig_is_stated
 
 
 def test_rectified_records_are_of_pinholes(tmp_path):

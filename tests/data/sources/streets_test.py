@@ -48,7 +48,7 @@ def worlds():
 
 def entries(table, eye, ray):
     """Where a ray enters each primitive, in float64: by half-spaces and quadrics; inf where it misses."""
-    found = []
+    distances = []
     for i in range(len(table)):
         cos, sin = np.cos(table.yaw[i]), np.sin(table.yaw[i])
         turn = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
@@ -61,7 +61,7 @@ def entries(table, eye, ray):
             b = 2 * (start[:2] @ way[:2]) - form[1] * way[2] - 2 * form[2] * start[2] * way[2]
             c = start[0] ** 2 + start[1] ** 2 - form @ [1, start[2], start[2] ** 2]
             if b * b <= 4 * a * c:
-                found.append(np.inf)
+                distances.append(np.inf)
                 continue
             enter, leave = sorted(
                 ((-b - np.sqrt(b * b - 4 * a * c)) / (2 * a), (-b + np.sqrt(b * b - 4 * a * c)) / (2 * a))
@@ -76,8 +76,8 @@ def entries(table, eye, ray):
                 leave = min(leave, -over / speed)
             elif over > 0:
                 leave = -np.inf
-        found.append(enter if 0.05 < enter < leave else np.inf)
-    return found
+        distances.append(enter if 0.05 < enter < leave else np.inf)
+    return distances
 
 
 def ground_entry(town, eye, ray):
@@ -114,10 +114,9 @@ def test_points_of_one_camera_lie_where_another_one_at_the_time_sees_them():
     rng = np.random.default_rng(8)
     world = draw_world(rng, 2.0)
     vehicle = world.motion.world_from_vehicle(np.array(0.5))
-    sideways = np.eye(4)
     places = [rigid.from_rotation_translation(np.eye(3), np.array([x, -1.5, 1.0])) for x in (-0.3, 0.3)]
     lens = Pinhole(pinhole(70.0, 96))
-    first, second = render(world, [View(0.5, vehicle @ place @ sideways, lens) for place in places], 96)
+    first, second = render(world, [View(0.5, vehicle @ place, lens) for place in places], 96)
     rows, columns = np.nonzero((first.depth > 0) & (first.depth < 40))
     points = lens.rays(np.stack([columns + 0.5, rows + 0.5], axis=-1)) * first.depth[rows, columns, None]
     there = points - [0.6, 0.0, 0.0]

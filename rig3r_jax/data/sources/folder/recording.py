@@ -69,6 +69,7 @@ def read_recording(options: Folder, name: str, folder: Path) -> Recording:
     ])  # fmt: skip
     if calibration and poses.rig is None:  # whose pose tells those of the cameras by the calibration
         check_unit(shots, [places[camera] for camera in numbers], str(pose_file), str(calibration_file))
+    rig_is_stated = all(places[camera] is not None for camera in numbers)
     places, rig_note = _all_placed(places, shots, list(numbers), calibration.frame if calibration else poses.source)
     cameras = tuple(
         RecordedCamera(camera, imaged.lenses[camera], imaged.sizes.get(camera), places[camera]) for camera in numbers
@@ -94,7 +95,7 @@ def read_recording(options: Folder, name: str, folder: Path) -> Recording:
     ]  # fmt: skip
     ordered = len(cameras) > 1 or times_from not in (NOTHING, PHOTOGRAPHS)
     notes = (*_table(rows), *(calibration.notes if calibration else ()))
-    return Recording(name, cameras, shots, tuple(left_out), notes, ordered)
+    return Recording(name, cameras, shots, tuple(left_out), notes, ordered, rig_is_stated)
 
 
 def _images_and_poses(
