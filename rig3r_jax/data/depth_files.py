@@ -62,7 +62,7 @@ def read_pixels(path: Path, what: str = "depth", grey: bool = False) -> Shaped[n
     """
     data = read_bytes(path)
     try:
-        check_pixels(path, *encoded_size(data))
+        check_pixels("the image", *encoded_size(data))
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("L") if grey and image.mode in ("1", "RGB", "RGBA", "LA") else image)
     except BadRecord as error:
@@ -94,8 +94,9 @@ def _npy(path: Path) -> np.ndarray:
 def _exr(path: Path) -> np.ndarray:
     import OpenEXR  # of the extra `data`
 
+    data = read_bytes(path)
     try:
-        check_pixels(path, *exr_size(read_bytes(path)))
+        check_pixels("the image", *exr_size(data))
         channels = OpenEXR.File(str(path), separate_channels=True).channels()
     except Exception as error:  # what its C++ threw
         raise BadRecord(f"{path}: does not read ({error}); restore the file") from error

@@ -36,9 +36,8 @@ def check_lens_fits(scene: Scene) -> None:
 
 
 def frames_off_in_time(scene: Scene) -> dict[int, str]:
-    """Numbers of the frames whose time is none of their step's, or that a jump parts from the most others; and why.
-
-    Of a scene without order there are none: its times mean nothing.
+    """Numbers of the frames whose time is far from their step's, or that a jump in time parts from the longest run of
+    steps, each with the reason. Of a scene without order there are none: its times mean nothing.
     """
     finite = [number for number, frame in enumerate(scene.frames) if np.isfinite(frame.time)]
     if not scene.ordered or not finite:
@@ -77,7 +76,8 @@ def _beyond_jumps(middles: dict[int, float]) -> dict[int, str]:
     jump = int(jumps[0])
     reason = (
         f"times jump by {gaps[jump]:+.6g} s from step {steps[jump]} to step {steps[jump + 1]}, may by {most:.6g} s "
-        f"(the larger of {MOST_GAP:g} s and {GAP_RATIO:g} times the median gap); correct the times or cut it there"
+        f"(the larger of {MOST_GAP:g} s and {GAP_RATIO:g} times the median gap); correct the times, or cut the "
+        "recording there"
     )
     return {step: reason for place, step in enumerate(steps) if place not in inside}
 

@@ -42,7 +42,7 @@ def read_pfm(path: Path) -> Float[np.ndarray, "h w"]:
         raise BadRecord(f"{path}: begins with {data[:2]!r}, a portable float map of one channel with b'Pf'; restore it")
     try:
         with Image.open(io.BytesIO(data), formats=("PPM",)) as image:
-            check_pixels(path, image.height, image.width)
+            check_pixels("the image", image.height, image.width)
             return np.asarray(image, np.float32)
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise BadRecord(f"{path}: depth image of {len(data)} bytes does not decode ({error}); restore it") from error

@@ -48,36 +48,31 @@ def worlds():
 
 def entries(table, eye, ray):
     """Where a ray enters each primitive, in float64: by half-spaces and quadrics; inf where it misses."""
-    distances = []
-    for i in range(len(table)):
-        cos, sin = np.cos(table.yaw[i]), np.sin(table.yaw[i])
-        turn = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
-        start, way = turn @ (eye - table.foot[i]), turn @ ray
-        half, height, form = table.half[i], table.height[i], table.form[i]
-        planes = [((0, 0, 1), height), ((0, 0, -1), 0.0)]
-        enter, leave = -np.inf, np.inf
-        if table.kind[i] == ROUND:
-            a = way[0] ** 2 + way[1] ** 2 - form[2] * way[2] ** 2
-            b = 2 * (start[:2] @ way[:2]) - form[1] * way[2] - 2 * form[2] * start[2] * way[2]
-            c = start[0] ** 2 + start[1] ** 2 - form @ [1, start[2], start[2] ** 2]
-            if b * b <= 4 * a * c:
-                distances.append(np.inf)
-                continue
-            enter, leave = sorted(
-                ((-b - np.sqrt(b * b - 4 * a * c)) / (2 * a), (-b + np.sqrt(b * b - 4 * a * c)) / (2 * a))
-            )
-        else:
-            planes += [((s, 0, form[0]), half[0]) for s in (1, -1)] + [((0, s, form[1]), half[1]) for s in (1, -1)]
-        for normal, most in planes:
-            speed, over = np.dot(normal, way), np.dot(normal, start) - most
-            if speed < 0:
-                enter = max(enter, -over / speed)
-            elif speed > 0:
-                leave = min(leave, -over / speed)
-            elif over > 0:
-                leave = -np.inf
-        distances.append(enter if 0.05 < enter < leave else np.inf)
-    return distances
+    cos, sin = np.cos(table.yaw), np.sin(table.yaw)
+    x, y, z = (eye - table.foot).T
+    start = np.stack([cos * x + sin * y, cos * y - sin * x, z], axis=-1)
+    way = np.stack([cos * ray[0] + sin * ray[1], cos * ray[1] - sin * ray[0], np.full(len(table), ray[2])], axis=-1)
+    enter, leave = np.full(len(table), -np.inf), np.full(len(table), np.inf)
+    is_round, (half_x, half_y), (form_0, form_1, form_2) = table.kind == ROUND, table.half.T, table.form.T
+    flat_sided = ~is_round
+    planes = [(0, 0, 1, table.height, True), (0, 0, -1, 0.0, True)]
+    planes += [(sign, 0, form_0, half_x, flat_sided) for sign in (1, -1)]
+    planes += [(0, sign, form_1, half_y, flat_sided) for sign in (1, -1)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for *normal, most, bounds in planes:
+            speed, over = (sum(n * part for n, part in zip(normal, vector.T, strict=True)) for vector in (way, start))
+            over = over - most
+            enter = np.where(bounds & (speed < 0), np.maximum(enter, -over / speed), enter)
+            leave = np.where(bounds & (speed > 0), np.minimum(leave, -over / speed), leave)
+            leave[bounds & (speed == 0) & (over > 0)] = -np.inf
+        a = way[:, 0] ** 2 + way[:, 1] ** 2 - form_2 * way[:, 2] ** 2
+        b = 2 * (start * way)[:, :2].sum(axis=1) - form_1 * way[:, 2] - 2 * form_2 * start[:, 2] * way[:, 2]
+        c = start[:, 0] ** 2 + start[:, 1] ** 2 - form_0 - form_1 * start[:, 2] - form_2 * start[:, 2] ** 2
+        root = np.sqrt(np.where(b * b > 4 * a * c, b * b - 4 * a * c, np.nan))  # NaN: misses
+        roots = np.sort([(-b - root) / (2 * a), (-b + root) / (2 * a)], axis=0)
+        enter = np.where(is_round, np.maximum(enter, roots[0]), enter)
+        leave = np.where(is_round, np.minimum(leave, roots[1]), leave)
+        return np.where((enter > 0.05) & (enter < leave), enter, np.inf)
 
 
 def ground_entry(town, eye, ray):

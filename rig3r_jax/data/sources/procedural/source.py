@@ -35,7 +35,7 @@ class Procedural(Source):
     """
 
     seed: int = 0
-    # Kind of the worlds. 1: winding roads, driven evenly straight ahead. 2: towns and yards, with junctions, parking,
+    # Kind of the worlds. 1: winding roads, driven along at an even speed. 2: towns and yards, with junctions, parking,
     # braking and reversing, traffic, night and glare; cameras of a time step fire up to 40 ms apart.
     worlds: int = 1
     train_worlds: int = 2000

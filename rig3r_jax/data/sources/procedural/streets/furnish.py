@@ -1,6 +1,7 @@
 """What lines the streets of a town, or stands in a yard and around it; nothing in a vehicle's way."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +15,9 @@ CLEARANCE = 2.5  # metres from a vehicle's middle to anything: its cameras are u
 _REACH = 80.0  # metres from a drive, within which a town is built
 _KERBS = 35.0  # metres from a drive, within which kerbs stand out
 _LOW = 2.6  # metres; what begins above this is in nobody's way
+
+# A side of a block: gives (u, v) of metres along it from its middle, and metres inwards from the middle of its street.
+Side = Callable[[float, float], tuple[float, float]]
 
 
 class Site:
@@ -96,7 +100,9 @@ def _block(rng: np.random.Generator, site: Site, corner_u: float, corner_v: floa
             _plots(rng, site, place, direction, reach - WALK - (11.0 if side % 2 == 1 else 0.0), style)
 
 
-def _kerbside(rng, site: Site, place, direction: float, reach: float, spacing: float) -> None:
+def _kerbside(
+    rng: np.random.Generator, site: Site, place: Side, direction: float, reach: float, spacing: float
+) -> None:
     """Kerb stones, parked vehicles, and what stands on the sidewalk, `reach` metres to both sides of its middle."""
     for start in np.arange(-reach + 3.5, reach - 3.5, 6.0):
         if site.near(*place(start + 3, HALF_WIDTH), _KERBS):
@@ -116,7 +122,7 @@ def _kerbside(rng, site: Site, place, direction: float, reach: float, spacing: f
             site.built.append(maker(rng, foot, yaw + turned))
 
 
-def _plots(rng, site: Site, place, direction: float, reach: float, style: dict) -> None:
+def _plots(rng: np.random.Generator, site: Site, place: Side, direction: float, reach: float, style: dict) -> None:
     """Houses behind the sidewalk, or fences with trees behind them."""
     along = -reach
     while along < reach - 5:

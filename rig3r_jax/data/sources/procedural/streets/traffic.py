@@ -58,8 +58,10 @@ def draw_traffic(rng: np.random.Generator, town: Town, motion: Motion, seconds: 
     return Traffic(np.array(starts).reshape(-1, 2), np.array(velocities).reshape(-1, 2), parts, owner)
 
 
-def _on_street(rng, town: Town, middle: np.ndarray, is_vehicle: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Place at half time, and velocity."""
+def _on_street(
+    rng: np.random.Generator, town: Town, middle: np.ndarray, is_vehicle: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Place at half time, and velocity, of the map: in a lane or on a sidewalk near `middle`."""
     axis, sign = int(rng.integers(2)), float(rng.choice([-1, 1]))
     block = town.block[1 - axis]
     place = middle + rng.uniform(-_NEAR, _NEAR, 2)
@@ -72,8 +74,10 @@ def _on_street(rng, town: Town, middle: np.ndarray, is_vehicle: bool) -> tuple[n
     return place, velocity
 
 
-def _in_yard(rng, town: Town, middle: np.ndarray, is_vehicle: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The same anywhere in a yard."""
+def _in_yard(
+    rng: np.random.Generator, town: Town, middle: np.ndarray, is_vehicle: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same, anywhere in a yard, however far from `middle`."""
     place = rng.uniform(-0.9, 0.9, 2) * town.yard
     speed, turn = (rng.uniform(1.0, 4.0) if is_vehicle else rng.uniform(0.7, 1.6)), rng.uniform(0, 2 * np.pi)
     return place, speed * np.array([np.cos(turn), np.sin(turn)])
