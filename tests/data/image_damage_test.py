@@ -40,6 +40,7 @@ def test_whole_images_pass(name):
     check_whole(WHOLE[name])  # which it remembers
 
 
+# Of the damage that pixels show, what must be refused at least: how much is depends on the codes of the kind.
 SHARES = {"baseline": 0.5, "progressive": 0.6, "restarts": 0.5, "optimized": 0.2}
 
 

@@ -55,7 +55,7 @@ def cast(
         rounds = ranks(tiles[chosen]) // _ROUND
         for number in range(rounds.max() + 1):
             near = chosen[rounds == number]
-            near = near[nearest[near] < distance.max(axis=1)[tiles[near]]]  # than what the tile has hit so far
+            near = near[nearest[near] < distance.max(axis=1)[tiles[near]]]  # than the farthest hit so far
             for start in range(0, len(near), _CHUNK):
                 chunk = near[start : start + _CHUNK]
                 _meet(tiles[chunk], numbers[chunk], enter, own, all_rays, distance, index)

@@ -171,28 +171,27 @@ def _yard_edge(rng: np.random.Generator, site: Site, side: int, half_u: float, h
     cos, sin = round(math.cos(direction)), round(math.sin(direction))
     length, depth = (half_u, half_v) if side % 2 == 0 else (half_v, half_u)
 
-    def place(along: float, outwards: float) -> tuple[float, float]:
-        """From the middle of this side's kerb."""
-        across = -depth - outwards
+    def place(along: float, across: float) -> tuple[float, float]:
+        """(u, v) of a place: metres along this side from its middle, and metres across from the yard's middle."""
         return cos * along - sin * across, sin * along + cos * across
 
-    along = -length
+    along, sidewalk = -length, -depth - WALK  # its outer edge
     while along < length - 4:
         width = rng.uniform(7, 18)
         middle = along + width / 2
         if rng.uniform() < 0.6:
             deep, back = rng.uniform(6, 10), rng.uniform(0.5, 5)
-            foot, yaw = site.spot(*place(middle, WALK + back + deep / 2), direction)
+            foot, yaw = site.spot(*place(middle, sidewalk - (back + deep / 2)), direction)
             height = rng.uniform(3.5, 14)
             site.built.append(things.house(rng, foot, yaw, (width / 2 - 0.3, deep / 2), height))
         else:
-            site.built.append(things.fence(rng, *site.spot(*place(middle, WALK + 0.4), direction), width / 2))
+            site.built.append(things.fence(rng, *site.spot(*place(middle, sidewalk - 0.4), direction), width / 2))
         for _ in range(int(rng.integers(0, 3))):
-            u, v = place(middle, WALK + rng.uniform(-1.5, -0.4))
+            u, v = place(middle, sidewalk - rng.uniform(-1.5, -0.4))
             site.built.append(things.tree(rng, site.spot(u + rng.uniform(-3, 3), v)[0]))
         along += width
     for start in np.arange(-length + 3, length - 3, 6.0):
-        site.built.append(things.kerb(rng, *site.spot(*place(start, 0.0), direction), 2.9))
+        site.built.append(things.kerb(rng, *site.spot(*place(start, -depth), direction), 2.9))
 
 
 def _beyond_yard(rng: np.random.Generator, site: Site) -> None:
