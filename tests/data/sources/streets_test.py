@@ -25,7 +25,7 @@ from rig3r_jax.geometry.camera import Pinhole
 
 SIZE = 48
 # Of the image and the depth of one camera; whoever changes what worlds look like replaces it.
-SHOWN = "375fe601e8332231"
+DIGEST = "375fe601e8332231"
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +121,8 @@ def test_points_of_one_camera_lie_where_another_one_at_the_time_sees_them():
     assert inside.mean() > 0.8 and np.mean(abs(off) < 0.02) > 0.8  # the rest is hidden, or ground at a shallow angle
     same = abs(off) < 0.02
     colours = [shot.image.astype(float).mean(axis=-1) for shot in (first, second)]
-    one, other = colours[0][rows, columns][inside], colours[1][pixels[inside, 1], pixels[inside, 0]]
-    assert np.corrcoef(one[same], other[same])[0, 1] > 0.8
+    from_first, from_second = colours[0][rows, columns][inside], colours[1][pixels[inside, 1], pixels[inside, 0]]
+    assert np.corrcoef(from_first[same], from_second[same])[0, 1] > 0.8
 
 
 def test_an_empty_flat_world_is_height_over_slope():
@@ -152,7 +152,7 @@ def test_the_same_seed_shows_the_same_bytes_on_every_machine(worlds):
     for _, _, shots in worlds:
         for shot in shots:
             digest.update(shot.image.tobytes() + shot.depth.astype(np.float16).tobytes() + shot.moving.tobytes())
-    assert digest.hexdigest()[:16] == SHOWN
+    assert digest.hexdigest()[:16] == DIGEST
 
 
 def test_what_moves_is_marked_and_nothing_else(worlds):
