@@ -6,7 +6,7 @@ import dataclasses
 from rig3r_jax.cli.command import Command, path, path_text
 from rig3r_jax.data.source import Source, check_root, options_from_words
 from rig3r_jax.data.sources import SOURCES, make_source, source_class
-from rig3r_jax.evaluation.protocol import Rules
+from rig3r_jax.evaluation.protocol import Rules, read_protocol, write_protocol
 
 _FAULTS = 1  # exit code of an answer that cannot be scored
 _RULES = Rules()
@@ -56,7 +56,6 @@ def _make_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _make(options: argparse.Namespace) -> int:
     _check_numbers(options)
-    from rig3r_jax.evaluation.protocol import write_protocol
     from rig3r_jax.evaluation.protocol_make import make_protocol
     from rig3r_jax.evaluation.protocol_recipes import RECIPES
 
@@ -113,7 +112,6 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _data(options: argparse.Namespace) -> int:
-    from rig3r_jax.evaluation.protocol import read_protocol
     from rig3r_jax.evaluation.protocol_data import IMAGES, TOLD, TRUTH, write_data
     from rig3r_jax.formats.atomic import whole_path
 
@@ -137,7 +135,6 @@ def _validate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from rig3r_jax.evaluation.protocol import read_protocol
     from rig3r_jax.evaluation.submission import check_submission
 
     protocol, code = read_protocol(options.protocol), 0

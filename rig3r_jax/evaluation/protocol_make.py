@@ -95,5 +95,8 @@ def _draw(scene: Scene, name: str, rules: Rules, seed: int, number: int) -> Prot
     frames = [scene.frames[row] for row in rows]
     clock, since = _DIGITS
     start = round(float(frames[0].time), clock)
-    drawn = ((scene.cameras[one.camera].name, one.step, round(float(one.time) - start, since) + 0.0) for one in frames)
-    return ProtocolSample(name, number, start, tuple(drawn))
+    entries = (
+        (scene.cameras[frame.camera].name, frame.step, round(float(frame.time) - start, since) + 0.0)  # no -0.0
+        for frame in frames
+    )
+    return ProtocolSample(name, number, start, tuple(entries))
