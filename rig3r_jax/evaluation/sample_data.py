@@ -31,7 +31,8 @@ class SampleData:
         for camera in cameras:
             if camera.rig_from_camera is None:
                 raise ValueError(
-                    f"{self.name}: its camera {camera.name} has no place in the rig; take a baseline that needs no rig"
+                    f"{self.name}: its camera {camera.name} has no place in the rig; take a baseline or a setting that "
+                    "needs none"
                 )
         return np.stack([camera.rig_from_camera for camera in cameras])
 

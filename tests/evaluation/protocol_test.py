@@ -9,6 +9,7 @@ import pytest
 
 from rig3r_jax import cli
 from rig3r_jax.data.image_bytes import decode_image
+from rig3r_jax.data.source import Source
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.evaluation.protocol import (
     Protocol,
@@ -113,8 +114,9 @@ def test_scenes_that_are_too_small_are_left_out_and_counted(source):
 
 
 def test_of_drives_whose_names_begin_alike_the_longer_one_tells_the_rig(source):
-    class TwoDrives:
-        root = ""
+    class TwoDrives(Source):
+        def splits(self):
+            return "train", "val"
 
         def scenes(self, split):
             loaders = [load for _, load in source.scenes("unseen_rigs")]
@@ -122,12 +124,6 @@ def test_of_drives_whose_names_begin_alike_the_longer_one_tells_the_rig(source):
 
         def rigs(self, split):
             return {"drive_1": "new", "drive_1_2": "old"} if split == "val" else {"drive_3": "old"}
-
-        def check_split(self, split):
-            pass
-
-        def options(self):
-            return {}
 
     rules = dataclasses.replace(RULES, unseen_in="train")
     protocol = make_protocol("two", "made", TwoDrives(), "val", rules)

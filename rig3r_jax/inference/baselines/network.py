@@ -70,6 +70,8 @@ def _answered(task: Task, rig: RigCalibration, rows: Int[np.ndarray, " v"], blan
     """`rows`: whose metadata each image is told."""
     sample, setting = task.sample, task.options.setting
     cameras, images = sample.cameras, sample.truth.images
+    if tells_rig := "rig" in SETTINGS[setting]:
+        sample.places(cameras)  # ValueError where one has none
     photographs = [
         Photograph(sample.folder / image.name, image.name, cameras[row].name)
         for image, row in zip(images, rows, strict=True)
@@ -84,12 +86,7 @@ def _answered(task: Task, rig: RigCalibration, rows: Int[np.ndarray, " v"], blan
         )
     shots = read_shots(photographs, metadata, planned.size, task.model.fill)
     views = views_of(shots)
-    if "rig" in SETTINGS[setting] and not views.metadata.has_rig.all():
-        name = cameras[rows[int(np.argmin(views.metadata.has_rig))]].name
-        raise ValueError(
-            f"{sample.name}: setting {setting!r} tells the rig, in which its camera {name} has no place; take a "
-            "setting without the rig"
-        )
+    assert views.metadata.has_rig.all() or not tells_rig
     shots = [_told(shot, setting) for shot in shots]
     wide = [shot.lens is None and image.lens.wide for shot, image in zip(shots, images, strict=True)]
     estimate = task.model.estimate(apply_setting(views, setting, blank), [shot.seen_lens for shot in shots], wide)

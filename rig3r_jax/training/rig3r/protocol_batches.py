@@ -42,8 +42,8 @@ def protocol_batches(
     scenes = ProtocolScenes(protocol, source)
     for first in range(share[0] * rows, len(protocol.samples), size):
         samples = protocol.samples[first : first + rows]
-        rows_and_poses = [_prepared(scenes[sample.scene], sample, protocol, options) for sample in samples]
-        batches, poses = zip(*rows_and_poses, strict=True)
+        prepared = [_prepared(scenes[sample.scene], sample, protocol, options) for sample in samples]
+        batches, poses = zip(*prepared, strict=True)
         yield ProtocolBatch(stack_samples(batches), samples, poses)
 
 
