@@ -1,12 +1,13 @@
 """`rig3r baseline`: what every table is to be read against, as answers to a protocol."""
 
 import argparse
+import dataclasses
 
 from rig3r_jax.cli.command import Command, path
 from rig3r_jax.extras import EXTRAS, lack_of
 from rig3r_jax.inference.baselines.names import BASELINES, Baseline, BaselineOptions
 
-_CHOICES = ("setting", "speed", "seed", "limit_seconds")
+_CHOICES = [field.name for field in dataclasses.fields(BaselineOptions)]
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,24 +6,33 @@ import typing
 
 from rig3r_jax.cli.command import Command, add_processes, path, path_text
 from rig3r_jax.cli.errors import run_guarded
+from rig3r_jax.evaluation.systems.options import SystemOptions
 from rig3r_jax.extras import EXTRAS, lack_of
 
-if typing.TYPE_CHECKING:
-    from rig3r_jax.evaluation.systems.options import SystemOptions
 
-_DEFAULTS = {"align": "sim3", "missing": "fail", "min_baseline": 0.1}  # which a protocol may say instead
+def _text(numbers: tuple[float, ...]) -> str:
+    """As `_numbers` reads them."""
+    return ",".join(f"{number:g}" for number in numbers)
+
+
+_OPTIONS = SystemOptions()
+_DEFAULTS = {  # which a protocol may say instead
+    "align": _OPTIONS.align,
+    "missing": _OPTIONS.missing,
+    "min_baseline": _OPTIONS.scores.min_baseline,
+}
 _SYSTEM_DEFAULTS = {  # of the other options of systems
-    "match": "auto",
-    "max_gap": 0.02,
+    "match": _OPTIONS.match,
+    "max_gap": _OPTIONS.longest_gap,
     "skip_missing": False,
-    "baselines": "3",
-    "overlaps": "5,50",
-    "range": 10.0,
-    "thresholds": "0.05,0.1,0.25",
-    "seed": 0,
+    "baselines": _text(_OPTIONS.baselines),
+    "overlaps": _text(_OPTIONS.overlaps),
+    "range": _OPTIONS.view_range,
+    "thresholds": _text(_OPTIONS.thresholds),
+    "seed": _OPTIONS.seed,
     "format": "markdown",
 }
-_SHOWN = 10  # faults of one submission
+_MOST_FAULTS = 10  # that are printed of one submission
 _ONE_OF = "give the WORKDIR of a run, or --predictions or --compare with --truth"
 
 
@@ -53,21 +62,31 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     systems.add_argument("--truth", metavar="PATH", type=path, help="scene or folder of scenes")
     systems.add_argument("--protocol", metavar="FILE", type=path, help="what predictions must answer, and its rules")
-    systems.add_argument("--align", help="none, first, se3, sim3 (default) or robust")
+    systems.add_argument("--align", help=f"none, first, se3, sim3 or robust ({_DEFAULTS['align']})")
     systems.add_argument("--match", help="images by name, time or order (by name, else by time)")
-    systems.add_argument("--max-gap", type=float, metavar="SECONDS", help="between times of one image (0.02)")
-    systems.add_argument("--missing", help="images without a predicted pose: fail (default) or leave-out")
+    systems.add_argument("--max-gap", type=float, metavar="SECONDS", help="between times of one image (%(default)s)")
+    systems.add_argument(
+        "--missing", help=f"images without a predicted pose: fail or leave-out ({_DEFAULTS['missing']})"
+    )
     systems.add_argument(
         "--skip-missing", action="store_true", help="leave scenes out that a system lacks, and name them"
     )
-    systems.add_argument("--min-baseline", type=float, metavar="M", help="nearer pairs have no direction (0.1)")
-    systems.add_argument("--baselines", metavar="M,M", help="metres that divide the pairs (3)")
-    systems.add_argument("--overlaps", metavar="P,P", help="percents of overlap that do too (5,50)")
     systems.add_argument(
-        "--range", type=float, metavar="M", help="at which views overlap, by a truth without depth (10)"
+        "--min-baseline",
+        type=float,
+        metavar="M",
+        help=f"nearer pairs have no direction ({_DEFAULTS['min_baseline']:g})",
     )
-    systems.add_argument("--thresholds", metavar="M,M", help="metres of F-scores (0.05,0.1,0.25)")
-    systems.add_argument("--seed", type=int, help="of the resampling and of points that are drawn (0)")
+    systems.add_argument("--baselines", metavar="M,M", help="metres that divide the pairs (%(default)s)")
+    systems.add_argument("--overlaps", metavar="P,P", help="percents of overlap that do too (%(default)s)")
+    systems.add_argument(
+        "--range",
+        type=float,
+        metavar="M",
+        help=f"at which views overlap, by a truth without depth ({_OPTIONS.view_range:g})",
+    )
+    systems.add_argument("--thresholds", metavar="M,M", help="metres of F-scores (%(default)s)")
+    systems.add_argument("--seed", type=int, help="of the resampling and of points that are drawn (%(default)s)")
     systems.add_argument("--format", help="of what is printed: markdown, csv, latex or json")
     parser.set_defaults(**_SYSTEM_DEFAULTS)
     add_processes(parser)
@@ -164,19 +183,18 @@ def _check_against_protocol(options: argparse.Namespace) -> None:
     lines = []
     for predictions in options.compare or options.predictions:
         faults = check_submission(protocol, predictions).faults
-        lines += faults[:_SHOWN]
-        if len(faults) > _SHOWN:
-            more = f"{len(faults) - _SHOWN} more faults; rig3r validate {predictions} --protocol {options.protocol}"
-            lines.append(f"{predictions}: {more} lists all")
+        lines += faults[:_MOST_FAULTS]
+        if (more := len(faults) - _MOST_FAULTS) > 0:
+            command = f"rig3r validate {predictions} --protocol {options.protocol}"
+            lines.append(f"{predictions}: {more} more faults; {command} lists all")
     if lines:
         raise ValueError("\n".join(lines))
 
 
-def _system_options(options: argparse.Namespace) -> "SystemOptions":
+def _system_options(options: argparse.Namespace) -> SystemOptions:
     from rig3r_jax.evaluation.options import ScoreOptions
     from rig3r_jax.evaluation.systems.align import ALIGNMENTS
     from rig3r_jax.evaluation.systems.match import WAYS
-    from rig3r_jax.evaluation.systems.options import SystemOptions
 
     rules = _rules(options)
     for name, value, choices in (("align", rules["align"], tuple(ALIGNMENTS)), ("match", options.match, WAYS)):

@@ -6,9 +6,11 @@ import dataclasses
 from rig3r_jax.cli.command import Command, path, path_text
 from rig3r_jax.data.source import Source, check_root, options_from_words
 from rig3r_jax.data.sources import SOURCES, make_source, source_class
+from rig3r_jax.evaluation.protocol import Rules, read_protocol, write_protocol
 
 _FAULTS = 1  # exit code of an answer that cannot be scored
-_DRAWS = {  # fields of `evaluation.protocol.Rules` by flag
+_RULES = Rules()
+_DRAWS = {  # fields of `Rules` by flag
     "samples": "samples_per_scene",
     "views": "views",
     "min_cameras": "min_cameras",
@@ -32,11 +34,13 @@ def _make_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="", help="of the data set, such as val; a recipe has its own")
     parser.add_argument("--out", type=path, required=True, help="file to make; its name is the protocol's")
     parser.add_argument("--scenes", type=int, metavar="N", help="take as many, spread over the split (all)")
-    parser.add_argument("--samples", type=int, metavar="N", help="of each scene (1)")
-    parser.add_argument("--views", type=int, metavar="N", help="images of a sample (24)")
-    parser.add_argument("--min-cameras", type=int, metavar="N", help="of a sample (1)")
-    parser.add_argument("--max-cameras", type=int, metavar="N", help="of a sample (8)")
-    parser.add_argument("--max-stride", type=int, metavar="N", help="time steps between two of a sample (4)")
+    parser.add_argument("--samples", type=int, metavar="N", help=f"of each scene ({_RULES.samples_per_scene})")
+    parser.add_argument("--views", type=int, metavar="N", help=f"images of a sample ({_RULES.views})")
+    parser.add_argument("--min-cameras", type=int, metavar="N", help=f"of a sample ({_RULES.min_cameras})")
+    parser.add_argument("--max-cameras", type=int, metavar="N", help=f"of a sample ({_RULES.max_cameras})")
+    parser.add_argument(
+        "--max-stride", type=int, metavar="N", help=f"time steps between two of a sample ({_RULES.max_stride})"
+    )
     parser.add_argument(
         "--min-seconds", type=float, metavar="S", help="between two time steps, in place of --max-stride"
     )
@@ -44,13 +48,14 @@ def _make_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unseen-in", metavar="SPLIT", help="leave scenes out whose rig is in this split too, such as train"
     )
-    parser.add_argument("--min-baseline", type=float, metavar="M", help="nearer pairs have no direction (0.1)")
+    parser.add_argument(
+        "--min-baseline", type=float, metavar="M", help=f"nearer pairs have no direction ({_RULES.min_baseline:g})"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the draws (0)")
 
 
 def _make(options: argparse.Namespace) -> int:
     _check_numbers(options)
-    from rig3r_jax.evaluation.protocol import Rules, write_protocol
     from rig3r_jax.evaluation.protocol_make import make_protocol
     from rig3r_jax.evaluation.protocol_recipes import RECIPES
 
@@ -67,7 +72,7 @@ def _make(options: argparse.Namespace) -> int:
     source = make_source(kind, options.root, {**(recipe.options if recipe else {}), **words})
     check_root(type(source), options.root)
     draws = {field: value for flag, field in _DRAWS.items() if (value := getattr(options, flag)) is not None}
-    rules = dataclasses.replace(recipe.rules if recipe else Rules(), **draws)
+    rules = dataclasses.replace(recipe.rules if recipe else _RULES, **draws)
     if options.max_stride is not None and rules.max_seconds:
         raise ValueError(
             f"--max-stride counts nothing beside {rules.max_seconds:g} max_seconds; give both seconds as 0"
@@ -107,7 +112,6 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _data(options: argparse.Namespace) -> int:
-    from rig3r_jax.evaluation.protocol import read_protocol
     from rig3r_jax.evaluation.protocol_data import IMAGES, TOLD, TRUTH, write_data
     from rig3r_jax.formats.atomic import whole_path
 
@@ -131,7 +135,6 @@ def _validate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from rig3r_jax.evaluation.protocol import read_protocol
     from rig3r_jax.evaluation.submission import check_submission
 
     protocol, code = read_protocol(options.protocol), 0

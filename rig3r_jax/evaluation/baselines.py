@@ -3,11 +3,9 @@
 import numpy as np
 from jaxtyping import Float
 
-from rig3r_jax.evaluation.rows import CLOSED_FORM, FORWARD
+from rig3r_jax.evaluation.rows import CLOSED_FORM, FORWARD, SPEED
 from rig3r_jax.geometry import rigid
 from rig3r_jax.schema import Targets
-
-SPEED = 7.5  # metres a second, straight ahead
 
 
 def moving_forward(time: Float[np.ndarray, "*b v"], speed: float = SPEED) -> Float[np.ndarray, "*b v 4 4"]:

@@ -30,20 +30,30 @@ def write_data(protocol: Protocol, source: Source, out: Path) -> int:
 
     ValueError where the data is not that of the protocol: a scene or a frame is not there, or has another time.
     """
-    loaders = dict(source.scenes(protocol.split))
-    by_scene: dict[str, list[ProtocolSample]] = {}
+    scenes = ProtocolScenes(protocol, source)
     for sample in protocol.samples:
-        by_scene.setdefault(sample.scene, []).append(sample)
-    for name, samples in by_scene.items():
-        if name not in loaders:
-            raise ValueError(
-                f"{source.root or protocol.source}: has no scene {name} in {protocol.split}; give the data that "
-                f"{protocol.name} was made of"
-            )
-        scene = loaders[name]()
-        for sample in samples:
-            _write_sample(scene, sample, protocol.name, out)
+        _write_sample(scenes[sample.scene], sample, protocol.name, out)
     return len(protocol.samples)
+
+
+class ProtocolScenes:
+    """A protocol's scenes by name; the last one is kept, since a scene's samples follow one another."""
+
+    def __init__(self, protocol: Protocol, source: Source) -> None:
+        self._loaders = dict(source.scenes(protocol.split))
+        self._place = source.root or protocol.source
+        self._protocol, self._last = protocol, ("", None)
+
+    def __getitem__(self, name: str) -> Scene:
+        """ValueError where the data has no such scene."""
+        if name not in self._loaders:
+            raise ValueError(
+                f"{self._place}: has no scene {name} in {self._protocol.split}; give the data that "
+                f"{self._protocol.name} was made of"
+            )
+        if self._last[0] != name:
+            self._last = name, self._loaders[name]()
+        return self._last[1]
 
 
 def _write_sample(scene: Scene, sample: ProtocolSample, protocol: str, out: Path) -> None:

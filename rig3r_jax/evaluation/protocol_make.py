@@ -64,7 +64,7 @@ def _seen_rigs(source: Source, split: str, training: str, scenes: Sequence[str])
     if not training:
         return {}
     source.check_split(training)
-    rigs, seen = source.rigs(split), source.rigs(training)
+    rigs, seen = source.rigs(split), set(source.rigs(training).values())
     if not rigs or not seen:
         raise ValueError(
             f"{source.root}: does not tell the rigs of {split} and {training} apart; make the protocol without "
@@ -72,11 +72,11 @@ def _seen_rigs(source: Source, split: str, training: str, scenes: Sequence[str])
         )
     left_out = {}
     for scene in scenes:
-        rig = next((rig for drive, rig in rigs.items() if scene == drive or scene.startswith(f"{drive}_")), None)
-        if rig is None:
+        drives = [drive for drive in rigs if scene == drive or scene.startswith(f"{drive}_")]
+        if not drives:
             left_out[scene] = f"scene {scene}: its rig is not told"
-        elif rig in (others := set(seen.values())):
-            left_out[scene] = f"scene {scene}: its rig {rig} is one of the {len(others)} of {training}"
+        elif (rig := rigs[max(drives, key=len)]) in seen:  # the longest: drive_1 begins the name of drive_1_2 too
+            left_out[scene] = f"scene {scene}: its rig {rig} is one of the {len(seen)} of {training}"
     return left_out
 
 
@@ -95,5 +95,8 @@ def _draw(scene: Scene, name: str, rules: Rules, seed: int, number: int) -> Prot
     frames = [scene.frames[row] for row in rows]
     clock, since = _DIGITS
     start = round(float(frames[0].time), clock)
-    drawn = ((scene.cameras[one.camera].name, one.step, round(float(one.time) - start, since) + 0.0) for one in frames)
-    return ProtocolSample(name, number, start, tuple(drawn))
+    entries = (
+        (scene.cameras[frame.camera].name, frame.step, round(float(frame.time) - start, since) + 0.0)  # no -0.0
+        for frame in frames
+    )
+    return ProtocolSample(name, number, start, tuple(entries))

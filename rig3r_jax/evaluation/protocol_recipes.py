@@ -53,7 +53,9 @@ RECIPES = {
     "nuscenes_val": Recipe(
         "nuscenes", "val", {"window": 64}, _grid(6, 2.0), 150, "nuscenes-devkit, nuscenes/utils/splits.py"
     ),
-    "waymo_val": Recipe("waymo", "val", {"window": 256}, _grid(5, 2.0), 202, "waymo.com/open, perception data set"),
+    "waymo_val": Recipe(
+        "waymo", "val", {"window": 256}, _grid(5, 2.0), 202, "CenterPoint, arXiv 2006.11275, experiments"
+    ),
     "argoverse2_val": _argoverse2(7, 2.0),
     "argoverse2_val_5": _argoverse2(5, 2.0),
     "argoverse2_val_3": _argoverse2(3, 2.0),

@@ -20,6 +20,7 @@ UNTRAINED = "untrained"  # random weights, all metadata
 _NO_NETWORK = "no network: "
 FORWARD = f"{_NO_NETWORK}identity, forward motion"
 CLOSED_FORM = f"{_NO_NETWORK}rig + time closed form"
+SPEED = 7.5  # metres a second, straight ahead, of both
 _BLANKED = ", images blanked"
 
 AUC = "AUC"  # the key of the areas under the curve, by threshold and protocol

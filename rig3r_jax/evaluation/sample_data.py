@@ -1,7 +1,11 @@
 """The images and the truth of a protocol's samples, as `rig3r protocol-data` has written them."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
 
 from rig3r_jax.evaluation.protocol_data import IMAGES, TRUTH
 from rig3r_jax.exports.read import CAMERAS
@@ -19,8 +23,18 @@ class SampleData:
 
     @property
     def cameras(self) -> tuple[PhysicalCamera, ...]:
-        """That took the images, one for each."""
+        """Those that took the images, one for each."""
         return tuple(self.truth.camera_of(image) for image in self.truth.images)
+
+    def places(self, cameras: Sequence[PhysicalCamera]) -> Float[np.ndarray, "k 4 4"]:
+        """rig_from_camera of these cameras of the sample; ValueError naming one that has none."""
+        for camera in cameras:
+            if camera.rig_from_camera is None:
+                raise ValueError(
+                    f"{self.name}: its camera {camera.name} has no place in the rig; take a baseline or a setting that "
+                    "needs none"
+                )
+        return np.stack([camera.rig_from_camera for camera in cameras])
 
 
 def read_samples(data: Path) -> list[SampleData]:

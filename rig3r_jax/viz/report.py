@@ -143,7 +143,7 @@ def _curves(path: str | Path, metrics: Sequence[Mapping[str, Any]]) -> Curves:
             raise ValueError(f"{path}: metrics row {index} has step {step!r}, must be a number; check metrics.jsonl")
         rows.setdefault(step, {}).update(row)
     steps = sorted(rows)
-    names = [name for name in dict.fromkeys(name for row in metrics for name in row)]
+    names = dict.fromkeys(name for row in metrics for name in row)
     names = [name for name in names if name != "step" and not name.startswith(CHECKS)]
     curves = {}
     for name in names:

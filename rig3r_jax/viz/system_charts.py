@@ -13,7 +13,7 @@ from rig3r_jax.viz.figures import COLORS, DASHES, QUIET, figure, plain_ticks
 
 CURVES, ERRORS = "accuracy_curves.png", "errors_by_view.png"
 _BINS = 8
-_PAIRS = 15  # of a system in a bin of the baseline, at least
+_PAIRS_OF_BIN = 15  # of a system in a bin of the baseline, on average at least
 _SHADED = 3  # systems up to which quartiles are drawn: more lie over each other
 _TITLES = {
     curves.ROTATION: ("Rotation", "RRA"),
@@ -63,7 +63,7 @@ def _write_errors(evaluation: Evaluation, path: Path) -> None:
     baselines = np.concatenate([curves.pooled(system, "baseline") for system in evaluation.systems])
     overlaps = np.concatenate([curves.pooled(system, "overlap") for system in evaluation.systems])
     # Baselines of equal counts, so that every bin says something; near ones are of the cameras of one step.
-    bins = max(1, min(_BINS, len(baselines) // len(evaluation.systems) // _PAIRS))
+    bins = max(1, min(_BINS, len(baselines) // len(evaluation.systems) // _PAIRS_OF_BIN))
     by = {"baseline": (_quantile_edges(baselines, bins), "distance of the true cameras, m")}
     if np.isfinite(overlaps).any():
         by["overlap"] = np.linspace(0.0, 100.0, _BINS + 1), "overlap of the views, percent"
@@ -88,7 +88,7 @@ def _write_errors(evaluation: Evaluation, path: Path) -> None:
 
 def _from_zero(ax: typing.Any, name: str) -> None:
     if not ax.lines or not any(len(line.get_xdata()) for line in ax.lines):
-        ax.text(0.5, 0.5, "no bin has ten pairs", transform=ax.transAxes, ha="center", color=QUIET)
+        ax.text(0.5, 0.5, f"no bin has {curves.LEAST_PAIRS} pairs", transform=ax.transAxes, ha="center", color=QUIET)
         return
     ax.set_ylim(bottom=0)
     if name == "baseline" and ax.get_xlim()[1] > 0:

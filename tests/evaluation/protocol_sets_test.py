@@ -92,9 +92,9 @@ def test_a_recipe_makes_the_protocol_of_its_split(name, shared, tmp_path, capsys
     assert cli.main(["protocol-data", str(tmp_path / f"{recipe}.json"), *root, "--out", str(tmp_path / "out")]) == 0
     for sample in protocol.samples:
         rig = read_cameras(tmp_path / "out/told" / sample.name / "rig.json").cameras
-        wanted = {camera.name: camera for camera in loaders[sample.scene]().cameras}
-        assert all((camera.rig_from_camera == wanted[camera.name].rig_from_camera).all() for camera in rig)
-        assert all(camera.lens.kind == wanted[camera.name].lens.kind for camera in rig)
+        cameras = {camera.name: camera for camera in loaders[sample.scene]().cameras}
+        assert all((camera.rig_from_camera == cameras[camera.name].rig_from_camera).all() for camera in rig)
+        assert all(camera.lens.kind == cameras[camera.name].lens.kind for camera in rig)
     assert cli.main(["validate", str(tmp_path / "out/truth"), "--protocol", str(tmp_path / f"{recipe}.json")]) == 0
 
 

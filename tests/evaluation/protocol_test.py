@@ -9,6 +9,7 @@ import pytest
 
 from rig3r_jax import cli
 from rig3r_jax.data.image_bytes import decode_image
+from rig3r_jax.data.source import Source
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.evaluation.protocol import (
     Protocol,
@@ -83,18 +84,18 @@ def test_data_holds_images_truth_and_what_may_be_told(source, protocol, tmp_path
         for image in truth.images:
             content = (tmp_path / "images" / sample.name / image.name).read_bytes()
             assert decode_image(content).shape[:2] == (image.height, image.width)
-        told = tmp_path / "told" / sample.name
-        times = read_file_list(told / "times.txt")
+        folder = tmp_path / "told" / sample.name
+        times = read_file_list(folder / "times.txt")
         assert dict(zip(times.files, times.times, strict=True)) == {one.name: one.time for one in truth.images}
-        rig, partly = read_cameras(told / "rig.json"), read_cameras(told / "partly_known_rig.json")
+        rig, partly = read_cameras(folder / "rig.json"), read_cameras(folder / "partly_known_rig.json")
         for image in (*rig.images, *partly.images):  # where the rig was is not told
             np.testing.assert_array_equal(image.world_from_camera, rig.camera_of(image).rig_from_camera)
             assert image.time is None and image.name.endswith("/rig")
         assert sorted(camera.name for camera in rig.cameras) == list(sample.cameras)
         assert sorted(camera.name for camera in partly.cameras) == list(sample.cameras[::2])
-        known = read_rig(told / "partly_known_rig.json")  # as `reconstruct --rig` takes it
-        assert [(camera.name, camera.size) for camera in known.cameras] == [
-            (one.name, (16, 16)) for one in partly.cameras
+        calibration = read_rig(folder / "partly_known_rig.json")  # as `reconstruct --rig` takes it
+        assert [(camera.name, camera.size) for camera in calibration.cameras] == [
+            (camera.name, (16, 16)) for camera in partly.cameras
         ]
     assert told_cameras(("c", "a", "b")) == ("a", "c")
 
@@ -110,6 +111,24 @@ def test_other_data_is_refused(protocol, tmp_path):
 def test_scenes_that_are_too_small_are_left_out_and_counted(source):
     with pytest.raises(ValueError, match="none of its 3 scenes has a sample"):
         make_protocol("big", "procedural", source, "unseen_rigs", Rules(views=24))
+
+
+def test_of_drives_whose_names_begin_alike_the_longer_one_tells_the_rig(source):
+    class TwoDrives(Source):
+        def splits(self):
+            return "train", "val"
+
+        def scenes(self, split):
+            loaders = [load for _, load in source.scenes("unseen_rigs")]
+            return list(zip(("drive_1_00000", "drive_1_2_00000"), loaders[:2], strict=True))
+
+        def rigs(self, split):
+            return {"drive_1": "new", "drive_1_2": "old"} if split == "val" else {"drive_3": "old"}
+
+    rules = dataclasses.replace(RULES, unseen_in="train")
+    protocol = make_protocol("two", "made", TwoDrives(), "val", rules)
+    assert [sample.scene for sample in protocol.samples] == ["drive_1_00000"]
+    assert protocol.left_out == {"drive_1_2_00000": "scene drive_1_2_00000: its rig old is one of the 1 of train"}
 
 
 def test_lists_of_the_repository_are_those_of_their_recipes(repo):

@@ -58,7 +58,8 @@ def protocol(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(rig3r_run, protocol):
-    """On the protocol's frames the rows of the evaluation of trainings, and the pairs of every setting and sample."""
+    """On the protocol's frames the rows of the evaluation of trainings, and the pairs of every sample by each setting
+    that protocols have."""
     _, made, source = protocol
     config = workdir_config(rig3r_run)
     config.sampling.num_views, config.evaluation.samples, config.evaluation.batch_size = RULES.views, 2, 2
@@ -67,16 +68,16 @@ def trained(rig3r_run, protocol):
     batches = list(protocol_batches(config, made, source))
     settings = ("none", "camera", "time", "rig", "all", "camera+time")
     options = {"with_baselines": False, "options": options_of(placed)}
-    rows = evaluate(predictor(placed, params), [one.batch for one in batches], settings, **options)
+    rows = evaluate(predictor(placed, params), [part.batch for part in batches], settings, **options)
     scores = protocol_scores(placed, params, made, batches)
     return rows, {setting: [scene.pairs for scene in scenes] for setting, scenes in scores.items()}
 
 
-def agree(found, row, keys=POSES):
-    for key in keys:
-        assert found[key].value == pytest.approx(row[key], abs=1e-6, rel=1e-6), key
+def agree(numbers, row):
+    for key in POSES:
+        assert numbers[key].value == pytest.approx(row[key], abs=1e-6, rel=1e-6), key
     for key, value in row["AUC"].items():
-        assert found[key].value == pytest.approx(value, abs=1e-6), key
+        assert numbers[key].value == pytest.approx(value, abs=1e-6), key
 
 
 @pytest.mark.parametrize("setting", ["none", "camera+time"])
@@ -100,14 +101,13 @@ def test_files_have_the_numbers_of_the_evaluation_of_trainings(rig3r_run, protoc
         for sample in made.samples:
             target = tmp_path / kind / f"{sample.name}{Path(form).suffix}"
             (tmp_path / "exports" / sample.name / form).rename(target)
-        found = evaluate_systems([tmp_path / kind], folder / "truth", SystemOptions())
-        assert {scene.matched_by for scene in found.systems[0].scenes} == {"time" if kind == "tum" else "name"}
-        agree(found.systems[0].numbers, rows[setting])
-        of_scenes = [scene.pairs for scene in found.systems[0].scenes]
-        for ours, expected in zip(of_scenes, pairs.get(setting, of_scenes), strict=True):
-            # Of fresh parameters few pairs are right: the errors themselves are compared too.
-            for name in ("rotation_deg", "direction_deg"):
-                np.testing.assert_allclose(getattr(ours, name), getattr(expected, name), atol=2e-3)
+        (system,) = evaluate_systems([tmp_path / kind], folder / "truth", SystemOptions()).systems
+        assert {scene.matched_by for scene in system.scenes} == {"time" if kind == "tum" else "name"}
+        agree(system.numbers, rows[setting])
+        if setting in pairs:  # of fresh parameters few pairs are right: the errors themselves are compared too
+            for scene, expected in zip(system.scenes, pairs[setting], strict=True):
+                for name in ("rotation_deg", "direction_deg"):
+                    np.testing.assert_allclose(getattr(scene.pairs, name), getattr(expected, name), atol=2e-3)
     assert 0 < rows[setting]["ATE_m"] and np.isfinite([rows[setting][key] for key in POSES]).all()
 
 
@@ -137,13 +137,12 @@ def test_of_a_partly_known_rig_every_second_camera_by_name_is_told(rig3r_run, pr
     _, made, source = protocol
     config = workdir_config(rig3r_run)
     config.evaluation.batch_size = 2
-    (one,) = protocol_batches(config, made, source)
-    metadata = told(one.batch, PARTLY_KNOWN).metadata
-    for poses, known in zip(one.poses, metadata.has_rig, strict=True):
+    (batch,) = protocol_batches(config, made, source)
+    metadata = told(batch.batch, PARTLY_KNOWN).metadata
+    for poses, has_rig in zip(batch.poses, metadata.has_rig, strict=True):
         cameras = np.array(poses.cameras)
-        assert sorted(set(cameras[known])) == sorted(set(cameras))[::2] and not set(cameras[known]) & set(
-            cameras[~known]
-        )
+        assert sorted(set(cameras[has_rig])) == sorted(set(cameras))[::2]
+        assert not set(cameras[has_rig]) & set(cameras[~has_rig])
     assert not metadata.has_camera_id.any() and not metadata.has_time.any()
     assert (metadata.rig_from_camera[~metadata.has_rig] == np.eye(4)).all()  # nothing leaks
 

@@ -32,12 +32,12 @@ def evaluation_of(*sizes, views=8, missing=0):
 @pytest.mark.parametrize("missing", [0, 2])
 def test_curves_are_the_rates_of_the_tables(missing):
     (system,) = evaluation_of(0.1, missing=missing).systems
-    found = curves.accuracy_curves(system)
+    percents = curves.accuracy_curves(system)
     at = {float(threshold): row for row, threshold in enumerate(curves.THRESHOLDS)}
     for degrees in (3, 5, 15, 30):
         for part, name in ((curves.ROTATION, "RRA"), (curves.DIRECTION, "RTA")):
-            assert found[part][at[degrees]] == pytest.approx(system.numbers[f"{name}{degrees}"].value)
-    whole = [found[curves.BOTH][at[degrees]] for degrees in range(1, 31)]
+            assert percents[part][at[degrees]] == pytest.approx(system.numbers[f"{name}{degrees}"].value)
+    whole = [percents[curves.BOTH][at[degrees]] for degrees in range(1, 31)]
     assert np.mean(whole) == pytest.approx(system.numbers["mAA30"].value)
 
 

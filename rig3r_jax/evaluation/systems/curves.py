@@ -13,12 +13,12 @@ from rig3r_jax.evaluation.systems.summary import SystemScores
 LIMIT = 30  # degrees
 ROTATION, DIRECTION, BOTH = "rotation", "direction", "both"
 THRESHOLDS = np.arange(0.0, LIMIT + 0.25, 0.25)
-_LEAST_PAIRS = 10  # of a bin, to say something of its quartiles
+LEAST_PAIRS = 10  # of a bin, to say something of its quartiles
 
 
 @dataclasses.dataclass(frozen=True)
 class ErrorBins:
-    """Quartiles of errors in bins of something else; bins of fewer than ten pairs are left out."""
+    """Quartiles of errors in bins of something else; bins of fewer than `LEAST_PAIRS` are left out."""
 
     middle: Float[np.ndarray, " b"]  # median of the pairs' abscissae
     lower: Float[np.ndarray, " b"]
@@ -49,7 +49,7 @@ def binned_errors(
     usable = np.isfinite(abscissae) & np.isfinite(errors)
     abscissae, errors = abscissae[usable], errors[usable]
     rows = np.digitize(abscissae, edges) - 1
-    filled = [row for row in range(len(edges) - 1) if np.sum(rows == row) >= _LEAST_PAIRS]
+    filled = [row for row in range(len(edges) - 1) if np.sum(rows == row) >= LEAST_PAIRS]
     quartiles = [np.quantile(errors[rows == row], [0.25, 0.5, 0.75]) for row in filled]
     lower, median, upper = np.array(quartiles).reshape(-1, 3).T
     middle = np.array([np.median(abscissae[rows == row]) for row in filled])

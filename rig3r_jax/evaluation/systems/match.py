@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rig3r_jax.data.image_names import match_names
+from rig3r_jax.evaluation.systems.options import SystemOptions
 from rig3r_jax.evaluation.systems.scene import PosedScene
 
 WAYS = ("auto", "name", "time", "order")
-LONGEST_GAP = 0.02  # seconds between two times of one image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,12 @@ class Matched:
     strangers: int  # predicted images that are none of the truth
 
 
-def match(predicted: PosedScene, true: PosedScene, way: str = "auto", longest_gap: float = LONGEST_GAP) -> Matched:
+def match(
+    predicted: PosedScene,
+    true: PosedScene,
+    way: str = SystemOptions.match,
+    longest_gap: float = SystemOptions.longest_gap,
+) -> Matched:
     """The common images of two scenes.
 
     Args:

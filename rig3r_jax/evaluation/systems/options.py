@@ -17,7 +17,7 @@ class SystemOptions:
 
     align: str = "sim3"  # of `align.ALIGNMENTS`
     match: str = "auto"  # of `match.WAYS`
-    longest_gap: float = 0.02  # between two times of one image
+    longest_gap: float = 0.02  # between the two times of one image that still match
     missing: str = "fail"  # of MISSING
     thresholds: tuple[float, ...] = (0.05, 0.1, 0.25)  # of F-scores
     baselines: tuple[float, ...] = (3.0,)  # that divide the pairs of images

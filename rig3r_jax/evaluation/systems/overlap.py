@@ -30,8 +30,8 @@ def pair_overlaps(scene: PosedScene, view_range: float) -> Overlaps:
 
     Pixels are those of known depth, where every image has a depth map, and all of them otherwise, with the points at
     `view_range` along their rays (in the scene's unit of length). A point is shown where it lies within the other image
-    and, by depth, is not hidden there: where the depth at its place is known, it is off by a tenth at most. Points are
-    256 an image, spread evenly; of more than 280 images fewer.
+    and, by depth, is not hidden there: where the depth at its place is known, it is off by `SAME_DEPTH` at most.
+    `_POINTS` of each image are taken, spread evenly; fewer of so many images that these exceed `_PROJECTIONS`.
     """
     if scene.lenses is None:
         return Overlaps(None, f"{scene.source} states no lenses")

@@ -23,6 +23,10 @@ from rig3r_jax.geometry import rigid
 from rig3r_jax.geometry.camera import Pinhole
 
 _TOLERANCE = 1e-2  # of rotations that left a network in half precision; the nearest one is taken
+_KEYS = (
+    "extrinsics", "intrinsics", "extrinsic", "intrinsic", "world_from_camera", "depth", "world_points", "final_mask",
+    "names", "image_names", "times", "sizes",
+)  # fmt: skip
 PLACES = ("exports/npz/results.npz", "exports/mini_npz/results.npz", "results.npz", "predictions.npz")
 
 
@@ -30,8 +34,7 @@ def read_arrays(path: Path) -> PosedScene:
     """The scene of a file; ValueError naming file, array, rule and remedy."""
     try:
         with Npz(path) as file:
-            wanted = {"names", "image_names", "times", "sizes", *_KEYS}
-            arrays = {name: file[name] for name in file if name in wanted}
+            arrays = {name: file[name] for name in file if name in _KEYS}
             keys = ", ".join(file)
     except (ValueError, OSError) as error:
         raise ValueError(
@@ -67,11 +70,6 @@ def read_arrays(path: Path) -> PosedScene:
         depths=depths,
         points_world=None if points is None else _cloud(points, mask),
     )
-
-
-_KEYS = (
-    "extrinsics", "intrinsics", "extrinsic", "intrinsic", "world_from_camera", "depth", "world_points", "final_mask",
-)  # fmt: skip
 
 
 def _kinds(arrays: dict[str, np.ndarray]) -> list[tuple[str, str]]:

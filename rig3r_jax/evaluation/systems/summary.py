@@ -45,7 +45,8 @@ class Evaluation:
 def evaluate_systems(
     predictions: list[Path], truth: Path, options: SystemOptions, compare: bool = False, skip_missing: bool = False
 ) -> Evaluation:
-    """Scores every system; ValueError as of `score_folder`, and where two systems are of one name or scenes differ."""
+    """Scores every system; ValueError as of `score_folder`, for no system, one that is given twice, and two that are
+    compared without a scene in common."""
     names = _names(predictions)
     systems = []
     for name, path in zip(names, predictions, strict=True):
@@ -112,12 +113,12 @@ def _restricted(system: SystemScores, names: set[str], options: SystemOptions) -
 
 def _names(paths: list[Path]) -> list[str]:
     """The shortest ends of the paths that tell them apart."""
+    if not paths:
+        raise ValueError("no predictions; give the files or the folder of one system at least")
     resolved = [path.resolve() for path in paths]
     if len(set(resolved)) < len(resolved):
         twice = next(path for path in paths if resolved.count(path.resolve()) > 1)
         raise ValueError(f"{twice}: is given twice; give different predictions")
-    for length in range(1, max(len(path.parts) for path in resolved) + 1):
-        names = ["/".join(path.parts[-length:]) for path in resolved]
-        if len(set(names)) == len(names):
-            break
-    return names
+    lengths = range(1, max(len(path.parts) for path in resolved) + 1)
+    ends = (["/".join(path.parts[-length:]) for path in resolved] for length in lengths)
+    return next(names for names in ends if len(set(names)) == len(names))  # whole paths differ

@@ -117,19 +117,19 @@ def to_json(evaluation: Evaluation) -> dict[str, typing.Any]:
 
 def settings_of(evaluation: Evaluation) -> list[str]:
     """What was done, in words."""
-    options, system = evaluation.options, evaluation.systems[0]
+    options, scenes = evaluation.options, len(evaluation.systems[0].scenes)
     ways = sorted({scene.matched_by for system in evaluation.systems for scene in system.scenes})
     lines = [
-        f"{len(system.scenes)} scene{'s' * (len(system.scenes) != 1)}, images matched by {' and '.join(ways)}.",
+        f"{scenes} scene{'s' * (scenes != 1)}, images matched by {' and '.join(ways)}.",
         f"Alignment {options.align}: {ALIGNMENTS[options.align]}.",
         f"Missing images, {options.missing}: {MISSING[options.missing]}.",
         f"Pairs nearer than {options.scores.min_baseline:g} m have no direction.",
         f"Overlap of two images: {_overlaps(evaluation)}.",
         f"Of a scene of more than {options.max_images} images so many, spread evenly, make pairs.",
     ]
-    for one in evaluation.systems:
-        if one.missing:
-            lines.append(f"{one.name} is scored without the scenes {', '.join(one.missing)}.")
+    for system in evaluation.systems:
+        if system.missing:
+            lines.append(f"{system.name} is scored without the scenes {', '.join(system.missing)}.")
     return lines
 
 

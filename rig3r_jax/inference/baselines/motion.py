@@ -27,15 +27,13 @@ def forward(task: Task) -> Reconstruction:
 def closed_form(task: Task) -> Reconstruction:
     """The true rig moving along its front camera's axis; cameras and lenses are those of the truth.
 
-    The front camera is the one at the rig's origin, else that of the first image. ValueError for a sample of whose
-    cameras one has no place in the rig.
+    The front camera is the one at the rig's origin, else that of the first image. ValueError where a camera has no
+    place in the rig.
     """
     sample = task.sample
-    places = [camera.rig_from_camera for camera in sample.cameras]
-    if any(place is None for place in places):
-        raise ValueError(f"{sample.name}: a camera has no place in the rig, which closed-form needs")
+    places = sample.places(sample.cameras)
     rig_from_front = next((place for place in places if np.allclose(place, np.eye(4), atol=1e-9)), places[0])
-    front_from_camera = rigid.invert(rig_from_front) @ np.stack(places)
+    front_from_camera = rigid.invert(rig_from_front) @ places
     poses = rig_moving_straight(_times(sample), front_from_camera, task.options.speed)
     lenses = [image.lens for image in sample.truth.images]
     return _posed(sample, poses, lenses, with_rig=True)

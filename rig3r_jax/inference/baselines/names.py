@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+from rig3r_jax.evaluation.rows import SPEED, check_settings
+
 _HERE = "rig3r_jax.inference.baselines"
 
 
@@ -58,13 +60,11 @@ class BaselineOptions:
     """What can be chosen; which baseline takes what is in `BASELINES`. ValueError names what does not fit."""
 
     setting: str = "all"  # of the metadata that the model is told, of `evaluation.rows.SETTINGS`
-    speed: float = 7.5  # metres a second; that of `evaluation.baselines`
+    speed: float = SPEED  # metres a second
     seed: int = 0  # of what is drawn
     limit_seconds: float = 60.0  # of the mapping of one sample
 
     def __post_init__(self) -> None:
-        from rig3r_jax.evaluation.rows import check_settings
-
         check_settings([self.setting])
         if not math.isfinite(self.speed):
             raise ValueError(f"speed is {self.speed}; it must be a number of metres a second")

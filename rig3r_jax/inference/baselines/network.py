@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from rig3r_jax.evaluation.evaluator import apply_setting
 from rig3r_jax.evaluation.rows import SETTINGS
@@ -54,7 +54,7 @@ def wrong_rig(task: Task) -> Reconstruction:
     if "rig" not in SETTINGS[task.options.setting]:
         raise ValueError(f"setting {task.options.setting!r} tells no rig that could be wrong; take one that does: all")
     others = _another_rig(task)
-    swapped = [_in_place_of(one, others[row % len(others)]) for row, one in enumerate(_used(task.sample))]
+    swapped = [_in_place_of(own, others[row % len(others)]) for row, own in enumerate(_used(task.sample))]
     return _answered(task, _calibration(swapped), np.arange(len(task.sample.truth.images)))
 
 
@@ -70,11 +70,13 @@ def _answered(task: Task, rig: RigCalibration, rows: Int[np.ndarray, " v"], blan
     """`rows`: whose metadata each image is told."""
     sample, setting = task.sample, task.options.setting
     cameras, images = sample.cameras, sample.truth.images
+    if tells_rig := "rig" in SETTINGS[setting]:
+        sample.places(cameras)  # ValueError where one has none
     photographs = [
         Photograph(sample.folder / image.name, image.name, cameras[row].name)
         for image, row in zip(images, rows, strict=True)
     ]
-    known = Known(rig=rig, times={image.name: images[row].time for image, row in zip(images, rows, strict=True)})
+    metadata = Known(rig=rig, times={image.name: images[row].time for image, row in zip(images, rows, strict=True)})
     planned = plan(
         task.model, [(image.height, image.width) for image in images], ReconstructOptions(max_views=len(images))
     )
@@ -82,10 +84,9 @@ def _answered(task: Task, rig: RigCalibration, rows: Int[np.ndarray, " v"], blan
         raise ValueError(
             f"{sample.name}: {len(images)} images do not fit one pass ({planned.summary}); it takes more memory"
         )
-    shots = read_shots(photographs, known, planned.size, task.model.fill)
+    shots = read_shots(photographs, metadata, planned.size, task.model.fill)
     views = views_of(shots)
-    if "rig" in SETTINGS[setting] and not views.metadata.has_rig.all():
-        raise ValueError(f"{sample.name}: setting {setting!r} tells the rig, and a camera has no place in it")
+    assert views.metadata.has_rig.all() or not tells_rig
     shots = [_told(shot, setting) for shot in shots]
     wide = [shot.lens is None and image.lens.wide for shot, image in zip(shots, images, strict=True)]
     estimate = task.model.estimate(apply_setting(views, setting, blank), [shot.seen_lens for shot in shots], wide)
@@ -112,7 +113,7 @@ def _told(shot: Shot, setting: str) -> Shot:
 
 
 def _calibration(cameras: Sequence[PhysicalCamera]) -> RigCalibration:
-    calibrated = [CalibratedCamera(one.name, one.lens, None, one.rig_from_camera) for one in cameras]
+    calibrated = [CalibratedCamera(camera.name, camera.lens, None, camera.rig_from_camera) for camera in cameras]
     return RigCalibration(tuple(calibrated), "the rig of the sample")
 
 
@@ -134,19 +135,16 @@ def _used(sample: SampleData) -> list[_Used]:
 
 def _another_rig(task: Task) -> list[_Used]:
     """Of the next sample, in the order of their names and round, whose cameras sit elsewhere."""
-    number, own = task.samples.index(task.sample), _used(task.sample)
+    number, places = task.samples.index(task.sample), _places(task.sample)
     for sample in (*task.samples[number + 1 :], *task.samples[:number]):
-        others = _used(sample)
-        if not _same_places(own, others):
-            return others
+        others = _places(sample)
+        if len(others) != len(places) or not np.allclose(others, places, atol=1e-6):
+            return _used(sample)
     raise ValueError(f"all {len(task.samples)} samples have the rig of {task.sample.name}; none is wrong")
 
 
-def _same_places(ours: Sequence[_Used], theirs: Sequence[_Used]) -> bool:
-    places = [[one.camera.rig_from_camera for one in rig] for rig in (ours, theirs)]
-    if any(place is None for rig in places for place in rig):
-        raise ValueError("a camera has no place in its rig, of which no wrong one can be made; take another baseline")
-    return len(ours) == len(theirs) and np.allclose(*places, atol=1e-6)
+def _places(sample: SampleData) -> Float[np.ndarray, "k 4 4"]:
+    return sample.places([used.camera for used in _used(sample)])
 
 
 def _in_place_of(own: _Used, other: _Used) -> PhysicalCamera:

@@ -54,7 +54,9 @@ def _of_sample(model: Reconstruction, sample: SampleData) -> Reconstruction:
     truth = {image.name: (image, camera) for image, camera in zip(sample.truth.images, sample.cameras, strict=True)}
     names = {image.camera: truth[image.name][1].name for image in model.images}
     cameras = [
-        dataclasses.replace(one, name=names[one.id], source="fitted") for one in model.cameras if one.id in names
+        dataclasses.replace(camera, name=names[camera.id], source="fitted")
+        for camera in model.cameras
+        if camera.id in names
     ]
     posed = {image.name: dataclasses.replace(image, time=truth[image.name][0].time) for image in model.images}
     images = tuple(posed[name] for name in truth if name in posed)

@@ -14,7 +14,7 @@ from rig3r_jax.data.scene import Scene
 from rig3r_jax.data.source import Source
 from rig3r_jax.evaluation.evaluator import apply_setting
 from rig3r_jax.evaluation.protocol import PARTLY_KNOWN, Protocol, ProtocolSample
-from rig3r_jax.evaluation.protocol_data import rows_of
+from rig3r_jax.evaluation.protocol_data import ProtocolScenes, rows_of
 from rig3r_jax.evaluation.samples import TruePoses
 from rig3r_jax.schema import Batch, Views
 
@@ -39,11 +39,12 @@ def protocol_batches(
     options = dataclasses.replace(options, num_views=protocol.rules.views, grids=(), lenses=",".join(LENS_KINDS))
     size = config.evaluation.batch_size
     rows = size // share[1]
-    scenes = _Scenes(protocol, source)
+    scenes = ProtocolScenes(protocol, source)
     for first in range(share[0] * rows, len(protocol.samples), size):
         samples = protocol.samples[first : first + rows]
-        made = [_made(scenes[sample.scene], sample, protocol, options) for sample in samples]
-        yield ProtocolBatch(stack_samples([one for one, _ in made]), samples, tuple(poses for _, poses in made))
+        prepared = [_prepared(scenes[sample.scene], sample, protocol, options) for sample in samples]
+        batches, poses = zip(*prepared, strict=True)
+        yield ProtocolBatch(stack_samples(batches), samples, poses)
 
 
 def told(batch: Batch, setting: str) -> Views:
@@ -56,28 +57,10 @@ def told(batch: Batch, setting: str) -> Views:
     return apply_setting(batch.views.replace(metadata=metadata.replace(has_rig=has_rig)), "rig")
 
 
-class _Scenes:
-    """Scenes by name; the last one is kept, since a scene's samples follow one another."""
-
-    def __init__(self, protocol: Protocol, source: Source) -> None:
-        self._loaders = dict(source.scenes(protocol.split))
-        self._whose, self._last = f"{source.root or protocol.source}", ("", None)
-        self._protocol = protocol
-
-    def __getitem__(self, name: str) -> Scene:
-        if name not in self._loaders:
-            raise ValueError(
-                f"{self._whose}: has no scene {name} in {self._protocol.split}; give the data that "
-                f"{self._protocol.name} was made of"
-            )
-        if self._last[0] != name:
-            self._last = name, self._loaders[name]()
-        return self._last[1]
-
-
-def _made(
+def _prepared(
     scene: Scene, sample: ProtocolSample, protocol: Protocol, options: PipelineOptions
 ) -> tuple[Batch, TruePoses]:
+    """A sample without the batch axis, and its truth."""
     rows = rows_of(scene, sample, protocol.name)
     made = make_sample(scene, rows, options, np.random.default_rng(0))  # what it draws is replaced here
     frames = [scene.frames[row] for row in rows]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rig3r_jax.evaluation.systems.aligned import aligned_scene
+from rig3r_jax.evaluation.systems.aligned import AlignedScene, aligned_scene
 from rig3r_jax.evaluation.systems.read import read_scene
 from rig3r_jax.evaluation.systems.summary import Evaluation, SystemScores
 from rig3r_jax.evaluation.systems.tables import LEGEND, reasons_of, settings_of
@@ -100,7 +100,7 @@ def _uncertainty(evaluation: Evaluation) -> str:
     return _section("Uncertainty", reliability_charts(systems))
 
 
-def _aligned(evaluation: Evaluation, system: SystemScores) -> list:
+def _aligned(evaluation: Evaluation, system: SystemScores) -> list[AlignedScene]:
     truth, source = Path(evaluation.truth), Path(system.source)
     return [
         aligned_scene(

@@ -26,7 +26,7 @@ def pooled_errors(scenes: list[AlignedScene]) -> ErrorSamples | None:
     if not samples:
         return None
     residual, covariance = (
-        np.concatenate([getattr(one, name) for one in samples]) for name in ("residual", "covariance")
+        np.concatenate([getattr(of_scene, name) for of_scene in samples]) for name in ("residual", "covariance")
     )
     return ErrorSamples(residual, covariance)
 

@@ -84,14 +84,15 @@ def _rigs(scene: AlignedScene) -> str:
 
     They coincide in the camera of the first common image.
     """
-    lack = [one.source for one in (scene.theirs, scene.ours) if one.cameras is None or one.rig_from_camera is None]
+    sides = {"true rig": scene.theirs, "the system's rig": scene.ours}
+    lack = [side.source for side in sides.values() if side.cameras is None or side.rig_from_camera is None]
     if lack:
         return tag(
             "p", escape(f"No drawing of rigs: {lack[0]} does not say where cameras sit in a rig."), class_="note"
         )
     drawings = "".join(
-        tag("figure", _rig(one, scene.theirs.rig_from_camera[0]) + tag("figcaption", words))
-        for words, one in (("true rig", scene.theirs), ("the system's rig", scene.ours))
+        tag("figure", _rig(side, scene.theirs.rig_from_camera[0]) + tag("figcaption", words))
+        for words, side in sides.items()
     )
     return tag("div", drawings, class_="rigs")
 

@@ -98,5 +98,5 @@ def _pictures(true: PosedScene, places: list[Path]) -> tuple[dict[str, UInt8[np.
         thumbnails = thumbnails_of(reconstruction, path.parent)
         note = thumbnails.note()
         if thumbnails.pictures:
-            return {reconstruction.images[row].name: one for row, one in thumbnails.pictures.items()}, note
+            return {reconstruction.images[row].name: picture for row, picture in thumbnails.pictures.items()}, note
     return {}, note

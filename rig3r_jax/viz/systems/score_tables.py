@@ -52,17 +52,17 @@ def parts_plot(evaluation: Evaluation) -> str:
 
 def scenes_table(evaluation: Evaluation) -> str:
     """mAA30 of each scene under each system, the worst scenes of the first system above; of many the worst alone."""
-    values = [
+    rates = [
         {scene.name: scene.measures.values.get(RANKED_BY, math.nan) for scene in system.scenes}
         for system in evaluation.systems
     ]
-    names = dict.fromkeys(name for of_system in values for name in of_system)
-    rank = {name: rate for name in names if not math.isnan(rate := values[0].get(name, math.nan))}
+    names = dict.fromkeys(name for of_system in rates for name in of_system)
+    rank = {name: rate for name in names if not math.isnan(rate := rates[0].get(name, math.nan))}
     ordered = sorted(names, key=lambda name: (rank.get(name, math.inf), name))
-    body = [
-        tag("tr", tag("th", escape(name), scope="row") + "".join(_rate(one.get(name, math.nan)) for one in values))
-        for name in ordered[:_MOST_SCENES]
-    ]
+    body = []
+    for name in ordered[:_MOST_SCENES]:
+        cells = "".join(_rate(of_system.get(name, math.nan)) for of_system in rates)
+        body.append(tag("tr", tag("th", escape(name), scope="row") + cells))
     note = f" The {_MOST_SCENES} worst of {len(ordered)}." if len(ordered) > _MOST_SCENES else ""
     table = _table(["Scene", *(system.name for system in evaluation.systems)], body, "every scene")
     words = f"{RANKED_BY} of each scene, percent, the worst of {evaluation.systems[0].name} first.{note}"

@@ -153,11 +153,11 @@ class App:
         return "\n\n".join(lines)
 
     def _show_sheet(self, step: int) -> None:
-        pictures = self._content.thumbnails.pictures
-        shown = [pictures[number] for number in self._content.steps[step] if number in pictures]
-        self._sheet.visible = bool(shown)
-        if shown:
-            self._sheet.image = contact_sheet(shown)
+        by_image = self._content.thumbnails.pictures
+        pictures = [by_image[number] for number in self._content.steps[step] if number in by_image]
+        self._sheet.visible = bool(pictures)
+        if pictures:
+            self._sheet.image = contact_sheet(pictures)
 
     def _set_view(self, center: np.ndarray) -> None:
         """From behind and above the first image, as in the report."""

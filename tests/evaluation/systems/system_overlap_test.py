@@ -37,18 +37,18 @@ def walls(*depths):
 
 @pytest.mark.parametrize("degrees", [0, 30, 45, 60, 89, 100, 180])
 def test_overlap_of_turned_views_is_that_of_their_angles(degrees):
-    found = pair_overlaps(looking(0, degrees), 7.0)
+    overlaps = pair_overlaps(looking(0, degrees), 7.0)
     left = np.tan(np.radians(degrees - 45))  # where the other's left edge is, -1 to 1 across
-    assert found.percent[0] == pytest.approx(max(0.0, 50 * (1 - left)) if degrees < 90 else 0.0, abs=100 / 16)
-    assert found.told_by == "cameras and lenses, at 7 m"
+    assert overlaps.percent[0] == pytest.approx(max(0.0, 50 * (1 - left)) if degrees < 90 else 0.0, abs=100 / 16)
+    assert overlaps.told_by == "cameras and lenses, at 7 m"
 
 
 def test_what_a_wall_hides_is_not_shared():
     scene = looking(0, 0, 0)
     scene = dataclasses.replace(scene, depths=walls([10.0] * 4, [2.0, 2.0, 10.0, 10.0], [10.5] * 4))
-    found = pair_overlaps(scene, 7.0)
-    assert found.told_by == "true depth"
-    np.testing.assert_allclose(found.percent, [50, 100, 50], atol=2)  # a depth that is 5% off is the same
+    overlaps = pair_overlaps(scene, 7.0)
+    assert overlaps.told_by == "true depth"
+    np.testing.assert_allclose(overlaps.percent, [50, 100, 50], atol=2)  # a depth that is 5% off is the same
     unknown = dataclasses.replace(scene, depths=walls([10.0] * 4, [np.nan, np.nan, 10.0, 10.0], [10.5] * 4))
     assert pair_overlaps(unknown, 7.0).percent[0] == 100  # nothing says that the left half is hidden
     lacking = dataclasses.replace(scene, depths=(*scene.depths[:2], None))
@@ -75,10 +75,10 @@ def test_the_same_as_what_photographs_are_drawn_by():
         depths=tuple(dataclasses.replace(depth, along_ray=True) for depth in depths),
     )  # fmt: skip
     expected = 100.0 * covisibility(scene)[np.triu_indices(len(cameras), k=1)] / WHOLE
-    found = pair_overlaps(posed, 10.0).percent
+    percent = pair_overlaps(posed, 10.0).percent
     assert np.ptp(expected) > 25
     # There a place without depth, such as the sky, shows nothing; here it may.
-    assert (found >= expected - 0.5).all() and np.median(np.abs(found - expected)) < 3
+    assert (percent >= expected - 0.5).all() and np.median(np.abs(percent - expected)) < 3
 
 
 def test_parts_by_overlap_add_up_and_lacks_are_named():

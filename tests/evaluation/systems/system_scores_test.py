@@ -15,6 +15,7 @@ from rig3r_jax.evaluation.systems.pairs import AUCS
 from rig3r_jax.evaluation.systems.read import scene_of
 from rig3r_jax.evaluation.systems.scene import PosedScene
 from rig3r_jax.evaluation.systems.score import score_folder, score_scene
+from rig3r_jax.evaluation.systems.summary import evaluate_systems
 from rig3r_jax.exports.export import export
 from rig3r_jax.geometry import rigid, se3
 from rig3r_jax.geometry.aligned import stretched
@@ -249,6 +250,11 @@ def test_tangent_inverts_the_exponential(size):
     hat[:, :3, :3] = np.stack([np.cross(w, np.eye(3)) for w in xi[:, 3:]]).swapaxes(1, 2)
     hat[:, :3, 3] = xi[:, :3]
     np.testing.assert_allclose(tangent(expm(hat)), xi, atol=1e-8)
+
+
+def test_no_system_is_refused(written):
+    with pytest.raises(ValueError, match="no predictions; give the files or the folder of one system"):
+        evaluate_systems([], written[0] / "truth", SystemOptions())
 
 
 def test_clouds_alone_are_scored_as_they_are(written):
