@@ -81,7 +81,7 @@ def _discover(options: argparse.Namespace) -> int:
             check = discovery.check(calibration, options.false_alarm)
             lines += check.verdict({row: camera.name for row, camera in enumerate(calibration.cameras)})
         written = discovery.save(out)
-    paths = [str(one).replace(str(out), str(options.out)) for one in written]
+    paths = [str(options.out / file.relative_to(out)) for file in written]
     print("\n".join([*lines, *paths]))
     return 0
 

@@ -31,7 +31,7 @@ def find_rig(
     model: Model,
     folder: Path | None,
     photographs: Sequence[Photograph],
-    known: Known,
+    knowledge: Known,
     planned: Plan,
     options: ReconstructOptions | None = None,
     camera_count: int | None = None,
@@ -41,20 +41,20 @@ def find_rig(
     """The rig of the photographs, by what the model says of the cameras' places in it.
 
     Cameras of photographs in folders of their own are known, as are steps where photographs have any; else they are
-    found. Places of cameras in `known.rig` are held, and the others come out in its frame and unit. Arguments as of
+    found. Places of cameras in `knowledge.rig` are held, and the others come out in its frame and unit. Arguments as of
     `reconstruct.reconstruct`; camera_count: where it is known; refine: places, and the rig's pose at every step, are
     fitted to the poses of all passes too (`geometry.fusion.refine_rig`).
 
     ValueError for a model that says nothing of rigs, and as `reconstruct` and `geometry.rig_discovery` say.
     """
     options = options or ReconstructOptions()
-    shots = read_shots(photographs, known, planned.size, model.fill)
+    shots = read_shots(photographs, knowledge, planned.size, model.fill)
     windows = WindowOptions(planned.views, ordered=not options.unordered, points=options.points)
     with opened_store(options.cache, model.digest if options.cache else "") as store:
         passes, notes = windowed_passes(model, shots, windows, store, options.wide, tell)
         if any(one.rig_from_camera is None for one in passes):
             raise ValueError(f"{model.name} says nothing of cameras in a rig; give a run of Rig3R")
-        placement = place(passes, shots, known, options.refine)
+        placement = place(passes, shots, knowledge, options.refine)
         predicted = _predicted(passes, placement, len(shots))
         metric = placement.scale.source != "none"
         stated, camera = _known_cameras(shots)
@@ -64,9 +64,9 @@ def find_rig(
             step=_steps(shots),
             camera=camera,
             camera_count=camera_count,
-            calibrated=_calibrated(known.rig, stated),
+            calibrated=_calibrated(knowledge.rig, stated),
             metric=metric,
-            unit="m" if metric or known.rig else "units",
+            unit="m" if metric or knowledge.rig else "units",
         )
         refined = _refined(rig, passes) if refine else None
         if refined is not None:
