@@ -61,7 +61,7 @@ def _case(model: Model, scene: Scene, places: list[list[int]], has_rig: bool) ->
         np.stack([frame.world_from_camera for frame in scene.frames]),
         step,
         rig_from_camera,
-        [WindowPoses(one.rows, np.asarray(one.world_from_camera, np.float64)) for one in passes],
+        [WindowPoses(of_pass.rows, np.asarray(of_pass.world_from_camera, np.float64)) for of_pass in passes],
         depth_links(passes),
         list(rig_links(passes, rig_from_camera, step)),
     )

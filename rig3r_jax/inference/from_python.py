@@ -36,7 +36,7 @@ def gathered(
 ) -> Inputs:
     """Arguments and errors as of `api.LoadedModel.reconstruct`."""
     calibration, notes = _rig(rig), []
-    prefixes = [one.name for one in calibration.cameras] if calibration else []
+    prefixes = [camera.name for camera in calibration.cameras] if calibration else []
     folder, photographs = _photographs(images, prefixes, notes)
     names = [photograph.name for photograph in photographs]
     seconds = _by_name(names, times, "times", _seconds)

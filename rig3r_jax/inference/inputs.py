@@ -82,15 +82,15 @@ def read_inputs(options: InputOptions, out: Path) -> Inputs:
     if not options.source:  # sources have steps of their own
         photographs, more = with_steps(photographs, times, options.same_step)
         notes += more
-    chosen = [one for number, one in enumerate(photographs) if _order(one, number) % options.every == 0]
+    chosen = [image for number, image in enumerate(photographs) if _order(image, number) % options.every == 0]
     sizes, bad = usable(chosen, options.skip_bad)
-    chosen = tuple(one for one in chosen if one.name in sizes)
+    chosen = tuple(image for image in chosen if image.name in sizes)
     knowledge, more = _with_files(options, rig, chosen, sizes, dataclasses.replace(listed.known, times=times))
     _check_sizes(chosen, sizes, knowledge)
     notes += more
     left_out = (*listed.left_out, *bad)
     if left_out:
-        notes += [f"{len(left_out)} left out:", *(one.reason for one in left_out[:_NAMED])]
+        notes += [f"{len(left_out)} left out:", *(entry.reason for entry in left_out[:_NAMED])]
         notes += [f"and {len(left_out) - _NAMED} more"] if len(left_out) > _NAMED else []
     return Inputs(listed.folder, chosen, sizes, knowledge, listed.truth, tuple(notes), left_out)
 
@@ -214,7 +214,7 @@ def _with_files(
 
 def _check_sizes(photographs: Sequence[Photograph], sizes: Mapping[str, tuple[int, int]], knowledge: Known) -> None:
     """ValueError for an image that its lens is not for."""
-    for one in photographs:
-        camera = calibration_of(knowledge, one)
+    for photograph in photographs:
+        camera = calibration_of(knowledge, photograph)
         if camera is not None:
-            check_size(one, sizes[one.name], camera)
+            check_size(photograph, sizes[photograph.name], camera)

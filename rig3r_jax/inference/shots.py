@@ -55,7 +55,7 @@ def read_shots(photographs: Sequence[Photograph], knowledge: Known, size: tuple[
     """
     start = next((knowledge.times[p.name] for p in photographs if p.name in knowledge.times), None)
     front = _front(knowledge.rig) if knowledge.rig else None
-    return _with_lenses_of_cameras([_read(one, knowledge, size, fill, start, front) for one in photographs])
+    return _with_lenses_of_cameras([_read(image, knowledge, size, fill, start, front) for image in photographs])
 
 
 def lens_notes(shots: Sequence[Shot], knowledge: Known) -> list[str]:
