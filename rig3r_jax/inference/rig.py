@@ -11,7 +11,9 @@ from jaxtyping import Float, Int
 from rig3r_jax.formats.calibration import RigCalibration
 from rig3r_jax.geometry.fusion.problem import WindowPoses
 from rig3r_jax.geometry.fusion.refine_rig import RefinedRig, refine_rig
+from rig3r_jax.geometry.rig_anchor import lie_apart
 from rig3r_jax.geometry.rig_discovery import DiscoveredRig, discover_rig
+from rig3r_jax.geometry.rig_motion import scale_of
 from rig3r_jax.inference.assemble import assembled
 from rig3r_jax.inference.known import Known
 from rig3r_jax.inference.models.protocol import Model
@@ -24,7 +26,7 @@ from rig3r_jax.inference.plan import Plan
 from rig3r_jax.inference.rig_result import RigDiscovery
 from rig3r_jax.inference.shots import Shot, read_shots
 from rig3r_jax.inference.windowed import WindowOptions, windowed_passes
-from rig3r_jax.schema import PhysicalCamera, Reconstruction
+from rig3r_jax.schema import PhysicalCamera, Reconstruction, Scale
 
 
 def find_rig(
@@ -41,9 +43,9 @@ def find_rig(
     """The rig of the photographs, by what the model says of the cameras' places in it.
 
     Cameras of photographs in folders of their own are known, as are steps where photographs have any; else they are
-    found. Places of cameras in `knowledge.rig` are held, and the others come out in its frame and unit. Arguments as of
-    `reconstruct.reconstruct`; camera_count: where it is known; refine: places, and the rig's pose at every step, are
-    fitted to the poses of all passes too (`geometry.fusion.refine_rig`).
+    found. Places of cameras in `knowledge.rig` are held, and the others come out in its frame; in metres, too, where
+    two of these places lie apart. Arguments as of `reconstruct.reconstruct`; camera_count: where it is known; refine:
+    places, and the rig's pose at every step, are fitted to the poses of all passes too (`geometry.fusion.refine_rig`).
 
     ValueError for a model that says nothing of rigs, and as `reconstruct` and `geometry.rig_discovery` say.
     """
@@ -58,16 +60,20 @@ def find_rig(
         predicted = _predicted(passes, placement, len(shots))
         metric = placement.scale.source != "none"
         stated, camera = _known_cameras(shots)
+        calibrated = _calibrated(knowledge.rig, stated)
+        in_metres = metric or lie_apart(calibrated.values())
         rig = discover_rig(
             predicted,
             world_from_camera=placement.world_from_camera,
             step=_steps(shots),
             camera=camera,
             camera_count=camera_count,
-            calibrated=_calibrated(knowledge.rig, stated),
+            calibrated=calibrated,
             metric=metric,
-            unit="m" if metric or knowledge.rig else "units",
+            unit="m" if in_metres else "units",
         )
+        if in_metres and not metric:
+            placement = _scaled(placement, scale_of(rig.rig_from_predicted))
         refined = _refined(rig, passes) if refine else None
         if refined is not None:
             rig = dataclasses.replace(rig, rig_from_camera=refined.rig_from_camera, covariance=refined.covariance)
@@ -88,6 +94,20 @@ def _predicted(passes: Sequence[Pass], placement: Placement, count: int) -> Floa
         predicted[rows] = one_pass.rig_from_camera[surer]
         predicted[rows, :3, 3] *= factor
     return predicted
+
+
+def _scaled(placement: Placement, factor: float) -> Placement:
+    """The same in metres, of which its unit has `factor` by the rig."""
+    units = np.repeat([factor, 1.0], 3)
+    world_from_camera = placement.world_from_camera.copy()
+    world_from_camera[:, :3, 3] *= factor
+    return dataclasses.replace(
+        placement,
+        world_from_camera=world_from_camera,
+        covariance=None if placement.covariance is None else placement.covariance * np.outer(units, units),
+        factors=factor * placement.factors,
+        scale=Scale(factor * placement.scale.factor, "rig baselines"),
+    )
 
 
 def _calibrated(calibration: RigCalibration | None, names: dict[int, str]) -> dict[int, Float[np.ndarray, "4 4"]]:

@@ -7,6 +7,7 @@ import xml.etree.ElementTree
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 
 from rig3r_jax import cli
 from rig3r_jax.evaluation.pose import rotation_angle_deg
@@ -132,6 +133,22 @@ def test_calibrated_cameras_are_held_and_the_others_follow_in_metres(shots, tmp_
     for extra, words_of in {f"--check={tmp_path}/rig.json": "--rig holds places", "--flat": "which --flat"}.items():
         assert cli.main([*words, f"--out={tmp_path}/out2", extra]) == 2
         assert words_of in capsys.readouterr().err
+
+
+def test_two_calibrated_places_give_metres_and_one_in_the_origin_does_not(shots):
+    _, photographs, truth = shots
+    paths, cameras = zip(*((photograph.path, photograph.camera) for photograph in photographs), strict=True)
+    discovery = LoadedModel(truth).discover_rig(paths, cameras=cameras, rig={n: PLACES[n] for n in ("front", "left")})
+    result = discovery.reconstruction
+    assert (discovery.unit, result.length_unit, result.scale.source) == ("m", "metre", "rig baselines")
+    places = {camera.name: camera.rig_from_camera[:3, 3] for camera in result.cameras}
+    np.testing.assert_allclose(places["back"], PLACES["back"][:3, 3], atol=0.05)
+    centers = np.stack([image.world_from_camera[:3, 3] for image in result.images])
+    true, _ = drive(photographs)
+    np.testing.assert_allclose(pdist(centers), pdist(true[:, :3, 3]), rtol=0.01, atol=1e-3)
+    truth.passes = 0
+    one = LoadedModel(truth).discover_rig(paths, cameras=cameras, rig={"front": np.eye(4)})
+    assert one.unit == "units" and " units and " in one.verdict[0] and one.reconstruction.length_unit == "scene"
 
 
 def through_rays(lens, place):
