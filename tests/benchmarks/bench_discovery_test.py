@@ -8,8 +8,8 @@ from rig3r_jax import cli
 from rig3r_jax.benchmarks import discovery
 
 
-def test_exact_rigs_are_found_where_kmeans_is_not_always_right(tmp_path, monkeypatch):
-    monkeypatch.setattr(discovery, "exact_cases", lambda seed: [])
+def test_exact_stereo_pairs_are_found_whatever_is_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(discovery, "exact_cases", lambda seed: [])  # stereo pairs stay
     flags = ["--rigs=5", "--check-rigs=4", "--name=d", f"--out={tmp_path}"]
     assert cli.main(["bench", "discovery", *flags]) == 0
     rows = json.loads((tmp_path / "d.json").read_text())["rows"]

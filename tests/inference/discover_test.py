@@ -53,8 +53,8 @@ def test_unordered_images_become_a_rig_for_colmap(shots, tmp_path, capsys):
     cameras = read_cameras(tmp_path / "out" / "cameras.json")
     assert {camera.source for camera in cameras.cameras} == {"discovered"}
     assert min(camera.certainty for camera in cameras.cameras) > 0.99
-    found = np.array([image.camera for image in cameras.images])
-    assert rig_id_accuracy(found, np.array([list(SIZES).index(one.camera) for one in photographs])) == 1.0
+    camera = np.array([image.camera for image in cameras.images])
+    assert rig_id_accuracy(camera, np.array([list(SIZES).index(one.camera) for one in photographs])) == 1.0
     xml.etree.ElementTree.parse(tmp_path / "out" / "rig.svg")
     again, linked = find_photographs([tmp_path / "out" / "images"])
     assert len({one.camera for one in linked}) == 3 and len({one.step for one in linked}) == STEPS
@@ -68,18 +68,20 @@ def test_python_finds_the_same_with_cameras_known_in_part(shots):
     folder, photographs, truth = shots
     paths = [photograph.path for photograph in photographs]
     cameras = [photograph.camera if photograph.step == 0 else None for photograph in photographs]
-    found = LoadedModel(truth).discover_rig(paths, cameras=cameras)
-    assert set(found.names) == set(SIZES)
-    assert [found.names[number] for number in found.rig.camera] == [photograph.camera for photograph in photographs]
+    discovery = LoadedModel(truth).discover_rig(paths, cameras=cameras)
+    assert set(discovery.names) == set(SIZES)
+    assert [discovery.names[number] for number in discovery.rig.camera] == [
+        photograph.camera for photograph in photographs
+    ]
     steps = np.array([photograph.step for photograph in photographs])
-    assert rig_id_accuracy(found.rig.step, steps) == 1.0
+    assert rig_id_accuracy(discovery.rig.step, steps) == 1.0
     half = np.arange(len(steps)) < 6  # their steps are not known: each has a number of its own
-    numbers = [name.rpartition("/")[2] for name in _linked(found).values()]
-    partly = [name.rpartition("/")[2] for name in _linked(found, np.where(half, -1, found.rig.step)).values()]
+    numbers = [name.rpartition("/")[2] for name in _linked(discovery).values()]
+    partly = [name.rpartition("/")[2] for name in _linked(discovery, np.where(half, -1, discovery.rig.step)).values()]
     assert partly[6:] == numbers[6:] and len({*partly[:6]} - {*numbers}) == 6
     truth.passes = 0  # its unit is another in every pass
     refined = LoadedModel(truth).discover_rig(paths, cameras=cameras, refine=True)
-    for one, other in zip(refined.reconstruction.cameras, found.reconstruction.cameras, strict=True):
+    for one, other in zip(refined.reconstruction.cameras, discovery.reconstruction.cameras, strict=True):
         np.testing.assert_allclose(one.rig_from_camera, other.rig_from_camera, atol=1e-3)
 
 
