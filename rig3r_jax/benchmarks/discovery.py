@@ -58,12 +58,19 @@ INPUTS = ("times", "poses", "nothing")
 
 def command(options: argparse.Namespace, _: Sequence[str]) -> int:
     """Prints a row per setting and method, and writes the JSON."""
-    settings = {"rigs": options.rigs, "check_rigs": options.check_rigs, "seed": options.seed, "notes": [HOW]}
-    if options.workdir:
-        settings |= {"drives": options.drives, "images": options.images}
-    record = Record(options, result_name("discovery", options, "procedural"), settings)
-    print(HOW, flush=True)
-    for row in _all_rows(options):
+    from rig3r_jax.benchmarks.discovery_certainty import HOW_LAW, law_rows
+
+    settings = {"rigs": options.rigs, "seed": options.seed}
+    if options.law:
+        kind, how, rows_of_kind = "discovery law", HOW_LAW, law_rows(options.seed, options.rigs)
+    else:
+        kind, how, rows_of_kind = "discovery", HOW, _all_rows(options)
+        settings["check_rigs"] = options.check_rigs
+        if options.workdir:
+            settings |= {"drives": options.drives, "images": options.images}
+    record = Record(options, result_name(kind, options, "procedural"), settings | {"notes": [how]})
+    print(how, flush=True)
+    for row in rows_of_kind:
         record.add(row)
     record.end()
     return 0
@@ -71,7 +78,7 @@ def command(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 def _all_rows(options: argparse.Namespace) -> Iterator[Row]:
     """Those of a run's predictions come first, as they are what its flag asks for."""
-    from rig3r_jax.benchmarks.discovery_certainty import certainty_rows, law_rows
+    from rig3r_jax.benchmarks.discovery_certainty import certainty_rows
 
     if options.workdir:
         from rig3r_jax.benchmarks.discovery_model import predicted_images
@@ -83,8 +90,6 @@ def _all_rows(options: argparse.Namespace) -> Iterator[Row]:
     yield from rows("2 degrees, 5%", [drawn(rng, any_rig(rng), 4, 2.0, 0.05) for _ in range(options.rigs // 5)])
     yield from certainty_rows(options.seed, options.rigs)
     yield from check_rows(options.seed, options.check_rigs)
-    if options.law:
-        yield from law_rows(options.seed, options.rigs)
 
 
 def any_rig(rng: np.random.Generator, count: int | None = None) -> Float[np.ndarray, "k 4 4"]:

@@ -20,6 +20,15 @@ def test_exact_stereo_pairs_are_found_whatever_is_known(tmp_path, monkeypatch):
     assert any(row.get("false alarms %") is not None for row in rows)
 
 
+def test_the_law_stands_beside_others(tmp_path):
+    assert cli.main(["bench", "discovery", "--law", "--rigs=5", "--name=law", f"--out={tmp_path}"]) == 0
+    rows = json.loads((tmp_path / "law.json").read_text())["rows"]
+    losses = {(row["input"], row["method"].removeprefix("law, ")): row["loss"] for row in rows}
+    assert len(losses) == 6
+    for kind in ("times", "nothing"):
+        assert 0 < losses[kind, "best"] <= losses[kind, "in use"] < 1
+
+
 def test_kmeans_finds_what_is_far_apart():
     rng = np.random.default_rng(0)
     case = discovery.drawn(rng, discovery.any_rig(rng, 5), 4)
