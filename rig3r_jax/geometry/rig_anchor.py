@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from rig3r_jax.geometry.rig_motion import (
     similarity_of,
     small_tangents,
 )
+from rig3r_jax.geometry.rig_poses import lie_apart
 
 if typing.TYPE_CHECKING:
     from rig3r_jax.geometry.rig_discovery import DiscoveredRig
@@ -61,12 +62,6 @@ def anchored(rig: "DiscoveredRig", places: Mapping[int, Float[np.ndarray, "4 4"]
         rig_from_predicted=similarity,
         calibrated=np.isin(np.arange(len(moved)), rows),
     )
-
-
-def lie_apart(places: Iterable[Float[np.ndarray, "4 4"]]) -> bool:
-    """Whether any two of the places differ, so that they say how long a unit is."""
-    centers = np.array([place[:3, 3] for place in places]).reshape(-1, 3)
-    return bool((centers != centers[:1]).any())
 
 
 def _fit(

@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from rig3r_jax.formats.calibration import RigCalibration
 from rig3r_jax.geometry.fusion.problem import WindowPoses
 from rig3r_jax.geometry.fusion.refine_rig import RefinedRig, refine_rig
-from rig3r_jax.geometry.rig_anchor import lie_apart
 from rig3r_jax.geometry.rig_discovery import DiscoveredRig, discover_rig
 from rig3r_jax.geometry.rig_motion import scale_of
+from rig3r_jax.geometry.rig_poses import lie_apart
 from rig3r_jax.inference.assemble import assembled
 from rig3r_jax.inference.known import Known
 from rig3r_jax.inference.models.protocol import Model
