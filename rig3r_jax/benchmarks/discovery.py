@@ -136,7 +136,7 @@ def drawn(
     world_from_rig[:, :3, 3] = np.cumsum(rng.normal([0, 0, 0.2], [0.01, 0.002, 0.03], (steps, 3)), axis=0)
     length = share * max(_radius(places), 0.01)
     poses = (places[camera], world_from_rig[step] @ places[camera])
-    return Images(*(_with_errors(rng, one, degrees, length).astype(np.float32) for one in poses), camera, step)
+    return Images(*(_with_errors(rng, true, degrees, length).astype(np.float32) for true in poses), camera, step)
 
 
 def _radius(places: np.ndarray) -> float:
@@ -182,7 +182,7 @@ def kmeans_cameras(rig_from_camera: Float[np.ndarray, "v 4 4"]) -> Int[np.ndarra
     best = (_NO_STRUCTURE, np.zeros(len(maps), np.int64))
     for count in range(2, min(MAX_CAMERAS, len(maps) - 1) + 1):
         labels = kmeans2(features, count, iter=50, minit="++", seed=0, missing="warn")[1]
-        best = max(best, (_silhouette(apart, labels), labels), key=lambda one: one[0])
+        best = max(best, (_silhouette(apart, labels), labels), key=lambda scored: scored[0])
     return best[1]
 
 
@@ -209,7 +209,7 @@ def check_rows(seed: int, rigs: int) -> Iterator[Row]:
         axis = rng.normal(size=3)
         moved = places.copy()
         moved[turned, :3, :3] @= Rotation.from_rotvec(np.radians(1.0) * axis / np.linalg.norm(axis)).as_matrix()
-        now, still = (drawn(rng, one, 10, 0.5, 0.02) for one in (moved, places))
+        now, still = (drawn(rng, rig, 10, 0.5, 0.02) for rig in (moved, places))
         alarms.append(bool(check_rig(places, still.rig_from_camera, still.camera).moved))
         moved_cameras = check_rig(places, now.rig_from_camera, now.camera).moved
         named.append(turned in moved_cameras)
