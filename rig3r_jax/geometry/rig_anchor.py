@@ -44,8 +44,8 @@ def anchored(rig: "DiscoveredRig", places: Mapping[int, Float[np.ndarray, "4 4"]
     if not metric and not lie_apart(target):
         if target[:, :3, 3].any():
             raise ValueError(
-                "calibrated cameras with images are all in one place, off the frame's origin: how many metres the "
-                "predictions' unit has takes two places that lie apart; calibrate another camera, or give the scale"
+                "calibrated cameras with images are all in one place, off the frame's origin: to tell how many metres "
+                "the predictions' unit has takes two places that lie apart; calibrate another camera, or give the scale"
             )
         metric = True
     similarity, covariance = _fit(rig, rows, target, metric)

@@ -97,7 +97,7 @@ def _predicted(passes: Sequence[Pass], placement: Placement, count: int) -> Floa
 
 
 def _scaled(placement: Placement, factor: float) -> Placement:
-    """The same in metres, of which its unit has `factor` by the rig."""
+    """The same in metres; its unit has `factor` of them, by the calibrated places."""
     units = np.repeat([factor, 1.0], 3)
     world_from_camera = placement.world_from_camera.copy()
     world_from_camera[:, :3, 3] *= factor

@@ -61,13 +61,13 @@ def read_source(name: str, words: Sequence[str], out: Path, scene: str = "") -> 
     return _written(source, label, loaded, out)
 
 
-def _load(source: Source, name: str) -> tuple[str, Scene]:
+def _load(source: Source, scene: str) -> tuple[str, Scene]:
     """split/name of the scene, and the scene."""
     loaders = {f"{split}/{name}": load for split in source.splits() for name, load in source.scenes(split)}
-    fitting = [label for label in loaders if name in ("", label, label.partition("/")[2])]
-    if not fitting or (not name and len(fitting) > 1):
+    fitting = [label for label in loaders if scene in ("", label, label.partition("/")[2])]
+    if not fitting or (not scene and len(fitting) > 1):
         some = ", ".join([*loaders][:8]) + (f" and {len(loaders) - 8} more" if len(loaders) > 8 else "")
-        state = f"has no scene {name!r}" if name else f"has {len(loaders)} scenes"
+        state = f"has no scene {scene!r}" if scene else f"has {len(loaders)} scenes"
         raise ValueError(f"{source.root}: {state}; choose one by --scene: {some or 'there is none'}")
     return fitting[0], loaders[fitting[0]]()  # of one name in several splits, which show the same, the first
 

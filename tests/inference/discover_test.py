@@ -23,7 +23,7 @@ from rig3r_jax.inference.inputs import InputOptions, read_inputs
 from rig3r_jax.inference.models import open as models
 from rig3r_jax.inference.photographs import find_photographs
 from rig3r_jax.inference.rig import camera_names
-from tests.inference.truth import LENSES, PLACES, SIZES, Z_BAR, drive, transform, write_rig_images
+from tests.inference.truth import LENSES, PLACES, RIG, SIZES, Z_BAR, drive, transform, write_rig_images
 
 STEPS = 4
 
@@ -140,7 +140,8 @@ def test_calibrated_cameras_are_held_and_the_others_follow_in_metres(shots, tmp_
 def test_two_calibrated_places_give_metres_and_one_in_the_origin_does_not(shots):
     _, photographs, truth = shots
     paths, cameras = zip(*((photograph.path, photograph.camera) for photograph in photographs), strict=True)
-    discovery = LoadedModel(truth).discover_rig(paths, cameras=cameras, rig={n: PLACES[n] for n in ("front", "left")})
+    rig = RigCalibration(tuple(camera for camera in RIG.cameras if camera.name != "back"), RIG.frame)
+    discovery = LoadedModel(truth).discover_rig(paths, cameras=cameras, rig=rig)
     result = discovery.reconstruction
     assert (discovery.unit, result.length_unit, result.scale.source) == ("m", "metre", "rig baselines")
     places = {camera.name: camera.rig_from_camera[:3, 3] for camera in result.cameras}
