@@ -191,7 +191,7 @@ def _discovery(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rigs", type=at_least(5), default=200, help="rigs of the certainties; a fifth of the noise's")
     parser.add_argument("--check-rigs", type=at_least(1), default=100, help="rigs whose calibration is checked")
     parser.add_argument(
-        "--law", action="store_true", help="also the law of the certainties beside its neighbours, on other rigs"
+        "--law", action="store_true", help="instead: the powers of the certainties' law beside others, on other rigs"
     )
     parser.add_argument("--drives", type=at_least(1), default=40, help="held-out procedural drives of --workdir's rows")
     parser.add_argument("--images", type=at_least(2), default=12, help="of each, in one pass: one compiled program")

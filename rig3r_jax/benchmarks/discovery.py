@@ -58,12 +58,19 @@ INPUTS = ("times", "poses", "nothing")
 
 def command(options: argparse.Namespace, _: Sequence[str]) -> int:
     """Prints a row per setting and method, and writes the JSON."""
-    settings = {"rigs": options.rigs, "check_rigs": options.check_rigs, "seed": options.seed, "notes": [HOW]}
-    if options.workdir:
-        settings |= {"drives": options.drives, "images": options.images}
-    record = Record(options, result_name("discovery", options, "procedural"), settings)
-    print(HOW, flush=True)
-    for row in _all_rows(options):
+    from rig3r_jax.benchmarks.discovery_certainty import HOW_LAW, law_rows
+
+    settings = {"rigs": options.rigs, "seed": options.seed}
+    if options.law:
+        kind, how, rows_of_kind = "discovery law", HOW_LAW, law_rows(options.seed, options.rigs)
+    else:
+        kind, how, rows_of_kind = "discovery", HOW, _all_rows(options)
+        settings["check_rigs"] = options.check_rigs
+        if options.workdir:
+            settings |= {"drives": options.drives, "images": options.images}
+    record = Record(options, result_name(kind, options, "procedural"), settings | {"notes": [how]})
+    print(how, flush=True)
+    for row in rows_of_kind:
         record.add(row)
     record.end()
     return 0
@@ -71,7 +78,7 @@ def command(options: argparse.Namespace, _: Sequence[str]) -> int:
 
 def _all_rows(options: argparse.Namespace) -> Iterator[Row]:
     """Those of a run's predictions come first, as they are what its flag asks for."""
-    from rig3r_jax.benchmarks.discovery_certainty import certainty_rows, law_rows
+    from rig3r_jax.benchmarks.discovery_certainty import certainty_rows
 
     if options.workdir:
         from rig3r_jax.benchmarks.discovery_model import predicted_images
@@ -83,8 +90,6 @@ def _all_rows(options: argparse.Namespace) -> Iterator[Row]:
     yield from rows("2 degrees, 5%", [drawn(rng, any_rig(rng), 4, 2.0, 0.05) for _ in range(options.rigs // 5)])
     yield from certainty_rows(options.seed, options.rigs)
     yield from check_rows(options.seed, options.check_rigs)
-    if options.law:
-        yield from law_rows(options.seed, options.rigs)
 
 
 def any_rig(rng: np.random.Generator, count: int | None = None) -> Float[np.ndarray, "k 4 4"]:
@@ -131,7 +136,7 @@ def drawn(
     world_from_rig[:, :3, 3] = np.cumsum(rng.normal([0, 0, 0.2], [0.01, 0.002, 0.03], (steps, 3)), axis=0)
     length = share * max(_radius(places), 0.01)
     poses = (places[camera], world_from_rig[step] @ places[camera])
-    return Images(*(_with_errors(rng, one, degrees, length).astype(np.float32) for one in poses), camera, step)
+    return Images(*(_with_errors(rng, true, degrees, length).astype(np.float32) for true in poses), camera, step)
 
 
 def _radius(places: np.ndarray) -> float:
@@ -177,7 +182,7 @@ def kmeans_cameras(rig_from_camera: Float[np.ndarray, "v 4 4"]) -> Int[np.ndarra
     best = (_NO_STRUCTURE, np.zeros(len(maps), np.int64))
     for count in range(2, min(MAX_CAMERAS, len(maps) - 1) + 1):
         labels = kmeans2(features, count, iter=50, minit="++", seed=0, missing="warn")[1]
-        best = max(best, (_silhouette(apart, labels), labels), key=lambda one: one[0])
+        best = max(best, (_silhouette(apart, labels), labels), key=lambda scored: scored[0])
     return best[1]
 
 
@@ -204,7 +209,7 @@ def check_rows(seed: int, rigs: int) -> Iterator[Row]:
         axis = rng.normal(size=3)
         moved = places.copy()
         moved[turned, :3, :3] @= Rotation.from_rotvec(np.radians(1.0) * axis / np.linalg.norm(axis)).as_matrix()
-        now, still = (drawn(rng, one, 10, 0.5, 0.02) for one in (moved, places))
+        now, still = (drawn(rng, rig, 10, 0.5, 0.02) for rig in (moved, places))
         alarms.append(bool(check_rig(places, still.rig_from_camera, still.camera).moved))
         moved_cameras = check_rig(places, now.rig_from_camera, now.camera).moved
         named.append(turned in moved_cameras)

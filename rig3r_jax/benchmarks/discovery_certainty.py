@@ -20,12 +20,17 @@ from rig3r_jax.geometry.rig_discovery import MOST_CAMERAS, discover_rig
 STATED = ((0.0, 0.5), (0.5, 0.7), (0.7, 0.85), (0.85, 0.95), (0.95, 0.99), (0.99, 1.001))  # probabilities, by class
 SHARES = (0.05, 1.0)  # of errors over the rig's radius; 20 times as many degrees
 STEPS = (2, 7)  # time steps, the last excluded
+HOW_LAW = (
+    "loss: logarithmic, nats per image, of the certainty of its camera; in use: the law of `geometry.place_certainty`; "
+    "best: of those that differ from it in one power; none: all powers 1, the probabilities as the fits have them"
+)
 _LAW_SEED = 6
 _POWERS = {
     "labels": (0.2, 0.33, 0.45, 0.65, 1.0),
     "separation": (15.0, 30.0, 60.0, 120.0),
     "least": (0.05, 0.1, 0.2, 0.5, 1.0),
 }  # fields of a law
+_NO_LAW = Law(labels=1.0, separation=1.0, least=1.0)
 _SUREST = 1 - 1e-4  # to which a probability is held in the loss: one surprise is no infinite one
 
 
@@ -65,19 +70,17 @@ def certainty_rows(seed: int, rigs: int) -> Iterator[Row]:
 
 
 def law_rows(seed: int, rigs: int) -> Iterator[Row]:
-    """Logarithmic loss of the certainty of images' cameras under the law in use, the best beside it, the model's own.
-
-    Beside it: one power changed at a time.
-    """
+    """Logarithmic loss of the certainty of images' cameras under the law in use, the best of it and those that differ
+    from it in one power, and none."""
     cases = list(noisy_rigs(seed, _LAW_SEED, rigs))
     for name, law, grouped in (("times", GROUPED, True), ("nothing", FREE, False)):
         loss = _loss_of(cases, grouped)
-        tried = {one: loss(one) for one in [law, *_laws_beside(law)]}
-        model = Law(1.0, 1.0, 1.0)
-        for role, one in (("in use", law), ("best", min(tried, key=tried.get)), ("none", model)):
+        losses = {powers: loss(powers) for powers in [law, *_laws_beside(law), _NO_LAW]}
+        best = min([law, *_laws_beside(law)], key=losses.get)
+        for role, powers in {"in use": law, "best": best, "none": _NO_LAW}.items():
             yield {
-                "noise": "5 to 100%", "method": f"law, {role}", "input": name, "rigs": rigs, "labels": one.labels,
-                "separation": one.separation, "least": one.least, "loss": tried[one] if one in tried else loss(one),
+                "noise": "5 to 100%", "method": f"law, {role}", "input": name, "rigs": rigs,
+                **dataclasses.asdict(powers), "loss": losses[powers],
             }  # fmt: skip
 
 
@@ -88,17 +91,18 @@ def _laws_beside(law: Law) -> Iterator[Law]:
 
 def _loss_of(cases: list[Images], grouped: bool) -> Callable[[Law], float]:
     """Of a law, nats per image."""
-    fits = []
+    judged = []
     for case in cases:
         counts = range(1, min(len(case.camera), MOST_CAMERAS) + 1)
-        fits.append(fit_places(rigid.nearest_rigid(case.rig_from_camera), counts, case.step if grouped else None))
+        fits = fit_places(rigid.nearest_rigid(case.rig_from_camera), counts, case.step if grouped else None)
+        chosen = max(fits, key=lambda fit: fit.log_evidence)
+        judged.append((fits, chosen, _right(chosen.label, case.camera)))
 
     def loss(law: Law) -> float:
         logs = []
-        for case, of_case in zip(cases, fits, strict=True):
-            chosen = max(of_case, key=lambda fit: fit.log_evidence)
-            stated = np.clip(certainty(of_case, chosen, law).pose, 1 - _SUREST, _SUREST)
-            logs.append(np.log(np.where(_right(chosen.label, case.camera), stated, 1 - stated)))
+        for fits, chosen, is_right in judged:
+            stated = np.clip(certainty(fits, chosen, law).pose, 1 - _SUREST, _SUREST)
+            logs.append(np.log(np.where(is_right, stated, 1 - stated)))
         return -float(np.mean(np.concatenate(logs)))
 
     return loss
@@ -106,7 +110,7 @@ def _loss_of(cases: list[Images], grouped: bool) -> Callable[[Law], float]:
 
 def _right(label: Int[np.ndarray, " v"], true: Int[np.ndarray, " v"]) -> Bool[np.ndarray, " v"]:
     match, _ = match_cameras(label, true)
-    return np.array([match.get(int(one)) == int(other) for one, other in zip(true, label, strict=True)])
+    return np.array([match.get(int(of_true)) == int(stated) for of_true, stated in zip(true, label, strict=True)])
 
 
 def _whole(label: Int[np.ndarray, " v"], true: Int[np.ndarray, " v"]) -> list[bool]:

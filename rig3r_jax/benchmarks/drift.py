@@ -80,7 +80,7 @@ def _row(model: Model, shots: Sequence[Shot], loop: LoopDrive, case: Case, optio
         plan = _with_false_loops(plan, loop, case.false_loops, options)
     with opened_store(None, "") as store:
         passes = run_passes(model, shots, plan.windows, store)
-    found = plan.loops
+    proposed = plan.loops
     plan, passes = right_loops(plan, passes, loop_verdicts(plan, passes, facts))
     ran = time.monotonic()
     fused = _fused(passes, loop, case.rig)
@@ -88,9 +88,9 @@ def _row(model: Model, shots: Sequence[Shot], loop: LoopDrive, case: Case, optio
         "rig": "known" if case.rig else "not known",
         "overlap": case.overlap,
         "windows": len(plan.windows) - len(plan.loops),
-        "loops": len(found),
-        "wrong": sum(_distance(loop, pair) > _RIGHT_LOOP for pair in found),
-        "left out": len(found) - len(plan.loops),
+        "loops": len(proposed),
+        "wrong": sum(_distance(loop, pair) > _RIGHT_LOOP for pair in proposed),
+        "left out": len(proposed) - len(plan.loops),
         "wrong left": sum(_distance(loop, pair) > _RIGHT_LOOP for pair in plan.loops),
     }
     seconds = {"passes s": ran - began, "joining s": time.monotonic() - ran, "peak GB": _peak_bytes() / 1e9}
@@ -120,8 +120,8 @@ def _shots(options: argparse.Namespace, model: Model, source: Procedural, loop: 
 def _fused(passes: Sequence[Pass], loop: LoopDrive, rig: bool) -> Fused:
     windows = [WindowPoses(one.rows, one.world_from_camera, one.joining_covariance) for one in passes]
     links = [ScaleLink(*ratio) for ratio in scale_ratios(passes)]
-    known = {"step": loop.step, "rig_from_camera": loop.rig_from_camera} if rig else {}
-    return fuse(windows, Constraints(len(loop.step), **known, scale_links=links))
+    on_rig = {"step": loop.step, "rig_from_camera": loop.rig_from_camera} if rig else {}
+    return fuse(windows, Constraints(len(loop.step), **on_rig, scale_links=links))
 
 
 def _with_false_loops(plan: WindowPlan, loop: LoopDrive, count: int, options: argparse.Namespace) -> WindowPlan:
@@ -138,8 +138,8 @@ def _with_false_loops(plan: WindowPlan, loop: LoopDrive, count: int, options: ar
 
 
 def _distance(loop: LoopDrive, pair: tuple[int, int]) -> float:
-    one, other = loop.world_from_camera[list(pair), :3, 3]
-    return float(np.linalg.norm(one - other))
+    first, second = loop.world_from_camera[list(pair), :3, 3]
+    return float(np.linalg.norm(first - second))
 
 
 def _errors(fused: Fused, loop: LoopDrive, rig: bool) -> Row:

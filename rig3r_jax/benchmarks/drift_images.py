@@ -26,5 +26,5 @@ def seen_shots(model: Model, source: Procedural, driven: Drive, folder: Path, ri
         times[name.as_posix()], order[name.as_posix()] = frame.time, number
     _, photographs = find_photographs([folder])
     photographs = sorted(photographs, key=lambda photograph: order[photograph.name])
-    known = Known(RigCalibration(cameras, cameras[0].name) if rig else None, times=times)
-    return read_shots(photographs, known, model.input_size(sizes_of(photographs)), model.fill)
+    knowledge = Known(RigCalibration(cameras, cameras[0].name) if rig else None, times=times)
+    return read_shots(photographs, knowledge, model.input_size(sizes_of(photographs)), model.fill)

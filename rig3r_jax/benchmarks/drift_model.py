@@ -135,8 +135,8 @@ class NoisyTruth:
         points = np.einsum("vij,vhwj->vhwi", poses[:, :3, :3], camera) + poses[:, None, None, :3, 3]
         covariance = np.tile(np.diag(sigmas**2), (len(numbers), 1, 1))
         covariance[0] = 0.0
-        found = tuple(known or lens for known in lenses)
-        return Estimate(poses, found, points, 1.0 + 1.0 / depth, covariance=covariance)
+        used = tuple(stated or lens for stated in lenses)
+        return Estimate(poses, used, points, 1.0 + 1.0 / depth, covariance=covariance)
 
     def describe(self, images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n d"]:
         """Random Fourier features (Rahimi and Recht 2007) of what a camera looks at and from where, with noise: their

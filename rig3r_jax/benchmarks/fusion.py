@@ -100,9 +100,9 @@ def command(options: argparse.Namespace, _: Sequence[str]) -> int:
     if options.workdir:
         from rig3r_jax.benchmarks.fusion_model import predicted_cases
 
-        for told, cases in predicted_cases(Path(options.workdir), options.drives, options.steps, places):
+        for metadata, cases in predicted_cases(Path(options.workdir), options.drives, options.steps, places):
             methods = [method for method in METHODS if not method.covariances or method.options is CLOSED]
-            for row in rows(cases, methods, {"predictions": f"Rig3R, {told}", "wild": None, "noise": None}):
+            for row in rows(cases, methods, {"predictions": f"Rig3R, {metadata}", "wild": None, "noise": None}):
                 record.add(row)
     record.end()
     return 0

@@ -28,12 +28,12 @@ from rig3r_jax.training.config import workdir_config
 def predicted_cases(
     workdir: Path, drives: int, steps: int, places: list[list[int]]
 ) -> Iterator[tuple[str, list[Case]]]:
-    """What the network was told, and its cases. ValueError for a run that saw no procedural drives."""
+    """What the network has of the rig, in words, and its cases. ValueError for a run that saw no procedural drives."""
     source = source_of(workdir, drives, steps)
     model = open_model(workdir)
     scenes = [make() for _, make in source.scenes(SPLIT)]
-    for told in ("told nothing", "told the rig"):
-        yield told, [_case(model, scene, places, told == "told the rig") for scene in scenes]
+    for metadata, has_rig in {"told nothing": False, "told the rig": True}.items():
+        yield metadata, [_case(model, scene, places, has_rig) for scene in scenes]
 
 
 def source_of(workdir: Path, drives: int, steps: int) -> Procedural:
@@ -47,13 +47,13 @@ def source_of(workdir: Path, drives: int, steps: int) -> Procedural:
     return dataclasses.replace(source, test_worlds=drives, steps=steps)
 
 
-def _case(model: Model, scene: Scene, places: list[list[int]], told: bool) -> Case:
+def _case(model: Model, scene: Scene, places: list[list[int]], has_rig: bool) -> Case:
     step, camera = (np.array([getattr(frame, name) for frame in scene.frames]) for name in ("step", "camera"))
     passes = []
     for steps in places:
         images = np.flatnonzero(np.isin(step, steps))
         sizes = [scene.cameras[number].size for number in camera[images]]
-        views, lenses = views_of_frames(scene, images, model.input_size(sizes), told)
+        views, lenses = views_of_frames(scene, images, model.input_size(sizes), has_rig)
         estimate = model.estimate(views, lenses, [False] * len(lenses))
         passes.append(Pass.of(images, estimate))
     rig_from_camera = np.stack([scene.cameras[number].rig_from_camera for number in camera])
@@ -61,16 +61,16 @@ def _case(model: Model, scene: Scene, places: list[list[int]], told: bool) -> Ca
         np.stack([frame.world_from_camera for frame in scene.frames]),
         step,
         rig_from_camera,
-        [WindowPoses(one.rows, np.asarray(one.world_from_camera, np.float64)) for one in passes],
+        [WindowPoses(of_pass.rows, np.asarray(of_pass.world_from_camera, np.float64)) for of_pass in passes],
         depth_links(passes),
         list(rig_links(passes, rig_from_camera, step)),
     )
 
 
 def views_of_frames(
-    scene: Scene, images: Int[np.ndarray, " n"], size: tuple[int, int], told: bool
+    scene: Scene, images: Int[np.ndarray, " n"], size: tuple[int, int], has_rig: bool
 ) -> tuple[Views, list[Lens]]:
-    """What the model sees of some frames, and their lenses as it sees them."""
+    """What the model sees of some frames, and their lenses as it sees them; cameras, times and rig where `has_rig`."""
     frames = [scene.frames[image] for image in images]
     cameras = [scene.cameras[frame.camera] for frame in frames]
     seen, masks = zip(*(seen_image(decode_image(frame.image), size) for frame in frames), strict=True)
@@ -83,8 +83,8 @@ def views_of_frames(
         time=np.array([frame.time - frames[0].time for frame in frames], np.float32),
         rig_from_camera=np.stack([camera.rig_from_camera for camera in cameras]).astype(np.float32),
         intrinsics=stacked(lenses).intrinsics.astype(np.float32),
-        has_camera_id=np.full(count, told),
-        has_time=np.full(count, told),
-        has_rig=np.full(count, told),
+        has_camera_id=np.full(count, has_rig),
+        has_time=np.full(count, has_rig),
+        has_rig=np.full(count, has_rig),
     )
     return Views(views.images[0], np.stack(masks), metadata), lenses

@@ -34,8 +34,8 @@ def coverage(name: str, scenes: int, evaluations: int, resamples: int = 2000, se
     rng, held = np.random.default_rng(seed), 0
     for number in range(evaluations):
         sums, weights, truth = SIMULATIONS[name](rng, scenes)
-        found = interval(sums, weights, resamples, number)
-        held += found.low <= truth <= found.high
+        bounds = interval(sums, weights, resamples, number)
+        held += bounds.low <= truth <= bounds.high
     return 100.0 * held / evaluations
 
 

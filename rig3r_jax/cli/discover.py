@@ -62,7 +62,7 @@ def _discover(options: argparse.Namespace) -> int:
         inputs = read_inputs(_inputs(options), out)
         print("\n".join(inputs.notes), flush=True)
         inputs = _flat(inputs) if options.flat else inputs
-        inputs = _untold(inputs, calibration) if calibration else inputs
+        inputs = _without_places(inputs, calibration) if calibration else inputs
         model = open_model(options.model)
         planned = plan(model, inputs.image_sizes, how, functools.partial(print, flush=True))
         discovery = find_rig(
@@ -81,7 +81,7 @@ def _discover(options: argparse.Namespace) -> int:
             check = discovery.check(calibration, options.false_alarm)
             lines += check.verdict({row: camera.name for row, camera in enumerate(calibration.cameras)})
         written = discovery.save(out)
-    paths = [str(one).replace(str(out), str(options.out)) for one in written]
+    paths = [str(options.out / file.relative_to(out)) for file in written]
     print("\n".join([*lines, *paths]))
     return 0
 
@@ -96,18 +96,18 @@ def _inputs(options: argparse.Namespace) -> "InputOptions":
 
 def _flat(inputs: "Inputs") -> "Inputs":
     """Photographs of no known camera, nor step but by times."""
-    photographs = tuple(dataclasses.replace(one, camera=None, step=None) for one in inputs.photographs)
+    photographs = tuple(dataclasses.replace(image, camera=None, step=None) for image in inputs.photographs)
     return dataclasses.replace(inputs, photographs=photographs)
 
 
-def _untold(inputs: "Inputs", calibration: "RigCalibration") -> "Inputs":
+def _without_places(inputs: "Inputs", calibration: "RigCalibration") -> "Inputs":
     """With the calibration's lenses, but not its places, which are to be checked."""
     from rig3r_jax.inference.known_lenses import camera_of
 
-    cameras = {one.name: camera_of(calibration, one) for one in inputs.photographs}
+    cameras = {image.name: camera_of(calibration, image) for image in inputs.photographs}
     lenses = {name: camera for name, camera in cameras.items() if camera is not None and camera.lens is not None}
-    without = dataclasses.replace(inputs.known, rig=None, lenses={**lenses, **inputs.known.lenses})
-    return dataclasses.replace(inputs, known=without)
+    knowledge = dataclasses.replace(inputs.known, rig=None, lenses={**lenses, **inputs.known.lenses})
+    return dataclasses.replace(inputs, known=knowledge)
 
 
 COMMANDS = {

@@ -31,8 +31,8 @@ def image_colorings(reconstruction: Reconstruction) -> dict[str, RgbTable]:
     images, count = reconstruction.images, len(reconstruction.images)
     tables = {"image": _hues(np.arange(count))}
     if any(image.camera is not None for image in images):
-        known = np.array([image.camera is not None for image in images])
-        tables["camera"] = _where(known, camera_colors(reconstruction))
+        has_camera = np.array([image.camera is not None for image in images])
+        tables["camera"] = _where(has_camera, camera_colors(reconstruction))
     times = np.array([np.nan if image.time is None else image.time for image in images])
     if np.isfinite(times).any() and np.nanmax(times) > np.nanmin(times):
         shares = (times - np.nanmin(times)) / (np.nanmax(times) - np.nanmin(times))
@@ -63,5 +63,6 @@ def _hues(numbers: np.ndarray) -> RgbTable:
     return np.rint(255 * np.array(colors)).astype(np.uint8)
 
 
-def _where(known: np.ndarray, colors: RgbTable) -> RgbTable:
-    return np.where(known[:, None], colors, np.uint8(UNKNOWN))
+def _where(colored: np.ndarray, colors: RgbTable) -> RgbTable:
+    """Grey elsewhere."""
+    return np.where(colored[:, None], colors, np.uint8(UNKNOWN))

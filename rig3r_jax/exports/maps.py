@@ -81,8 +81,8 @@ def _points(job: Job) -> PointMaps:
 
 def _none_as_nan(points: PointMaps) -> tuple[Float[np.ndarray, "v hp wp"], Float[np.ndarray, "v hp wp"]]:
     """Depth and confidence, both NaN where there is no depth."""
-    known = points.on_image & np.isfinite(points.depth) & (points.depth > 0) & np.isfinite(points.confidence)
-    return np.where(known, points.depth, np.nan), np.where(known, points.confidence, np.nan)
+    has_depth = points.on_image & np.isfinite(points.depth) & (points.depth > 0) & np.isfinite(points.confidence)
+    return np.where(has_depth, points.depth, np.nan), np.where(has_depth, points.confidence, np.nan)
 
 
 def _depth_scale(unit: str, depth: Float[np.ndarray, "v hp wp"]) -> float:

@@ -3,8 +3,9 @@
 Both are too sure where places lie near each other for the size of the errors: an evidence is the height of one optimum,
 and a label is held against places that were fitted to it. So probabilities p of labels count as p^labels, and evidences
 e as exp(t e), with t between `least` and 1 as the nearest two places lie up to `separation` standard deviations apart.
-The powers were set by the logarithmic loss on simulated rigs, other ones than the benchmark's certainties are measured
-on: `rig3r bench discovery --law` changes each of them alone.
+The powers were chosen by hand, by the logarithmic loss on simulated rigs, other ones than the benchmark's certainties
+are measured on: `rig3r bench discovery --law` prints the loss with them, the best with one of them changed, and that
+without them.
 """
 
 import dataclasses

@@ -45,7 +45,7 @@ def fit_places(
         labelled: place 0.. of poses where it is known, numbered without gaps; -1: not.
         resolution: what is nearer, in lengths and radians, differs by rounding.
 
-    Raises ValueError where no number is left.
+    Raises ValueError where no number is left, or known labels and groups leave a place without a pose.
     """
     n = len(poses)
     labelled = np.full(n, -1) if labelled is None else np.asarray(labelled, np.int64)
@@ -65,9 +65,10 @@ def fit_places(
     starts = [[_start(labelled, cut[count], count) for cut in cuts] for count in usable]
     fits = _first_fits(task, starts, usable)
     if not np.isfinite(best := max(fit.log_evidence for fit in fits)):
-        if len(groups) < n:
+        whole = [[start for start in starts[i] if len(np.unique(start)) == count] for i, count in enumerate(usable)]
+        if len(groups) < n or not all(whole):  # images known to be together, or apart, leave a place without any
             raise ValueError(f"{n} poses do not fall into {' or '.join(map(str, usable))} places; try fewer")
-        return [relabelled(task, of_count[0], count) for of_count, count in zip(starts, usable, strict=True)]
+        return [relabelled(task, of_count[0], count) for of_count, count in zip(whole, usable, strict=True)]
     hopeful = [i for i, fit in enumerate(fits) if fit.log_evidence > best - _HOPELESS]
     last = fitted(task, [fits[i].label for i in hopeful], [usable[i] for i in hopeful], _ROUNDS)
     for i, fit in zip(hopeful, last, strict=True):

@@ -16,6 +16,7 @@ from rig3r_jax.geometry.rig_motion import (
     similarity_of,
     small_tangents,
 )
+from rig3r_jax.geometry.rig_poses import lie_apart
 
 if typing.TYPE_CHECKING:
     from rig3r_jax.geometry.rig_discovery import DiscoveredRig
@@ -33,18 +34,20 @@ def anchored(rig: "DiscoveredRig", places: Mapping[int, Float[np.ndarray, "4 4"]
     Args:
         rig: in the frame and unit of the predictions.
         places: rig_from_camera of some cameras.
-        metric: the predictions have the unit of the places; else two of these must lie apart.
+        metric: the predictions have the unit of the places; else two of these must lie apart, or all be in the origin
+            of the frame, and the unit stays that of the predictions.
 
     Raises ValueError where the places do not tell the unit.
     """
     rows = np.array(sorted(places))
     target = rigid.nearest_rigid(np.stack([places[row] for row in rows]))
-    if not metric and np.ptp(target[:, :3, 3], axis=0).max() == 0 and target[:, :3, 3].any():
-        raise ValueError(
-            f"the calibration has {len(rows)} place of cameras with images, in metres, and the predictions another "
-            "unit, which takes two places that lie apart to be told; calibrate a second camera, or give the scale"
-        )
-    metric = metric or not bool(np.ptp(target[:, :3, 3], axis=0).any())
+    if not metric and not lie_apart(target):
+        if target[:, :3, 3].any():
+            raise ValueError(
+                "calibrated cameras with images are all in one place, off the frame's origin: to tell how many metres "
+                "the predictions' unit has takes two places that lie apart; calibrate another camera, or give the scale"
+            )
+        metric = True
     similarity, covariance = _fit(rig, rows, target, metric)
     units = np.repeat([scale_of(similarity), 1.0], 3)
     moved = moved_cameras(similarity, rig.rig_from_camera)

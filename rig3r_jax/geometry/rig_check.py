@@ -88,7 +88,7 @@ class RigCheck:
     def verdict(self, names: dict[int, str] | None = None, unit: str = "m") -> tuple[str, ...]:
         """A sentence per camera that moved, or one that none did."""
 
-        def said(number: int) -> str:
+        def name_of(number: int) -> str:
             return (names or {}).get(number, f"camera {number}")
 
         rate = f"false alarms: {100 * self.false_alarm:.2g}% of rigs"
@@ -96,12 +96,12 @@ class RigCheck:
         if not moved:
             return (f"no camera moved as far as {sum(c.images for c in self.cameras)} images tell ({rate})",)
         words = [
-            f"{said(c.camera)} moved: turned by {c.turn_deg:.2g} +- {c.sigma_deg:.1g} degrees, shifted by "
+            f"{name_of(c.camera)} moved: turned by {c.turn_deg:.2g} +- {c.sigma_deg:.1g} degrees, shifted by "
             f"{c.shift:.2g} +- {c.sigma:.1g} {unit} (p = {c.p_value:.1g}; {rate})"
             for c in moved
         ]
         if self.undecided:
-            two = " and ".join(said(check.camera) for check in self.cameras)
+            two = " and ".join(name_of(check.camera) for check in self.cameras)
             words.append(f"{two} moved against one another: with two cameras images do not say which of them did")
         return tuple(words)
 
@@ -171,7 +171,7 @@ def _tested(
         stay = [c for c in range(count) if c not in moved]
         for c in range(count):
             others = [other for other in stay if other != c]
-            checks[c] = _one(c, others, means, within, each, motion, free, 2 * count)
+            checks[c] = _against(c, others, means, within, each, motion, free, 2 * count)
         worst = min(stay, key=lambda c: checks[c][2])
         if checks[worst][2] >= false_alarm or (moved and len(stay) == 2):
             break
@@ -183,7 +183,7 @@ def _tested(
     return RigCheck(cameras, scale, false_alarm, count == 2 and any(off))
 
 
-def _one(
+def _against(
     c: int, others: list[int], means: np.ndarray, within: np.ndarray, each: np.ndarray, motion: np.ndarray,
     free: int, tests: int,
 ) -> tuple[np.ndarray, np.ndarray, float]:  # fmt: skip

@@ -35,8 +35,8 @@ class DiscoveredRig:
 
     camera: number of each image's camera, in order of first appearance; -1: its prediction is not finite.
     step: number of each image's time step, likewise, or as given; None: neither given nor to be found.
-    rig_from_camera: robust means, in the frame of the predictions; where cameras are calibrated, in their frame and
-        unit, and theirs as they were given.
+    rig_from_camera: robust means, in the frame of the predictions; where cameras are calibrated, in their frame, and
+        in their unit where it can be told, and theirs as they were given.
     covariance: of the error's tangent (v, w) in rig_from_camera exp(v, w) of each mean; zeros where it was given, NaN
         where the spread is not known.
     image_certainty: probability that the image is of its camera.
@@ -99,7 +99,8 @@ def discover_rig(
         most_cameras: beyond which no number is tried.
         calibrated: rig_from_camera where it is known, by number in `camera`. These places are held, and all others come
             out in their frame and unit.
-        metric: predictions have the unit of `calibrated`; else their ratio is fitted, to two calibrated places or more.
+        metric: predictions have the unit of `calibrated`; else their ratio is fitted, to two calibrated places or more;
+            of places in the frame's origin alone lengths stay in the predictions' unit.
         unit: of lengths, behind numbers in the verdict.
 
     Raises ValueError for arrays that do not fit one another, no finite image, a prediction or calibration that is no
@@ -152,8 +153,8 @@ def _places(calibrated: Mapping[int, np.ndarray], numbers: np.ndarray) -> dict[i
     """By label, of the cameras with images."""
     if absent := [number for number in calibrated if number not in numbers]:
         raise ValueError(
-            f"camera {absent[0]} is calibrated, but no image with a finite prediction is known to be its; cameras: "
-            f"{', '.join(map(str, numbers)) or 'none'}; say which images it took, or leave it out"
+            f"camera {absent[0]} is calibrated, but no image with a finite prediction is said to be of it; known "
+            f"cameras: {', '.join(map(str, numbers)) or 'none'}; say which images it took, or leave it out"
         )
     return {
         int(np.searchsorted(numbers, number)): rigid.check(place, f"camera {number}: its calibrated rig_from_camera")

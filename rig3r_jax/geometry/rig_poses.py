@@ -1,5 +1,7 @@
 """Poses of known rigs from the poses of their cameras, and means of poses."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -70,6 +72,12 @@ def median_poses(
     rotation = median_rotations(turned, body, count)
     arms = (rotation[body] @ body_from_camera[:, :3, 3:])[..., 0]
     return rigid.from_rotation_translation(rotation, median_points(world_from_camera[:, :3, 3] - arms, body, count))
+
+
+def lie_apart(places: Iterable[Float[np.ndarray, "4 4"]]) -> bool:
+    """Whether any two of the places differ, so that they say how long a unit is."""
+    centers = np.array([place[:3, 3] for place in places]).reshape(-1, 3)
+    return bool((centers != centers[:1]).any())
 
 
 def _reweighted(distance: Float[np.ndarray, " n"], group: Int[np.ndarray, " n"], count: int) -> Float[np.ndarray, " n"]:

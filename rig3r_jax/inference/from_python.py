@@ -36,7 +36,7 @@ def gathered(
 ) -> Inputs:
     """Arguments and errors as of `api.LoadedModel.reconstruct`."""
     calibration, notes = _rig(rig), []
-    prefixes = [one.name for one in calibration.cameras] if calibration else []
+    prefixes = [camera.name for camera in calibration.cameras] if calibration else []
     folder, photographs = _photographs(images, prefixes, notes)
     names = [photograph.name for photograph in photographs]
     seconds = _by_name(names, times, "times", _seconds)
@@ -46,7 +46,7 @@ def gathered(
         photographs = _of_cameras(photographs, cameras, times is not None, seconds)
     if calibration is not None:
         notes += rig_notes(calibration, rig if isinstance(rig, str | Path) else "rig", photographs)
-    known = Known(
+    knowledge = Known(
         rig=calibration,
         lenses=_lenses(intrinsics, photographs),
         times=seconds,
@@ -56,7 +56,7 @@ def gathered(
         pose_unit=pose_unit,
     )
     sizes, _ = usable(photographs)
-    return Inputs(folder, tuple(photographs), sizes, known, truth=None, notes=tuple(notes), left_out=())
+    return Inputs(folder, tuple(photographs), sizes, knowledge, truth=None, notes=tuple(notes), left_out=())
 
 
 def _photographs(images: AnyImages, prefixes: Sequence[str], notes: list[str]) -> tuple[Path | None, list[Photograph]]:

@@ -1,5 +1,5 @@
 """All that `rig3r reconstruct` reads: photographs, frames of videos or a scene of a data set, and what is known of
-them; with a sentence on each thing that was found."""
+them; with a sentence on each thing that was read."""
 
 import dataclasses
 import glob
@@ -82,17 +82,17 @@ def read_inputs(options: InputOptions, out: Path) -> Inputs:
     if not options.source:  # sources have steps of their own
         photographs, more = with_steps(photographs, times, options.same_step)
         notes += more
-    chosen = [one for number, one in enumerate(photographs) if _order(one, number) % options.every == 0]
+    chosen = [image for number, image in enumerate(photographs) if _order(image, number) % options.every == 0]
     sizes, bad = usable(chosen, options.skip_bad)
-    chosen = tuple(one for one in chosen if one.name in sizes)
-    known, more = _known(options, rig, chosen, sizes, dataclasses.replace(listed.known, times=times))
-    _check_sizes(chosen, sizes, known)
+    chosen = tuple(image for image in chosen if image.name in sizes)
+    knowledge, more = _with_files(options, rig, chosen, sizes, dataclasses.replace(listed.known, times=times))
+    _check_sizes(chosen, sizes, knowledge)
     notes += more
     left_out = (*listed.left_out, *bad)
     if left_out:
-        notes += [f"{len(left_out)} left out:", *(one.reason for one in left_out[:_NAMED])]
+        notes += [f"{len(left_out)} left out:", *(entry.reason for entry in left_out[:_NAMED])]
         notes += [f"and {len(left_out) - _NAMED} more"] if len(left_out) > _NAMED else []
-    return Inputs(listed.folder, chosen, sizes, known, listed.truth, tuple(notes), left_out)
+    return Inputs(listed.folder, chosen, sizes, knowledge, listed.truth, tuple(notes), left_out)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,15 +125,16 @@ def _order(photograph: Photograph, number: int) -> int:
 def _listed(options: InputOptions, out: Path, prefixes: Sequence[str]) -> _Listed:
     if options.source:
         read = read_source(options.source, options.inputs, out, options.scene)
-        known, note = read.known, f"poses are compared with, not given (--given {POSES})"
+        knowledge, note = read.known, f"poses are compared with, not given (--given {POSES})"
         if read.truth is None:
             note = "the data set has no poses of these images to compare with"
             if POSES in options.given:
                 raise ValueError(f"--given {POSES}: {note}; give a file by --poses, or none")
         elif POSES in options.given:
             poses = {image.name: image.world_from_camera for image in read.truth.images}
-            known, note = dataclasses.replace(known, world_from_camera=poses), f"poses of {len(poses)} images, given"
-        return _Listed(out / "images", read.photographs, (*read.notes, note), known, read.truth, read.left_out)
+            knowledge = dataclasses.replace(knowledge, world_from_camera=poses)
+            note = f"poses of {len(poses)} images, given"
+        return _Listed(out / "images", read.photographs, (*read.notes, note), knowledge, read.truth, read.left_out)
     notes: list[str] = []
     films, others = _films(expand(options.inputs), notes)
     if not films:
@@ -182,36 +183,38 @@ def _copied(photographs: Sequence[Photograph], folder: Path, taken: Sequence[Pho
     return copies
 
 
-def _known(
+def _with_files(
     options: InputOptions,
     rig: RigCalibration | None,
     photographs: Sequence[Photograph],
     sizes: Mapping[str, tuple[int, int]],
-    known: Known,
+    knowledge: Known,
 ) -> tuple[Known, list[str]]:
     """What came with the images and, before it, what the user's files say; and notes on those."""
     notes: list[str] = []
     if rig is not None:
         notes += rig_notes(rig, options.rig, photographs)
-        known = dataclasses.replace(known, rig=rig)
+        knowledge = dataclasses.replace(knowledge, rig=rig)
     if options.cameras is not None:
         by_exif = str(options.cameras) == EXIF
         lenses, more = exif_lenses(photographs, sizes) if by_exif else read_lenses(options.cameras, photographs)
-        known, notes = dataclasses.replace(known, lenses={**known.lenses, **lenses}), notes + more
+        knowledge, notes = dataclasses.replace(knowledge, lenses={**knowledge.lenses, **lenses}), notes + more
     if options.poses is not None:
-        poses, unit, more = read_poses(options.poses, photographs, known.times, known.rig, time_unit=options.time_unit)
-        known, notes = dataclasses.replace(known, world_from_camera=poses, pose_unit=unit), notes + more
+        times, calibration = knowledge.times, knowledge.rig
+        poses, unit, more = read_poses(options.poses, photographs, times, calibration, time_unit=options.time_unit)
+        knowledge, notes = dataclasses.replace(knowledge, world_from_camera=poses, pose_unit=unit), notes + more
     if options.masks is not None:
         masks, more = find_masks(options.masks, photographs, sizes)
-        known, notes = dataclasses.replace(known, masks={**known.masks, **masks}), notes + more
+        knowledge, notes = dataclasses.replace(knowledge, masks={**knowledge.masks, **masks}), notes + more
     if options.scale is not None:
-        known, notes = dataclasses.replace(known, scale=options.scale), [*notes, f"scale {options.scale:g}, given"]
-    return known, notes
+        knowledge = dataclasses.replace(knowledge, scale=options.scale)
+        notes = [*notes, f"scale {options.scale:g}, given"]
+    return knowledge, notes
 
 
-def _check_sizes(photographs: Sequence[Photograph], sizes: Mapping[str, tuple[int, int]], known: Known) -> None:
+def _check_sizes(photographs: Sequence[Photograph], sizes: Mapping[str, tuple[int, int]], knowledge: Known) -> None:
     """ValueError for an image that its lens is not for."""
-    for one in photographs:
-        camera = calibration_of(known, one)
+    for photograph in photographs:
+        camera = calibration_of(knowledge, photograph)
         if camera is not None:
-            check_size(one, sizes[one.name], camera)
+            check_size(photograph, sizes[photograph.name], camera)

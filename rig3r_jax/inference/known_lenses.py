@@ -44,10 +44,10 @@ def camera_of(rig: RigCalibration, photograph: Photograph) -> CalibratedCamera |
     return rig.named(photograph.camera)
 
 
-def calibration_of(known: Known, photograph: Photograph) -> CalibratedCamera | None:
+def calibration_of(knowledge: Known, photograph: Photograph) -> CalibratedCamera | None:
     """The lens that is stated of an image: that of its name, else of its camera in the rig."""
-    in_rig = camera_of(known.rig, photograph) if known.rig else None
-    return known.lenses.get(photograph.name) or in_rig
+    in_rig = camera_of(knowledge.rig, photograph) if knowledge.rig else None
+    return knowledge.lenses.get(photograph.name) or in_rig
 
 
 def rig_notes(rig: RigCalibration, path: Path | str, photographs: Sequence[Photograph]) -> list[str]:

@@ -33,7 +33,7 @@ class Placement:
     notes: tuple[str, ...]  # views that the others outvote
 
 
-def place(passes: Sequence[Pass], shots: Sequence[Shot], known: Known, refine: bool = False) -> Placement:
+def place(passes: Sequence[Pass], shots: Sequence[Shot], knowledge: Known, refine: bool = False) -> Placement:
     """Poses of all images: those that fit what every pass says of them best (`geometry.fusion`).
 
     Given poses and the cameras' places in a known rig hold exactly, unless given poses may be `refine`d.
@@ -45,7 +45,7 @@ def place(passes: Sequence[Pass], shots: Sequence[Shot], known: Known, refine: b
             one_pass.rows,
             one_pass.world_from_camera,
             one_pass.joining_covariance,
-            known.scale if number == 0 else None,
+            knowledge.scale if number == 0 else None,
         )
         for number, one_pass in enumerate(passes)
     ]
@@ -59,14 +59,14 @@ def place(passes: Sequence[Pass], shots: Sequence[Shot], known: Known, refine: b
         world_from_camera=_stack([shot.world_from_camera for shot in shots]),
         has_pose=has_pose,
         held=not refine,
-        **_pose_errors(shots, known),
+        **_pose_errors(shots, knowledge),
         scale_links=[*depth_links(passes), *of_rig, *of_poses],
     )
     fused = fuse(windows, constraints, FuseOptions())
     source = _SOURCES[fused.scale_source]
-    if source == "given" and known.scale is None and of_rig:
+    if source == "given" and knowledge.scale is None and of_rig:
         source = "rig baselines"
-    if known.pose_unit == SCENE and source == "given poses":
+    if knowledge.pose_unit == SCENE and source == "given poses":
         source = "none"
     return Placement(
         world_from_camera=fused.world_from_camera,
@@ -81,14 +81,14 @@ def place(passes: Sequence[Pass], shots: Sequence[Shot], known: Known, refine: b
     )
 
 
-def check_known(shots: Sequence[Shot], known: Known, refine: bool) -> None:
+def check_known(shots: Sequence[Shot], knowledge: Known, refine: bool) -> None:
     """ValueError for knowledge that contradicts itself, and where poses may be refined and none is given."""
     has_pose = any(shot.world_from_camera is not None for shot in shots)
     if refine and not has_pose:
         raise ValueError("refine lets given poses move, and none is given; give poses, or leave it out")
-    if known.pose_unit != SCENE or not has_pose:
+    if knowledge.pose_unit != SCENE or not has_pose:
         return
-    if known.scale is not None:
+    if knowledge.scale is not None:
         raise ValueError(
             "the scale is in metres, the poses are in units of the scene; give poses in metres, or leave the scale out"
         )
@@ -111,11 +111,11 @@ def _steps(shots: Sequence[Shot]) -> Int[np.ndarray, " v"]:
     return np.array([shot.photograph.step if is_in else -1 for shot, is_in in zip(shots, in_rig, strict=True)])
 
 
-def _pose_errors(shots: Sequence[Shot], known: Known) -> dict[str, float]:
+def _pose_errors(shots: Sequence[Shot], knowledge: Known) -> dict[str, float]:
     """What given poses may err by where they may move: in metres the usual, of a scene a share of its size."""
     centers = [shot.world_from_camera[:3, 3] for shot in shots if shot.world_from_camera is not None]
     size = float(np.sqrt(np.var(centers, axis=0).sum())) if len(centers) > 1 else 0.0
-    return {"sigma_m": _SCENE_SIGMA * size} if known.pose_unit == SCENE and size > 0 else {}
+    return {"sigma_m": _SCENE_SIGMA * size} if knowledge.pose_unit == SCENE and size > 0 else {}
 
 
 def _stack(poses: Sequence[Float[np.ndarray, "4 4"] | None]) -> Float[np.ndarray, "v 4 4"]:

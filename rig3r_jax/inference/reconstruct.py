@@ -20,7 +20,7 @@ def reconstruct(
     model: Model,
     folder: Path | None,
     photographs: Sequence[Photograph],
-    known: Known,
+    knowledge: Known,
     planned: Plan,
     options: ReconstructOptions | None = None,
     tell: Callable[[str], None] | None = None,
@@ -46,16 +46,16 @@ def reconstruct(
         BadRecord: an image that does not decode.
     """
     options = options or ReconstructOptions()
-    shots = read_shots(photographs, known, planned.size, model.fill)
-    check_known(shots, known, options.refine)
+    shots = read_shots(photographs, knowledge, planned.size, model.fill)
+    check_known(shots, knowledge, options.refine)
     windows = WindowOptions(planned.views, ordered=not options.unordered, points=options.points)
     with opened_store(options.cache, model.digest if options.cache else "") as store:
         passes, notes = windowed_passes(model, shots, windows, store, options.wide, tell)
         if tell and len(passes) > 1:
             tell(f"joining {len(passes)} passes ...")
-        placement = place(passes, shots, known, options.refine)
+        placement = place(passes, shots, knowledge, options.refine)
         terms = [model.licence] if model.licence else []
-        if known.rig is not None and not model.takes_rig:
+        if knowledge.rig is not None and not model.takes_rig:
             terms.append(f"{model.name} takes no rig: its predicted cameras are fitted to the one that is given")
-        notes = [*model.notes, *terms, *lens_notes(shots, known), *notes, *placement.notes]
+        notes = [*model.notes, *terms, *lens_notes(shots, knowledge), *notes, *placement.notes]
         return Reconstruction.of(assembled(folder, shots, passes, placement, options.points_from), notes)

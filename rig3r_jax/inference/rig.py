@@ -12,6 +12,8 @@ from rig3r_jax.formats.calibration import RigCalibration
 from rig3r_jax.geometry.fusion.problem import WindowPoses
 from rig3r_jax.geometry.fusion.refine_rig import RefinedRig, refine_rig
 from rig3r_jax.geometry.rig_discovery import DiscoveredRig, discover_rig
+from rig3r_jax.geometry.rig_motion import scale_of
+from rig3r_jax.geometry.rig_poses import lie_apart
 from rig3r_jax.inference.assemble import assembled
 from rig3r_jax.inference.known import Known
 from rig3r_jax.inference.models.protocol import Model
@@ -24,14 +26,14 @@ from rig3r_jax.inference.plan import Plan
 from rig3r_jax.inference.rig_result import RigDiscovery
 from rig3r_jax.inference.shots import Shot, read_shots
 from rig3r_jax.inference.windowed import WindowOptions, windowed_passes
-from rig3r_jax.schema import PhysicalCamera, Reconstruction
+from rig3r_jax.schema import PhysicalCamera, Reconstruction, Scale
 
 
 def find_rig(
     model: Model,
     folder: Path | None,
     photographs: Sequence[Photograph],
-    known: Known,
+    knowledge: Known,
     planned: Plan,
     options: ReconstructOptions | None = None,
     camera_count: int | None = None,
@@ -41,33 +43,37 @@ def find_rig(
     """The rig of the photographs, by what the model says of the cameras' places in it.
 
     Cameras of photographs in folders of their own are known, as are steps where photographs have any; else they are
-    found. Places of cameras in `known.rig` are held, and the others come out in its frame and unit. Arguments as of
-    `reconstruct.reconstruct`; camera_count: where it is known; refine: places, and the rig's pose at every step, are
-    fitted to the poses of all passes too (`geometry.fusion.refine_rig`).
+    found. Places of cameras in `knowledge.rig` are held, and the others come out in its frame; in metres, too, where
+    two of these places lie apart. Arguments as of `reconstruct.reconstruct`; camera_count: where it is known; refine:
+    places, and the rig's pose at every step, are fitted to the poses of all passes too (`geometry.fusion.refine_rig`).
 
     ValueError for a model that says nothing of rigs, and as `reconstruct` and `geometry.rig_discovery` say.
     """
     options = options or ReconstructOptions()
-    shots = read_shots(photographs, known, planned.size, model.fill)
+    shots = read_shots(photographs, knowledge, planned.size, model.fill)
     windows = WindowOptions(planned.views, ordered=not options.unordered, points=options.points)
     with opened_store(options.cache, model.digest if options.cache else "") as store:
         passes, notes = windowed_passes(model, shots, windows, store, options.wide, tell)
         if any(one.rig_from_camera is None for one in passes):
             raise ValueError(f"{model.name} says nothing of cameras in a rig; give a run of Rig3R")
-        placement = place(passes, shots, known, options.refine)
+        placement = place(passes, shots, knowledge, options.refine)
         predicted = _predicted(passes, placement, len(shots))
         metric = placement.scale.source != "none"
         stated, camera = _known_cameras(shots)
+        calibrated = _calibrated(knowledge.rig, stated)
+        in_metres = metric or lie_apart(calibrated.values())
         rig = discover_rig(
             predicted,
             world_from_camera=placement.world_from_camera,
             step=_steps(shots),
             camera=camera,
             camera_count=camera_count,
-            calibrated=_calibrated(known.rig, stated),
+            calibrated=calibrated,
             metric=metric,
-            unit="m" if metric or known.rig else "units",
+            unit="m" if in_metres else "units",
         )
+        if in_metres and not metric:
+            placement = _scaled(placement, scale_of(rig.rig_from_predicted))
         refined = _refined(rig, passes) if refine else None
         if refined is not None:
             rig = dataclasses.replace(rig, rig_from_camera=refined.rig_from_camera, covariance=refined.covariance)
@@ -88,6 +94,20 @@ def _predicted(passes: Sequence[Pass], placement: Placement, count: int) -> Floa
         predicted[rows] = one_pass.rig_from_camera[surer]
         predicted[rows, :3, 3] *= factor
     return predicted
+
+
+def _scaled(placement: Placement, factor: float) -> Placement:
+    """The same in metres; its unit has `factor` of them, by the calibrated places."""
+    units = np.repeat([factor, 1.0], 3)
+    world_from_camera = placement.world_from_camera.copy()
+    world_from_camera[:, :3, 3] *= factor
+    return dataclasses.replace(
+        placement,
+        world_from_camera=world_from_camera,
+        covariance=None if placement.covariance is None else placement.covariance * np.outer(units, units),
+        factors=factor * placement.factors,
+        scale=Scale(factor * placement.scale.factor, "rig baselines"),
+    )
 
 
 def _calibrated(calibration: RigCalibration | None, names: dict[int, str]) -> dict[int, Float[np.ndarray, "4 4"]]:

@@ -46,23 +46,23 @@ class Shot:
         return self.lens and seen_lens(self.lens, self.crop)
 
 
-def read_shots(photographs: Sequence[Photograph], known: Known, size: tuple[int, int], fill: int) -> list[Shot]:
+def read_shots(photographs: Sequence[Photograph], knowledge: Known, size: tuple[int, int], fill: int) -> list[Shot]:
     """The photographs, one at a time in memory, as a model of input `size` (height, width) sees them.
 
     Raises:
         ValueError: a rig, a calibration or a mask that does not fit an image; names file and remedy.
         BadRecord: an image that does not decode.
     """
-    start = next((known.times[p.name] for p in photographs if p.name in known.times), None)
-    front = _front(known.rig) if known.rig else None
-    return _with_lenses_of_cameras([_read(one, known, size, fill, start, front) for one in photographs])
+    start = next((knowledge.times[p.name] for p in photographs if p.name in knowledge.times), None)
+    front = _front(knowledge.rig) if knowledge.rig else None
+    return _with_lenses_of_cameras([_read(image, knowledge, size, fill, start, front) for image in photographs])
 
 
-def lens_notes(shots: Sequence[Shot], known: Known) -> list[str]:
+def lens_notes(shots: Sequence[Shot], knowledge: Known) -> list[str]:
     """How many images have the lens that is stated of others of their camera, and cameras of which several are."""
     notes = []
     for (camera, *_), of_camera in _alike(shots).items():
-        without = [shot for shot in of_camera if not _has_lens(calibration_of(known, shot.photograph))]
+        without = [shot for shot in of_camera if not _has_lens(calibration_of(knowledge, shot.photograph))]
         if added := sum(shot.lens is not None for shot in without):
             notes.append(f"the lens of {added} other images of {camera} is that of its images whose lens is given")
         elif without and len(_distinct_lenses(of_camera)) > 1:
@@ -101,21 +101,21 @@ def views_of(shots: Sequence[Shot]) -> Views:
 
 def _read(
     photograph: Photograph,
-    known: Known,
+    knowledge: Known,
     size: tuple[int, int],
     fill: int,
     start: float | None,
     front: Float[np.ndarray, "4 4"] | None,
 ) -> Shot:
-    in_rig, time = known.rig and camera_of(known.rig, photograph), known.times.get(photograph.name)
-    calibrated = calibration_of(known, photograph)
+    in_rig, time = knowledge.rig and camera_of(knowledge.rig, photograph), knowledge.times.get(photograph.name)
+    calibrated = calibration_of(knowledge, photograph)
     image = read_upright(photograph)
     height, width = image.shape[:2]
     if calibrated:
         check_size(photograph, (height, width), calibrated)
     seen, is_image = seen_image(image, size, fill)
     counts = is_image
-    mask = known.masks.get(photograph.name)
+    mask = knowledge.masks.get(photograph.name)
     if mask is not None:
         counts = is_image & seen_mask(read_mask(mask, (height, width)), size)
     place = in_rig.rig_from_camera if in_rig else None
@@ -129,7 +129,7 @@ def _read(
         lens=calibrated.lens if calibrated else None,
         front_from_camera=None if place is None or front is None else rigid.invert(front) @ place,
         time=None if time is None or start is None else time - start,
-        world_from_camera=known.world_from_camera.get(photograph.name),
+        world_from_camera=knowledge.world_from_camera.get(photograph.name),
         rig_from_camera=place,
     )
 

@@ -61,13 +61,13 @@ def read_source(name: str, words: Sequence[str], out: Path, scene: str = "") -> 
     return _written(source, label, loaded, out)
 
 
-def _load(source: Source, wanted: str) -> tuple[str, Scene]:
+def _load(source: Source, scene: str) -> tuple[str, Scene]:
     """split/name of the scene, and the scene."""
     loaders = {f"{split}/{name}": load for split in source.splits() for name, load in source.scenes(split)}
-    fitting = [label for label in loaders if wanted in ("", label, label.partition("/")[2])]
-    if not fitting or (not wanted and len(fitting) > 1):
+    fitting = [label for label in loaders if scene in ("", label, label.partition("/")[2])]
+    if not fitting or (not scene and len(fitting) > 1):
         some = ", ".join([*loaders][:8]) + (f" and {len(loaders) - 8} more" if len(loaders) > 8 else "")
-        state = f"has no scene {wanted!r}" if wanted else f"has {len(loaders)} scenes"
+        state = f"has no scene {scene!r}" if scene else f"has {len(loaders)} scenes"
         raise ValueError(f"{source.root}: {state}; choose one by --scene: {some or 'there is none'}")
     return fitting[0], loaders[fitting[0]]()  # of one name in several splits, which show the same, the first
 
@@ -117,31 +117,31 @@ def _written(source: Source, label: str, scene: Scene, out: Path) -> SourceImage
     rig = (
         RigCalibration(tuple(cameras), f"the camera {cameras[scene.front_camera].name}") if is_rig and metric else None
     )
-    known = Known(
+    knowledge = Known(
         rig=rig, lenses=lenses, times=times if scene.ordered else {}, masks=masks, pose_unit=truth.length_unit
     )
-    notes = _notes(source, label, scene, known, is_rig)
+    notes = _notes(source, label, scene, knowledge, is_rig)
     posed = all(np.isfinite(image.world_from_camera).all() for image in images)
-    return SourceImages(tuple(photographs), known, truth if posed else None, tuple(notes), scene.left_out)
+    return SourceImages(tuple(photographs), knowledge, truth if posed else None, tuple(notes), scene.left_out)
 
 
-def _notes(source: Source, label: str, scene: Scene, known: Known, is_rig: bool) -> list[str]:
+def _notes(source: Source, label: str, scene: Scene, knowledge: Known, is_rig: bool) -> list[str]:
     kinds = ", ".join(dict.fromkeys(camera.lens.kind for camera in scene.cameras))
     steps = len({frame.step for frame in scene.frames})
     count = len(scene.frames)
     notes = [f"scene {label} of {source.root}: {count} images of {len(scene.cameras)} cameras at {steps} time steps"]
     notes.append(f"intrinsics of {count} of {count} images ({kinds}) from the data set")
-    if known.rig is not None:
+    if knowledge.rig is not None:
         notes.append(f"rig of {len(scene.cameras)} cameras from the data set")
     elif is_rig:
         notes.append("the rig's lengths are of no known unit: it is not used (metres=)")
-    if known.times:
+    if knowledge.times:
         notes.append(f"times of {count} of {count} images from the data set")
     if unused := source.left_out():
         recording, first = unused[0]
         notes.append(f"{len(unused)} images are in no scene, such as {recording}, {first.frame}: {first.reason}")
-    if known.masks:
-        notes.append(f"masks of {len(known.masks)} of {count} images from the data set")
+    if knowledge.masks:
+        notes.append(f"masks of {len(knowledge.masks)} of {count} images from the data set")
     return notes
 
 

@@ -196,8 +196,8 @@ def _nearest(
     step, last = 0, -1
     for frame in frames:
         while frame[1] >= step / fps:
-            wanted = step / fps
-            nearest = before if before is not None and wanted - before[1] <= frame[1] - wanted else frame
+            due = step / fps
+            nearest = before if before is not None and due - before[1] <= frame[1] - due else frame
             if nearest[0] > last:
                 last = nearest[0]
                 yield nearest[0], nearest[1], step, nearest[2]

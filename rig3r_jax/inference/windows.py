@@ -160,8 +160,8 @@ def _overlapping(
         later, reach = later[reach > stop], reach[reach > stop]
         if not len(later):
             return []
-        wanted = np.flatnonzero(later <= stop - shared)
-        best = int(wanted[-1]) if len(wanted) else 0
+        sharing = np.flatnonzero(later <= stop - shared)
+        best = int(sharing[-1]) if len(sharing) else 0
         if reach[best] == stops[-1]:
             best = int(np.flatnonzero(reach == stops[-1])[0])  # the last run is as long as the others
         runs.append((int(later[best]), int(reach[best])))

@@ -8,8 +8,8 @@ from rig3r_jax import cli
 from rig3r_jax.benchmarks import discovery
 
 
-def test_exact_rigs_are_found_where_kmeans_is_not_always_right(tmp_path, monkeypatch):
-    monkeypatch.setattr(discovery, "exact_cases", lambda seed: [])
+def test_exact_stereo_pairs_are_found_whatever_is_known(tmp_path, monkeypatch):
+    monkeypatch.setattr(discovery, "exact_cases", lambda seed: [])  # stereo pairs stay
     flags = ["--rigs=5", "--check-rigs=4", "--name=d", f"--out={tmp_path}"]
     assert cli.main(["bench", "discovery", *flags]) == 0
     rows = json.loads((tmp_path / "d.json").read_text())["rows"]
@@ -18,6 +18,15 @@ def test_exact_rigs_are_found_where_kmeans_is_not_always_right(tmp_path, monkeyp
         assert exact["discovery", kind]["IDs %"] == exact["discovery", kind]["counts %"] == 100
     assert exact["discovery", "poses"]["steps %"] == 100
     assert any(row.get("false alarms %") is not None for row in rows)
+
+
+def test_the_law_stands_beside_others(tmp_path):
+    assert cli.main(["bench", "discovery", "--law", "--rigs=5", "--name=law", f"--out={tmp_path}"]) == 0
+    rows = json.loads((tmp_path / "law.json").read_text())["rows"]
+    losses = {(row["input"], row["method"].removeprefix("law, ")): row["loss"] for row in rows}
+    assert len(losses) == 6
+    for kind in ("times", "nothing"):
+        assert 0 < losses[kind, "best"] <= losses[kind, "in use"]
 
 
 def test_kmeans_finds_what_is_far_apart():

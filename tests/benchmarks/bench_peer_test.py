@@ -83,6 +83,7 @@ def test_the_fast_twin_takes_the_steps_of_the_plain_one():
 
 
 def test_in_16_bits_its_loss_is_ours():
+    """As nearly as a comparison wants it, which is refused with a ValueError else."""
     setting = _setting("--config.model.dtype=bfloat16")
     batch = host_batch(setting)
     params = host_parameters(setting.config, batch.views)
@@ -91,7 +92,10 @@ def test_in_16_bits_its_loss_is_ours():
     ours, _ = jax.jit(lambda params, batch: objective.loss(params, *objective.prepare(batch)))(params, batch)
     theirs.build(lambda function: function)
     theirs.call()
-    check_equal_work({"ours": float(ours), "theirs": theirs.first_loss}, "bfloat16")
+    losses = {"ours": float(ours), "theirs": theirs.first_loss}
+    check_equal_work(losses, "bfloat16")
+    with pytest.raises(ValueError, match="first losses differ"):
+        check_equal_work(losses | {"theirs": 1.2 * theirs.first_loss}, "bfloat16")
 
 
 def test_the_twin_is_one_graph(repo):

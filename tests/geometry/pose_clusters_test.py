@@ -57,3 +57,10 @@ def test_a_place_for_each_pose_is_tried_only_where_no_fewer_can_be():
     assert [fit.count for fit in fit_places(poses, range(1, 9))] == [1, 2, 3, 4]
     (fit,) = fit_places(poses, range(1, 9), group=np.zeros(5, int))
     assert fit.count == 5 and np.isnan(fit.sigma_rad)
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_known_labels_that_leave_a_place_without_a_pose_are_refused(count):
+    poses = poses_about(np.random.default_rng(3), 2, 2)
+    with pytest.raises(ValueError, match=f"4 poses do not fall into {count} places; try fewer"):
+        fit_places(poses, [count], labelled=np.array([0, 0, 1, 1]))

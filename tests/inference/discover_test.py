@@ -7,6 +7,7 @@ import xml.etree.ElementTree
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 
 from rig3r_jax import cli
 from rig3r_jax.evaluation.pose import rotation_angle_deg
@@ -22,7 +23,7 @@ from rig3r_jax.inference.inputs import InputOptions, read_inputs
 from rig3r_jax.inference.models import open as models
 from rig3r_jax.inference.photographs import find_photographs
 from rig3r_jax.inference.rig import camera_names
-from tests.inference.truth import LENSES, PLACES, SIZES, Z_BAR, drive, transform, write_rig_images
+from tests.inference.truth import LENSES, PLACES, RIG, SIZES, Z_BAR, drive, transform, write_rig_images
 
 STEPS = 4
 
@@ -52,8 +53,8 @@ def test_unordered_images_become_a_rig_for_colmap(shots, tmp_path, capsys):
     cameras = read_cameras(tmp_path / "out" / "cameras.json")
     assert {camera.source for camera in cameras.cameras} == {"discovered"}
     assert min(camera.certainty for camera in cameras.cameras) > 0.99
-    found = np.array([image.camera for image in cameras.images])
-    assert rig_id_accuracy(found, np.array([list(SIZES).index(one.camera) for one in photographs])) == 1.0
+    camera = np.array([image.camera for image in cameras.images])
+    assert rig_id_accuracy(camera, np.array([list(SIZES).index(one.camera) for one in photographs])) == 1.0
     xml.etree.ElementTree.parse(tmp_path / "out" / "rig.svg")
     again, linked = find_photographs([tmp_path / "out" / "images"])
     assert len({one.camera for one in linked}) == 3 and len({one.step for one in linked}) == STEPS
@@ -67,18 +68,20 @@ def test_python_finds_the_same_with_cameras_known_in_part(shots):
     folder, photographs, truth = shots
     paths = [photograph.path for photograph in photographs]
     cameras = [photograph.camera if photograph.step == 0 else None for photograph in photographs]
-    found = LoadedModel(truth).discover_rig(paths, cameras=cameras)
-    assert set(found.names) == set(SIZES)
-    assert [found.names[number] for number in found.rig.camera] == [photograph.camera for photograph in photographs]
+    discovery = LoadedModel(truth).discover_rig(paths, cameras=cameras)
+    assert set(discovery.names) == set(SIZES)
+    assert [discovery.names[number] for number in discovery.rig.camera] == [
+        photograph.camera for photograph in photographs
+    ]
     steps = np.array([photograph.step for photograph in photographs])
-    assert rig_id_accuracy(found.rig.step, steps) == 1.0
+    assert rig_id_accuracy(discovery.rig.step, steps) == 1.0
     half = np.arange(len(steps)) < 6  # their steps are not known: each has a number of its own
-    numbers = [name.rpartition("/")[2] for name in _linked(found).values()]
-    partly = [name.rpartition("/")[2] for name in _linked(found, np.where(half, -1, found.rig.step)).values()]
+    numbers = [name.rpartition("/")[2] for name in _linked(discovery).values()]
+    partly = [name.rpartition("/")[2] for name in _linked(discovery, np.where(half, -1, discovery.rig.step)).values()]
     assert partly[6:] == numbers[6:] and len({*partly[:6]} - {*numbers}) == 6
     truth.passes = 0  # its unit is another in every pass
     refined = LoadedModel(truth).discover_rig(paths, cameras=cameras, refine=True)
-    for one, other in zip(refined.reconstruction.cameras, found.reconstruction.cameras, strict=True):
+    for one, other in zip(refined.reconstruction.cameras, discovery.reconstruction.cameras, strict=True):
         np.testing.assert_allclose(one.rig_from_camera, other.rig_from_camera, atol=1e-3)
 
 
@@ -132,6 +135,23 @@ def test_calibrated_cameras_are_held_and_the_others_follow_in_metres(shots, tmp_
     for extra, words_of in {f"--check={tmp_path}/rig.json": "--rig holds places", "--flat": "which --flat"}.items():
         assert cli.main([*words, f"--out={tmp_path}/out2", extra]) == 2
         assert words_of in capsys.readouterr().err
+
+
+def test_two_calibrated_places_give_metres_and_one_in_the_origin_does_not(shots):
+    _, photographs, truth = shots
+    paths, cameras = zip(*((photograph.path, photograph.camera) for photograph in photographs), strict=True)
+    rig = RigCalibration(tuple(camera for camera in RIG.cameras if camera.name != "back"), RIG.frame)
+    discovery = LoadedModel(truth).discover_rig(paths, cameras=cameras, rig=rig)
+    result = discovery.reconstruction
+    assert (discovery.unit, result.length_unit, result.scale.source) == ("m", "metre", "rig baselines")
+    places = {camera.name: camera.rig_from_camera[:3, 3] for camera in result.cameras}
+    np.testing.assert_allclose(places["back"], PLACES["back"][:3, 3], atol=0.05)
+    centers = np.stack([image.world_from_camera[:3, 3] for image in result.images])
+    true, _ = drive(photographs)
+    np.testing.assert_allclose(pdist(centers), pdist(true[:, :3, 3]), rtol=0.01, atol=1e-3)
+    truth.passes = 0
+    one = LoadedModel(truth).discover_rig(paths, cameras=cameras, rig={"front": np.eye(4)})
+    assert one.unit == "units" and " units and " in one.verdict[0] and one.reconstruction.length_unit == "scene"
 
 
 def through_rays(lens, place):

@@ -104,10 +104,10 @@ def test_of_several_lenses_of_a_camera_none_is_that_of_its_other_images(rig):
     shots = [np.asarray(Image.open(path)) for path in (*front, front[0])]
     lenses = [LENSES["front"], LENSES["front"].resize(1.1, 1.1), None]
     photographs = [Photograph(Path(name), name, "front", pixels=shot) for name, shot in zip("abc", shots, strict=True)]
-    known = Known(lenses={name: CalibratedCamera(name, lens) for name, lens in zip("ab", lenses, strict=False)})
-    read = read_shots(photographs, known, (64, 64), 0)
+    knowledge = Known(lenses={name: CalibratedCamera(name, lens) for name, lens in zip("ab", lenses, strict=False)})
+    read = read_shots(photographs, knowledge, (64, 64), 0)
     assert [shot.lens for shot in read] == lenses
-    assert lens_notes(read, known) == ["several lenses are given of images of front: 1 others have a predicted one"]
+    assert lens_notes(read, knowledge) == ["several lenses are given of images of front: 1 others have a predicted one"]
 
 
 def test_nothing_is_refined_where_no_pose_is_given(rig):

@@ -14,7 +14,7 @@ def controls(scene: Json) -> str:
     """The canvas with its sliders, the player and the pictures of a step."""
     colorings = "".join(tag("option", escape(words), value=name) for name, words in scene["colorings"].items())
     scopes = {"all": "all images", "step": "the step", "past": "the steps so far"}
-    shown = "".join(tag("option", words, value=name) for name, words in scopes.items())
+    scope_options = "".join(tag("option", words, value=name) for name, words in scopes.items())
     last = len(scene["steps"]) - 1
     has_points = scene["points"] is not None
     fields = [
@@ -22,7 +22,7 @@ def controls(scene: Json) -> str:
         _slider("share", "Surest", 1, 100, 100) if has_points else "",
         _slider("size", "Point size", 1, 12, 2) if has_points else "",
         _slider("cameras", "Camera size", 0, 40, 10),
-        _field("Show", f'<select id="scope">{shown}</select>'),
+        _field("Show", f'<select id="scope">{scope_options}</select>'),
         tag("label", '<input type="checkbox" id="pictures" checked> Pictures in the scene', class_="check"),
         tag("button", "Reset the view", type="button", id="reset"),
     ]

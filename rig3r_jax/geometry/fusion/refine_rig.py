@@ -20,6 +20,7 @@ from rig3r_jax.geometry.fusion.initial import State, closed_form, gauge_body
 from rig3r_jax.geometry.fusion.optimum import System
 from rig3r_jax.geometry.fusion.problem import Constraints, Problem, WindowPoses, problem_of
 from rig3r_jax.geometry.fusion.residuals import BODY_STEP, WINDOW_STEP, moved, residuals
+from rig3r_jax.geometry.rig_poses import lie_apart
 
 _PLACE_STEP = 6
 _MEDIAN = 2.313  # of the norm of whitened Gaussian errors of 6 dimensions
@@ -134,7 +135,7 @@ class _Refinement:
     @classmethod
     def of(cls, problem: Problem, camera: np.ndarray, holds: np.ndarray, places: np.ndarray) -> "_Refinement":
         free_scale = np.ones(problem.window_count, bool)
-        free_scale[0] = np.ptp(places[holds, :3, 3], axis=0).any()
+        free_scale[0] = lie_apart(places[holds])
         fixed = problem.fixed.copy()
         if (gauge := gauge_body(problem)) is not None:
             fixed[gauge] = True
