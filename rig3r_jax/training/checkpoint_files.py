@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 
 from rig3r_jax.training.checkpoint_sums import Damaged, verify
-from rig3r_jax.training.processes import gather
+from rig3r_jax.training.processes import ReportedElsewhere, gather
 
 logger = logging.getLogger(__name__)
 
@@ -71,13 +71,23 @@ def newest_whole(folder: Path, read: Callable[[Path], T], before: int | None = N
 
 
 def _unless_damaged(work: Callable[[Path], T], folder: Path, step: int) -> tuple[T | None, str]:
-    """What `work` says of a step, and "", or the damage that it or another process has found."""
-    value, damage = None, ""
+    """What `work` says of a step, and "", or the damage that it or another process has found.
+
+    Any other error is raised where it is, and as ReportedElsewhere in the other processes, which else would wait.
+    """
+    value, damage, problem = None, "", None
     try:
         value = work(folder / str(step))
     except Damaged as error:
         damage = str(error)
-    return value, next(filter(None, gather(damage)), "")
+    except (OSError, ValueError) as error:
+        problem = error
+    answers = gather((damage, f"{type(problem).__name__}: {problem}" if problem else ""))
+    if problem:
+        raise problem
+    if problem_elsewhere := next((text for _, text in answers if text), ""):
+        raise ReportedElsewhere(problem_elsewhere)
+    return value, next((text for text, _ in answers if text), "")
 
 
 def set_aside(folder: Path, newer_than: int) -> None:

@@ -43,11 +43,11 @@ def protocol_batches(
     for first in range(share[0] * rows, len(protocol.samples), size):
         samples = protocol.samples[first : first + rows]
         made = [_made(scenes[sample.scene], sample, protocol, options) for sample in samples]
-        yield ProtocolBatch(stack_samples([one for one, _ in made]), samples, tuple(poses for _, poses in made))
+        yield ProtocolBatch(stack_samples([sample for sample, _ in made]), samples, tuple(poses for _, poses in made))
 
 
-def told(batch: Batch, setting: str) -> Views:
-    """What a system may be told in a setting of `protocol.PROTOCOL_SETTINGS`."""
+def views_in_setting(batch: Batch, setting: str) -> Views:
+    """The images, with the metadata that a system gets in a setting of `protocol.PROTOCOL_SETTINGS`."""
     if setting != PARTLY_KNOWN:
         return apply_setting(batch.views, setting)
     every_second = np.asarray(batch.targets.camera_index) % 2 == 0
