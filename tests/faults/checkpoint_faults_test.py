@@ -53,7 +53,6 @@ def test_what_sha256sum_says(two_steps):
         pytest.skip("no sha256sum here, whose format the file has")
     step = two_steps / "checkpoints" / "6"
     assert os.system(f"cd {step} && sha256sum --check --strict --quiet {NAME}") == 0
-    (step / NAME).write_text((step / NAME).read_text())
     assert len(files_of(step)) > 5 and verify(step) == sum((step / name).stat().st_size for name in files_of(step))
 
 
