@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
-from rig3r_jax.training import checkpoint_copy, checkpoint_report
+from rig3r_jax.training import checkpoint_copy, checkpoint_files, checkpoint_report, checkpoint_save
 from rig3r_jax.training.checkpoint import Checkpoints, restore_before, restore_params
 from rig3r_jax.training.checkpoint_copy import copy_step
 from rig3r_jax.training.checkpoint_files import reading
 from rig3r_jax.training.checkpoint_keep import Keep
 from rig3r_jax.training.checkpoint_sums import Damaged, files_of, share, sums, verify, write_sums
+from rig3r_jax.training.processes import ReportedElsewhere
 from rig3r_jax.training.sharding import make_mesh, shardings_of, with_shardings
 from rig3r_jax.training.state import TrainState
 
@@ -259,3 +260,44 @@ def test_a_folder_that_is_not_the_one_of_before_takes_no_checkpoint(tmp_path):
     with pytest.raises(FileNotFoundError):
         saver.wait()
     assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_save_whose_name_may_not_last_is_undone_and_can_be_done_again(tmp_path, monkeypatch):
+    saver, state, position = Checkpoints(tmp_path, 1), _state(), {"seed": 1, "next_sample": 40}
+
+    def sync(folder: Path, sync=checkpoint_save.sync_folder) -> None:
+        if folder == saver.folder:  # in which the step has its name by now
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
+        sync(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_save, "sync_folder", sync)
+        saver.save(5, state, position)
+        with pytest.raises(OSError, match="Input/output error"):
+            saver.wait()
+    assert saver.latest_step is None and not list(saver.folder.iterdir())
+    saver.save(5, state, position)
+    saver.wait()
+    assert Checkpoints(tmp_path, 1).restore(_abstract(state))[1] == position
+
+
+def test_what_one_process_cannot_read_ends_all(tmp_path, monkeypatch):
+    """The others get its error instead of waiting for it."""
+    _save(tmp_path, 1, (1,))
+    sent = []
+
+    def gather(ours):
+        sent.append(ours)
+        return [ours, ("", "OSError: of process 1") if isinstance(ours, tuple) else ours]
+
+    monkeypatch.setattr(checkpoint_files, "gather", gather)
+    with pytest.raises(ReportedElsewhere, match="OSError: of process 1"):
+        restore_params(tmp_path, _abstract(_state()).params)
+
+    def refuse(*_, **__) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "a file")
+
+    monkeypatch.setattr(checkpoint_files, "verify", refuse)
+    with pytest.raises(OSError, match="Input/output error: 'a file'"):
+        restore_params(tmp_path, _abstract(_state()).params)
+    assert sent[-1] == ("", "OSError: [Errno 5] Input/output error: 'a file'")
