@@ -91,7 +91,7 @@ class Checkpoints:
         remove_leftovers(self.folder)
 
     def _afterwards(self, step: int) -> None:
-        """Deletes and copies after a save. What fails costs no checkpoint: it is logged, and tried again at the next."""
+        """Deletes and copies after a save. What fails costs no checkpoint: it is logged and tried again at the next."""
         try:
             self._surplus_copies.update(prune(self.folder, self._keep))
         except OSError as error:
