@@ -1,4 +1,4 @@
-"""What faults share: records of made scenes; and those that take long run where they are asked for: `-m fault`."""
+"""Records that faults are done to; and faults that take long run where they are asked for: `-m fault`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +9,12 @@ from rig3r_jax.data import sources
 from rig3r_jax.data.build import BuildReport, build_records
 from rig3r_jax.data.scene import Scene
 from tests.data.made_source import make_source
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the runs of a file find, or build, their records."""
+    return tmp_path_factory.mktemp("records")
 
 
 @pytest.fixture

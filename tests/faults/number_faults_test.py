@@ -47,11 +47,6 @@ def fresh(optimizer: optax.GradientTransformation = OPTIMIZER) -> TrainState:
     return fresh_state({"w": {"kernel": jnp.zeros((3, 1))}}, optimizer, keep_ema=True)
 
 
-@pytest.fixture(scope="module")
-def records(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("records")
-
-
 @fault(
     22,
     what="A batch gives a loss or a gradient that is NaN or infinite.",

@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import resource
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from rig3r_jax.training.checkpoint_sums import Damaged, files_of, share, sums, v
 from rig3r_jax.training.processes import ReportedElsewhere
 from rig3r_jax.training.sharding import make_mesh, shardings_of, with_shardings
 from rig3r_jax.training.state import TrainState
+from tests.full_disk import limited_files
 
 
 def _state(width=3):
@@ -118,17 +118,13 @@ def test_a_file_that_the_system_does_not_give_is_no_damage(tmp_path):
 
 def test_a_disk_that_takes_no_more_is_an_error_of_the_system(tmp_path):
     state = _state(width=10_000)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     deadline = time.monotonic() + 60
     saver = Checkpoints(tmp_path, keep=1)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # bytes of a file, of this process
-    try:
-        with pytest.raises(OSError) as caught:
-            saver.save(5, state, {"seed": 1, "next_sample": 40})
-            while time.monotonic() < deadline:  # told by the save that failed, not by the next one
-                saver.check()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with limited_files() as limit, pytest.raises(OSError) as caught:
+        limit(4096)
+        saver.save(5, state, {"seed": 1, "next_sample": 40})
+        while time.monotonic() < deadline:  # told by the save that failed, not by the next one
+            saver.check()
     assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "checkpoints"))
     saver.close()
 
