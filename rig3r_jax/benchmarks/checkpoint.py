@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rig3r_jax.benchmarks.result import Row, format_rows, write_result
+from rig3r_jax.benchmarks.result import Record, Row
 from rig3r_jax.training.checkpoint import Checkpoints
 from rig3r_jax.training.checkpoint_sums import files_of, sums, verify
 from rig3r_jax.training.state import TrainState
@@ -22,22 +22,21 @@ FULL_GB = 7.6  # the state of configs/full.py: 632 million parameters and two mo
 
 
 def command(options: argparse.Namespace, rest: list[str]) -> int:
-    """Prints the table, and writes the JSON."""
-    rows = []
+    """Prints each size as it is measured, then the table; writes the JSON."""
+    settings = {"megabytes": list(options.megabytes), "repeats": options.repeats, "folder": options.folder}
+    record = Record(options, options.name or "checkpoint", settings)
     with TemporaryDirectory(dir=options.folder or None, prefix="bench-checkpoint-") as folder:
         for megabytes in options.megabytes:
-            rows.append(measure(Path(folder) / str(megabytes), megabytes, options.repeats))
-    print(format_rows(rows))
-    largest = rows[-1]
+            record.add(measure(Path(folder) / str(megabytes), megabytes, options.repeats))
+    largest = max(record.rows, key=lambda row: row["MB"])
     factor = FULL_GB * 1e3 / largest["MB"]
     scaled = {key: largest[key] * factor for key in ("checksums s", "verify s")}
+    record.end(full_gigabytes=FULL_GB, scaled=scaled)
     print(
         f"\n{FULL_GB} GB (configs/full.py) on one process, in proportion to {largest['MB']:,.0f} MB: "
         f"{scaled['checksums s']:.0f} s of checksums in the thread of a save, {scaled['verify s']:.0f} s before a "
         "restore; of N processes each does an Nth"
     )
-    settings = {"megabytes": list(options.megabytes), "repeats": options.repeats, "folder": options.folder}
-    write_result(options, options.name or "checkpoint", settings, rows, full_gigabytes=FULL_GB, scaled=scaled)
     return 0
 
 

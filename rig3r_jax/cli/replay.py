@@ -8,7 +8,7 @@ from rig3r_jax.cli.errors import run_guarded
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workdir", metavar="WORKDIR", type=path, help="folder of a run; it may be running")
-    parser.add_argument("--step", metavar="N", type=int, required=True, help="logged step up to which is repeated")
+    parser.add_argument("--step", metavar="N", type=int, required=True, help="last step to repeat; one that was logged")
     add_processes(parser)
 
 

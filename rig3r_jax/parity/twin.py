@@ -30,9 +30,9 @@ from rig3r_jax.weights.engine import export
 
 def twin_command(config: ConfigDict, options: argparse.Namespace) -> int:
     """`rig3r parity twin`: prints the tables; 1 when anything is beyond its tolerance."""
-    given = {name: getattr(options, name) for name in ("batch", "views", "size", "seed", "corrupt")}
-    sections = run_twin(config, precisions=options.precision, steps=options.steps, **given)
-    sections += run_twin(config, precisions=options.precision, steps=0, lenses=True, **given)
+    settings = {name: getattr(options, name) for name in ("batch", "views", "size", "seed", "corrupt")}
+    sections = run_twin(config, precisions=options.precision, steps=options.steps, **settings)
+    sections += run_twin(config, precisions=options.precision, steps=0, lenses=True, **settings)
     for section in sections:
         print(format_section(section, in_full=options.all), end="\n\n")
     beyond, compared = sum(section.beyond for section in sections), sum(len(section.rows) for section in sections)

@@ -52,7 +52,7 @@ class Checkpoints:
 
     def check(self, *, wait: bool = False) -> None:
         """Raises what the save under way failed with, once that is known; OSError where it is the disk's."""
-        save, self._save = self._save, None
+        save, self._save = self._save, None  # one that fails is under way no more
         if save is None:
             return
         if save.ended(wait=wait):
@@ -91,7 +91,7 @@ class Checkpoints:
         remove_leftovers(self.folder)
 
     def _afterwards(self, step: int) -> None:
-        """What follows a save. What fails here costs no checkpoint: it is told and tried again after the next."""
+        """Deletes and copies after a save. What fails costs no checkpoint: it is logged and tried again at the next."""
         try:
             self._surplus_copies.update(prune(self.folder, self._keep))
         except OSError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 
 from rig3r_jax.training.checkpoint_sums import Damaged, verify
-from rig3r_jax.training.processes import gather
+from rig3r_jax.training.processes import ReportedElsewhere, gather
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def saved_steps(folder: Path) -> list[int]:
 
 
 def newest_whole(folder: Path, read: Callable[[Path], T], before: int | None = None) -> tuple[T, int]:
-    """What `read` says of the newest step that is whole, and that step; the log names those after it.
+    """What `read` returns for the newest step that is whole, and that step; the log names those after it.
 
     Whole: every file has the checksum that was written with it, and `read` can read it. Of many processes each checks
     its part of the files, then each reads; a step counts where all can.
@@ -41,6 +41,8 @@ def newest_whole(folder: Path, read: Callable[[Path], T], before: int | None = N
     Raises:
         FileNotFoundError: there is no checkpoint.
         ValueError: no step is whole, or none is before the one given; names the damage of each, or the steps.
+        OSError: a file is there and cannot be read.
+        ReportedElsewhere: another process raises what `read` or the check of its files raised there.
     """
     steps = gather(saved_steps(folder))[0]  # a network file system may show the newest to some only
     if not steps:
@@ -71,13 +73,23 @@ def newest_whole(folder: Path, read: Callable[[Path], T], before: int | None = N
 
 
 def _unless_damaged(work: Callable[[Path], T], folder: Path, step: int) -> tuple[T | None, str]:
-    """What `work` says of a step, and "", or the damage that it or another process has found."""
-    value, damage = None, ""
+    """What `work` returns for a step, and ""; or the damage that this process or another has found.
+
+    Any other error is raised where it is, and as ReportedElsewhere in the other processes, which else would wait.
+    """
+    value, damage, problem = None, "", None
     try:
         value = work(folder / str(step))
     except Damaged as error:
         damage = str(error)
-    return value, next(filter(None, gather(damage)), "")
+    except (OSError, ValueError) as error:
+        problem = error
+    answers = gather((damage, f"{type(problem).__name__}: {problem}" if problem else ""))
+    if problem:
+        raise problem
+    if problem_elsewhere := next((text for _, text in answers if text), ""):
+        raise ReportedElsewhere(problem_elsewhere)
+    return value, next((text for text, _ in answers if text), "")
 
 
 def set_aside(folder: Path, newer_than: int) -> None:
@@ -108,7 +120,7 @@ def reading(folder: Path) -> Iterator[None]:
     """Raises Damaged for what orbax and tensorstore raise of cut and missing files; OSError for what the system says of
     a file that is there.
 
-    Of steps with checksums these are known, by name, before anything is read.
+    In steps with checksums such files are named before anything is read.
     """
     problem = None
     with without_echoes():

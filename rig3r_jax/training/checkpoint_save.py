@@ -152,7 +152,11 @@ class Save:
             sync_folder(path)
         os.stat(self._saving / _POSITION)  # of a folder that went away, writers of arrays make the rest anew
         os.rename(self._saving, self._final)
-        sync_folder(self._final.parent)
+        try:
+            sync_folder(self._final.parent)
+        except OSError:  # its name may be gone after a power cut: a step that is not saved is not there
+            os.rename(self._final, self._saving)
+            raise
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,9 +93,6 @@ def _unready(source: type[Source], entry: ConfigDict, key: str) -> Iterator[str]
         )
 
 
-_SAVING, _PROFILE = ("keep_every", "save_retry_minutes"), ("profile_at", "profile_steps")
-
-
 def number_problems(config: ConfigDict) -> Iterator[str]:
     """Numbers of seed, training, optimizer and mesh that no task can run with."""
     train, optimizer = config.train, config.optimizer
@@ -113,10 +110,11 @@ def number_problems(config: ConfigDict) -> Iterator[str]:
     for key in ("b1", "b2", "ema_decay"):
         if not 0 <= optimizer[key] < 1:
             yield f"optimizer.{key} is {optimizer[key]}; it must be in [0, 1)"
+    limits = ("watchdog_seconds", "save_retry_minutes", "peak_tflops", "profile_at", "profile_steps")
     yield from negative_problems(
         config,
         optimizer=("end_learning_rate", "weight_decay", "clip_norm"),
-        train=("watchdog_seconds", "evaluate_every", "check_copies_every", *_PROFILE, "peak_tflops", *_SAVING),
+        train=("evaluate_every", "check_copies_every", "keep_every", *limits),
         data=("threads", "prefetch", "cache_gigabytes"),
     )
     if train.event_writer not in EVENT_WRITERS:

@@ -75,11 +75,11 @@ def check_whole(config: ConfigDict) -> None:
     task = config.get("task")
     if task not in tuple(_CONFIGS):
         raise ValueError(f"config.task is {task!r}; it must be one of {', '.join(_CONFIGS)}; {_begin_with('base')}")
-    given = config.to_dict()
+    values = config.to_dict()
     defaults = _CONFIGS[task].get_config().to_dict()
-    lacking = [key for key, value in defaults.items() if key not in given or type(given[key]) is not type(value)]
+    lacking = [key for key, value in defaults.items() if key not in values or type(values[key]) is not type(value)]
     defaults = {key: value for key, value in defaults.items() if key not in lacking}
-    lacking += [_name(section, key) for section, key, value, _ in _pairs(given, defaults) if value is _MISSING]
+    lacking += [_name(section, key) for section, key, value, _ in _pairs(values, defaults) if value is _MISSING]
     if lacking:
         more = f" and {len(lacking) - _LISTED} more" if len(lacking) > _LISTED else ""
         source = _CONFIGS[task].__name__.rpartition(".")[2]

@@ -35,7 +35,7 @@ def only_writer(workdir: Path) -> Iterator[Callable[[], None]]:
 
     Where the file system has no locks a file stands for one, which its owner touches while it lives; the log says so.
 
-    Returns:
+    Yields:
         To be called before a save: raises LockLost where the lock is another process's.
     """
     path = Path(workdir) / "lock"

@@ -54,7 +54,7 @@ class Processes:
 
 
 class ReportedElsewhere(ValueError):
-    """A problem that process 0 has already printed."""
+    """A problem that another process, mostly the first, prints."""
 
 
 def join(

@@ -49,7 +49,8 @@ def replay(workdir: Path, kind: TaskKind, step: int) -> Replayed:
     if step not in rows:
         raise ValueError(f"{workdir / 'metrics.jsonl'} has no row of step {step}; {_nearest(rows, step)}")
     config.data.records = os.path.abspath(records_folder(config, workdir))
-    validate(config, kind, devices=jax.device_count(), ready=range(len(config.data.mixture)))
+    every = range(len(config.data.mixture))  # records that are not there: `open_task` says so, with the command
+    validate(config, kind, devices=jax.device_count(), ready=every)
     with tempfile.TemporaryDirectory() as folder:  # for what a task writes beside a run
         task = kind.open_task(config, Path(folder), out=Path(folder))
         state, saved = restore_before(workdir, step, task.abstract_state)

@@ -1,10 +1,8 @@
-"""Data that are cut, damaged or wrong cost themselves, are counted and named, and too many of them end a run."""
+"""Data of a source that are cut, damaged or wrong cost themselves, are counted and named."""
 
 import dataclasses
 import json
-import os
 import re
-import shutil
 import time
 
 import numpy as np
@@ -14,103 +12,16 @@ from PIL import Image
 from rig3r_jax.data import sources
 from rig3r_jax.data.build import build_records
 from rig3r_jax.data.frame_bytes import encode_depth
-from rig3r_jax.data.options import PipelineOptions
-from rig3r_jax.data.pipeline import SampleStream, make_loader
+from rig3r_jax.data.pipeline import SampleStream
 from rig3r_jax.data.record_source import RecordSource
-from rig3r_jax.data.scene import BadRecord, DenseDepth
+from rig3r_jax.data.scene import DenseDepth
 from rig3r_jax.data.sources.dgp_times import seconds_of
 from rig3r_jax.data.sources.folder.images import exif_time
-from rig3r_jax.formats.json_file import read_json
 from rig3r_jax.geometry.camera import Pinhole
-from rig3r_jax.inspection.every_record import read_every_record
-from rig3r_jax.training.rig3r.kept_quarantine import KeptQuarantine
-from tests.data.made_source import make_source
 from tests.data.records_test import change_camera, change_frame
-from tests.data.scenes import make_scene
+from tests.data.rig_folders import make_folder
 from tests.faults.faults import fault
-
-OPTIONS = PipelineOptions(num_views=2, image_size=16, grids=((2, 1),), min_draws=10, max_bad_fraction=0.3)
-
-
-def scene_of(number, **options):
-    return make_scene(number, steps=4, cameras=3, size=(24, 32), **options)
-
-
-@pytest.fixture
-def build(monkeypatch, tmp_path):
-    """Builds records of these scenes below the test's folder."""
-
-    def of(scenes, name="records", max_bad_fraction=0.5):
-        loaders = [(scene.name, lambda scene=scene: scene) for scene in scenes]
-        make_source(monkeypatch, {"train": loaders})
-        return build_records("made", sources.make_source("made", "", {}), tmp_path / name, max_bad_fraction, False)
-
-    return of
-
-
-def frames_file(folder):
-    return next(folder.glob("rig_frames/*/*array_record*"))
-
-
-@fault(
-    26,
-    what="A file of records is cut in the middle of a run, which has it open.",
-    seen="Draws fail, counted in `data/bad_draws`, until they are over the budget: `FILE: record 7 does not read ...`.",
-    kept="The run ends with its reason; `quarantine.json` lists records, counts and reasons, over resumes too.",
-)
-def test_a_record_file_cut_under_a_run_is_named(build, tmp_path):
-    """Fault 26: a file of records is cut while a loader with threads reads it."""
-    scenes = [make_scene(number, steps=4, cameras=3, size=(160, 240)) for number in range(6)]  # more than buffers hold
-    folder = build(scenes).path
-    stream = SampleStream([("made", RecordSource(folder, "train"), 1.0)], OPTIONS, seed=0)
-    loader = make_loader(stream, 2, num_threads=2, prefetch=2)
-    next(loader)
-    for file in folder.glob("rig_frames/*/*array_record*"):
-        os.truncate(file, file.stat().st_size // 3)
-    with pytest.raises(BadRecord, match=r"draws of made could not be used.*array_record-\d+: record \d+ does not read"):
-        for _ in range(200):
-            next(loader)
-    kept = KeptQuarantine(stream.quarantine, tmp_path, resumed=False)
-    before = stream.quarantine.bad_draws  # threads of the loader may draw on
-    kept.save()
-    rows = read_json(kept.path)["records"]
-    assert before <= sum(row["count"] for row in rows) <= stream.quarantine.bad_draws
-    assert all("rig_frames-train.array_record" in row["reason"] and row["source"] == "made" for row in rows)
-
-    other = SampleStream(stream.sources, OPTIONS, seed=0)
-    resumed = KeptQuarantine(other.quarantine, tmp_path, resumed=True)
-    assert other.quarantine.to_json() == stream.quarantine.to_json()
-    other.quarantine._max_bad_fraction = 1.0
-    other.quarantine.add("made", rows[0]["record"], BadRecord("again"))
-    resumed.save()
-    assert read_json(kept.path)["records"][0]["count"] == rows[0]["count"] + 1
-
-
-@fault(
-    26,
-    what="A file of records is cut, half copied (zeros at its end) or replaced by that of another folder.",
-    seen="One line at the start: `FILE: has 3 bytes, was written with 4` or `is another file than was written here`.",
-    kept="The records as they are; nothing is read of them.",
-)
-@pytest.mark.parametrize("way", ["cut", "half copied", "swapped"])
-def test_a_folder_of_records_that_is_not_whole_is_not_opened(build, tmp_path, way):
-    """Fault 26: a folder of records is not as it was written."""
-    folder = build([scene_of(0)]).path
-    file = frames_file(folder)
-    if way == "cut":
-        os.truncate(file, file.stat().st_size - 1)
-    elif way == "half copied":
-        size = file.stat().st_size
-        file.write_bytes(file.read_bytes()[: size // 10] + bytes(size - size // 10))
-    else:
-        scene = scene_of(0)
-        other = build([change_frame(scene, 0, time=scene.frames[0].time - 1e-3)], "other").path
-        names = [next(place.glob("rig_scenes/*/*array_record*")) for place in (folder, other)]
-        assert names[0].stat().st_size == names[1].stat().st_size
-        file = names[0]
-        shutil.copy(names[1], file)
-    with pytest.raises(BadRecord, match=rf"{file.name}: (has|is another file)"):
-        RecordSource(folder, "train")
+from tests.faults.made_scenes import OPTIONS, scene_of
 
 
 def damaged_jpeg(data, rng):
@@ -140,45 +51,6 @@ def test_damaged_jpegs_are_left_out_of_a_build(build):
     assert len(reasons) == len(bad) and {frame.kind for _, frame in report.left_out} == {"image"}
     assert "is damaged behind its header (Corrupt JPEG data" in reasons[0]
     assert json.loads((report.path / "quarantine.json").read_text())[0]["frame"] == "camera_1, step 1"
-
-
-@fault(
-    27,
-    what="A byte of an image in a file of records changes on the disk, any byte, between its ends.",
-    seen="`FILE: record 3 does not read`, by the checksums of the file; or the pixels are right.",
-    kept="No pixel is ever drawn that was not written.",
-)
-def test_a_byte_that_changes_in_a_record_is_found(build):
-    """Fault 27: a byte of a file of records is flipped."""
-    scene = scene_of(2, encoding=".jpg")
-    folder = build([scene]).path
-    file = frames_file(folder)
-    whole = file.read_bytes()
-    places = np.flatnonzero(np.frombuffer(whole, np.uint8))[100::1999].tolist()
-    assert [str(read) for read in read_every_record(folder)] == ["train: 1 scenes, 12 frames read: all whole"]
-    damaged = 0
-    for at in places:
-        file.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
-        images = []
-        for frame in _opened(folder)[0].frames:
-            try:
-                images.append(frame.image)
-            except BadRecord as error:
-                assert file.name in str(error)
-        assert set(images) <= {frame.image for frame in scene.frames}
-        damaged += len(images) < len(scene.frames)
-        (read,) = read_every_record(folder)
-        assert len(read.damaged) == len(scene.frames) - len(images)
-        assert all(file.name in line for line in read.damaged)
-    assert damaged > len(places) // 2
-
-
-def _opened(folder):
-    """As a run that had it open before: the ends of this small file are all of it."""
-    build = folder / "build.json"
-    content = read_json(build)
-    build.write_text(json.dumps({**content, "ends": {}}))
-    return RecordSource(folder, "train")
 
 
 @fault(
@@ -240,7 +112,7 @@ def test_bad_calibrations_are_named(build):
         "must be positive, at most": change_camera(scene, 1, size=(24, 10**9)),
         "1(79|80) degrees and .* from where the rig puts it": turned,
     }
-    named = [dataclasses.replace(one, name=f"bad_{number}") for number, one in enumerate(bad.values())]
+    named = [dataclasses.replace(wrong, name=f"bad_{number}") for number, wrong in enumerate(bad.values())]
     report = build([*good, *named])
     assert report.splits == {"train": len(good)}
     for (name, reason), rule in zip(report.skipped, bad, strict=True):
@@ -307,8 +179,6 @@ def test_times_without_a_zone_are_utc(monkeypatch, tmp_path, zone):
 )
 def test_missing_images_cost_themselves(tmp_path):
     """Fault 31: image files are deleted from a data set."""
-    from tests.data.rig_folders import make_folder
-
     root = make_folder(tmp_path / "rig")
     images = sorted(path for camera in ("left", "right") for path in (tmp_path / "rig").rglob(f"{camera}/*.png"))
     images = [path for path in images if not {"depth", "masks"} & set(path.parts)]

@@ -10,11 +10,10 @@ from pathlib import Path
 from unittest import mock
 
 import jax
-import jax.numpy as jnp
 
 from rig3r_jax.training import checkpoint_keep, checkpoint_save
 from rig3r_jax.training.checkpoint import Checkpoints
-from rig3r_jax.training.state import TrainState
+from tests.checkpoints import position_of, state_of
 
 # The server imports all of this once; each process is forked from it, before jax starts.
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -32,26 +31,6 @@ MOMENTS = {
     "before the old step goes": (checkpoint_keep, "prune"),
     "half of the old step gone": (shutil, "rmtree"),
 }
-
-
-def state_of(step: int, width: int = 1000) -> TrainState:
-    """A small state whose numbers are those of the step."""
-    params = {"dense": {"kernel": jax.random.normal(jax.random.key(step), (100, width)), "bias": jnp.zeros(width)}}
-    zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero + step, params, (jax.tree.map(jnp.ones_like, params),), {}, zero, zero)
-
-
-def position_of(step: int) -> dict[str, int]:
-    return {"seed": 1, "next_sample": 8 * step}
-
-
-def save(workdir: Path, *steps: int, keep: int = 3) -> None:
-    """Saves these steps."""
-    checkpoints = Checkpoints(workdir, keep)
-    for step in steps:
-        checkpoints.save(step, state_of(step), position_of(step))
-        checkpoints.wait()
-    checkpoints.close()
 
 
 def killed_while_saving(workdir: Path, step: int, moment: str) -> int:

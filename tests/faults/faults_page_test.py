@@ -31,11 +31,11 @@ def test_marks_are_read_from_the_source(tmp_path):
 
 
 def test_a_test_says_which_fault_it_does():
-    def test_something():
+    def marked():
         """Fault 4: the disk fills."""
 
-    assert fault(4, **TEXTS)(test_something).pytestmark[0].name == "fault"
+    assert fault(4, **TEXTS)(marked).pytestmark[0].name == "fault"
     with pytest.raises(AssertionError, match="shall begin with 'Fault 5: '"):
-        fault(5, **TEXTS)(test_something)
+        fault(5, **TEXTS)(marked)
     with pytest.raises(AssertionError, match="no fault 99"):
         fault(99, **TEXTS)

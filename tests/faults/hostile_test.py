@@ -14,8 +14,6 @@ import zlib
 import numpy as np
 import pytest
 
-from rig3r_jax.data import sources
-from rig3r_jax.data.build import build_records
 from rig3r_jax.data.depth_files import DEPTH_READERS
 from rig3r_jax.data.image_bytes import read_image
 from rig3r_jax.data.scene import BadRecord
@@ -24,7 +22,6 @@ from rig3r_jax.formats.npz import Npz
 from rig3r_jax.formats.point_cloud import read_points
 from rig3r_jax.training.messages import decode, encode
 from rig3r_jax.weights.files import read_weights
-from tests.data.made_source import make_source
 from tests.data.records_test import change_frame
 from tests.data.scenes import encode as encode_image
 from tests.data.scenes import make_scene
@@ -163,7 +160,7 @@ def stating(data, height, width):
     seen="`image is 46341x46341 (height x width), sides may be 32767; store it smaller`; the frame is left out.",
     kept="The other frames, and the build; no memory is taken.",
 )
-def test_images_that_promise_too_many_pixels_cost_their_frame(monkeypatch, tmp_path, little_memory):
+def test_images_that_promise_too_many_pixels_cost_their_frame(build, tmp_path, little_memory):
     """Fault 35: PNGs, JPEGs and EXRs state sizes that no memory holds."""
     scene = make_scene(1, steps=2, cameras=2, size=(24, 32))
     png = scene.frames[0].image
@@ -172,14 +169,12 @@ def test_images_that_promise_too_many_pixels_cost_their_frame(monkeypatch, tmp_p
     jpeg[at : at + 4] = b"\xff\xdc\xff\xdc"
     for number, data in enumerate((stating(png, 46341, 46341), bytes(jpeg), stating(png, 2**31 - 1, 2))):
         scene = change_frame(scene, number, image=data)
-    make_source(monkeypatch, {"train": [(scene.name, lambda: scene)]})
-    report = build_records("made", sources.make_source("made", "", {}), tmp_path / "records", 0.9, False)
+    report = build([scene], max_bad_fraction=0.9)
     assert report.frames == 1 and len(report.left_out) == 3
     assert all("pixels" in frame.reason or "sides may be" in frame.reason for _, frame in report.left_out)
 
     masked = change_frame(make_scene(2, steps=1, cameras=2, size=(24, 32)), 0, mask=stating(png, 2**15, 2**17))
-    make_source(monkeypatch, {"train": [(masked.name, lambda: masked)]})
-    report = build_records("made", sources.make_source("made", "", {}), tmp_path / "masks", 0.9, False)
+    report = build([masked], "masks", max_bad_fraction=0.9)
     assert [frame.kind for _, frame in report.left_out] == ["mask"]
 
     (tmp_path / "a.png").write_bytes(stating(png, 2**16, 2**16))

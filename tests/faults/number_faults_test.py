@@ -47,11 +47,6 @@ def fresh(optimizer: optax.GradientTransformation = OPTIMIZER) -> TrainState:
     return fresh_state({"w": {"kernel": jnp.zeros((3, 1))}}, optimizer, keep_ema=True)
 
 
-@pytest.fixture(scope="module")
-def records(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("records")
-
-
 @fault(
     22,
     what="A batch gives a loss or a gradient that is NaN or infinite.",
@@ -131,16 +126,12 @@ def is_spike(rows: list[list[float]], rule: SpikeRule) -> bool:
 
 def test_without_the_rule_the_step_is_as_it_was():
     """Nothing of it is in the program or in the state."""
-    plain = jax.jit(make_train_step(Line(), OPTIMIZER, SCHEDULE)).lower(fresh(), batch_of(0)).as_text()
-    assert "sort" not in plain
+    plain = jax.jit(make_train_step(Line(), OPTIMIZER, SCHEDULE))
+    assert "sort" not in plain.lower(fresh(), batch_of(0)).as_text()
     rule = SpikeRule(20.0, 16)
     watching = rule.watching(OPTIMIZER)
-    assert (
-        "sort"
-        in jax.jit(make_train_step(Line(), watching, SCHEDULE, spikes=rule))
-        .lower(fresh(watching), batch_of(0))
-        .as_text()
-    )
+    skipping = jax.jit(make_train_step(Line(), watching, SCHEDULE, spikes=rule))
+    assert "sort" in skipping.lower(fresh(watching), batch_of(0)).as_text()
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +211,6 @@ def test_a_bit_that_flips_in_one_copy_ends_the_run(records, tmp_path):
     flags = runs.demo(tmp_path, records, *flags, "--config.train.batch_size=2", "--config.mesh.data=2")
     output = runs.finish(runs.start("-c", COPIES, *flags, JAX_NUM_CPU_DEVICES="2"))
     places = rf"\w+:?_?0\b.* of process 0 on {re.escape(platform.node())} has 0x\w+, .* of process 0 on"
-    assert re.search(rf"saves nothing more: step 4: the copies of the state differ, .*majority: {places}", output), (
-        output
-    )
+    reason = rf"saves nothing more: step 4: the copies of the state differ, .*majority: {places}"
+    assert re.search(reason, output), output
     assert runs.saved_steps(tmp_path) == [2]

@@ -22,11 +22,6 @@ from tests.faults.faults import fault
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def records(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("records")
-
-
 def signalled(workdir: Path, records: Path, rank: int, number: int, *more: str) -> tuple[int, str, float]:
     """Exit code, output and seconds until the end of a run of two processes, one of which gets a signal at step 12."""
     flags = ("--config.mesh.data=2", "--config.train.steps=100000", "--config.train.checkpoint_every=5", *more)

@@ -18,11 +18,6 @@ from tests.faults.soak import Plan, soak
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def records(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("records")
-
-
 def flags(workdir: Path, records: Path, **train) -> list[str]:
     train = {"batch_size": 2, "checkpoint_every": 7, "log_every": 5, **train}
     return runs.demo(workdir, records, *(f"--config.train.{key}={value}" for key, value in train.items()))

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from rig3r_jax.training import saving
 from rig3r_jax.training.metrics import read_metrics
 from tests import runs, tiny_run
 from tests.faults.faults import fault
+from tests.full_disk import limited_files
 
 LAST = 8  # step
 
@@ -64,10 +64,9 @@ def mounted(folder: Path, *options: str):
 
 @pytest.fixture
 def file_limit():
-    """file_limit(bytes): what a file may have from now on, as in a full quota; the usual limit afterwards."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size=soft: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    """file_limit(bytes): what a file may have from now on, as in a full quota; file_limit(): as much as before."""
+    with limited_files() as limit:
+        yield limit
 
 
 @fault(

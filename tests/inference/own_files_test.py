@@ -27,7 +27,7 @@ from rig3r_jax.training.checkpoint import restore_params
 from rig3r_jax.training.config import save_config, workdir_config
 from rig3r_jax.training.rig3r.elsewhere import protocol_scores
 from rig3r_jax.training.rig3r.evaluate import options_of, predictor
-from rig3r_jax.training.rig3r.protocol_batches import protocol_batches, told
+from rig3r_jax.training.rig3r.protocol_batches import protocol_batches, views_in_setting
 from rig3r_jax.training.rig3r.setup import PlacedModel
 from tests import runs
 
@@ -138,7 +138,7 @@ def test_of_a_partly_known_rig_every_second_camera_by_name_is_told(rig3r_run, pr
     config = workdir_config(rig3r_run)
     config.evaluation.batch_size = 2
     (batch,) = protocol_batches(config, made, source)
-    metadata = told(batch.batch, PARTLY_KNOWN).metadata
+    metadata = views_in_setting(batch.batch, PARTLY_KNOWN).metadata
     for poses, has_rig in zip(batch.poses, metadata.has_rig, strict=True):
         cameras = np.array(poses.cameras)
         assert sorted(set(cameras[has_rig])) == sorted(set(cameras))[::2]

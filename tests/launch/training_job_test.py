@@ -111,9 +111,9 @@ def test_job_goes_on_at_the_step_where_it_was_interrupted(trained):
 
 
 def test_losses_equal_those_of_one_process(trained, single):
-    expected, found = single(), read_metrics(trained[0] / "metrics.jsonl")
-    assert [row["step"] for row in found] == [row["step"] for row in expected] == list(range(1, STEPS + 1))
-    losses = [[row["loss/total"] for row in rows] for rows in (found, expected)]
+    expected, logged = single(), read_metrics(trained[0] / "metrics.jsonl")
+    assert [row["step"] for row in logged] == [row["step"] for row in expected] == list(range(1, STEPS + 1))
+    losses = [[row["loss/total"] for row in rows] for rows in (logged, expected)]
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 

@@ -3,8 +3,6 @@
 import errno
 import os
 import re
-import resource
-import shutil
 import time
 from pathlib import Path
 
@@ -14,14 +12,14 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
-from rig3r_jax.training import checkpoint_copy, checkpoint_report
+from rig3r_jax.training import checkpoint_files, checkpoint_save
 from rig3r_jax.training.checkpoint import Checkpoints, restore_before, restore_params
-from rig3r_jax.training.checkpoint_copy import copy_step
 from rig3r_jax.training.checkpoint_files import reading
-from rig3r_jax.training.checkpoint_keep import Keep
 from rig3r_jax.training.checkpoint_sums import Damaged, files_of, share, sums, verify, write_sums
+from rig3r_jax.training.processes import ReportedElsewhere
 from rig3r_jax.training.sharding import make_mesh, shardings_of, with_shardings
 from rig3r_jax.training.state import TrainState
+from tests.full_disk import limited_files
 
 
 def _state(width=3):
@@ -120,17 +118,13 @@ def test_a_file_that_the_system_does_not_give_is_no_damage(tmp_path):
 
 def test_a_disk_that_takes_no_more_is_an_error_of_the_system(tmp_path):
     state = _state(width=10_000)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     deadline = time.monotonic() + 60
     saver = Checkpoints(tmp_path, keep=1)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # bytes of a file, of this process
-    try:
-        with pytest.raises(OSError) as caught:
-            saver.save(5, state, {"seed": 1, "next_sample": 40})
-            while time.monotonic() < deadline:  # told by the save that failed, not by the next one
-                saver.check()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with limited_files() as limit, pytest.raises(OSError) as caught:
+        limit(4096)
+        saver.save(5, state, {"seed": 1, "next_sample": 40})
+        while time.monotonic() < deadline:  # told by the save that failed, not by the next one
+            saver.check()
     assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "checkpoints"))
     saver.close()
 
@@ -140,75 +134,6 @@ def _save(workdir, keep, steps):
     for step in steps:
         saver.save(step, _state().replace(step=jnp.int32(step)), {"seed": 1, "next_sample": step})
     saver.close()
-
-
-def test_steps_that_stay_and_their_copies(tmp_path):
-    workdir, copies = tmp_path / "run", tmp_path / "second/place"
-    _save(workdir, Keep(last=2, every=4, copies=str(copies)), range(1, 8))
-    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"4", "6", "7"}
-    assert {path.name for path in copies.iterdir()} == {"4", "6", "7"}
-    for step in (4, 6, 7):
-        assert verify(copies / str(step)) == verify(workdir / "checkpoints" / str(step)) > 0
-    shutil.rmtree(workdir)
-    shutil.copytree(copies, workdir / "checkpoints")  # how a copy comes back
-    assert int(Checkpoints(workdir, 1).restore(_abstract(_state()))[0].step) == 7
-
-
-def test_keep_counts_no_step_that_lacks_files(tmp_path):
-    _save(tmp_path, 2, (1, 2))
-    next((tmp_path / "checkpoints/2/state").glob("ocdbt.process_0/d/*")).unlink()
-    _save(tmp_path, 2, (3,))
-    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"1", "2", "3"}
-    _save(tmp_path, 2, (4,))
-    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "3", "4"}
-
-
-def test_a_copy_that_fails_costs_no_checkpoint(tmp_path, own_warnings):
-    (tmp_path / "file").touch()
-    _save(tmp_path, Keep(last=1, copies=str(tmp_path / "file")), (1,))
-    (message,) = own_warnings()
-    assert message.startswith(f"step 1 is saved, but not copied to {tmp_path / 'file'}: ") and "\n" not in message
-    _save(tmp_path / "other", 1, (1,))
-    copy_step(tmp_path / "checkpoints/1", str(tmp_path / "copies"))
-    copy_step(tmp_path / "checkpoints/1", str(tmp_path / "copies"))  # is there already
-    (tmp_path / "copies/1/SHA256SUMS").write_text("another")
-    with pytest.raises(ValueError, match="is another checkpoint: delete it, or give a folder of its own"):
-        copy_step(tmp_path / "checkpoints/1", str(tmp_path / "copies"))
-
-
-def test_a_second_place_that_was_full_has_room_again(tmp_path, own_warnings, monkeypatch):
-    """Copies of what is deleted go, though the copy of a newer step failed; the newest that is there stays."""
-    workdir, copies = tmp_path / "run", tmp_path / "copies"
-    checkpoints, state = Checkpoints(workdir, Keep(last=1, copies=str(copies))), _state()
-
-    def full(*_) -> None:
-        raise RuntimeError("the bucket is full")  # of a library, not of the system
-
-    def save(step: int) -> list[str]:
-        checkpoints.save(step, state.replace(step=jnp.int32(step)), {"seed": 1, "next_sample": step})
-        checkpoints.wait()
-        return sorted(path.name for path in copies.iterdir())
-
-    assert save(1) == ["1"]
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoint_copy, "_digest", full)
-        assert save(2) == save(3) == ["1"]
-    assert save(4) == ["4"]
-    assert [message.rpartition(": ")[2] for message in own_warnings()] == ["the bucket is full"] * 2
-    checkpoints.close()
-
-
-def test_what_a_run_deletes_meanwhile_is_no_damage(tmp_path, monkeypatch):
-    _save(tmp_path, 2, (1, 2))
-
-    def deleted(folder: Path) -> int | None:
-        if folder.name == "1":
-            shutil.rmtree(folder)
-        return verify(folder)
-
-    monkeypatch.setattr(checkpoint_report, "verify", deleted)
-    (finding,) = checkpoint_report.examine(tmp_path)
-    assert finding.place.name == "2" and not finding.damaged
 
 
 def test_without_a_whole_step_before_one_the_newer_stay(tmp_path):
@@ -259,3 +184,44 @@ def test_a_folder_that_is_not_the_one_of_before_takes_no_checkpoint(tmp_path):
     with pytest.raises(FileNotFoundError):
         saver.wait()
     assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_save_whose_name_may_not_last_is_undone_and_can_be_done_again(tmp_path, monkeypatch):
+    saver, state, position = Checkpoints(tmp_path, 1), _state(), {"seed": 1, "next_sample": 40}
+
+    def sync(folder: Path, sync=checkpoint_save.sync_folder) -> None:
+        if folder == saver.folder:  # in which the step has its name by now
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
+        sync(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_save, "sync_folder", sync)
+        saver.save(5, state, position)
+        with pytest.raises(OSError, match="Input/output error"):
+            saver.wait()
+    assert saver.latest_step is None and not list(saver.folder.iterdir())
+    saver.save(5, state, position)
+    saver.wait()
+    assert Checkpoints(tmp_path, 1).restore(_abstract(state))[1] == position
+
+
+def test_what_one_process_cannot_read_ends_all(tmp_path, monkeypatch):
+    """The others get its error instead of waiting for it."""
+    _save(tmp_path, 1, (1,))
+    sent = []
+
+    def gather(ours):
+        sent.append(ours)
+        return [ours, ("", "OSError: of process 1") if isinstance(ours, tuple) else ours]
+
+    monkeypatch.setattr(checkpoint_files, "gather", gather)
+    with pytest.raises(ReportedElsewhere, match="OSError: of process 1"):
+        restore_params(tmp_path, _abstract(_state()).params)
+
+    def refuse(*_, **__) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "a file")
+
+    monkeypatch.setattr(checkpoint_files, "verify", refuse)
+    with pytest.raises(OSError, match="Input/output error: 'a file'"):
+        restore_params(tmp_path, _abstract(_state()).params)
+    assert sent[-1] == ("", "OSError: [Errno 5] Input/output error: 'a file'")

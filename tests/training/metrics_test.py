@@ -2,7 +2,6 @@
 
 import errno
 import importlib.util
-import resource
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ from rig3r_jax.training.os_errors import REMEDIES
 from rig3r_jax.viz.histories import read_history
 from rig3r_jax.viz.tfevents import read_scalars
 from tests.conftest import REPO
+from tests.full_disk import limited_files
 
 ROWS = {10: {"loss/total": 1.5, "speed/images_per_second": 33.25}, 20: {"loss/total": float("nan"), "count/bad": 2.0}}
 
@@ -58,29 +58,22 @@ def test_event_files_hold_the_rows(tmp_path, events, blocked, imported):
     assert read_metrics(tmp_path / "rows")[1] == {"step": 20, "loss/total": None, "count/bad": 2.0}
 
 
-@pytest.fixture
-def file_limit():
-    """file_limit(bytes): what a file may have from now on, as on a full disk; the usual limit afterwards."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the event file ends
-def test_rows_wait_in_memory_while_the_disk_is_full(tmp_path, file_limit, own_warnings):
+def test_rows_wait_in_memory_while_the_disk_is_full(tmp_path, own_warnings):
     path = tmp_path / "metrics.jsonl"
     writer = MetricsWriter(tmp_path, events="tensorboard")
     writer.write(1, {"loss/total": 1.5})
     whole = path.read_bytes()
-    file_limit(len(whole) + 10)  # room for a part of the next row
-    writer.write(2, {"loss/total": 2.5})
-    writer.write(3, {"loss/total": 3.5})
-    assert path.read_bytes() == whole
-    waits = [line for line in own_warnings() if "metrics wait" in line]
-    assert waits == [f"rows of metrics wait in memory: {path}: File too large; {REMEDIES[errno.EFBIG]}"]
-    writer.close()
-    assert own_warnings()[-1] == f"the last 2 rows of metrics are lost: {path}: File too large; {REMEDIES[errno.EFBIG]}"
-    file_limit(2**20)
+    too_large = f"{path}: File too large; {REMEDIES[errno.EFBIG]}"
+    with limited_files() as limit:
+        limit(len(whole) + 10)  # room for a part of the next row
+        writer.write(2, {"loss/total": 2.5})
+        writer.write(3, {"loss/total": 3.5})
+        assert path.read_bytes() == whole
+        waits = [line for line in own_warnings() if "metrics wait" in line]
+        assert waits == [f"rows of metrics wait in memory: {too_large}"]
+        writer.close()
+        assert own_warnings()[-1] == f"the last 2 rows of metrics are lost: {too_large}"
     writer.write(4, {"loss/total": 4.5})
     assert [row["step"] for row in read_metrics(path)] == [1, 2, 3, 4]
 

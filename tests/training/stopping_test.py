@@ -14,10 +14,10 @@ from rig3r_jax.training.stopping import StopRequest
 @pytest.fixture
 def calls():
     """Signals that reach the handlers of whoever runs us."""
-    found = []
+    received = []
     numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-    before = {number: signal.signal(number, lambda n, _: found.append(n)) for number in numbers}
-    yield found
+    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in numbers}
+    yield received
     for number, handler in before.items():
         signal.signal(number, handler)
 

@@ -150,13 +150,13 @@ def check_trajectory(folder: Path) -> None:
 
 
 def check_pose_graph(workdir: Path, trajectories: int) -> None:
-    told = json.loads((workdir / "pose_graph.json").read_text())
-    assert [comparison["kernel"] for comparison in told["comparisons"]] == ["none", "huber"]
-    for comparison in told["comparisons"]:
+    content = json.loads((workdir / "pose_graph.json").read_text())
+    assert [comparison["kernel"] for comparison in content["comparisons"]] == ["none", "huber"]
+    for comparison in content["comparisons"]:
         assert comparison["overall"].keys() == {CHAINED, *WEIGHTINGS}
         assert len(comparison["trajectories"]) == trajectories
     folders = list((workdir / "trajectories").iterdir())
-    assert len(folders) == len(told["trajectories"]) == trajectories
+    assert len(folders) == len(content["trajectories"]) == trajectories
     for folder in folders:
         check_trajectory(folder)
     assert "| none | predicted |" in (workdir / "pose_graph.md").read_text()
@@ -237,18 +237,17 @@ def test_study_compares_all_arms(folder, backbone, tmp_path):
         "--config.train.steps=110", "--config.evaluation.trajectories=1", "--config.data.build_workers=1",
         f"--config.data.records={folder / 'records'}",
     )  # fmt: skip
-    table, told = (tmp_path / "study.md").read_text(), json.loads((tmp_path / "study.json").read_text())
+    table, study = (tmp_path / "study.md").read_text(), json.loads((tmp_path / "study.json").read_text())
     assert table in output and "±" in table and "### Held against" in table
-    arms = told["arms"]
+    arms = study["arms"]
     assert len(arms) == 6 and [arm["nll"]["parameterisation"] for arm in arms.values()][:3] == [
         "sqrt_information", "sqrt_information", "log_variance",
     ]  # fmt: skip
     for name, arm in arms.items():
         assert arm["seeds"] == [0, 1] and all(len(values) == 2 for values in arm["figures"].values())
         assert [f"| {name} | {step} |" in table for step in (100, 200, 300, 500)] == [True] * 4
-    assert len(told["held_against"]) == 12 and all(
-        line.startswith(("met: ", "MISSED: ")) for line in told["held_against"]
-    )
+    lines = study["held_against"]
+    assert len(lines) == 12 and all(line.startswith(("met: ", "MISSED: ")) for line in lines)
     histories = sorted((tmp_path / "arms").glob("*/seed_*/metrics.jsonl"))
     assert len(histories) == 12
     assert [len(read_metrics(path)) for path in histories] == [110] * 12

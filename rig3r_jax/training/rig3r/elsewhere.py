@@ -29,7 +29,7 @@ from rig3r_jax.training.records import records_at
 from rig3r_jax.training.rig3r import task
 from rig3r_jax.training.rig3r.data import check_views
 from rig3r_jax.training.rig3r.evaluate import options_of, predictor
-from rig3r_jax.training.rig3r.protocol_batches import ProtocolBatch, protocol_batches, told
+from rig3r_jax.training.rig3r.protocol_batches import ProtocolBatch, protocol_batches, views_in_setting
 from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import leads_rows, row_share
 from rig3r_jax.training.workdir import writable
@@ -130,7 +130,7 @@ def protocol_scores(
             for row in rows
         ]
         for setting in scores:
-            predictions = jax.tree.map(np.asarray, predict(told(batch, setting)))
+            predictions = jax.tree.map(np.asarray, predict(views_in_setting(batch, setting)))
             cameras = recovered_cameras(predictions, targets, mask, options_of(placed).known_intrinsics)
             for row, sample in zip(rows, samples, strict=True):
                 of_row = jax.tree.map(operator.itemgetter(row), (predictions, cameras))

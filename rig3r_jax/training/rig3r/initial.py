@@ -85,8 +85,8 @@ def save_run(workdir: str | Path, out: str | Path) -> str:
     fields = _fields(config.model)
     requires = {key: fields[key] for key in MEANING}
     metadata = {"kind": "rig3r", "source": f"{Path(workdir).name}, step {step}"}
-    told = {"fields": model, "requires": requires, "use": use_of(config)}
-    save_params(out, params, metadata | {key: json.dumps(value) for key, value in told.items()})
+    described = {"fields": model, "requires": requires, "use": use_of(config)}
+    save_params(out, params, metadata | {key: json.dumps(value) for key, value in described.items()})
     return f"{workdir}, step {step} -> {out}: {len(flatten(params))} parameters; --config.model.init_from={out}"
 
 

@@ -47,8 +47,8 @@ def protocol_batches(
         yield ProtocolBatch(stack_samples(batches), samples, poses)
 
 
-def told(batch: Batch, setting: str) -> Views:
-    """What a system may be told in a setting of `protocol.PROTOCOL_SETTINGS`."""
+def views_in_setting(batch: Batch, setting: str) -> Views:
+    """The images, with the metadata that a system gets in a setting of `protocol.PROTOCOL_SETTINGS`."""
     if setting != PARTLY_KNOWN:
         return apply_setting(batch.views, setting)
     every_second = np.asarray(batch.targets.camera_index) % 2 == 0

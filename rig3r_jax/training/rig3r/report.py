@@ -122,8 +122,8 @@ def _shown_depth(targets: Targets) -> Float[np.ndarray, "v h w"]:
 
 
 def _true_scale(targets: Targets) -> Scale:
-    depths, known = mean_depth(jnp.asarray(_shown_depth(targets))[None], jnp.asarray(targets.valid)[None])
-    return Scale(float(depths[0]), "given") if known[0] else Scale(1.0, "none")
+    depths, has_depth = mean_depth(jnp.asarray(_shown_depth(targets))[None], jnp.asarray(targets.valid)[None])
+    return Scale(float(depths[0]), "given") if has_depth[0] else Scale(1.0, "none")
 
 
 def _example(title: str, reconstruction: Reconstruction, views: Views, targets: Targets) -> ExampleView:

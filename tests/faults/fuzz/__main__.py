@@ -62,7 +62,7 @@ def _run(chosen: dict, folder: Path, minutes: float, seed: int) -> int:
     print(f"{'reader':26} {'inputs':>8} {'refused':>8} {'kinds of failure':>17} {'seconds':>8}")
     for name, total in tried.items():
         print(f"{name:26} {total.inputs:8} {total.refused:8} {len(total.failures):17} {total.seconds:8.0f}")
-    inputs, seconds = (sum(getattr(one, key) for one in tried.values()) for key in ("inputs", "seconds"))
+    inputs, seconds = (sum(getattr(total, key) for total in tried.values()) for key in ("inputs", "seconds"))
     print(f"{'all':26} {inputs:8} {'':8} {len(seen):17} {seconds:8.0f}")
     return int(bool(seen))
 

@@ -55,15 +55,15 @@ class Corpus:
         self.name, self.reader, self._folder = name, reader, folder
         self._place = (folder / "corpus").resolve()
         self._place.mkdir(parents=True)
-        told = folder / "root"
+        root_file = folder / "root"
 
         def make() -> None:
             root = reader.make(self._place)
-            told.write_text(str(self._place if root is None else Path(str(root)).resolve()))
-            reader.read(Path(told.read_text()))
+            root_file.write_text(str(self._place if root is None else Path(str(root)).resolve()))
+            reader.read(Path(root_file.read_text()))
 
         assert not _in_child(make), f"{name}: its corpus is not made, or does not read"
-        self._root = Path(told.read_text())
+        self._root = Path(root_file.read_text())
         self._contents = {}
         for path in sorted(self._place.rglob("*")):
             if path.is_file():
