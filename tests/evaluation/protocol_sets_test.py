@@ -14,7 +14,7 @@ from tests.data.recordings import copy_rig
 from tests.data.written import argoverse2 as argoverse2_log
 
 AV2_VAL = "02678d04-cc9f-3148-9f95-1ba66347dff9"  # a log of the devkit's split val
-DRAWS = ["--views", "4", "--min-cameras", "2", "--max-cameras", "2", "--samples", "2"]
+DRAWS = ["--views", "4", "--min-cameras", "2", "--max-cameras", "2", "--samples", "2", "--min-seconds", "0.05"]
 
 
 def nuscenes(folder, _):
@@ -74,7 +74,7 @@ def test_a_recipe_makes_the_protocol_of_its_split(name, shared, tmp_path, capsys
     recipe, write, words, scenes, front = SETS[name]
     write(tmp_path / "data", shared)
     root = ["--root", str(tmp_path / "data")]
-    made = ["make-protocol", recipe, *words, *DRAWS, "--min-seconds", "0.05", *root]
+    made = ["make-protocol", recipe, *words, *DRAWS, *root]
     assert cli.main([*made, "--out", str(tmp_path / f"{recipe}.json")]) == 0
     printed = capsys.readouterr().out
     if (expected := RECIPES[recipe].scenes) is not None:

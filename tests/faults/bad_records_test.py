@@ -44,13 +44,15 @@ def test_a_record_file_cut_under_a_run_is_named(build, tmp_path):
     kept = KeptQuarantine(stream.quarantine, tmp_path, resumed=False)
     before = stream.quarantine.bad_draws  # threads of the loader may draw on
     kept.save()
-    rows = read_json(kept.path)["records"]
+    saved = read_json(kept.path)
+    rows = saved["records"]
+    assert 10 <= sum(saved["draws"].values()) <= stream.quarantine.draws
     assert before <= sum(row["count"] for row in rows) <= stream.quarantine.bad_draws
     assert all("rig_frames-train.array_record" in row["reason"] and row["source"] == "made" for row in rows)
 
     other = SampleStream(stream.sources, OPTIONS, seed=0)
     resumed = KeptQuarantine(other.quarantine, tmp_path, resumed=True)
-    assert other.quarantine.to_json() == stream.quarantine.to_json()
+    assert other.quarantine.to_json() == saved
     other.quarantine._max_bad_fraction = 1.0
     other.quarantine.add("made", rows[0]["record"], BadRecord("again"))
     resumed.save()
