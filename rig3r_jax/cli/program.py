@@ -23,6 +23,7 @@ from rig3r_jax.cli import (
     reconstruct,
     replay,
     train,
+    try_out,
     view,
     weights,
 )
@@ -40,6 +41,7 @@ os.environ["JAX_ENABLE_X64"] = "0"
 
 # Two words are a command of a group.
 COMMANDS: dict[str, Command] = {
+    **try_out.COMMANDS,
     **train.COMMANDS,
     **evaluate.COMMANDS,
     **baseline.COMMANDS,
