@@ -20,7 +20,8 @@ _CHUNK = 1024  # pairs of a tile and a primitive that are looked at together
 _TINY = np.float32(1e-12)
 _MISS = np.float32(1e30)  # metres, farther than all
 
-Columns = Float32[np.ndarray, "9 n 1"]  # of `_own_frames` but cos and sin
+Columns = Float32[np.ndarray, "11 n 1"]  # of `_own_frames`
+Part = Float32[np.ndarray, "n k"]  # x, y or z of rays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,8 @@ def cast(
     counts: Sequence[int],
     rays: Rays,
 ) -> Hits:
-    """Where unit rays in the world end, of several eyes, each with what it may see, and with that many tiles."""
+    """Where unit rays in the world end, of several eyes one after another, each with the primitives that it may see and
+    a count of tiles."""
     distance = ground_distance(ground, np.repeat(eyes, counts, axis=0), rays)
     index = (np.int32(GROUND) + (distance >= FAR) * np.int32(SKY - GROUND)).astype(np.int32)
     distance = np.minimum(distance, np.float32(FAR))
@@ -84,7 +86,7 @@ def _meet(tiles, numbers, enter, own, rays, distance, index) -> None:
 def ground_distance(
     ground: tuple[float, ...], eyes: Float[np.ndarray, "t 3"], rays: Rays
 ) -> Float32[np.ndarray, "t k"]:
-    """Distance along the rays of each eye to z = a x + b y + c x^2 + d x y + e y^2; inf where they miss it."""
+    """Distance along the rays of each eye to z = a x + b y + c x^2 + d x y + e y^2; at least _MISS if there is none."""
     a, b, c, d, e = ground
     x, y, z = eyes.T[..., None]
     above = (z - (a * x + b * y + c * x * x + d * x * y + e * y * y)).astype(np.float32)
@@ -109,7 +111,7 @@ def _own_frames(table: Table, eye: Float[np.ndarray, "3"]) -> Float32[np.ndarray
     return np.stack(columns).astype(np.float32)
 
 
-def _enter_box(own, x, y, z) -> Float32[np.ndarray, "n k"]:
+def _enter_box(own: Columns, x: Part, y: Part, z: Part) -> Float32[np.ndarray, "n k"]:
     """Distance at which rays enter boxes; at least _MISS where they miss."""
     cos, sin, eye_x, eye_y, eye_z, half_x, half_y, height, *_ = own
     half_z = height * np.float32(0.5)
@@ -130,7 +132,7 @@ def _valid(enter, leave):
     return np.maximum(enter, ((enter >= leave) | (enter <= _NEAR)) * _MISS, out=enter)
 
 
-def _enter_tapered(own, x, y, z):
+def _enter_tapered(own: Columns, x: Part, y: Part, z: Part) -> Float32[np.ndarray, "n k"]:
     """Distance at which rays enter tapered boxes: of the four sides that lean and the two ends."""
     cos, sin, eye_x, eye_y, eye_z, half_x, half_y, height, taper_x, taper_y, _ = own
     half_z = height * np.float32(0.5)
@@ -147,7 +149,7 @@ def _enter_tapered(own, x, y, z):
     return _valid(enter, leave)
 
 
-def _enter_round(own, x, y, z):
+def _enter_round(own: Columns, x: Part, y: Part, z: Part) -> Float32[np.ndarray, "n k"]:
     """Distance at which rays enter rounds. The discriminant by the cross product keeps thin poles exact in float32."""
     _, _, eye_x, eye_y, eye_z, _, _, height, form_0, form_1, form_2 = own
     half_z = height * np.float32(0.5)

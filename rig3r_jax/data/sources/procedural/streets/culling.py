@@ -74,7 +74,7 @@ def candidates(
     tile = [column[groups] for column in tiles]
     rows, places = np.nonzero(_overlap(tile, [column[members, None] for column in spans]))
     tiles, numbers = groups[rows] * GROUP + places, members[rows]
-    by_tile = np.argsort(tiles.astype(np.uint16), kind="stable")
+    by_tile = np.argsort(tiles.astype(np.min_scalar_type(rays.shape[1])), kind="stable")
     numbers = order[numbers[by_tile]]
     return tiles[by_tile], seen[numbers], near[numbers]
 

@@ -29,7 +29,7 @@ from rig3r_jax.geometry.camera import Lens
 _FINE = 2.0**22  # parts of 1 to which rays and rotations are rounded
 _FINEST_PIXEL = np.float32(1e-4)  # metres
 _GRAINS = 2**18  # of the sensor's noise
-_PIXELS = 65_536  # that are rendered at once: enough to outweigh numpy's calls, few enough for a core's cache
+_PIXELS = 131_072  # that are rendered at once: enough to outweigh numpy's calls, few enough for caches
 
 
 @dataclasses.dataclass(frozen=True)
