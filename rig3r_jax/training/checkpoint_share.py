@@ -6,7 +6,7 @@ together over the network between the devices. Nothing is computed: every bit is
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import jax
 import orbax.checkpoint as ocp
