@@ -2,20 +2,26 @@
 
 import argparse
 import shlex
+import tempfile
 import time
 
 from rig3r_jax.cli.command import Command, path
 
 _MODEL = "demo"
+# A rig of the layout that the model was trained on: cameras all around.
+_RIG = ("--drives=1", "--cameras=3", "--steps=6", "--seed=2")
 _WORDS = """
-{out}/scene/report.html    open it in a browser: the images, their depth, and cameras and points in 3D, which turn
-                           by dragging
-{out}/found/rig.svg        the same images, but the program was not told that a rig took them: which camera took which,
-                           and where these sit
-{out}/my_rig/drive_00      the images that it saw, and the truth: rig_config.json, poses.txt, depth/
+{out}/scene/report.html
+    Open it in a browser: the images, and the cameras and points made of them in 3D, which turn by dragging.
+    The rig was given, and told metres.
+{out}/found/rig.svg
+    The same images without the rig, and where the model thinks that its cameras sit, seen from above.
+{out}/my_rig/drive_00
+    The images, and the truth: rig_config.json, poses.txt, depth/.
 
-All of it took {seconds:.0f} s. The model is a small one, trained on rendered streets alone: {card}
-Images of your own, of which it will say less:
+That took {seconds:.0f} s. The model is small and was trained on rendered streets alone; what it reaches and cannot do:
+    {card}
+Images of your own:
     rig3r reconstruct PHOTOS --model {model} --out OUT"""
 
 
@@ -27,20 +33,28 @@ def _try(options: argparse.Namespace) -> int:
     out = options.out
     if out.exists():
         raise ValueError(f"{out}: exists already; give a new folder, or remove it first")
+    import jax
+
     from rig3r_jax.cli.program import main
     from rig3r_jax.weights.shipped_models import located
 
     start, drive = time.monotonic(), out / "my_rig" / "drive_00"
+    known = [f"--rig={drive}/rig_config.json", f"--times={drive}/times.txt"]
     commands = [
-        ["example-rig", f"{out}/my_rig", "--drives=1", "--cameras=4", "--steps=6"],
-        ["reconstruct", f"{drive}", f"--rig={drive}/rig_config.json", f"--times={drive}/times.txt", f"--model={_MODEL}",
-         f"--out={out}/scene"],
+        ["example-rig", f"{out}/my_rig", *_RIG],
+        ["reconstruct", f"{drive}", *known, f"--model={_MODEL}", f"--out={out}/scene"],
         ["discover", f"{drive}/images", f"--model={_MODEL}", f"--out={out}/found"],
-    ]  # fmt: skip
-    for words in commands:
-        print("\n$ " + shlex.join(["rig3r", *words]), flush=True)
-        if code := main(words):
-            return code
+    ]
+    kept = jax.config.jax_compilation_cache_dir
+    with tempfile.TemporaryDirectory() as compiled:  # the network is compiled once for both
+        jax.config.update("jax_compilation_cache_dir", kept or compiled)
+        try:
+            for words in commands:
+                print("\n$ " + shlex.join(["rig3r", *words]), flush=True)
+                if code := main(words):
+                    return code
+        finally:
+            jax.config.update("jax_compilation_cache_dir", kept)
     card = located(_MODEL).with_suffix(".md")
     print(_WORDS.format(out=out, seconds=time.monotonic() - start, model=_MODEL, card=card))
     return 0

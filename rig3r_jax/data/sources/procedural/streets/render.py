@@ -208,6 +208,6 @@ class _Shading:
         return color
 
 
-def _write(color: list[Values], chosen: slice, values: Channels) -> None:
+def _write(color: list[Float32[np.ndarray, "m"]], chosen: slice, values: Channels) -> None:
     for channel, own in zip(color, values, strict=True):
         channel[chosen] = own

@@ -3,7 +3,7 @@
 import functools
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float, Float32, Int
 
 from rig3r_jax.data.sources.procedural.streets.primitives import ROUND, Table
 from rig3r_jax.data.sources.procedural.streets.textures import Channels, Size, Values
@@ -75,7 +75,7 @@ class Surface:
         """For each ray the numbers (... r) of the primitives of its run."""
         return np.repeat(columns, self._lengths, axis=-1)
 
-    def _looks(self, columns: Float32[np.ndarray, "p c"]) -> Channels:
+    def _looks(self, columns: Float[np.ndarray, "p c"]) -> Channels:
         return tuple(self._repeated(columns[self._primitives].T.astype(np.float32)))
 
     @functools.cached_property

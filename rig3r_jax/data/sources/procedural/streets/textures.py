@@ -67,7 +67,7 @@ def noise(p: Values, q: Values, width: Values, texel: float, seed: Int[np.ndarra
     return _noise_levels().take(flat) * np.float32(0.01)
 
 
-def _texels(along: Values, scale: np.float32, shift: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+def _texels(along: Values, scale: np.float32, shift: Int[np.ndarray, "n"] | np.int32) -> Int[np.ndarray, "n"]:
     place = along * scale
     number = np.floor(place, out=place).astype(np.int32)
     number += shift
