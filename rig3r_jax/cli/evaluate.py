@@ -128,14 +128,14 @@ def _check_run_options(options: argparse.Namespace) -> None:
 def _evaluate_run(options: argparse.Namespace) -> int:
     if lack := lack_of(EXTRAS["train"]):
         raise ValueError(lack)
-    from rig3r_jax.cli.tasks import kind_of
     from rig3r_jax.training.config import workdir_config
     from rig3r_jax.weights.shipped_models import located
 
     run = located(options.workdir)
     if run.is_file() and options.on is None:
         raise ValueError(f"{options.workdir}: is a file of weights, without data of its own; give --on and --out")
-    kind = None if run.is_file() else kind_of(workdir_config(run))
+    config = None if run.is_file() else workdir_config(run)
+    from rig3r_jax.cli.tasks import kind_of
     from rig3r_jax.training import host, loop, processes, xla
     from rig3r_jax.training.workdir import evaluate_workdir
 
@@ -145,7 +145,7 @@ def _evaluate_run(options: argparse.Namespace) -> int:
             xla.use_flags()
             processes.join(processes.Processes(options.coordinator, options.num_processes, options.process_id))
             if options.on is None:
-                evaluate_workdir(run, kind, out=options.out, records=options.records)
+                evaluate_workdir(run, kind_of(config), out=options.out, records=options.records)
             else:
                 from rig3r_jax.training.rig3r.elsewhere import evaluate_elsewhere
 

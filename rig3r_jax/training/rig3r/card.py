@@ -5,6 +5,7 @@ All of it comes from the workdir's config and evaluation, and from the exported 
 
 import hashlib
 import math
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -88,11 +89,11 @@ def _facts(config: ConfigDict, file: Path, metadata: Mapping[str, str]) -> Itera
 
 
 def _changes(config: ConfigDict) -> Iterator[str]:
-    """Flags that make of the installed config of the run's name that of the run, as far as training goes."""
+    """Flags that make of the installed config of the run's name that of the run, but places of files, devices and evaluation."""
     installed = flat_config(read_config([f"--config={config.name}"]))
-    aside = ("data.records", "data.root", "evaluation.", "mesh.", "notes", "title")
+    aside = re.compile(r"(evaluation|mesh|data\.roots)\..*|notes|title|.*\.(root|records|init_from|copy_checkpoints_to)")
     for key, value in flat_config(config).items():
-        if value != installed.get(key) and not key.startswith(aside):
+        if value != installed.get(key) and not aside.fullmatch(key):
             yield shlex.quote(f"--config.{key}={value}")
 
 
