@@ -36,6 +36,7 @@ _ROWS = {  # of an evaluation -> in words
 }
 _FIGURES = {"RRA15": "RRA15", "RTA15": "RTA15", "mAA30": "mAA30", "rig_mAA30": "rig mAA30"}  # key -> title
 _POINTS = "chamfer_relative"
+_ASIDE = re.compile(r"(evaluation|mesh|data\.roots)\..*|notes|title|.*\.(root|records|init_from|copy_checkpoints_to)")
 
 
 def evaluation_of(workdir: str | Path) -> dict:
@@ -89,11 +90,10 @@ def _facts(config: ConfigDict, file: Path, metadata: Mapping[str, str]) -> Itera
 
 
 def _changes(config: ConfigDict) -> Iterator[str]:
-    """Flags that make of the installed config of the run's name that of the run, but places of files, devices and evaluation."""
+    """Flags that make the installed config of the run's name that of the run; files, devices and evaluation aside."""
     installed = flat_config(read_config([f"--config={config.name}"]))
-    aside = re.compile(r"(evaluation|mesh|data\.roots)\..*|notes|title|.*\.(root|records|init_from|copy_checkpoints_to)")
     for key, value in flat_config(config).items():
-        if value != installed.get(key) and not aside.fullmatch(key):
+        if value != installed.get(key) and not _ASIDE.fullmatch(key):
             yield shlex.quote(f"--config.{key}={value}")
 
 
