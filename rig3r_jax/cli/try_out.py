@@ -61,5 +61,5 @@ def _try(options: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "try": Command("make example images, reconstruct them and find out their rig: half a minute", _arguments, _try)
+    "try": Command("make example images, reconstruct them and find out their rig: about a minute", _arguments, _try)
 }
