@@ -15,7 +15,8 @@ _WORDS = """
     Open it in a browser: the images, and the cameras and points made of them in 3D, which turn by dragging.
     The rig was given, and told metres.
 {out}/found/rig.svg
-    The same images without the rig, and where the model thinks that its cameras sit, seen from above.
+    The same images without the rig, and where the model thinks that its cameras sit, seen from above. This rig is
+    like those that it was trained on; of others it is mostly wrong, and surer than it should be.
 {out}/my_rig/drive_00
     The images, and the truth: rig_config.json, poses.txt, depth/.
 
