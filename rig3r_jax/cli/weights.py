@@ -38,6 +38,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "out", metavar="OUT", type=path, help="the .safetensors file, or with --stablehlo folder, to write"
     )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="of the parameters in the file (float32, which they are)"
+    )
     stablehlo = "write a network that runs without the code of its model, for one number and size of images"
     parser.add_argument("--stablehlo", action="store_true", help=stablehlo)
     parser.add_argument("--views", type=int, metavar="N", help="images of a pass (as many as it was trained on)")
@@ -46,15 +49,22 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _export(options: argparse.Namespace) -> int:
     if options.stablehlo:
+        if options.dtype is not None:
+            raise ValueError("--dtype is of a file of parameters; leave --stablehlo or it out")
         return _export_stablehlo(options)
     for name in ("views", "size"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name} is of an exported network; say --stablehlo too")
     if load_config(options.model / "config.json").task == "uncertainty":
-        from rig3r_jax.uncertainty.export import save_head as save
+        from rig3r_jax.uncertainty.export import save_head
+
+        if options.dtype is not None:
+            raise ValueError("--dtype is of runs of rig3r; a head is written as it is: leave it out")
+        print(save_head(options.model, options.out))
     else:
-        from rig3r_jax.training.rig3r.initial import save_run as save
-    print(save(options.model, options.out))
+        from rig3r_jax.training.rig3r.initial import save_run
+
+        print(save_run(options.model, options.out, options.dtype or "float32"))
     return 0
 
 

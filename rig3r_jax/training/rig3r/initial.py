@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
@@ -23,6 +25,7 @@ MEANING = ("position", "patch", "time_unit", "heads", "decoder_heads")
 # Fields of no account for parameters; those of NUMBERS change what the model computes from them.
 EXECUTION = ("init_from", "attention", "remat", "unroll", "dtype", "linear", "dpt_chunk")
 NUMBERS = ("dtype", "linear")
+POSITION = "position"  # key of a file's metadata: JSON of `position_of`
 _LISTED = 20  # misfits that a message lists
 
 
@@ -78,16 +81,22 @@ def export_run(workdir: str | Path, out: str | Path) -> str:
     return f"{workdir}, step {step} -> {out}: {len(tensors)} tensors under PyTorch's names"
 
 
-def save_run(workdir: str | Path, out: str | Path) -> str:
-    """Writes the newest checkpoint's parameters as a file that another run can start from."""
+def save_run(workdir: str | Path, out: str | Path, dtype: str = "float32") -> str:
+    """Writes the newest checkpoint's parameters, rounded to `dtype`, as a file that a run can start or go on from."""
     config, params, step = read_params(workdir)
     model = {key: value for key, value in config.model.to_dict().items() if key not in EXECUTION}
     fields = _fields(config.model)
     requires = {key: fields[key] for key in MEANING}
     metadata = {"kind": "rig3r", "source": f"{Path(workdir).name}, step {step}"}
-    described = {"fields": model, "requires": requires, "use": use_of(config)}
+    described = {"fields": model, "requires": requires, "use": use_of(config), POSITION: position_of(config, step)}
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(dtype)), params)
     save_params(out, params, metadata | {key: json.dumps(value) for key, value in described.items()})
     return f"{workdir}, step {step} -> {out}: {len(flatten(params))} parameters; --config.model.init_from={out}"
+
+
+def position_of(config: ConfigDict, step: int) -> dict[str, int]:
+    """What tells a run where it is in its data: sample n of it is a function of the seed and n alone."""
+    return {"step": step, "seed": config.seed, "batch_size": config.train.batch_size}
 
 
 def use_of(config: ConfigDict) -> dict[str, int | float | str]:
