@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
             min_cameras=2,
             lenses="mixed",
             steps=6,
+            interval=0.25,
             image_size=128,
         )
     ]
@@ -55,7 +56,7 @@ def get_config() -> ConfigDict:
     config.model.decoder_depth = 6
     config.model.patch = 8  # 256 tokens an image: the loader keeps up with a card that has so much to do for each
     config.model.points_per_patch = 8
-    config.model.rays_per_patch = 4
+    config.model.rays_per_patch = 1
     config.model.dpt_features = 64
     config.model.dpt_last = 32
     config.model.dpt_chunk = 12
