@@ -34,6 +34,8 @@ def get_config() -> ConfigDict:
     config.sampling.image_size = 64
     config.sampling.grids = ((2, 3), (3, 2))
     config.sampling.max_stride = 1
+    for change in ("brightness", "contrast", "saturation", "hue"):
+        config.sampling[change] = 0.0
     config.data.threads = 1
     config.data.cache_gigabytes = 2.0
 
