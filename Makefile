@@ -18,7 +18,7 @@ help:
 	@echo "make test    set up, then run the tests (PYTEST_ARGS='tests/geometry -k golden' picks some, WORKERS=2)"
 	@echo "             RIG3R_TORCH=1 installs PyTorch for its tests, RIG3R_NO_SKIPS=1 makes a skipped test a failure"
 	@echo "make test-sweep"
-	@echo "             set up, then run every sweep: tests in a second precision or at full size, which make test leaves"
+	@echo "             set up, then run every sweep: tests of half a minute and more, which make test leaves"
 	@echo "             out while what they cover is as it was when they passed (tests/sweeps.json)"
 	@echo "make test-faults"
 	@echo "             set up, then do to small runs what docs/faults.md lists: kills, full disks, flipped bytes; as root with"

@@ -1,7 +1,10 @@
 """Poses, times of names, models and clouds in the layouts of other tools, written here by hand."""
 
+import os
+import signal
 import struct
 
+import laspy
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -101,8 +104,7 @@ def write_cloud(path):
         axes = "".join(f"property float {axis}\n" for axis in "xyz")
         head = f"ply\nformat ascii 1.0\nelement vertex 2\n{axes}end_header\n"
         path.write_text(head + "".join(f"{x} {y} {z}\n" for x, y, z in POINTS))
-    elif path.suffix == ".las":
-        laspy = pytest.importorskip("laspy")
+    elif path.suffix in (".las", ".laz"):
         cloud = laspy.create()
         cloud.x, cloud.y, cloud.z = POINTS.T
         cloud.write(str(path))
@@ -121,7 +123,7 @@ def write_cloud(path):
 
 
 @pytest.mark.parametrize(
-    "name", ["a.bin", "a.npy", "a.ply", "a.las", "ascii.pcd", "binary.pcd", "binary_compressed.pcd"]
+    "name", ["a.bin", "a.npy", "a.ply", "a.las", "a.laz", "ascii.pcd", "binary.pcd", "binary_compressed.pcd"]
 )
 def test_points_of_every_kind_of_file(tmp_path, name):
     write_cloud(tmp_path / name)
@@ -129,6 +131,17 @@ def test_points_of_every_kind_of_file(tmp_path, name):
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-9])
     with pytest.raises(ValueError, match=name):
         read_points(tmp_path / name)
+
+
+def test_compressed_points_are_read_in_a_fork_of_a_process_that_has_read_some(tmp_path):
+    """Reading as laspy does by itself starts threads, which the fork does not have."""
+    write_cloud(tmp_path / "a.laz")
+    assert len(laspy.read(tmp_path / "a.laz")) == len(POINTS)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # ends it where it waits for them
+        os._exit(len(read_points(tmp_path / "a.laz")))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(POINTS)
 
 
 def test_points_that_cannot_be_read(tmp_path):
