@@ -2,8 +2,8 @@
 
 Command:   rig3r train --config=vision_cpu
 Hardware:  2 CPU cores
-Time:      20 minutes: 4 for the worlds (once), 15 for training, half a one for evaluation and report
-Expected:  docs/results.md, section "A model that sees"
+Time:      about 20 minutes, reckoned from demo.py: 4 for the worlds (once), 15 for training, half a one for the rest
+Expected:  not measured yet; docs/results.md, "A model that sees", says what comes out
 
 Its rival, a network that is trained on blank images, and what the images add, with intervals:
 
