@@ -78,7 +78,7 @@ cp "$run/metrics.jsonl" "$run/config.json" "$out/"
 weights=$out/weights.safetensors
 rm -f "$weights"*
 part 60 export "$run" "$weights" --dtype bfloat16
-[ -z "${PART_MB:-}" ] || { split -b "${PART_MB}m" "$weights" "$weights.part-" && rm "$weights"; }
+[ -z "${PART_MB:-}" ] || [ ! -f "$weights" ] || { split -b "${PART_MB}m" "$weights" "$weights.part-" && rm "$weights"; }
 part "$(left 0)" evaluate "$run" --out "$work/evaluation"
 cp "$work"/evaluation/evaluation* "$out/"
 
