@@ -253,6 +253,14 @@ def test_damaged_colmap_models_are_one_message(tmp_path):
     (folder / "images.txt").write_text("1 0.5 what\n\n")
     with pytest.raises(ValueError, match="sparse"):
         read_model(folder)
+    write_text_model(folder)
+    (folder / "images.txt").write_bytes((folder / "images.txt").read_bytes().replace(b"b/0.png", b"b/\xfd.png"))
+    with pytest.raises(ValueError, match="sparse: pycolmap does not read .*images.txt.* codec can't decode"):
+        read_model(folder)
+    write_text_model(folder)
+    (folder / "rigs.txt").write_text("1 2 CAMERA 1 CAMERA 2 0\n")
+    with pytest.raises(ValueError, match="sparse: its rig 1 has no pose of camera 2; restore the file of rigs"):
+        read_model(folder)
     (folder / "points3D.txt").write_text("version https://git-lfs.github.com/spec/v1\nsize 12\n")
     with pytest.raises(ValueError, match="points3D.txt: is a Git LFS pointer"):
         read_model(folder)
