@@ -228,6 +228,13 @@ def _worlds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=at_least(1), default=200, help="that are rendered of each kind and size")
 
 
+def _recipes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=os.path.expanduser, help="workdirs, the first as basis")
+    parser.add_argument(
+        "--metric", default="evaluation/unseen_rigs/none/mAA30", help="that train.evaluate_every logs (%(default)s)"
+    )
+
+
 KINDS = {
     "train": Kind("train", "the training step: seconds, memory, MFU", _train, "the model: --config=full"),
     "inference": Kind("inference", "images to points and cameras, end to end", _inference, "the model: --config=full"),
@@ -245,6 +252,7 @@ KINDS = {
     "fusion": Kind("fusion", "windows of cameras joined with and without the rig: errors, scale", _fusion),
     "discovery": Kind("discovery", "rigs found out from ray maps, and calibrations checked", _discovery),
     "worlds": Kind("worlds", "procedural worlds: what rig and clock tell of their poses, images per second", _worlds),
+    "recipes": Kind("recipes", "a metric of runs against their steps, beside what differs in their configs", _recipes),
     "drift": Kind("drift", "a long drive that comes back, in windows: drift with and without loops", _drift),
     "intervals": Kind(
         "intervals", "how often intervals over scenes hold the truth, in simulated evaluations", _intervals

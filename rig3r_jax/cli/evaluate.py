@@ -33,7 +33,7 @@ _SYSTEM_DEFAULTS = {  # of the other options of systems
     "format": "markdown",
 }
 _MOST_FAULTS = 10  # that are printed of one submission
-_ONE_OF = "give the WORKDIR of a run, or --predictions or --compare with --truth"
+_ONE_OF = "give the WORKDIR of a run, --predictions or --compare with --truth, or --compare with two evaluated runs"
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +64,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--predictions", metavar="PATH", nargs="+", type=path, help="scene or folder of scenes, of each system"
     )
     systems.add_argument(
-        "--compare", metavar=("A", "B"), nargs=2, type=path, help="two systems and their paired differences"
+        "--compare",
+        metavar=("A", "B"),
+        nargs=2,
+        type=path,
+        help="two systems and their paired differences; without --truth two runs that were evaluated",
     )
     systems.add_argument("--truth", metavar="PATH", type=path, help="scene or folder of scenes")
     systems.add_argument("--protocol", metavar="FILE", type=path, help="what predictions must answer, and its rules")
@@ -155,7 +159,22 @@ def _evaluate_run(options: argparse.Namespace) -> int:
     return processes.run_to_end(lambda: run_guarded(options.program, work))
 
 
+def _compare_runs(options: argparse.Namespace) -> int:
+    from rig3r_jax.evaluation.run_comparison import compare_runs, to_markdown, write_comparison
+
+    comparison = compare_runs(*options.compare)
+    print(to_markdown(comparison), end="")
+    if options.out is not None:
+        write_comparison(comparison, options.out)
+    return 0
+
+
 def _evaluate_systems(options: argparse.Namespace) -> int:
+    if options.compare and options.truth is None:
+        from rig3r_jax.evaluation.run_comparison import is_evaluated
+
+        if any(map(is_evaluated, options.compare)):
+            return _compare_runs(options)
     if bool(options.predictions) == bool(options.compare) or options.truth is None:
         raise ValueError(f"nothing to evaluate; {_ONE_OF}")
     from rig3r_jax.evaluation.systems.summary import evaluate_systems

@@ -88,7 +88,10 @@ def get_config() -> ConfigDict:
     train = config.train = ConfigDict()
     train.steps = 250_000
     train.batch_size = 128  # samples, over all devices
-    train.accumulate = 1  # micro-batches per step
+    train.accumulate = 1  # micro-batches per step; from 2 on their gradients tell the noise scale
+    train.continue_from = (
+        ""  # file of `rig3r export` with whose parameters and step a workdir without checkpoint goes on
+    )
     train.log_every = 50  # steps
     train.checkpoint_every = 1_000  # steps
     train.keep_checkpoints = 3  # the newest

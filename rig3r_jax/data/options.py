@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 KINDS = ("varied", "consecutive", "two_cluster")  # of windows
+GREY = 128  # of images that show nothing
 AUTO, LENS_KINDS = "auto", ("pinhole", "brown", "fisheye", "unified")
 
 
@@ -59,6 +60,7 @@ class PipelineOptions(ViewOptions):
     # of the sample shows too. Frames are drawn by that, not by time steps; 0: by time steps, as of recordings.
     covisible: float = 0.1
     metadata_dropout: float = 0.5  # probability that a field is hidden, per sample and field
+    blank_images: bool = False  # all grey, in training and evaluation: what can be learnt without seeing anything
     frame_index_pool: int = 100  # images beside the reference, which has 0, draw distinct indices of 1..pool
     camera_id_range: int = 1000  # cameras of a sample draw distinct ids of 0..range-1
     max_bad_fraction: float = 0.05  # of draws that cannot be used, above which the run stops

@@ -16,7 +16,7 @@ import numpy as np
 
 from rig3r_jax.data.augment import PreparedView, blank_views, draw_placement, prepare_view
 from rig3r_jax.data.fitting import fixed_lenses
-from rig3r_jax.data.options import AUTO, PipelineOptions
+from rig3r_jax.data.options import AUTO, GREY, PipelineOptions
 from rig3r_jax.data.quarantine import Quarantine
 from rig3r_jax.data.sampling import draw_frames
 from rig3r_jax.data.scene import BadRecord, Frame, Scene, SceneSource
@@ -110,6 +110,8 @@ def make_sample(scene: Scene, chosen: Sequence[int], options: PipelineOptions, r
     time = np.array([frame.time - frames[0].time for frame in frames]).astype(np.float32)
     frame_index, camera_id, visible = _draw_metadata(camera_index, options, rng)
     images, image_mask, depth, valid, intrinsics, coefficients = _prepare_views(scene, frames, options, rng)
+    if options.blank_images:
+        images[:] = GREY
     intrinsics = intrinsics.astype(np.float32)
     distortion = _distortion(scene, camera_index, coefficients.astype(np.float32), options)
     has_camera_id, has_time, has_rig = (np.full(len(frames), value) for value in visible)

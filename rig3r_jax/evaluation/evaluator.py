@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
+from rig3r_jax.data.options import GREY
 from rig3r_jax.evaluation.baselines import BASELINES
 from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.evaluation.rows import SETTINGS, blank_label, check_settings
@@ -59,10 +60,20 @@ def apply_setting(views: Views, setting: str, blank_images: bool = False) -> Vie
     if not blank_images:
         return views.replace(metadata=metadata)
     images = np.asarray(views.images)
-    return views.replace(images=np.full_like(images, 128 if images.dtype == np.uint8 else 0.5), metadata=metadata)
+    return views.replace(images=np.full_like(images, GREY if images.dtype == np.uint8 else 0.5), metadata=metadata)
 
 
-def evaluate(
+def evaluate(*arguments, **options) -> dict[str, dict]:
+    """The scores of `measure`, with the same arguments: {row name: scores}.
+
+    A row holds the scores of all pairs (see `pose.summarize`), of points (`chamfer_m`; in mean depths
+    `chamfer_relative`) and of rigs, and the pose scores again under each of `rows.SUBSETS`. Rates are percent; the ARI
+    is at most 1.
+    """
+    return {label: scorer.scores() for label, scorer in measure(*arguments, **options).items()}
+
+
+def measure(
     predict_fn: Callable[[Views], Predictions],
     batches: Iterable[Batch],
     settings: Sequence[str] = tuple(SETTINGS),
@@ -70,15 +81,13 @@ def evaluate(
     with_baselines: bool = True,
     options: EvaluationOptions | None = None,
     gather: Callable[[dict], list[dict]] = lambda rows: [rows],
-) -> dict[str, dict]:
-    """Scores of every setting over numpy batches in which all metadata is present: {row name: scores}.
+) -> dict[str, Scorer]:
+    """What is measured in every setting over numpy batches in which all metadata is present, by row name.
 
     Where several processes see different batches, `gather` returns what all of them measured, on each.
 
     `blank_settings` are evaluated with grey images in rows named by `blank_label`; `with_baselines` adds the rows of
-    BASELINES, which know poses only (their other scores are NaN). A row holds the scores of all pairs (see
-    `pose.summarize`), of points (`chamfer_m`; in mean depths `chamfer_relative`) and of rigs, and the pose scores again
-    under each of `rows.SUBSETS`. Rates are percent; the ARI is at most 1.
+    BASELINES, which know poses only (their other scores are NaN).
     """
     options = options or EvaluationOptions()
     check_settings([*settings, *blank_settings])
@@ -103,7 +112,7 @@ def evaluate(
         for label, baseline in BASELINES.items() if with_baselines else ():
             scorers[label].add_poses(baseline(targets), *true_poses)
     parts = gather(scorers)
-    return {label: Scorer.merged([part[label] for part in parts]).scores() for label in scorers}
+    return {label: Scorer.merged([part[label] for part in parts]) for label in scorers}
 
 
 class RecoveredCameras(NamedTuple):

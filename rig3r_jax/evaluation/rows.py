@@ -37,6 +37,11 @@ def is_control(row: str) -> bool:
     return row.startswith((_NO_NETWORK, UNTRAINED)) or row.endswith(_BLANKED)
 
 
+def has_network(row: str) -> bool:
+    """Whether the row is of a trained network, on real images or on blank ones."""
+    return not row.startswith((_NO_NETWORK, UNTRAINED))
+
+
 def check_settings(settings: Sequence[str]) -> None:
     """ValueError that names settings which do not exist."""
     unknown = [name for name in settings if name not in SETTINGS]

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rig3r_jax.evaluation import points, pose, rig, steps, trajectory
+from rig3r_jax.evaluation.contrasts import sample_sums
 from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.evaluation.rows import AUC, SUBSETS
 from rig3r_jax.evaluation.systems.align import align
@@ -97,6 +98,10 @@ class Scorer:
         aligned = points.align_points(predicted.astype(np.float64), true, self.options.icp)
         self.accuracy.append((points.nearest_distances(aligned, true), mean_depth))
         self.completeness.append((points.nearest_distances(true, aligned), mean_depth))
+
+    def sample_sums(self) -> dict[str, Float[np.ndarray, "s 2"]]:
+        """See `contrasts.sample_sums`."""
+        return sample_sums(self.pairs, self.options.min_baseline)
 
     def scores(self) -> dict:
         """All scores, flat; the pose scores of each subset of pairs nested under its name, and the AUCs under `AUC`.

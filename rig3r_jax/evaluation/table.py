@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from rig3r_jax.evaluation.auc import LIMITS, PROTOCOLS
+from rig3r_jax.evaluation.contrasts import RATES, change_cells
 from rig3r_jax.evaluation.rows import ACROSS_TIMES, AUC, FAR, NEAR, SAME_TIME
 from rig3r_jax.formats import markdown
 
@@ -54,8 +55,10 @@ BLOCKS = {
 LEGEND = (
     "RRA, RTA, mAA, AUC, rig ID in percent. * direction error in 0..180 degrees; without *, folded to 0..90.\n"
     "no dir.: pairs too close to have a direction. rel.: in mean depths. cameras off: mean error of their number.\n"
-    "-: nothing to measure."
+    "-: nothing to measure. Differences: one row less another one, in brackets 95% bootstrap intervals over samples;\n"
+    "p of mAA30, by swapping the rows of samples."
 )
+DIFFERENCES = "differences"
 _PLACES = {"ATE_m": 3, "accuracy_m": 3, "completeness_m": 3, "chamfer_m": 3, "chamfer_relative": 4, "rig_ari": 2}
 _COUNTS = ("pairs", "pairs_without_direction")
 
@@ -74,6 +77,14 @@ def format_table(evaluation: dict) -> str:
                 padded = "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
                 lines.append(label.ljust(label_width) + padded)
             lines.append("")
+        if differences := _differences(evaluation, set_name):
+            titles, *body = [["row less row", *RATES, "p"], *differences]
+            widths = [max(map(len, column)) + 2 for column in zip(titles, *body, strict=True)]
+            lines.append(f"{set_name}: {DIFFERENCES}")
+            for label, *numbers in (titles, *body):
+                padded = "".join(cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True))
+                lines.append(label.ljust(widths[0]) + padded)
+            lines.append("")
     return "\n".join([*lines, LEGEND]) + "\n"
 
 
@@ -84,9 +95,17 @@ def format_markdown(evaluation: dict) -> str:
         lines += [f"## {set_name}", ""]
         for title, groups in BLOCKS.items():
             titles = [f"{group} {column}".strip() for group, _, columns in groups for column in columns]
-            cells = [[label, *_cells(groups, scores)] for label, scores in rows.items()]
-            lines += [f"### {title}", "", markdown.table(["row", *titles], cells), ""]
+            body = [[label, *_cells(groups, scores)] for label, scores in rows.items()]
+            lines += [f"### {title}", "", markdown.table(["row", *titles], body), ""]
+        if differences := _differences(evaluation, set_name):
+            lines += [f"### {DIFFERENCES}", "", markdown.table(["row less row", *RATES, "p"], differences), ""]
     return "\n".join([*lines, markdown.escape(LEGEND)]) + "\n"
+
+
+def _differences(evaluation: dict, set_name: str) -> list[list[str]]:
+    """Title and cells of every difference between rows of a set."""
+    differences = evaluation.get(DIFFERENCES, {}).get(set_name, {})
+    return [[title, *change_cells(rates)] for title, rates in differences.items()]
 
 
 def _sets(evaluation: dict) -> dict:

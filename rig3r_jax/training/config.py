@@ -73,7 +73,7 @@ _FREE = re.compile(
     r"data\.(records|max_bad_fraction|features|root|threads|prefetch|cache_gigabytes)|"
     r"backbone\.(path|batch_size)|model\.(attention|remat|unroll|dpt_chunk|init_from)|"
     r"train\.(accumulate|log_every|checkpoint_every|keep_checkpoints|keep_every|copy_checkpoints_to|"
-    r"evaluate_every|max_bad_steps|check_copies_every|save_retry_minutes|profile_at|profile_steps|"
+    r"continue_from|evaluate_every|max_bad_steps|check_copies_every|save_retry_minutes|profile_at|profile_steps|"
     r"peak_tflops|watchdog_seconds|event_writer))"
 )
 

@@ -99,7 +99,8 @@ def prepare(config: ConfigDict, workdir: Path, kind: TaskKind) -> Iterator[Prepa
             checkpoints = Checkpoints(workdir, keep)
             stack.callback(checkpoints.close)
             if checkpoints.latest_step is None:
-                state, position = task.init(), Position(config.seed, 0)
+                state = task.init()
+                position = Position(config.seed, 0).after(int(state.step) * train.batch_size)
                 if is_first():
                     logger.info("parameters:\n%s", parameter_table(state.params))
             else:

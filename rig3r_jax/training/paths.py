@@ -7,7 +7,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 _MADE = (("data", "records"), ("data", "features"), ("backbone", "path"))  # by the program: may move with a workdir
-_GIVEN = (("data", "root"), ("model", "init_from"), ("train", "copy_checkpoints_to"))
+_GIVEN = (("data", "root"), ("model", "init_from"), ("train", "continue_from"), ("train", "copy_checkpoints_to"))
 
 
 def make_absolute(config: ConfigDict) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from rig3r_jax.losses.mean import Mean
 from rig3r_jax.losses.multitask import merge_metrics
+from rig3r_jax.training.noise import NOISE_SCALE, noise_scale
 from rig3r_jax.training.spikes import SpikeRule
 from rig3r_jax.training.state import TrainState
 
@@ -44,9 +45,10 @@ def make_train_step(
     """The step as a function to be jitted.
 
     With `accumulate` micro-batches, what concerns the whole batch is taken from it first, so that the loss does not
-    depend on the mesh or on the number of micro-batches. A step whose loss or gradient is not finite, or a spike by
-    the rule `spikes`, which watches the optimizer, changes nothing but the step counters. The optimizer is given
-    metrics, loss and gradient norm as extra arguments; `state_metrics` are read from its state after the step.
+    depend on the mesh or on the number of micro-batches; their gradients tell the noise scale (see `noise`). A step
+    whose loss or gradient is not finite, or a spike by the rule `spikes`, which watches the optimizer, changes nothing
+    but the step counters. The optimizer is given metrics, loss and gradient norm as extra arguments; `state_metrics`
+    are read from its state after the step.
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
@@ -56,9 +58,12 @@ def make_train_step(
         if accumulate == 1:
             (loss, metrics), grads = gradient(state.params, samples, totals)
         else:
-            loss, metrics, grads = _accumulate(gradient, state.params, samples, totals, accumulate)
+            loss, metrics, grads, parts_squared = _accumulate(gradient, state.params, samples, totals, accumulate)
 
         norm = optax.tree.norm(grads)
+        if accumulate > 1:
+            rows = len(jax.tree.leaves(samples)[0])
+            metrics |= {NOISE_SCALE: noise_scale(parts_squared, norm**2, accumulate, rows)}
         good = jnp.isfinite(loss) & jnp.isfinite(norm)
         if spikes:
             spike = good & spikes.is_spike(state.opt_state, loss, norm)
@@ -95,7 +100,7 @@ def make_train_step(
 
 
 def _accumulate(gradient, params, samples: PyTree, totals: PyTree, parts: int):
-    """Sums loss, metrics and gradients over `parts` micro-batches, each spread over all devices."""
+    """Sums loss, metrics, gradients and their squared norms over `parts` micro-batches, each over all devices."""
 
     def part_of(index):  # row r is of part r mod parts, so that every part takes an equal share of every device's rows
         def take(x):
@@ -109,7 +114,8 @@ def _accumulate(gradient, params, samples: PyTree, totals: PyTree, parts: int):
 
     def body(carry, index):
         (part_loss, part_metrics), part_grads = gradient(params, part_of(index), totals)
-        loss, metrics, grads = carry
-        return (loss + part_loss, merge_metrics(metrics, part_metrics), jax.tree.map(jnp.add, grads, part_grads)), None
+        loss, metrics, grads, squared = carry
+        metrics, grads = merge_metrics(metrics, part_metrics), jax.tree.map(jnp.add, grads, part_grads)
+        return (loss + part_loss, metrics, grads, squared + optax.tree.norm(part_grads, squared=True)), None
 
-    return jax.lax.scan(body, (loss, metrics, grads), jnp.arange(parts))[0]
+    return jax.lax.scan(body, (loss, metrics, grads, jnp.zeros(())), jnp.arange(parts))[0]

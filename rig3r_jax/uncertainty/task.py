@@ -45,6 +45,8 @@ def problems(config: ConfigDict, devices: int | None, ready: Container[int] = ()
     """What keeps a config from running, but for what no task can run with."""
     yield from mixture_problems(config, ready)
     yield from least_problems(config, backbone=("batch_size", "image_size"))
+    if config.train.continue_from:
+        yield "train.continue_from is of runs of rig3r; leave it empty"
     path, flag = config.backbone.path, "--config.backbone.path="
     if not path:
         yield f"backbone.path is empty; give the workdir of a Rig3R run or a file of `rig3r convert vggt`: {flag}PATH"

@@ -71,7 +71,7 @@ def test_forms(scenes, capsys, form):
 @pytest.mark.parametrize(
     "words, message",
     [
-        ([], "nothing to evaluate; give the WORKDIR of a run, or --predictions or --compare with --truth"),
+        ([], "nothing to evaluate; give the WORKDIR of a run, --predictions or --compare with --truth, or --compare"),
         (["--predictions", "good"], "nothing to evaluate"),
         (["--predictions", "good", "--compare", "good", "bad", "--truth", "truth"], "nothing to evaluate"),
         (["W", "--predictions", "good", "--truth", "truth"], "W and other systems are two evaluations"),

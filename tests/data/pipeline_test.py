@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from rig3r_jax.data.options import PipelineOptions
+from rig3r_jax.data.options import GREY, PipelineOptions
 from rig3r_jax.data.pipeline import SampleStream, draw_sample, make_loader
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.geometry.camera import Fisheye
@@ -199,6 +199,14 @@ class Named:
     def __getitem__(self, index):
         self.log.append((self.name, index))
         return self.scenes[index]
+
+
+def test_blank_images_show_nothing_and_leave_all_else():
+    seen, blank = (draw_sample(SCENES[0], dataclasses.replace(OPTIONS, blank_images=blank), np.random.default_rng(0))
+                   for blank in (False, True))  # fmt: skip
+    assert set(np.unique(blank.views.images)) == {GREY} and len(np.unique(seen.views.images)) > 9
+    assert_same(blank.replace(views=blank.views.replace(images=seen.views.images)), seen)
+    assert dataclasses.replace(OPTIONS, blank_images=True).for_evaluation().blank_images
 
 
 def test_sources_are_mixed_by_weight():

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from rig3r_jax.evaluation import contrasts
 from rig3r_jax.formats.cameras_json import read_cameras
 from rig3r_jax.formats.ply import read_ply
 from rig3r_jax.training.metrics import read_metrics
@@ -58,6 +59,11 @@ def test_run_ends_in_files_that_people_open(demo, tmp_path):
                 assert {"mAA30", "RRA15", "RTA15", "RTA15_unfolded"} <= part.keys()
                 assert all(0 <= part[key] <= 100 for key in ("mAA30", "RRA15") if part[key] is not None)
         assert name in output
+    closed_form = evaluation["differences"]["unseen_rigs"]["all - no network: rig + time closed form"]["mAA30"]
+    assert closed_form["scenes"] == 4 and closed_form["low"] <= closed_form["value"] <= closed_form["high"]
+    assert "unseen_rigs: differences" in output
+    for name, rows in contrasts.read_samples(tmp_path).items():
+        assert rows.keys() == evaluation["sets"][name].keys()
     cloud, cameras = read_ply(tmp_path / "points.ply"), read_cameras(tmp_path / "cameras.json")
     assert len(cloud.points_world) > 100 and len(cameras.images) == 6
     assert "all, images blanked" in (tmp_path / "report.html").read_text()

@@ -15,6 +15,7 @@ from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.models.attention import KERNELS
 from rig3r_jax.models.dpt import views_at_a_time
 from rig3r_jax.training.checks import least_problems, mixture_problems, negative_problems
+from rig3r_jax.training.rig3r.continued import continue_problems
 from rig3r_jax.training.rig3r.initial import init_problems
 from rig3r_jax.training.rig3r.layout import Layout, evaluation_flags, nearest_layout
 from rig3r_jax.training.rig3r.memory import DeviceMemory
@@ -78,6 +79,8 @@ def _model_problems(config: ConfigDict) -> Iterator[str]:
         return
     if model.get("init_from"):
         yield from init_problems(model.init_from, model)
+    if config.train.continue_from:
+        yield from continue_problems(config)
     if built.decoder_depth < 4:
         yield f"model.decoder_depth is {built.decoder_depth}; at least 4, since heads read the depths L/2, 3L/4 and L"
     for side in ("points_per_patch", "rays_per_patch"):

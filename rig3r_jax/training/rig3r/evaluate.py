@@ -5,15 +5,16 @@ from pathlib import Path
 
 from jaxtyping import PyTree
 
-from rig3r_jax.evaluation.evaluator import EvaluationOptions, evaluate
+from rig3r_jax.evaluation import contrasts
+from rig3r_jax.evaluation.evaluator import EvaluationOptions, measure
 from rig3r_jax.evaluation.options import ScoreOptions
 from rig3r_jax.evaluation.rows import SETTINGS, UNTRAINED
-from rig3r_jax.evaluation.scores import SCORER_KINDS
+from rig3r_jax.evaluation.scores import SCORER_KINDS, Scorer
 from rig3r_jax.evaluation.table import format_markdown, format_table
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import write_json
 from rig3r_jax.schema import Batch, Predictions, Views
-from rig3r_jax.training.processes import gather
+from rig3r_jax.training.processes import gather, is_first
 from rig3r_jax.training.records import Records
 from rig3r_jax.training.rig3r.data import evaluation_batches
 from rig3r_jax.training.rig3r.setup import PlacedModel
@@ -38,8 +39,8 @@ def options_of(placed: PlacedModel) -> EvaluationOptions:
     return EvaluationOptions(section.known_intrinsics, scores=ScoreOptions.of(section.to_dict()))
 
 
-def full_evaluation(placed: PlacedModel, params: PyTree, records: Records) -> dict[str, dict]:
-    """{set: {row: scores}}: every metadata setting, blank images, the untrained network and the no-network rows.
+def full_evaluation(placed: PlacedModel, params: PyTree, records: Records) -> dict[str, dict[str, Scorer]]:
+    """By set and row: every metadata setting, blank images, the untrained network and the no-network rows.
 
     The same on all processes, each of which evaluates its rows.
     """
@@ -47,10 +48,9 @@ def full_evaluation(placed: PlacedModel, params: PyTree, records: Records) -> di
     for split in section.sets:
         batches = list(evaluation_batches(placed.config, records, split, row_share(placed.mesh)))
         blank = ("none", "all") if section.baselines else ()
-        rows = _evaluate(placed, params, batches, tuple(SETTINGS), blank, section.baselines)
+        rows = _measure(placed, params, batches, tuple(SETTINGS), blank, section.baselines)
         if section.baselines:
-            untrained = _evaluate(placed, placed.init_params(), batches, ("all",))
-            rows[UNTRAINED] = untrained["all"]
+            rows[UNTRAINED] = _measure(placed, placed.init_params(), batches, ("all",))["all"]
         result[split] = rows
     return result
 
@@ -60,29 +60,30 @@ def short_evaluation(placed: PlacedModel, params: PyTree, records: Records) -> d
     scalars = {}
     for split in placed.config.evaluation.sets:
         batches = evaluation_batches(placed.config, records, split, row_share(placed.mesh))
-        rows = _evaluate(placed, params, batches, ("none", "all"))
-        for setting, scores in rows.items():
+        rows = _measure(placed, params, batches, ("none", "all"))
+        for setting, scorer in rows.items():
+            scores = scorer.scores()
             for key in ("mAA30", "RRA15", "RTA15", "chamfer_relative"):
                 scalars[f"evaluation/{split}/{setting}/{key}"] = scores[key]
     return scalars
 
 
-def _evaluate(
+def _measure(
     placed: PlacedModel,
     params: PyTree,
     batches: Iterable[Batch],
     settings: tuple[str, ...],
     blank: tuple[str, ...] = (),
     with_baselines: bool = False,
-) -> dict[str, dict]:
-    """`evaluate` over the rows of all processes; of those that share rows, one counts."""
+) -> dict[str, Scorer]:
+    """`measure` over the rows of all processes; of those that share rows, one counts."""
 
     def of_all(rows: dict) -> list[dict]:
         parts = gather(rows if leads_rows(placed.mesh) else None, SCORER_KINDS)
         return [part for part in parts if part is not None]
 
     predict = predictor(placed, params)
-    return evaluate(predict, batches, settings, blank, with_baselines, options_of(placed), gather=of_all)
+    return measure(predict, batches, settings, blank, with_baselines, options_of(placed), gather=of_all)
 
 
 def protocol(placed: PlacedModel) -> dict[str, object]:
@@ -99,8 +100,25 @@ def protocol(placed: PlacedModel) -> dict[str, object]:
     }
 
 
-def save_evaluation(evaluation: dict[str, object], out: Path) -> None:
-    """Prints the table and writes evaluation.json and evaluation.md, in this order: a full disk does not take it."""
-    print(format_table(evaluation), flush=True)
-    write_json(Path(out) / "evaluation.json", evaluation)
-    write_atomically(Path(out) / "evaluation.md", format_markdown(evaluation).encode())
+def save_evaluation(about: dict[str, object], measured: dict[str, dict[str, Scorer]], out: Path) -> dict[str, object]:
+    """Prints the table and writes evaluation.json, evaluation_samples.jsonl and evaluation.md, in this order: a full
+    disk does not take it.
+
+    Args:
+        about: how the numbers were made.
+        measured: by set and row.
+        out: folder of the files.
+
+    Returns:
+        What evaluation.json holds.
+    """
+    sets = {name: {row: scorer.scores() for row, scorer in rows.items()} for name, rows in measured.items()}
+    samples = {name: {row: scorer.sample_sums() for row, scorer in rows.items()} for name, rows in measured.items()}
+    differences = {name: contrasts.as_json(contrasts.within(rows)) for name, rows in samples.items()}
+    evaluation = {**about, "sets": sets, "differences": differences}
+    if is_first():
+        print(format_table(evaluation), flush=True)
+        write_json(out / "evaluation.json", evaluation)
+        contrasts.write_samples(samples, out)
+        write_atomically(out / "evaluation.md", format_markdown(evaluation).encode())
+    return evaluation

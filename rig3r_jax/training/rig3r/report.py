@@ -168,11 +168,10 @@ def _summary(placed: PlacedModel, params: PyTree) -> dict[str, object]:
 
 
 def finish(placed: PlacedModel, params: PyTree, records: Records, workdir: Path, *, step: int, out: Path) -> None:
-    """Evaluates `params` and writes every file about them: evaluation.json, evaluation.md, report and scene.
+    """Evaluates `params` and writes every file about them: those of `save_evaluation`, report and scene.
 
     They go to `out`; of the workdir the metrics of the training are read.
     """
-    evaluation = {"step": step, **protocol(placed), "sets": full_evaluation(placed, params, records)}
-    if is_first():
-        save_evaluation(evaluation, out)
+    about = {"step": step, **protocol(placed)}
+    evaluation = save_evaluation(about, full_evaluation(placed, params, records), out)
     write_report(placed, params, records, workdir, out, evaluation)

@@ -15,6 +15,7 @@ from rig3r_jax.training.processes import gather, on_first
 from rig3r_jax.training.records import Records, build_mixture, records_folder
 from rig3r_jax.training.rig3r import evaluate, report
 from rig3r_jax.training.rig3r.checks import problems
+from rig3r_jax.training.rig3r.continued import continued
 from rig3r_jax.training.rig3r.data import CountedSamples, check_splits, check_views, training_stream
 from rig3r_jax.training.rig3r.flops import train_flops
 from rig3r_jax.training.rig3r.initial import initialise
@@ -100,9 +101,13 @@ class Rig3RTask:
         return self.placed.train_step
 
     def init(self) -> TrainState:
-        """A fresh state, with the parameters of config.model.init_from laid over it."""
+        """A fresh state, with the parameters of config.model.init_from laid over it, or those and the step of
+        config.train.continue_from."""
         state = self.placed.init()
-        if self.config.model.init_from:
+        if self.config.train.continue_from:
+            state, origins = continued(state, self.config)
+            logger.info("goes on after step %d, parameters from %s", int(state.step), origins)
+        elif self.config.model.init_from:
             state, origins = initialise(state, self.config.model.init_from, self.config.model)
             logger.info("parameters from %s", origins)
         return state
