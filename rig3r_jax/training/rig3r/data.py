@@ -58,7 +58,8 @@ def check_views(config: ConfigDict, records: Records) -> None:
 def training_stream(config: ConfigDict, records: Records) -> SampleStream:
     """The samples of training: a function of (config.seed, n)."""
     options = PipelineOptions(**config.sampling.to_dict())
-    return _stream(records, config.data.split, options, config.seed, cache_gigabytes=config.data.cache_gigabytes)
+    limits = {"most": config.data.max_scenes, "cache_gigabytes": config.data.cache_gigabytes}
+    return _stream(records, config.data.split, options, config.seed, **limits)
 
 
 class CountedSamples:
@@ -131,12 +132,13 @@ def overlap_note(records: Records, trained: str, split: str) -> str:
 
 
 def _stream(
-    records: Records, split: str, options: PipelineOptions, seed: int, *, cache_gigabytes: float = 0.0
+    records: Records, split: str, options: PipelineOptions, seed: int, *, most: int = 0, cache_gigabytes: float = 0.0
 ) -> SampleStream:
+    """`most`: scenes of each source, the first that fit; 0: all."""
     sources = []
     for entry, report in records:
         if split in report.splits:
-            source = FittingScenes(RecordSource(report.path, split), options)
+            source = FittingScenes(RecordSource(report.path, split), options, most)
             source = CachedSource(source, cache_gigabytes) if cache_gigabytes else source
             sources.append((entry.name, source, entry.weight))
     return SampleStream(sources, options, seed)

@@ -54,6 +54,9 @@ def _dpt_flops(model: Rig3R, inner: int, rows: int, columns: int) -> float:
     return total + 2 * pixels * (9 * features // 2 * last + last * 4)
 
 
-def train_flops(model: Rig3R, views: int, height: int, width: int) -> float:
-    """Operations of forward and backward for one sample: three times the forward pass, without recomputation."""
-    return 3.0 * forward_flops(model, views, height, width)
+def train_flops(model: Rig3R, views: int, height: int, width: int, *, trains_encoder: bool = True) -> float:
+    """Operations of forward and backward for one sample: three times the forward pass, without recomputation; of an
+    encoder that is frozen as a whole the forward pass alone."""
+    parts = forward_parts(model, views, height, width)
+    once = 0.0 if trains_encoder else parts["patch_embed"] + parts["encoder_linear"] + parts["encoder_attention"]
+    return 3.0 * sum(parts.values()) - 2.0 * once

@@ -20,7 +20,7 @@ from rig3r_jax.training.rig3r.flops import train_flops
 from rig3r_jax.training.rig3r.initial import initialise
 from rig3r_jax.training.rig3r.kept_quarantine import KeptQuarantine
 from rig3r_jax.training.rig3r.layout import Layout, divisors, evaluation_batch_sizes
-from rig3r_jax.training.rig3r.memory import DeviceMemory
+from rig3r_jax.training.rig3r.memory import DeviceMemory, trains_encoder
 from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import row_share
 from rig3r_jax.training.state import TrainState
@@ -85,7 +85,10 @@ class Rig3RTask:
         sampling, rows = self.config.sampling, self.config.train.batch_size
         self.images_per_step = rows * sampling.num_views
         side = sampling.image_size
-        self.operations_per_step = rows * train_flops(placed.model, sampling.num_views, side, side)
+        backward = trains_encoder(self.config, placed.abstract_params)
+        self.operations_per_step = rows * train_flops(
+            placed.model, sampling.num_views, side, side, trains_encoder=backward
+        )
 
     @property
     def abstract_state(self) -> TrainState:
