@@ -22,6 +22,7 @@ from rig3r_jax.cli import (
     protocol,
     reconstruct,
     replay,
+    studies,
     train,
     view,
     weights,
@@ -41,6 +42,7 @@ os.environ["JAX_ENABLE_X64"] = "0"
 # Two words are a command of a group.
 COMMANDS: dict[str, Command] = {
     **train.COMMANDS,
+    **studies.COMMANDS,
     **evaluate.COMMANDS,
     **baseline.COMMANDS,
     **doctor.COMMANDS,

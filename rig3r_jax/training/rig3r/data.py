@@ -19,11 +19,18 @@ logger = logging.getLogger(__name__)
 
 
 def check_splits(config: ConfigDict, records: Records) -> None:
-    """ValueError when the split of the training or a set of the evaluation is in no source."""
+    """ValueError when the split of the training or a set of the evaluation is in no source, and when the training asks
+    for more scenes than any has."""
     available = sorted({split for _, report in records for split, count in report.splits.items() if count})
     named = {"data.split": [config.data.split]}
     if config.evaluation.enabled:
         named["evaluation.sets"] = list(config.evaluation.sets)
+    most = max((report.splits.get(config.data.split, 0) for _, report in records), default=0)
+    if config.data.max_scenes > most > 0:
+        raise ValueError(
+            f"data.max_scenes is {config.data.max_scenes}; {config.data.split} has {most} scenes: take fewer, or 0 for "
+            "all"
+        )
     problems = [f"{key}: {s!r}" for key, splits in named.items() for s in splits if s not in available]
     if problems:
         raise ValueError(

@@ -65,15 +65,16 @@ def step_memory(config: ConfigDict, model: Rig3R, params: PyTree, layout: Layout
     model = model.clone(remat=layout.remat)
     rows = config.train.batch_size / layout.shares / layout.frames  # samples of a device at a time, or a part of one
     size, views = config.sampling.image_size, config.sampling.num_views
-    parts = params, split(params, config.optimizer.frozen)[0]
-    state, trained = (parameter_bytes(part, layout.fsdp) for part in parts)
+    trained_params = split(params, config.optimizer.frozen)[0]
+    state, trained = (parameter_bytes(part, layout.fsdp) for part in (params, trained_params))
+    kept = activation_bytes(model, views, size, trains_encoder="encoder" in trained_params)
     return Memory(
         parameters=state,
         moments=2 * trained,
         average=state if config.optimizer.ema_decay else 0,
         gradients=trained * (2 if layout.accumulate > 1 else 1),
         batch=int(2 * rows * layout.accumulate * _sample_bytes(config)),
-        activations=int(rows * activation_bytes(model, views, size, trains_encoder=trains_encoder(config, params))),
+        activations=int(rows * kept),
         outputs=int(3 * rows * _prediction_bytes(model, views, size)),
     )
 
@@ -136,11 +137,6 @@ def parameter_bytes(params: PyTree, fsdp: int) -> int:
         return math.prod(leaf.shape) * leaf.dtype.itemsize // ways
 
     return sum(jax.tree.leaves(jax.tree.map(local, first_match(PARAMETER_RULES, params), params)))
-
-
-def trains_encoder(config: ConfigDict, params: PyTree) -> bool:
-    """Whether the backward pass goes on through the encoder: any of its parameters is trained."""
-    return "encoder" in split(params, config.optimizer.frozen)[0]
 
 
 def activation_bytes(model: Rig3R, views: int, size: int, *, trains_encoder: bool = True) -> int:

@@ -16,11 +16,11 @@ from rig3r_jax.training.records import Records, build_mixture, records_folder
 from rig3r_jax.training.rig3r import evaluate, report
 from rig3r_jax.training.rig3r.checks import problems
 from rig3r_jax.training.rig3r.data import CountedSamples, check_splits, check_views, training_stream
-from rig3r_jax.training.rig3r.flops import train_flops
+from rig3r_jax.training.rig3r.flops import step_flops
 from rig3r_jax.training.rig3r.initial import initialise
 from rig3r_jax.training.rig3r.kept_quarantine import KeptQuarantine
 from rig3r_jax.training.rig3r.layout import Layout, divisors, evaluation_batch_sizes
-from rig3r_jax.training.rig3r.memory import DeviceMemory, trains_encoder
+from rig3r_jax.training.rig3r.memory import DeviceMemory
 from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import row_share
 from rig3r_jax.training.state import TrainState
@@ -84,11 +84,7 @@ class Rig3RTask:
         self.devices = tuple(placed.mesh.devices.flat)
         sampling, rows = self.config.sampling, self.config.train.batch_size
         self.images_per_step = rows * sampling.num_views
-        side = sampling.image_size
-        backward = trains_encoder(self.config, placed.abstract_params)
-        self.operations_per_step = rows * train_flops(
-            placed.model, sampling.num_views, side, side, trains_encoder=backward
-        )
+        self.operations_per_step = step_flops(self.config, placed.model, placed.abstract_params)
 
     @property
     def abstract_state(self) -> TrainState:
