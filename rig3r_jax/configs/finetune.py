@@ -2,7 +2,7 @@
 
 Command:   rig3r train --config=finetune --config.data.root=FOLDER --config.model.init_from=runs/demo
            FOLDER is what `rig3r build-data folder --root FOLDER` takes; for recordings of another kind
-           '--config.data.mixture[0].name=tum' and the like (docs/finetune.md). init_from is the workdir of a run, or
+           '--config.data.mixture[0].name=tum' and the like (docs/studies.md). init_from is the workdir of a run, or
            a file of `rig3r export` or `rig3r convert dust3r`; the keys of `model` below are those of configs/demo.py,
            and where they are not those of init_from the message says which flags are
 Hardware:  2 CPU cores
