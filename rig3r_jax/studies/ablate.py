@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from rig3r_jax.configs import ablations
-from rig3r_jax.studies.runner import Run, Stopped, evaluation_sets, finished_runs, prepared_runs
+from rig3r_jax.studies.runner import Run, evaluation_sets, finish, prepared_runs
 from rig3r_jax.studies.table import LEGEND, score_rows, score_table, write_study
 from rig3r_jax.studies.variants import BASE, chosen, variants_of
 from rig3r_jax.training.lock import only_writer
@@ -38,26 +38,22 @@ def ablate(
         with config.unlocked():
             config.study = ablations.study(config)
     variants = chosen(variants_of(config.study), only)
-    runs, finished = prepared_runs(config, variants, out, kind), []
+    runs = prepared_runs(config, variants, out, kind)
     out.mkdir(parents=True, exist_ok=True)
     with only_writer(out):
         sets = evaluation_sets(config, on, root)
-        try:
-            for run in finished_runs(runs, out, kind, sets, settings):
-                finished.append(run)
-        except Stopped as stopped:
-            print(f"{len(finished)} of {len(runs)} variants are done; the same command goes on", flush=True)
-            return stopped.code
+        finished, code = finish(runs, out, kind, sets, settings)
         names = [one.name for one in sets]
-        write_study(
-            out,
-            "ablations",
-            _text(finished, names, settings),
-            {"sets": {one.name: one.protocol.sha256 for one in sets}, "settings": list(settings)},
-            score_rows(finished, names, settings, finished[0]),
-            variants={run.name: list(run.variant.overrides) for run in finished},
-        )
-    return 0
+        if finished:
+            write_study(
+                out,
+                "ablations",
+                _text(finished, names, settings),
+                {"sets": {one.name: one.protocol.sha256 for one in sets}, "settings": list(settings)},
+                score_rows(finished, names, settings, finished[0]),
+                variants={run.name: list(run.variant.overrides) for run in finished},
+            )
+    return code
 
 
 def _text(runs: Sequence[Run], sets: Sequence[str], settings: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ What is finished is not done again: the same command goes on where a study was s
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -23,14 +23,6 @@ from rig3r_jax.training.records import build_mixture, ready_entries, records_fol
 from rig3r_jax.training.rig3r.flops import step_flops
 from rig3r_jax.training.rig3r.setup import abstract_params, build_model
 from rig3r_jax.training.task import TaskKind, validate
-
-
-class Stopped(Exception):
-    """A run ended with an exit code of `rig3r train` that ends the study too."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,22 +87,28 @@ def evaluation_sets(config: ConfigDict, on: Sequence[Path], root: str) -> list[E
     return recorded_sets(build_mixture(resolved, Path(resolved.data.records)), resolved)
 
 
-def finished_runs(
+def finish(
     runs: Sequence[Run], out: Path, kind: TaskKind, sets: Sequence[EvaluationSet], settings: Sequence[str]
-) -> Iterator[Run]:
-    """Trains and evaluates one run after the other, and says of each how long it took. Raises Stopped where a training
-    was interrupted, or could not save."""
+) -> tuple[list[Run], int]:
+    """Trains and evaluates one run after the other, and prints of each how long it took.
+
+    Returns the runs with their scores; and 0, or the exit code of a training that was interrupted or could not save,
+    which ends the study: the runs are then those before it. One that diverged has no scores.
+    """
+    finished = []
     for number, run in enumerate(runs, 1):
         started = time.perf_counter()
         code = _trained(run.config, out / run.name, kind)
         if code not in (loop.EXIT_DONE, loop.EXIT_DIVERGED):
-            raise Stopped(code)
+            print(f"{len(finished)} of {len(runs)} runs are finished; the same command goes on", flush=True)
+            return finished, code
         trained = time.perf_counter() - started
         scores = RunScores(0, {}) if code == loop.EXIT_DIVERGED else run_scores(out / run.name, sets, settings)
         jax.clear_caches()  # compiled programs of one variant are of no use to the next
         took = f"training {trained:.0f} s, evaluation {time.perf_counter() - started - trained:.0f} s"
         print(f"{number} of {len(runs)}, {run.name}: {'diverged' if not scores.sets else took}", flush=True)
-        yield dataclasses.replace(run, scores=scores)
+        finished.append(dataclasses.replace(run, scores=scores))
+    return finished, loop.EXIT_DONE
 
 
 def _trained(config: ConfigDict, workdir: Path, kind: TaskKind) -> int:

@@ -11,7 +11,7 @@ from rig3r_jax.formats import markdown
 from rig3r_jax.models.rig3r import VARIANTS
 from rig3r_jax.studies.laws import MORE, Law, law_row, laws_of
 from rig3r_jax.studies.power_law import LEAST
-from rig3r_jax.studies.runner import Run, Stopped, compute_of, evaluation_sets, finished_runs, prepared_runs
+from rig3r_jax.studies.runner import Run, compute_of, evaluation_sets, finish, prepared_runs
 from rig3r_jax.studies.scaling_chart import write_chart
 from rig3r_jax.studies.table import LEGEND, score_rows, score_table, write_study
 from rig3r_jax.studies.variants import Variant
@@ -42,30 +42,26 @@ def scaling_study(
         with config.unlocked():
             config.study = scaling.study(config)
     asked = {name: compute_of(other) for name, other in predicted.items()}
-    runs, finished = prepared_runs(_open_sizes(config), grid(config), out, kind), []
+    runs = prepared_runs(_open_sizes(config), grid(config), out, kind)
     out.mkdir(parents=True, exist_ok=True)
     with only_writer(out):
         sets = evaluation_sets(config, on, root)
-        try:
-            for run in finished_runs(runs, out, kind, sets, settings):
-                finished.append(run)
-        except Stopped as stopped:
-            print(f"{len(finished)} of {len(runs)} runs are done; the same command goes on", flush=True)
-            return stopped.code
+        finished, code = finish(runs, out, kind, sets, settings)
         names = [one.name for one in sets]
-        laws = {name: laws_of(finished, name, settings) for name in names}
-        write_chart(out / "scaling.png", laws, asked)
-        write_study(
-            out,
-            "scaling",
-            _text(finished, laws, settings, asked),
-            {"sets": {one.name: one.protocol.sha256 for one in sets}, "settings": list(settings)},
-            score_rows(finished, names, settings),
-            runs={run.name: _figures(run) for run in finished},
-            laws=[law_row(name, law, asked) for name in names for law in laws[name]],
-        )
-        print(out / "scaling.png")
-    return 0
+        if finished:
+            laws = {name: laws_of(finished, name, settings) for name in names}
+            write_chart(out / "scaling.png", laws, asked)
+            write_study(
+                out,
+                "scaling",
+                _text(finished, laws, settings, asked),
+                {"sets": {one.name: one.protocol.sha256 for one in sets}, "settings": list(settings)},
+                score_rows(finished, names, settings),
+                runs={run.name: _figures(run) for run in finished},
+                laws=[law_row(name, law, asked) for name in names for law in laws[name]],
+            )
+            print(out / "scaling.png")
+    return code
 
 
 def grid(config: ConfigDict) -> list[Variant]:

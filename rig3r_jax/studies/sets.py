@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.record_source import RecordSource
+from rig3r_jax.data.sampling import can_fill
 from rig3r_jax.data.source import Scenes
 from rig3r_jax.evaluation.protocol import Protocol, Rules, read_protocol
 from rig3r_jax.evaluation.protocol_make import drawn_sample
@@ -81,7 +82,10 @@ def recorded_sets(records: Records, config: ConfigDict) -> list[EvaluationSet]:
 
 def _drawn(name: str, entry: ConfigDict, split: str, source: RecordedScenes, config: ConfigDict) -> Protocol:
     draw = PipelineOptions(**config.sampling.to_dict()).for_evaluation().draw()
-    scenes, count, seed = source.scenes(split), config.evaluation.samples, config.evaluation.seed
+    scenes = [(scene, load) for scene, load in source.scenes(split) if can_fill(load(), **draw)]
+    if not scenes:
+        raise ValueError(f"{source.root}: no scene of {split} can fill sampling.num_views={config.sampling.num_views}")
+    count, seed = config.evaluation.samples, config.evaluation.seed
     spread = np.linspace(0, len(scenes) - 1, min(count, len(scenes))).round().astype(int)
     samples = []
     for place in range(count):
