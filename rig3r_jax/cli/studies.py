@@ -35,7 +35,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         nargs="+",
         default=_SETTINGS,
-        help=f"what runs are told of the rig, of {', '.join(PROTOCOL_SETTINGS)} (%(default)s)",
+        help=f"what runs are told of the rig: some of {', '.join(PROTOCOL_SETTINGS)} ({' '.join(_SETTINGS)})",
     )
 
 
