@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 
 LEVEL = 0.95
 LEAST = 4  # different computes of a fit of three numbers
-_HUBER = 0.1  # of a logarithm: residuals beyond count linearly
+_HUBER = 0.03  # of a logarithm, about what equal runs differ by: residuals beyond count linearly
 _STEEPEST = 3.0
 _STARTS = [(floor, slope) for floor in (0.0, 0.5, 0.9) for slope in (0.1, 0.4, 1.0)]  # floor over the least error
 
@@ -65,6 +65,8 @@ def fit(compute: Float[np.ndarray, " n"], errors: Float[np.ndarray, " n"], near:
             bounds=(low, high),
             loss="huber",
             f_scale=_HUBER,
+            ftol=1e-12,
+            xtol=1e-12,
         )
         for share, slope in starts
     ]
