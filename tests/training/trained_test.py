@@ -29,7 +29,7 @@ def config_of(**optimizer):
     config = demo.get_config()
     config.sampling.num_views, config.sampling.image_size = 2, 32
     config.train.batch_size = 2
-    config.model = {**config.model.to_dict(), **TINY}
+    config.model.update(TINY)
     config.optimizer.update({"warmup_steps": 0, "ema_decay": 0.5, **optimizer})
     return config
 
