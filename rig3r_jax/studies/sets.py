@@ -5,7 +5,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from typing import Protocol as Interface
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -13,19 +12,11 @@ from ml_collections import ConfigDict
 from rig3r_jax.data.options import PipelineOptions
 from rig3r_jax.data.record_source import RecordSource
 from rig3r_jax.data.sampling import can_fill
-from rig3r_jax.data.source import Scenes
+from rig3r_jax.data.source import Scenes, Source
 from rig3r_jax.evaluation.protocol import Protocol, Rules, read_protocol
 from rig3r_jax.evaluation.protocol_make import drawn_sample
 from rig3r_jax.training.records import Records, records_at
 from rig3r_jax.training.rig3r.elsewhere import protocol_source
-
-
-class ScenesBySplit(Interface):
-    """What is asked of the source of a protocol's scenes."""
-
-    root: str
-
-    def scenes(self, split: str) -> Scenes: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +24,7 @@ class EvaluationSet:
     """Frames that every run is shown, and where they are read."""
 
     protocol: Protocol
-    source: ScenesBySplit
+    source: Source
 
     @property
     def name(self) -> str:
@@ -41,12 +32,11 @@ class EvaluationSet:
 
 
 @dataclasses.dataclass(frozen=True)
-class RecordedScenes:
-    """The scenes of a folder of records, as a source gives them."""
-
-    root: str
+class RecordedScenes(Source):
+    """The scenes of a folder of records, its root."""
 
     def scenes(self, split: str) -> Scenes:
+        """See `Source`; every record is read once, but none of its images."""
         records = RecordSource(self.root, split)
         numbers = range(len(records))
         return [(records[number].name, functools.partial(records.__getitem__, number)) for number in numbers]
