@@ -28,7 +28,7 @@ class PowerLaw:
 
     def at(self, compute: Float[np.ndarray, "*n"] | float) -> Float[np.ndarray, "*n"]:
         """The error that a training of this compute is said to reach."""
-        return self.floor + self.scale * (np.asarray(compute, np.float64) / self.unit) ** -self.slope
+        return np.asarray(self.floor + self.scale * (np.asarray(compute, np.float64) / self.unit) ** -self.slope)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,9 +23,9 @@ def layer_rates(model: Rig3R, params: PyTree, decay: float) -> PyTree:
     """
     last = _last_layer(model)
 
-    def rates(first: int, leaf: jax.Array, stacked: bool) -> np.ndarray:
-        layers = first + np.arange(leaf.shape[0]).reshape(-1, *(1,) * (leaf.ndim - 1)) if stacked else np.array(first)
-        return (decay ** (last - layers.astype(np.float64))).astype(np.float32)
+    def rates(first: int, leaf, stacked: bool) -> np.ndarray:
+        layers = np.arange(leaf.shape[0]).reshape(-1, *(1,) * (leaf.ndim - 1)) if stacked else np.zeros(())
+        return np.asarray(decay ** (last - first - layers), np.float32)
 
     return jax.tree.map(rates, first_match(_first_layers(model), params), params, first_match(_STACKED, params))
 
