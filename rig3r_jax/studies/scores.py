@@ -68,7 +68,7 @@ def _set_scores(workdir: Path, one: EvaluationSet, settings: Sequence[str]) -> S
                 measures = scene.measures
                 _add(worlds[key], sample.scene, measures.sums.get(key, 0.0), measures.weights.get(key, 0.0))
         for part in batches:
-            losses = sample_losses(predict(views_in_setting(part, setting)), part.batch, grids)
+            losses = sample_losses(predict(views_in_setting(part.batch, setting)), part.batch, grids)
             for sample, loss in zip(part.samples, losses, strict=True):
                 if np.isfinite(loss):
                     _add(worlds[LOSS], sample.scene, float(loss), 1.0)
