@@ -4,6 +4,7 @@ What is finished is not done again: the same command goes on where a study was s
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,12 +38,12 @@ class Run:
     def name(self) -> str:
         return self.variant.name
 
-    @property
+    @functools.cached_property
     def parameters(self) -> int:
         """Numbers of its model."""
         return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(_model(self.config))))
 
-    @property
+    @functools.cached_property
     def compute(self) -> float:
         """Floating-point operations of its training, all steps."""
         return compute_of(self.config)
