@@ -1,5 +1,6 @@
 """The numbers of a study with their intervals over worlds: rows for JSON, Markdown for people."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,13 +20,16 @@ LEGEND = (
     "which is one training: rows that differ from the base by the seed alone show what that is worth. loss: of the "
     "geometry alone, all weights and the confidence 1, in mean depths (lower is better). -: nothing to measure."
 )
+_LENGTHS = (LOSS, "chamfer_m", "ATE_m")  # the other scores are percents
 _SHOWN = {"mAA30": ".1f", "rig_mAA30": ".1f", LOSS: ".3f"}  # scores of the tables, and their formats
 
 
 def number_of(run: Run, name: str, setting: str, key: str) -> Interval:
     """A score of a run on a set, with its interval; NaN where the run has none."""
     sums, weights = _by_world(_worlds(run, name, setting, key))
-    return interval(sums, weights)
+    number, most = interval(sums, weights), np.inf if key in _LENGTHS else 100.0
+    low, high = np.clip([number.low, number.high], 0.0, most)
+    return dataclasses.replace(number, low=float(low), high=float(high))
 
 
 def difference_of(run: Run, base: Run, name: str, setting: str, key: str) -> Difference:
