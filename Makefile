@@ -1,7 +1,7 @@
 # Needs Python 3.11, 3.12 or 3.13 (or uv): everything else is set up in .venv by the first command.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo fuzz test test-sweep test-faults test-slurm test-cuda-compiler slurm-packages torch lint clean
+.PHONY: help try demo fuzz test test-sweep test-faults test-slurm test-cuda-compiler slurm-packages torch lint clean
 
 PYTHON_FILES := .ci configs launch main.py rig3r_jax tests
 SETUP_FILES := pyproject.toml constraints.txt launch/setup.sh .venv/bin/python
@@ -13,12 +13,13 @@ MINUTES ?= 10
 DEMO_ARGS ?=
 
 help:
+	@echo "make try     set up the core install, then reconstruct example images with the model that comes along"
 	@echo "make demo    set up, then train, evaluate and report on procedurally rendered data (DEMO_ARGS='--workdir=...'"
 	@echo "             adds flags)"
 	@echo "make test    set up, then run the tests (PYTEST_ARGS='tests/geometry -k golden' picks some, WORKERS=2)"
 	@echo "             RIG3R_TORCH=1 installs PyTorch for its tests, RIG3R_NO_SKIPS=1 makes a skipped test a failure"
 	@echo "make test-sweep"
-	@echo "             set up, then run every sweep: tests in a second precision or at full size, which make test leaves"
+	@echo "             set up, then run every sweep: tests of half a minute and more, which make test leaves"
 	@echo "             out while what they cover is as it was when they passed (tests/sweeps.json)"
 	@echo "make test-faults"
 	@echo "             set up, then do to small runs what docs/faults.md lists: kills, full disks, flipped bytes; as root with"
@@ -34,6 +35,11 @@ help:
 	@echo "make lint    set up, then check the style of the code"
 	@echo "make clean   remove .venv and caches; results under runs/ stay"
 	@echo "             PYTHON=/path/to/python picks the interpreter"
+
+# What was tried before is made anew.
+try: .venv/.have-core
+	rm -rf runs/try
+	.venv/bin/rig3r try runs/try
 
 demo: .venv/.have-train
 	.venv/bin/python main.py --config=configs/demo.py $(DEMO_ARGS)
@@ -92,6 +98,9 @@ again:
 
 # The marks are set by launch/setup.sh; what needs more comes with what needs less.
 comma := ,
+.venv/.have-core: $(SETUP_FILES)
+	@sh launch/setup.sh core
+
 .venv/.have-train: $(SETUP_FILES)
 	@sh launch/setup.sh train
 

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes .venv and installs rig3r_jax in it:          sh launch/setup.sh train   (or train-tf,dev)
+# Makes .venv and installs rig3r_jax in it:          sh launch/setup.sh train   (or train-tf,dev; core: without extras)
 # Only prints the interpreter that it would take:    sh launch/setup.sh --find
 # PYTHON=/path/to/python takes that interpreter and no other. A mark .venv/.have-EXTRA tells make what is there.
 set -eu
 
-USAGE="usage: sh launch/setup.sh EXTRA[,EXTRA...], or --find; extras: train, train-tf, data, export, rerun, video, view, dev, torch, cuda12, cuda13, flash, tokamax"
+USAGE="usage: sh launch/setup.sh EXTRA[,EXTRA...], core for none, or --find; extras: train, train-tf, data, export, rerun, video, view, dev, torch, cuda12, cuda13, flash, tokamax"
 
 say() { echo "$*" >&2; }
 
@@ -96,7 +96,13 @@ elif [ "$1" = --help ]; then
 fi
 
 extras=$1
-check_extras "$extras"
+case $extras in
+    core) package=rig3r_jax place=. ;;
+    *)
+        check_extras "$extras"
+        package="rig3r_jax[$extras]" place=".[$extras]"
+        ;;
+esac
 cd "$(dirname "$0")/.."
 if ! runs .venv/bin/python || ! .venv/bin/python -c 'import pip' 2>/dev/null; then
     make_venv
@@ -105,6 +111,7 @@ elif [ -n "${PYTHON:-}" ] && [ "$(version "$PYTHON" 2>/dev/null)" != "$(version 
 fi
 
 case $extras in
+    core) size="about 250 MB (0.9 GB on disk)" ;;
     torch) size="200 MB where the CPU build is at hand, else several GB" ;;
     *train-tf*) size="about 670 MB (2.5 GB on disk)" ;;
     *) size="about 330 MB (1.3 GB on disk)" ;;
@@ -117,10 +124,10 @@ case ,$extras, in
     ,torch,) ;;
     *,torch,*) size="$size, and PyTorch: 200 MB where the CPU build is at hand, else several GB" ;;
 esac
-say "Installing rig3r_jax[$extras] in .venv with Python $(version .venv/bin/python): downloads $size, takes some minutes."
+say "Installing $package in .venv with Python $(version .venv/bin/python): downloads $size, takes some minutes."
 [ -t 1 ] && quiet= || quiet=--quiet
 # Python compiles the modules that it imports; pip would compile them all.
-.venv/bin/python -m pip install --disable-pip-version-check --no-compile $quiet --constraint constraints.txt --editable ".[$extras]"
+.venv/bin/python -m pip install --disable-pip-version-check --no-compile $quiet --constraint constraints.txt --editable "$place"
 # Where bytecode is turned off, as in many container images, every start would compile jax and its kin again: 5 s.
 [ -z "${PYTHONDONTWRITEBYTECODE:-}" ] || env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -c 'import rig3r_jax.cli.tasks'
 [ -z "${PYTHON:-}" ] || echo "$PYTHON" > .venv/.interpreter

@@ -2,7 +2,7 @@
 
 Importing the package loads nothing else: each room is imported by name (`from rig3r_jax.geometry import se3`).
 
-    model = rig3r_jax.load("runs/demo")
+    model = rig3r_jax.load("demo")  # comes with the package; or a workdir: "runs/demo"
     result = model.reconstruct("photos/", rig="rig_config.json")
 """
 

@@ -191,3 +191,39 @@ def test_annotations_stay_objects():
     """Postponed annotations would turn off the checks of shapes and types."""
     postponed = "from __future__ import " + "annotations"
     assert [path for path in source_files() if postponed in path.read_text()] == []
+
+
+def test_what_is_imported_of_a_module_is_there():
+    """Inside functions, too, where no import of the module would tell."""
+    absent = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE.name:
+                place = REPO.joinpath(*node.module.split("."))
+                absent += [f"{path.relative_to(REPO)}: {node.module}.{name}" for name in _not_in(place, node.names)]
+    assert not absent, "\n".join(absent)
+
+
+def _not_in(place: pathlib.Path, aliases: list[ast.alias]) -> Iterator[str]:
+    """The names that neither the module nor the package at `place` has."""
+    file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    defined = set(_defined(ast.parse(file.read_text()).body)) if file.is_file() else set()
+    for alias in aliases:
+        inside = place / alias.name
+        if alias.name not in defined and not inside.is_dir() and not inside.with_suffix(".py").is_file():
+            yield alias.name
+
+
+def _defined(statements: list[ast.stmt]) -> Iterator[str]:
+    """The names that statements of a module give a value, those of `if` and `try` among them."""
+    for node in statements:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
+        else:
+            for block in ("body", "orelse", "finalbody", "handlers"):
+                yield from _defined(getattr(node, block, []))

@@ -90,6 +90,7 @@ def test_python_variable_is_taken_or_refused(find):
 @pytest.mark.parametrize(
     ("extras", "size"),
     [
+        ("core", "about 250 MB (0.9 GB on disk)"),
         ("train", "about 330 MB (1.3 GB on disk)"),
         ("train,cuda13", "about 330 MB (1.3 GB on disk) and 2.5 GB of CUDA libraries"),
         ("train-tf,cuda12,dev", "about 670 MB (2.5 GB on disk) and 3.2 GB of CUDA libraries"),
@@ -115,7 +116,8 @@ def test_setup_says_what_each_extra_downloads(tmp_path, repo, extras, size):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    line = f"Installing rig3r_jax[{extras}] in .venv with Python 3.12: downloads {size}, takes some minutes.\n"
+    package = "rig3r_jax" if extras == "core" else f"rig3r_jax[{extras}]"
+    line = f"Installing {package} in .venv with Python 3.12: downloads {size}, takes some minutes.\n"
     assert done.stderr == line
 
 
@@ -135,6 +137,7 @@ def setup_in(folder, repo, *arguments):
         (("foo",), "'foo' is not an extra; usage: "),
         (("train,foo,dev",), "'foo' is not an extra; usage: "),
         (("train,",), "'' is not an extra; usage: "),
+        (("core,dev",), "'core' is not an extra; usage: "),
         (("dev torch",), "'dev torch' is not an extra; usage: "),
         (("",), "'' is not an extra; usage: "),
     ],
@@ -175,5 +178,5 @@ def test_make_stops_at_the_remedy(tmp_path, repo, target):
 def test_make_without_a_target_prints_the_targets(repo):
     done = subprocess.run([shutil.which("make"), "-C", str(repo)], capture_output=True, text=True)
     assert done.returncode == 0
-    assert all(f"make {target}" in done.stdout for target in ("demo", "test", "torch", "lint", "clean"))
+    assert all(f"make {target}" in done.stdout for target in ("try", "demo", "test", "torch", "lint", "clean"))
     assert "embedded" not in done.stdout and max(map(len, done.stdout.splitlines())) <= 120

@@ -1,4 +1,5 @@
-"""Sweeps: tests that repeat an assertion in another precision or at full size; run when what they cover has changed.
+"""Sweeps: tests of half a minute and more, at full size or in one more precision among them; run when what they cover
+has changed.
 
 `@pytest.mark.sweep(PATH, ...)` names files and folders that a test covers, from the top folder. `make test-sweep` runs
 every sweep and notes in tests/sweeps.json, for each that passed, a hash of those files, of the test's own and of what
@@ -13,6 +14,9 @@ from pathlib import Path
 
 RUN_ALL = os.environ.get("RIG3R_SWEEP") == "1"
 EVERY = ("constraints.txt", "tests/conftest.py", "tests/batches.py", "rig3r_jax/schema.py", "rig3r_jax/formats")
+
+# What training goes through, whatever is trained.
+OF_A_RUN = tuple(f"rig3r_jax/{layer}" for layer in ("data", "evaluation", "geometry", "losses", "models", "training"))
 
 
 def fingerprint(repo: Path, paths: Iterable[str]) -> str:

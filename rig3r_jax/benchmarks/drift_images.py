@@ -7,8 +7,8 @@ from rig3r_jax.data.sources.procedural.source import Procedural
 from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
 from rig3r_jax.inference.known import Known
 from rig3r_jax.inference.models.protocol import Model
-from rig3r_jax.inference.photographs import find_photographs
-from rig3r_jax.inference.shots import Shot, read_shots, sizes_of
+from rig3r_jax.inference.photographs import find_photographs, usable
+from rig3r_jax.inference.shots import Shot, read_shots
 
 
 def seen_shots(model: Model, source: Procedural, driven: Drive, folder: Path, rig: bool) -> list[Shot]:
@@ -27,4 +27,5 @@ def seen_shots(model: Model, source: Procedural, driven: Drive, folder: Path, ri
     _, photographs = find_photographs([folder])
     photographs = sorted(photographs, key=lambda photograph: order[photograph.name])
     knowledge = Known(RigCalibration(cameras, cameras[0].name) if rig else None, times=times)
-    return read_shots(photographs, knowledge, model.input_size(sizes_of(photographs)), model.fill)
+    sizes, _ = usable(photographs, skip_bad=False)
+    return read_shots(photographs, knowledge, model.input_size(list(sizes.values())), model.fill)

@@ -2,14 +2,12 @@
 
 import argparse
 import datetime
-import functools
 import importlib.metadata
 import importlib.util
 import math
 import os
 import platform
 import re
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import jax
 
 from rig3r_jax.formats.json_file import write_json
+from rig3r_jax.training.commit import commit
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
 Row = Mapping[str, str | int | float | None]
@@ -35,7 +34,7 @@ def environment() -> dict[str, object]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES if importlib.util.find_spec(name)},
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": " ".join(["rig3r", *sys.argv[1:]]),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -134,13 +133,3 @@ def _processor() -> str:
     vectors = next((name for flag, name in _VECTORS.items() if flag in facts.get("flags", "").split()), "")
     beside = ", ".join(filter(None, (numbers, vectors)))
     return f"{facts['model name']} ({beside})" if beside else facts["model name"]
-
-
-@functools.cache
-def _commit() -> str:
-    """Short hash of the package's commit, `+` behind it where files differ; "" outside a repository."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""

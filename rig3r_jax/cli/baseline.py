@@ -19,7 +19,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=path, required=True, help="folder to make: SAMPLE/cameras.json, for `rig3r evaluate`"
     )
     parser.add_argument(
-        "--model", type=path, help=f"a run's workdir, or a file of weights; of {_takers('model')} (docs/models.md)"
+        "--model",
+        type=path,
+        help=f"demo, a run's workdir, or a file of weights; of {_takers('model')} (docs/models.md)",
     )
     defaults = BaselineOptions()
     parser.add_argument(

@@ -16,7 +16,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", metavar="IMAGES", nargs="+", help="images, folders, patterns, videos, as of `rig3r reconstruct`"
     )
-    parser.add_argument("--model", type=path, required=True, help="workdir of `rig3r train`")
+    parser.add_argument(
+        "--model", type=path, required=True, help="demo, which comes with the package, or a workdir of `rig3r train`"
+    )
     parser.add_argument("--out", type=path, required=True, help="folder to make")
     parser.add_argument("--times", type=path, help="file of times; or names, exif: equal times are one time step")
     parser.add_argument("--intrinsics", type=path, help="file of intrinsics of the upright originals; or exif")

@@ -37,7 +37,13 @@ _ONE_OF = "give the WORKDIR of a run, or --predictions or --compare with --truth
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workdir", metavar="WORKDIR", nargs="?", type=path, help="folder of a run (any task)")
+    parser.add_argument(
+        "workdir",
+        metavar="WORKDIR",
+        nargs="?",
+        type=path,
+        help="folder of a run (any task); with --on also a file of `rig3r export`, or demo, which comes along",
+    )
     parser.add_argument(
         "--out", metavar="FOLDER", type=path, help="of the files that it writes; else the workdir, or none"
     )
@@ -122,9 +128,13 @@ def _check_run_options(options: argparse.Namespace) -> None:
 def _evaluate_run(options: argparse.Namespace) -> int:
     if lack := lack_of(EXTRAS["train"]):
         raise ValueError(lack)
-    from rig3r_jax.training.config import load_config
+    from rig3r_jax.training.config import workdir_config
+    from rig3r_jax.weights.shipped_models import located
 
-    config = load_config(options.workdir / "config.json")
+    run = located(options.workdir)
+    if run.is_file() and options.on is None:
+        raise ValueError(f"{options.workdir}: is a file of weights, without data of its own; give --on and --out")
+    config = None if run.is_file() else workdir_config(run)
     from rig3r_jax.cli.tasks import kind_of
     from rig3r_jax.training import host, loop, processes, xla
     from rig3r_jax.training.workdir import evaluate_workdir
@@ -135,11 +145,11 @@ def _evaluate_run(options: argparse.Namespace) -> int:
             xla.use_flags()
             processes.join(processes.Processes(options.coordinator, options.num_processes, options.process_id))
             if options.on is None:
-                evaluate_workdir(options.workdir, kind_of(config), out=options.out, records=options.records)
+                evaluate_workdir(run, kind_of(config), out=options.out, records=options.records)
             else:
                 from rig3r_jax.training.rig3r.elsewhere import evaluate_elsewhere
 
-                evaluate_elsewhere(options.workdir, options.on, options.out, options.root)
+                evaluate_elsewhere(run, options.on, options.out, options.root)
         return 0
 
     return processes.run_to_end(lambda: run_guarded(options.program, work))

@@ -24,6 +24,7 @@ from rig3r_jax.cli import (
     replay,
     studies,
     train,
+    try_out,
     view,
     weights,
 )
@@ -41,6 +42,7 @@ os.environ["JAX_ENABLE_X64"] = "0"
 
 # Two words are a command of a group.
 COMMANDS: dict[str, Command] = {
+    **try_out.COMMANDS,
     **train.COMMANDS,
     **studies.COMMANDS,
     **evaluate.COMMANDS,

@@ -26,7 +26,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "videos; with --source the root of a data set, then its options key=value",
     )
     parser.add_argument(
-        "--model", type=path, required=True, help="workdir of `rig3r train`, or a file of weights (docs/models.md)"
+        "--model",
+        type=path,
+        required=True,
+        help="demo, which comes with the package; a workdir of `rig3r train`, or a file of weights (docs/models.md)",
     )
     parser.add_argument("--out", type=path, required=True, help="folder to make")
     _input_arguments(parser.add_argument_group("the images"))

@@ -42,19 +42,35 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stablehlo", action="store_true", help=stablehlo)
     parser.add_argument("--views", type=int, metavar="N", help="images of a pass (as many as it was trained on)")
     parser.add_argument("--size", metavar="HxW", help="height x width that it sees (those of 4:3 images)")
+    parser.add_argument("--bfloat16", action="store_true", help="write a file of half the size, rounded to bfloat16")
+    parser.add_argument(
+        "--card", action="store_true", help="write OUT.md too: the run's data, figures and limits, of its evaluation"
+    )
 
 
 def _export(options: argparse.Namespace) -> int:
     if options.stablehlo:
+        for name in ("bfloat16", "card"):
+            if getattr(options, name):
+                raise ValueError(f"--{name} is of a file of weights; leave it or --stablehlo out")
         return _export_stablehlo(options)
     for name in ("views", "size"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name} is of an exported network; say --stablehlo too")
     if load_config(options.model / "config.json").task == "uncertainty":
-        from rig3r_jax.uncertainty.export import save_head as save
-    else:
-        from rig3r_jax.training.rig3r.initial import save_run as save
-    print(save(options.model, options.out))
+        if options.bfloat16 or options.card:
+            raise ValueError(f"{options.model}: is a run of uncertainty; --bfloat16 and --card are of runs of rig3r")
+        from rig3r_jax.uncertainty.export import save_head
+
+        print(save_head(options.model, options.out))
+        return 0
+    from rig3r_jax.training.rig3r.card import evaluation_of, write_card
+    from rig3r_jax.training.rig3r.initial import save_run
+
+    evaluation = evaluation_of(options.model) if options.card else {}
+    print(save_run(options.model, options.out, "bfloat16" if options.bfloat16 else "float32"))
+    if options.card:
+        print(write_card(options.model, evaluation, options.out))
     return 0
 
 

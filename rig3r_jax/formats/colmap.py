@@ -83,13 +83,16 @@ def read_model(folder: str | Path) -> ColmapModel:
     model = pycolmap.Reconstruction()
     try:
         (model.read_binary if suffix == ".bin" else model.read_text)(str(folder))
-    except Exception as error:  # pycolmap raises what its C++ threw
+        converted = _converted(model, folder)
+    except Exception as error:  # pycolmap raises what its C++ threw, and for names that are no UTF-8
+        if isinstance(error, ValueError) and str(folder) in str(error):
+            raise
         first = (str(error).strip() or "no reason given").splitlines()[0]
         files = ", ".join(f"{name}{suffix}" for name in FILES)
         raise ValueError(f"{folder}: pycolmap does not read {files} ({first}); restore the files") from error
     if not model.num_reg_images():
         raise ValueError(f"{folder}: has no image with a pose; give a model that COLMAP has finished")
-    return _converted(model, folder)
+    return converted
 
 
 def _check_files(folder: Path, suffix: str) -> None:
@@ -111,8 +114,7 @@ def _converted(model: "pycolmap.Reconstruction", folder: Path) -> ColmapModel:
         for sensor in sensors:
             rigs[sensor.id] = rig_number
             if len(sensors) > 1:
-                reference = rig.is_ref_sensor(sensor)
-                place = np.eye(4) if reference else rigid.invert(_matrix(rig.sensor_from_rig(sensor)))
+                place = _rig_from_camera(rig, sensor, folder)
                 cameras[sensor.id] = dataclasses.replace(cameras[sensor.id], rig_from_camera=place)
     images, frames, names = [], {}, {}
     for number, image in sorted(model.images.items()):
@@ -138,6 +140,14 @@ def _converted(model: "pycolmap.Reconstruction", folder: Path) -> ColmapModel:
     )
     points_world, errors, observations = _points(model, names)
     return ColmapModel(reconstruction, frames, rigs, points_world, errors, observations)
+
+
+def _rig_from_camera(rig: "pycolmap.Rig", sensor: "pycolmap.sensor_t", folder: Path) -> Float[np.ndarray, "4 4"]:
+    if rig.is_ref_sensor(sensor):
+        return np.eye(4)
+    if (camera_from_rig := rig.sensor_from_rig(sensor)) is None:
+        raise ValueError(f"{folder}: its rig {rig.rig_id} has no pose of camera {sensor.id}; restore the file of rigs")
+    return rigid.invert(_matrix(camera_from_rig))
 
 
 def _points(

@@ -45,7 +45,8 @@ def read_las(data: bytes, where: object) -> Float[np.ndarray, "n 3"]:
 
     check_las(data, where)
     try:
-        return np.asarray(laspy.read(io.BytesIO(data)).xyz)
+        # On this thread alone: the parallel decoder waits for ever in a process that was forked from one that used it.
+        return np.asarray(laspy.read(io.BytesIO(data), laz_backend=laspy.LazBackend.Lazrs).xyz)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # laspy and its decoders each raise their own kinds, panics of Rust among them

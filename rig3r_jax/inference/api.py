@@ -19,7 +19,8 @@ from rig3r_jax.inference.rig_result import RigDiscovery
 
 
 def load(path: str | Path) -> "LoadedModel":
-    """The model of a workdir of `rig3r train`, or of a file of weights (`inference.models.open`).
+    """The model of a workdir of `rig3r train`, or of a file of weights (`inference.models.open`); "demo" is one that
+    comes with the package.
 
     ValueError or FileNotFoundError in one line for what is neither.
     """

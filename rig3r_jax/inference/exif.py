@@ -4,13 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from rig3r_jax.formats.calibration import CalibratedCamera
+from rig3r_jax.formats.exif import FOCAL_LENGTH_35MM, read_exif
 from rig3r_jax.geometry.lenses import make_lens
 from rig3r_jax.inference.photographs import Photograph
 
-_EXIF, _FOCAL_35MM = 0x8769, 0xA405  # the EXIF table; FocalLengthIn35mmFilm
 _DIAGONAL_35MM = math.hypot(36.0, 24.0)  # millimetres; the tag compares diagonals of view (CIPA DCG-001)
 
 
@@ -38,8 +37,7 @@ def exif_lenses(
 
 def _focal_35mm(photograph: Photograph) -> float | None:
     try:
-        with Image.open(photograph.path) as image:  # the header alone is read
-            value = float(image.getexif().get_ifd(_EXIF)[_FOCAL_35MM])
-    except (KeyError, TypeError, ValueError, OSError, SyntaxError, UnidentifiedImageError):
+        value = float(read_exif(photograph.path)[FOCAL_LENGTH_35MM])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
     return value if 0 < value < math.inf else None

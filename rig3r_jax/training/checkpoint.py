@@ -14,6 +14,7 @@ from rig3r_jax.training.checkpoint_copy import copy_step, remove_surplus
 from rig3r_jax.training.checkpoint_files import newest_whole, reading, saved_steps, set_aside
 from rig3r_jax.training.checkpoint_keep import Keep, prune, remove_leftovers
 from rig3r_jax.training.checkpoint_save import Save
+from rig3r_jax.training.checkpoint_share import joined, parts
 from rig3r_jax.training.checkpoint_sums import Damaged
 from rig3r_jax.training.optimizer import path_string
 from rig3r_jax.training.os_errors import explain
@@ -119,10 +120,12 @@ def _read_state(abstract_state: TrainState, folder: Path) -> tuple[TrainState, d
     with reading(folder):
         saved = ocp.PyTreeCheckpointHandler().metadata(folder / "state").tree
     _check_shapes(folder, saved, abstract_state)
+    alone = jax.process_count() == 1
     with reading(folder):
         position = read_json(folder / "position" / "metadata")
-        args = ocp.args.StandardRestore(abstract_state)
+        args = ocp.args.StandardRestore(abstract_state if alone else parts(abstract_state, saved))
         state = ocp.StandardCheckpointHandler().restore(folder / "state", args=args)
+    state = state if alone else joined(state, abstract_state)
     if int(state.step) != int(folder.name):
         raise Damaged(f"{folder / 'state'}: is of step {int(state.step)}")
     return state, position

@@ -21,6 +21,7 @@ from etils import epath
 
 from rig3r_jax.formats.json_file import read_json, write_json
 from rig3r_jax.training.checkpoint_files import disk_errors, without_echoes
+from rig3r_jax.training.checkpoint_share import save_args
 from rig3r_jax.training.checkpoint_sums import files_of, sums, write_sums
 from rig3r_jax.training.processes import gather, is_first
 from rig3r_jax.training.state import TrainState
@@ -108,7 +109,7 @@ class Save:
             write_json(self._saving / _POSITION, position)
 
     def _start(self, state: TrainState) -> None:
-        args = ocp.args.StandardSave(state)
+        args = ocp.args.StandardSave(state, save_args(state))
         writes = asyncio.run(self._handler.async_save(epath.Path(self._saving / "state"), args=args))
         self._thread = threading.Thread(target=self._attempt, args=[lambda: self._finish(writes)], name="save")
         self._thread.daemon = True

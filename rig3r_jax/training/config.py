@@ -17,7 +17,7 @@ _PLACE = "workdir"  # key of config.json: the folder that it was written into
 
 def save_config(config: ConfigDict, path: Path) -> None:
     """Writes the config as JSON; `load_config` reads it back."""
-    content = {_PLACE: os.path.abspath(Path(path).parent), **_plain(config)}
+    content = {_PLACE: os.path.abspath(Path(path).parent), **plain(config)}
     # Python's own words for inf and NaN: a config is read back as it was.
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
@@ -39,12 +39,19 @@ def load_config(path: Path) -> ConfigDict:
         content = read_json(path)
     except FileNotFoundError:
         raise ValueError(f"{path} is missing: not the workdir of a run; give the folder of one") from None
-    content = completed(content, Path(path), _FREE.fullmatch)
-    place, mixture = content.pop(_PLACE, None), content["data"].pop("mixture")
+    config = config_from(content, Path(path))
+    if isinstance(place := content.get(_PLACE), str):
+        follow_workdir(config, place, Path(path).parent)
+    return config
+
+
+def config_from(content: dict, path: Path) -> ConfigDict:
+    """The config whose `plain` form a file holds; raises as `load_config`, naming the file."""
+    content = completed(content, path, _FREE.fullmatch)
+    content.pop(_PLACE, None)
+    mixture = content["data"].pop("mixture")
     config = ConfigDict(_tuples(content))
     config.data.mixture = [ConfigDict(_tuples(entry)) for entry in mixture]
-    if isinstance(place, str):
-        follow_workdir(config, place, Path(path).parent)
     return config
 
 
@@ -99,7 +106,7 @@ def config_differences(config: ConfigDict, workdir: Path) -> list[str]:
 
 def flat_config(config: ConfigDict) -> dict[str, object]:
     """Every value of a config by its name: `data.mixture[0].weight`."""
-    return _flat(_plain(config))
+    return _flat(plain(config))
 
 
 def _flat(value, prefix: str = "") -> dict[str, object]:
@@ -113,7 +120,8 @@ def _flat(value, prefix: str = "") -> dict[str, object]:
     return {key: leaf for name, item in items for key, leaf in _flat(item, name).items()}
 
 
-def _plain(value):
+def plain(value):
+    """A config, or a part of one, as JSON has it."""
     if isinstance(value, ConfigDict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value

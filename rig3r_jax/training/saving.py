@@ -82,9 +82,9 @@ class Saver:
             self._look(wait=True)
             if self._checkpoints.latest_step == step:
                 return
-            while time.monotonic() < self._next_try:
+            while (seconds := self._next_try - time.monotonic()) > 0:
                 progress(f"waiting to save step {step} again")
-                time.sleep(min(1.0, self._next_try - time.monotonic()))
+                time.sleep(min(1.0, seconds))
 
     def _look(self, *, wait: bool = False) -> None:
         """Hears of the save under way, if its end is known; with `wait` it is then."""

@@ -26,7 +26,7 @@ def overlay(tree: PyTree, arrays: Mapping[str, np.ndarray]) -> PyTree:
     Every process reads only the parts that its devices hold.
     """
 
-    def place(old: jax.Array, new: np.ndarray) -> jax.Array:
+    def place(old: jax.Array | jax.ShapeDtypeStruct, new: np.ndarray) -> jax.Array:
         return jax.make_array_from_callback(
             old.shape, old.sharding, lambda index: np.array(new[index], dtype=old.dtype, order="C")
         )

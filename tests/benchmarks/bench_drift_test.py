@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rig3r_jax import cli
+from rig3r_jax.benchmarks.drift_images import seen_shots
 from rig3r_jax.benchmarks.drift_model import NoisyTruth, make_loop, numbered_shots, source_of
 from rig3r_jax.geometry import rigid
 from rig3r_jax.inference.models.protocol import Model
@@ -51,3 +52,14 @@ def test_the_command_tells_what_loops_do(tmp_path, capsys):
     assert with_loops["ATE m"] < without["ATE m"]
     assert with_wrong_ones["ATE m"] == pytest.approx(with_loops["ATE m"])
     assert "120 images of one camera" in capsys.readouterr().out
+
+
+def test_a_model_sees_the_images_of_the_drive_in_its_order(tmp_path):
+    source = source_of(12, 3, 0.5, 0, image_size=32)
+    short = make_loop(source, 0.05)
+    shots = seen_shots(NoisyTruth(short, 0.01, 0.5, 0), source, short.drive, tmp_path, rig=True)
+    assert [shot.photograph.camera for shot in shots] == ["camera0", "camera1", "camera2"] * 4
+    assert [shot.time for shot in shots[::3]] == pytest.approx(short.drive.times - short.drive.times[0])
+    places = np.stack([shot.rig_from_camera for shot in shots])
+    np.testing.assert_allclose(places, rigid.invert(short.rig_from_camera[:1]) @ short.rig_from_camera, atol=1e-6)
+    assert all(shot.seen.shape == (64, 64, 3) and shot.seen.std() > 5 for shot in shots)

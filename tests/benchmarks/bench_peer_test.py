@@ -98,6 +98,8 @@ def test_in_16_bits_its_loss_is_ours():
         check_equal_work(losses | {"theirs": 1.2 * theirs.first_loss}, "bfloat16")
 
 
+@pytest.mark.slow
+@pytest.mark.sweep("rig3r_jax/benchmarks", "rig3r_jax/parity")
 def test_the_twin_is_one_graph(repo):
     """A break would leave a part of it to Python, and the twin were slower than it need be."""
     code = """

@@ -113,6 +113,8 @@ def test_flags_that_cannot_be(repo, monkeypatch, capsys, flags, said):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.sweep("rig3r_jax/benchmarks", "rig3r_jax/losses", "rig3r_jax/models", "rig3r_jax/training")
 def test_command_on_a_small_step(repo, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(repo)
     small = ["--config.model.dtype=bfloat16", "--config.model.unroll=False", "--config.sampling.image_size=32"]

@@ -28,6 +28,12 @@ MODULES = (
 )  # fmt: skip
 
 
+# Of what takes the time of a step and of its parts.
+timed = pytest.mark.sweep(
+    "rig3r_jax/benchmarks", "rig3r_jax/losses", "rig3r_jax/models", "rig3r_jax/parity", "rig3r_jax/training"
+)
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """The JSON of one run with the table of the parts."""
@@ -38,6 +44,7 @@ def told(tmp_path_factory):
     return json.loads((out / "tiny.json").read_text())
 
 
+@timed
 def test_one_row_tells_the_step(told):
     row, _ = told["rows"]
     assert row["images/s"] == pytest.approx(4 / row["s/step"])
@@ -47,6 +54,7 @@ def test_one_row_tells_the_step(told):
     assert told["settings"]["model"]["remat"] == "attention"
 
 
+@timed
 def test_the_twin_stands_beside_ours(told):
     """The command itself has refused unequal first losses."""
     ours, theirs = told["rows"]
@@ -55,6 +63,7 @@ def test_the_twin_stands_beside_ours(told):
     assert theirs["model TFLOP"] == ours["model TFLOP"] and theirs["peak GB"] is None
 
 
+@timed
 def test_parts_and_rest_make_the_step(told):
     rows = {row["part"]: row for row in told["breakdown"]}
     assert list(rows)[: len(MODULES)] == list(MODULES)
@@ -71,6 +80,7 @@ def test_parts_and_rest_make_the_step(told):
     assert rows["encoder attention"]["calls"] == 2 and rows["decoder attention"]["calls"] == 4
 
 
+@timed
 def test_counted_work_of_the_parts_is_that_of_the_model(told):
     """Three times the forward pass; attention 3.5 times and the patch embedding, whose input is data, twice."""
     counted = {row["part"]: row["TFLOP"] for row in told["breakdown"] if row.get("TFLOP")}

@@ -1,7 +1,10 @@
 """Poses, times of names, models and clouds in the layouts of other tools, written here by hand."""
 
+import os
+import signal
 import struct
 
+import laspy
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -101,8 +104,7 @@ def write_cloud(path):
         axes = "".join(f"property float {axis}\n" for axis in "xyz")
         head = f"ply\nformat ascii 1.0\nelement vertex 2\n{axes}end_header\n"
         path.write_text(head + "".join(f"{x} {y} {z}\n" for x, y, z in POINTS))
-    elif path.suffix == ".las":
-        laspy = pytest.importorskip("laspy")
+    elif path.suffix in (".las", ".laz"):
         cloud = laspy.create()
         cloud.x, cloud.y, cloud.z = POINTS.T
         cloud.write(str(path))
@@ -121,7 +123,7 @@ def write_cloud(path):
 
 
 @pytest.mark.parametrize(
-    "name", ["a.bin", "a.npy", "a.ply", "a.las", "ascii.pcd", "binary.pcd", "binary_compressed.pcd"]
+    "name", ["a.bin", "a.npy", "a.ply", "a.las", "a.laz", "ascii.pcd", "binary.pcd", "binary_compressed.pcd"]
 )
 def test_points_of_every_kind_of_file(tmp_path, name):
     write_cloud(tmp_path / name)
@@ -129,6 +131,17 @@ def test_points_of_every_kind_of_file(tmp_path, name):
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-9])
     with pytest.raises(ValueError, match=name):
         read_points(tmp_path / name)
+
+
+def test_compressed_points_are_read_in_a_fork_of_a_process_that_has_read_some(tmp_path):
+    """Reading as laspy does by itself starts threads, which the fork does not have."""
+    write_cloud(tmp_path / "a.laz")
+    assert len(laspy.read(tmp_path / "a.laz")) == len(POINTS)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # ends it where it waits for them
+        os._exit(len(read_points(tmp_path / "a.laz")))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == len(POINTS)
 
 
 def test_points_that_cannot_be_read(tmp_path):
@@ -239,6 +252,14 @@ def test_damaged_colmap_models_are_one_message(tmp_path):
     write_text_model(folder)
     (folder / "images.txt").write_text("1 0.5 what\n\n")
     with pytest.raises(ValueError, match="sparse"):
+        read_model(folder)
+    write_text_model(folder)
+    (folder / "images.txt").write_bytes((folder / "images.txt").read_bytes().replace(b"b/0.png", b"b/\xfd.png"))
+    with pytest.raises(ValueError, match="sparse: pycolmap does not read .*images.txt.* codec can't decode"):
+        read_model(folder)
+    write_text_model(folder)
+    (folder / "rigs.txt").write_text("1 2 CAMERA 1 CAMERA 2 0\n")
+    with pytest.raises(ValueError, match="sparse: its rig 1 has no pose of camera 2; restore the file of rigs"):
         read_model(folder)
     (folder / "points3D.txt").write_text("version https://git-lfs.github.com/spec/v1\nsize 12\n")
     with pytest.raises(ValueError, match="points3D.txt: is a Git LFS pointer"):

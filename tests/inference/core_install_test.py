@@ -60,6 +60,7 @@ def test_the_core_install_reconstructs_and_exports_networks(repo, rig3r_run, tmp
         cv2.imwrite(str(tmp_path / "photos" / f"{number}.png"), image)
     photos, network = str(tmp_path / "photos"), str(tmp_path / "network")
     commands = [
+        ["try", f"{tmp_path}/tried"],
         ["reconstruct", photos, f"--model={rig3r_run}", f"--out={tmp_path}/scene"],
         ["export", "--stablehlo", str(rig3r_run), network, "--views=2"],
         ["reconstruct", photos, f"--model={network}", f"--out={tmp_path}/again", "--export=cameras"],
@@ -73,3 +74,5 @@ def test_the_core_install_reconstructs_and_exports_networks(repo, rig3r_run, tmp
     if done.returncode:
         pytest.fail(done.stderr, pytrace=False)
     assert "no scene.glb: needs trimesh" in done.stdout and (tmp_path / "again" / "cameras.json").exists()
+    for file in ("scene/report.html", "found/rig.svg", "my_rig/drive_00/poses.txt"):
+        assert f"{tmp_path}/tried/{file}"[:-9] in done.stdout and (tmp_path / "tried" / file).exists()

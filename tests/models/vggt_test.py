@@ -79,6 +79,7 @@ def _value_and_gradient(*changes: tuple):
 
 
 @pytest.mark.slow
+@pytest.mark.sweep("rig3r_jax/models")
 def test_choices_of_implementation_change_neither_output_nor_gradient():
     value, gradient = _value_and_gradient()
     other_value, other_gradient = _value_and_gradient(("remat", "full"), ("unroll", True), ("dpt_chunk", 1))
@@ -87,6 +88,7 @@ def test_choices_of_implementation_change_neither_output_nor_gradient():
 
 
 @pytest.mark.slow
+@pytest.mark.sweep("rig3r_jax/models")
 def test_every_parameter_receives_a_gradient():
     _, gradient = _value_and_gradient()
     leaves = jax.tree_util.tree_leaves_with_path(gradient)

@@ -12,6 +12,8 @@ from rig3r_jax.parity.dump import vggt_ops, vggt_tiny
 from rig3r_jax.parity.dump.folder import Dump
 from rig3r_jax.weights.files import read_tensors, write_tensors
 
+COVERED = ("rig3r_jax/geometry", "rig3r_jax/models", "rig3r_jax/parity", "rig3r_jax/weights")
+
 
 def _rows(module, folder: pathlib.Path, tolerance: float | None = None):
     dump = Dump(folder, tolerance)
@@ -32,7 +34,7 @@ def _copy(source: pathlib.Path, folder: pathlib.Path, keep: str) -> pathlib.Path
 
 
 @pytest.mark.slow
-@pytest.mark.sweep("rig3r_jax/geometry", "rig3r_jax/models", "rig3r_jax/parity", "rig3r_jax/weights")
+@pytest.mark.sweep(*COVERED)
 def test_golden_vggt_agrees_in_both_precisions(shared):
     compared, skipped, dump = _rows(vggt_tiny, shared / "golden/vggt_tiny")
     assert len(compared) == 187 and not skipped and not dump.unread()
@@ -67,6 +69,8 @@ def test_golden_config_of_another_model_is_refused_by_name(shared, tmp_path):
         list(vggt_tiny.compare_folder(Dump(folder)))
 
 
+@pytest.mark.slow
+@pytest.mark.sweep(*COVERED)
 def test_golden_weights_without_the_log_variance_branch(shared, tmp_path):
     folder = _copy(shared / "golden/vggt_tiny", tmp_path / "dump", "d__pose")
     with np.load(shared / "golden/vggt_tiny/inputs.npz") as arrays:
@@ -100,6 +104,8 @@ def test_golden_operations_that_differ_or_lack_inputs_are_named(shared, tmp_path
     assert _rows(vggt_ops, tmp_path, 1e-3)[0]["ops.npz/bicubic_aa_4_2x3_out"].passed
 
 
+@pytest.mark.slow
+@pytest.mark.sweep(*COVERED)
 def test_golden_float64_weights_are_not_rounded(shared, tmp_path):
     """Digits that float32 has no place for reach the outputs."""
     folder = _copy(shared / "golden/vggt_tiny", tmp_path / "dump", "d__pose_enc")

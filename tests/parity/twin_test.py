@@ -114,6 +114,8 @@ def test_key_biases_are_reported_apart_and_nothing_else_is():
     assert all(each.ours < 1e-8 for each in sections["parameters after 8 steps"].silent)
 
 
+@pytest.mark.slow
+@pytest.mark.sweep(*COVERED)
 def test_dpt_rotary_positions_and_normed_queries_agree_in_float64():
     """With rotary positions no gradient of the keys' biases is zero, so everything is compared."""
     sections = run_twin(_config(**DPT), precisions=("float64",), steps=0, **{**FAST, "size": 48})  # an odd patch grid
@@ -124,6 +126,8 @@ def test_dpt_rotary_positions_and_normed_queries_agree_in_float64():
     assert not sections[2].silent
 
 
+@pytest.mark.slow
+@pytest.mark.sweep(*COVERED)
 def test_lenses_of_all_kinds_agree_in_float64():
     sections = run_twin(_config(), precisions=("float64",), steps=0, lenses=True, batch=2, views=4, size=32)
     names = ("forward", "loss terms", "gradients")

@@ -79,3 +79,12 @@ def test_a_run_that_diverges_says_how_many_steps_were_bad(tmp_path, log_every, c
     code, _ = trained(disk, tmp_path, bad_steps, log_every=log_every, max_bad_steps=4)
     assert code == loop.EXIT_DIVERGED and disk.saved[-1] == 8
     assert "4 steps in a row were not finite; the state is saved at step 8" in caplog.text
+
+
+def test_the_last_save_waits_until_it_is_tried_again_however_the_clock_runs(tmp_path, monkeypatch):
+    """Between two looks at the clock a busy machine lets any time pass."""
+    clock, slept = itertools.count(1.0, step=6.0), []  # seconds
+    monkeypatch.setattr(saving, "time", mock.Mock(monotonic=lambda: next(clock), sleep=slept.append))
+    with pytest.raises(saving.NotSaved):
+        trained(Disk(full=tuple(range(13))), tmp_path, checkpoint_every=12, save_retry_minutes=1.0)
+    assert slept and 0 <= min(slept) and max(slept) <= 1

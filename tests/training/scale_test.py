@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import COMPILE_QUICKLY
 
+COVERED = ("rig3r_jax/losses", "rig3r_jax/models", "rig3r_jax/training")
+
 _COMPILE = """
 import json, sys
 import jax
@@ -114,7 +116,7 @@ def _run(repo, devices, code, *arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.sweep("rig3r_jax/losses", "rig3r_jax/models", "rig3r_jax/training")
+@pytest.mark.sweep(*COVERED)
 @pytest.mark.parametrize("mesh", [(128, 1), (1, 128)], ids=["data-parallel", "state-cut"])
 def test_full_step_compiles_for_128_devices_within_80_gigabytes(repo, mesh):
     found = json.loads(_run(repo, 128, _COMPILE, *map(str, mesh)))
@@ -176,6 +178,7 @@ def test_fp8_scales_are_those_of_the_whole_batch(repo):
 
 
 @pytest.mark.slow
+@pytest.mark.sweep(*COVERED)
 @pytest.mark.parametrize("case", _CASES)
 def test_every_mesh_takes_the_same_step(repo, case):
     fields, meshes = _CASES[case]

@@ -28,6 +28,9 @@ from rig3r_jax.weights import vggt
 from rig3r_jax.weights.convert import load_params, save_params
 from rig3r_jax.weights.engine import flatten
 from rig3r_jax.weights.files import read_tensors
+from tests.sweeps import OF_A_RUN
+
+pytestmark = [pytest.mark.slow, pytest.mark.sweep(*OF_A_RUN, "rig3r_jax/uncertainty", "rig3r_jax/weights")]
 
 FIELDS = {
     "width": 16, "depth": 4, "heads": 2, "levels": [0, 1, 2, 3], "encoder_depth": 1, "encoder_heads": 2,

@@ -20,8 +20,9 @@ from rig3r_jax.training.metrics import read_metrics
 from rig3r_jax.uncertainty.export import load_head
 from rig3r_jax.viz.tfevents import read_scalars
 from tests import runs
+from tests.sweeps import OF_A_RUN
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.sweep(*OF_A_RUN, "rig3r_jax/uncertainty")]
 STEPS, SAVED_EVERY, FRAMES = 150, 10, 16
 OPTIONS = {"train_worlds": 6, "test_worlds": 4, "fixed_rigs": 4, "steps": FRAMES}
 CONFIG = f"""

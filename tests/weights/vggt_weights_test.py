@@ -31,6 +31,8 @@ FIELDS = {
 }  # fmt: skip
 TOLD = {"encoder_heads": 2}
 
+pytestmark = [pytest.mark.slow, pytest.mark.sweep("rig3r_jax/models", "rig3r_jax/weights")]
+
 
 @pytest.fixture(scope="module", autouse=True)
 def shapes_once():

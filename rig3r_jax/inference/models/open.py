@@ -11,6 +11,7 @@ from rig3r_jax.weights import vggt
 from rig3r_jax.weights.convert import FORMAT, load_metadata
 from rig3r_jax.weights.files import read_metadata, read_tensors
 from rig3r_jax.weights.names import prefixes
+from rig3r_jax.weights.shipped_models import located, shipped_names
 
 EXPORTED = "exported network"
 # What a path holds -> the function that opens it, module:name. A new family is a file with such functions, and its rows
@@ -25,8 +26,8 @@ FAMILIES = {
 }
 SIZED = ("file of vggt", "checkpoint of vggt")  # which can see images of another size
 WANTED = (
-    "a model is a workdir of `rig3r train`, a file of `rig3r export` or `rig3r convert vggt`, a checkpoint of VGGT, or "
-    "a folder of `rig3r export --stablehlo`"
+    "a model is a workdir of `rig3r train`, a file of `rig3r export` or `rig3r convert vggt`, a checkpoint of VGGT, a "
+    f"folder of `rig3r export --stablehlo`, or one that comes with the package: {', '.join(shipped_names())}"
 )
 
 
@@ -35,14 +36,15 @@ def open_model(path: str | Path, side: int | None = None, portable: bool = False
 
     Args:
         path: the workdir of a run of rig3r or uncertainty; a file of `rig3r export` or `rig3r convert vggt`, a
-            PyTorch checkpoint of VGGT (no pickle is executed); a folder of `rig3r export --stablehlo`.
+            PyTorch checkpoint of VGGT (no pickle is executed); a folder of `rig3r export --stablehlo`; or, where there
+            is no such path, the name of a model that comes with the package (`weights.shipped_models`).
         side: pixels of the longest side of what it sees, where that may be chosen: of VGGT's weights alone.
         portable: to be exported, see `network.execution`.
 
     Raises:
         ValueError, FileNotFoundError: it is none of these, or is damaged; one line that says what it is and what to do.
     """
-    path = Path(path)
+    path = located(path)
     content = content_of(path)
     if content not in FAMILIES:
         raise ValueError(f"{path} is a {content}, which does not reconstruct; {WANTED}")
@@ -56,6 +58,7 @@ def open_model(path: str | Path, side: int | None = None, portable: bool = False
 
 def content_of(path: Path) -> str:
     """A key of FAMILIES, or another such name. Raises as `open_model`."""
+    path = located(path)
     if path.is_dir():
         if (path / MANIFEST).exists():
             return EXPORTED

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import jax
+import numpy as np
 from jaxtyping import Array, PyTree, UInt8
 
 from rig3r_jax.inference.models.network import About, Function, NetworkModel, execution
@@ -24,6 +25,7 @@ def open_run(workdir: str | Path, portable: bool = False) -> NetworkModel:
 def open_file(path: str | Path, portable: bool = False) -> NetworkModel:
     """Of a file of `rig3r export`. ValueError where it does not say how the model is used, as those of old."""
     params, metadata = load_params(path)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params)  # of files in bfloat16
     if "use" not in metadata:
         raise ValueError(
             f"{path}: does not say what images its Rig3R sees, as files of earlier versions; write it again: "

@@ -1,6 +1,7 @@
 """A trained run evaluated on what it was not configured for: any folder of records, or the frames of a protocol.
 
 Of the workdir only its config, its newest checkpoint and the log of its training are read; nothing is written there.
+The file that `rig3r export` made of it does as well, but for that log.
 """
 
 import dataclasses
@@ -22,13 +23,12 @@ from rig3r_jax.evaluation.systems.options import SystemOptions
 from rig3r_jax.evaluation.systems.score import SCENE_KINDS, SceneScores, score_scene
 from rig3r_jax.evaluation.systems.summary import Evaluation, system_scores
 from rig3r_jax.evaluation.systems.tables import to_markdown, write_evaluation
-from rig3r_jax.training.checkpoint import restore_params
-from rig3r_jax.training.config import workdir_config
 from rig3r_jax.training.processes import gather, is_first, on_first
 from rig3r_jax.training.records import records_at
 from rig3r_jax.training.rig3r import task
 from rig3r_jax.training.rig3r.data import check_views
 from rig3r_jax.training.rig3r.evaluate import options_of, predictor
+from rig3r_jax.training.rig3r.params import restored_params, run_config
 from rig3r_jax.training.rig3r.protocol_batches import ProtocolBatch, protocol_batches, views_in_setting
 from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import leads_rows, row_share
@@ -41,13 +41,13 @@ _POINTS = 20_000  # of a sample's clouds: there are as many pairs of clouds as s
 
 
 def evaluate_elsewhere(workdir: Path, on: Path, out: Path, root: str = "") -> None:
-    """Evaluates the newest checkpoint of a run of rig3r on records or on a protocol.
+    """Evaluates the newest checkpoint, or the exported file, of a run of rig3r on records or on a protocol.
 
     On records: evaluation.json, evaluation.md and the report of all their splits, as of the run's own. On a protocol:
     the scores of every setting, a system each, in the files of `rig3r evaluate --predictions`.
 
     Args:
-        workdir: of the run; nothing is written there.
+        workdir: of the run, where nothing is written; or a file of `rig3r export`.
         on: a folder that `rig3r build-data` wrote, or a file of `rig3r make-protocol`.
         out: folder of the files, outside the workdir.
         root: folder of the raw data of a protocol; "" for procedural worlds.
@@ -55,9 +55,7 @@ def evaluate_elsewhere(workdir: Path, on: Path, out: Path, root: str = "") -> No
     Raises:
         ValueError, FileNotFoundError: what is given is none of these, or does not fit; names it and the remedy.
     """
-    config = workdir_config(workdir)
-    if config.task != "rig3r":
-        raise ValueError(f"{workdir}: is a run of {config.task}; --on evaluates runs of rig3r")
+    config = run_config(workdir)
     if out.resolve() == workdir.resolve() or workdir.resolve() in out.resolve().parents:
         raise ValueError(f"--out {out}: is inside the workdir, which stays as it is; give a folder elsewhere")
     if not on.exists():
@@ -78,7 +76,7 @@ def _evaluate_records(config: ConfigDict, workdir: Path, folder: Path, out: Path
     check_views(config, records)
     task.use_devices(config, jax.device_count())
     opened = task.Rig3RTask(PlacedModel(config), records, workdir)
-    params, step = restore_params(workdir, opened.abstract_params)
+    params, step = restored_params(workdir, opened.abstract_params)
     opened.finish(params, workdir, step=step, out=out)
 
 
@@ -119,7 +117,7 @@ def open_on(config: ConfigDict, workdir: Path, protocol: Protocol) -> tuple[Plac
     config.sampling.num_views = protocol.rules.views
     task.use_devices(config, jax.device_count())
     placed = PlacedModel(config)
-    params, step = restore_params(workdir, placed.abstract_params)
+    params, step = restored_params(workdir, placed.abstract_params)
     return placed, params, step
 
 

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from rig3r_jax.models.rig3r import VARIANTS, build
 from rig3r_jax.training.checkpoint_files import saved_steps
-from rig3r_jax.training.config import workdir_config
+from rig3r_jax.training.config import plain, workdir_config
 from rig3r_jax.training.rig3r.params import read_params
 from rig3r_jax.training.rig3r.setup import abstract_params, build_model
 from rig3r_jax.training.state import TrainState
@@ -80,9 +82,11 @@ def export_run(workdir: str | Path, out: str | Path) -> str:
     return f"{workdir}, step {step} -> {out}: {len(tensors)} tensors under PyTorch's names"
 
 
-def save_run(workdir: str | Path, out: str | Path) -> str:
-    """Writes the newest checkpoint's parameters as a file that another run can start from."""
+def save_run(workdir: str | Path, out: str | Path, dtype: str = "float32") -> str:
+    """Writes the newest checkpoint's parameters as a file that another run can start from, and that
+    `rig3r reconstruct` and `rig3r evaluate --on` take for the run; `dtype`: float32, or bfloat16 of half the size."""
     config, params, step = read_params(workdir)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, jnp.dtype(dtype)), params)
     save_params(out, params, _metadata(config, workdir, step))
     return f"{workdir}, step {step} -> {out}: {len(flatten(params))} parameters; --config.model.init_from={out}"
 
@@ -92,7 +96,7 @@ def _metadata(config: ConfigDict, workdir: str | Path, step: int) -> dict[str, s
     model = {key: value for key, value in config.model.to_dict().items() if key not in EXECUTION}
     fields = _fields(config.model)
     requires = {key: fields[key] for key in MEANING}
-    described = {"fields": model, "requires": requires, "use": use_of(config)}
+    described = {"fields": model, "requires": requires, "use": use_of(config), "step": step, "config": _abroad(config)}
     metadata = {"kind": "rig3r", "source": f"{Path(workdir).name}, step {step}"}
     return metadata | {key: json.dumps(value) for key, value in described.items()}
 
@@ -115,6 +119,15 @@ def _of_workdir(workdir: Path) -> tuple[dict[str, str], dict[str, jax.ShapeDtype
 def _params_of_workdir(workdir: Path) -> tuple[PyTree, dict[str, str]]:
     config, params, step = read_params(workdir)
     return params, _metadata(config, workdir, step)
+
+
+def _abroad(config: ConfigDict) -> dict:
+    """A config in plain form, without the folders of the machine that it ran on."""
+    config = ConfigDict(config)
+    config.data.records = ""
+    for entry in config.data.mixture:
+        entry.root = ""
+    return plain(config)
 
 
 def use_of(config: ConfigDict) -> dict[str, int | float | str]:

@@ -1,6 +1,7 @@
 """A folder of your own: whichever files say where things are, points fall where the writer put them."""
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.scene_rules import check_scene
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.data.sources.folder.images import ImageFile, time_steps
+from rig3r_jax.formats.exif import read_exif
 from tests.data import rig_folders
 from tests.data.folder_scenes import ALL, assert_true, load, pose_file, without
 from tests.data.rig_folders import STEPS, TRUTH, make_folder
@@ -132,6 +134,18 @@ def test_times_of_exif(tmp_path):
     scene, source = load(folder)
     np.testing.assert_allclose(np.diff([frame.time for frame in scene.frames]), 1.0)
     assert scene.frames[0].time % 1 == 0.25 and "EXIF" in "\n".join(source.notes())
+
+
+def test_an_image_that_claims_to_be_huge_has_no_exif(tmp_path):
+    """What is wrong with it is told when it is read, by name."""
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[16:24] = (2**20).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(tmp_path / "a.png")
+    assert read_exif(tmp_path / "a.png") == {}
 
 
 def test_metres_scale_a_model_with_its_rig(tmp_path):

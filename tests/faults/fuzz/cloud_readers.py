@@ -22,7 +22,7 @@ def cloud_readers() -> dict[str, Reader]:
         def make(folder: Path) -> Path:
             cloud = laspy.create(point_format=0)
             cloud.x, cloud.y, cloud.z = POINTS[:, :3].T.astype(np.float64)
-            cloud.write(str(folder / f"a{suffix}"))
+            cloud.write(str(folder / f"a{suffix}"), laz_backend=laspy.LazBackend.Lazrs)  # in forked processes, too
             return folder / f"a{suffix}"
 
         return make

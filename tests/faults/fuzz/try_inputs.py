@@ -163,6 +163,7 @@ def _in_child(work: Callable[[], object]) -> int:
     child = os.fork()
     if not child:
         code = 1
+        signal.alarm(PATIENCE)
         try:
             work()
             code = 0

@@ -8,18 +8,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
 from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.data.sources.recorded_rig import steps_by_time
-from rig3r_jax.formats import tum
+from rig3r_jax.formats import exif, tum
 from rig3r_jax.formats.times import times_of_names
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2")
 FLAT = "camera"  # the one camera of images that lie in no folder of their own
 TIMES_FILE = "times.txt"
 NOTHING, PHOTOGRAPHS = "nothing", "EXIF"  # that times may be from
-_EXIF, _TAKEN, _FRACTION = 0x8769, 0x9003, 0x9291  # tags: the EXIF table; DateTimeOriginal and its fraction of a second
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,13 +108,12 @@ def _times_of_file(path: Path, images: Sequence[ImageFile], time_unit: str) -> t
 
 def exif_time(path: Path) -> float | None:
     """Seconds since 1970 of DateTimeOriginal, taken as UTC; None where an image has none."""
+    tags = exif.read_exif(path)
     try:
-        with Image.open(path) as image:  # the header alone is read
-            tags = image.getexif().get_ifd(_EXIF)
-            taken = datetime.strptime(str(tags[_TAKEN]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
-            fraction = str(tags.get(_FRACTION, "")).strip("\0 ")
-    except (KeyError, ValueError, OSError, SyntaxError, UnidentifiedImageError):
+        taken = datetime.strptime(str(tags[exif.TAKEN]).strip("\0 "), "%Y:%m:%d %H:%M:%S")
+    except (KeyError, ValueError):
         return None
+    fraction = str(tags.get(exif.TAKEN_FRACTION, "")).strip("\0 ")
     return taken.replace(tzinfo=UTC).timestamp() + (float(f"0.{fraction}") if fraction.isdigit() else 0.0)
 
 

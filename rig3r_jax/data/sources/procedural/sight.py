@@ -36,7 +36,10 @@ def sight(lens: Lens, size: int) -> Sight:
         lit = lit & (rays[:, 2] > math.cos(math.radians(IMAGE_CIRCLE_DEG / 2)))
     rays = np.where(lit[:, None], rays, [0.0, 0.0, 1.0])
     length = np.ones(len(rays)) if lens.wide else 1 / rays[:, 2]
-    focal = np.where(lit, 1 / (np.where(lit, _widest_turn(lens, pixels), 1.0) * length), 1.0)
+    if isinstance(lens, Pinhole):
+        focal = np.full(len(rays), lens.intrinsics[[0, 1], [0, 1]].min())
+    else:
+        focal = np.where(lit, 1 / (np.where(lit, _widest_turn(lens, pixels), 1.0) * length), 1.0)
     return Sight((rays.T * length).astype(np.float32), focal.astype(np.float32), lit.reshape(size, size))
 
 

@@ -78,6 +78,11 @@ class Procedural(Source):
                 if not any(count in CAMERA_COUNTS[name] for name in self.layouts):
                     yield f"layouts={self.layouts!r}: none takes {count} cameras; change min_cameras or max_cameras"
 
+    @property
+    def VERSION(self) -> int:
+        """See `Source`: worlds of the first kind are as they always were."""
+        return {1: 1, 2: 2}[self.worlds]
+
     def splits(self) -> tuple[str, ...]:
         """Always the same."""
         return SPLITS

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from rig3r_jax.data.sources.procedural.streets.primitives import ROUND, Table
 
-Rays = tuple[Float32[np.ndarray, "t k"], Float32[np.ndarray, "t k"], Float32[np.ndarray, "t k"]]
+Rays = Float32[np.ndarray, "3 t k"]  # x, y, z of those of t tiles
 
 TILE = 8  # pixels, of the sides of a tile
 GROUP = 16  # tiles
@@ -62,27 +62,45 @@ def candidates(
     """Pairs of a tile and a primitive that one of its rays may meet, and the primitives' least distances seen from
     above: by tile, and of each tile from near to far. Tiles come in runs of GROUP, whose joint spans are tried first.
     """
-    bearing, half, lowest, highest, near = primitive_spans(table, eye)
+    tiles = [column.reshape(-1, GROUP) for column in tile_spans(rays)]
+    groups = _joint_spans(*tiles)
+    seen = np.flatnonzero(_in_view(table, eye, *(column[None] for column in groups[:2])))
+    bearing, half, lowest, highest, near = primitive_spans(table.rows(seen), eye)
     order = np.argsort(near, kind="stable")
     spans = [column[order].astype(np.float32) for column in (bearing, half + _MARGIN, lowest, highest)]
     spans[2] -= _MARGIN * (1 + np.abs(spans[2]))
     spans[3] += _MARGIN * (1 + np.abs(spans[3]))
-    tiles = [column.reshape(-1, GROUP) for column in tile_spans(rays)]
-    groups, members = np.nonzero(_overlap([column[:, None] for column in _joint_spans(*tiles)], spans))
+    groups, members = np.nonzero(_overlap([column[:, None] for column in groups], spans))
     tile = [column[groups] for column in tiles]
     rows, places = np.nonzero(_overlap(tile, [column[members, None] for column in spans]))
     tiles, numbers = groups[rows] * GROUP + places, members[rows]
-    by_tile = np.argsort(tiles, kind="stable")
+    by_tile = np.argsort(tiles.astype(np.min_scalar_type(rays.shape[1])), kind="stable")
     numbers = order[numbers[by_tile]]
-    return tiles[by_tile], numbers, near[numbers]
+    return tiles[by_tile], seen[numbers], near[numbers]
+
+
+def _in_view(table: Table, eye: Float[np.ndarray, "3"], bearing, half) -> Bool[np.ndarray, "p"]:
+    """Which primitives may reach into the sector of the bearings of all groups (1 g)."""
+    middle, reach = _joint_bearings(bearing, half + np.float32(_MARGIN))
+    x, y = (table.foot - eye)[:, :2].T
+    radius = np.hypot(*table.half.T)
+    if reach >= np.pi:
+        return np.ones(len(table), bool)
+    right = np.sin(middle - reach) * x - np.cos(middle - reach) * y <= radius  # not beyond the sector's right edge
+    left = np.cos(middle + reach) * y - np.sin(middle + reach) * x <= radius
+    return right & left if reach < np.pi / 2 else right | left
 
 
 def _joint_spans(bearing, half, lowest, highest) -> tuple[Float32[np.ndarray, "g"], ...]:
     """Spans of groups of tiles, of the spans (g GROUP) of their tiles."""
+    return *_joint_bearings(bearing, half), lowest.min(axis=1), highest.max(axis=1)
+
+
+def _joint_bearings(bearing, half) -> tuple[Float32[np.ndarray, "g"], Float32[np.ndarray, "g"]]:
+    """Middle and half width of bearings that hold all of each row."""
     middle = np.arctan2(np.sin(bearing).sum(axis=1), np.cos(bearing).sum(axis=1))
     turn = np.abs(bearing - middle[:, None])
-    reach = (np.minimum(turn, np.float32(2 * np.pi) - turn) + half).max(axis=1)
-    return middle, reach, lowest.min(axis=1), highest.max(axis=1)
+    return middle, (np.minimum(turn, np.float32(2 * np.pi) - turn) + half).max(axis=1)
 
 
 def _overlap(tile, spans) -> Bool[np.ndarray, "..."]:

@@ -89,58 +89,60 @@ def _street_color(town: Town, looks: GroundLooks, u: Values, v: Values, width: V
     other = np.maximum(away_u, away_v)  # from the street that crosses
     along = np.where(away_v < away_u, u, v)
     road = band(away, HALF_WIDTH, width)
-    walk = band(away, HALF_WIDTH + WALK, width)
-    outside = 1 - band(other, HALF_WIDTH + 0.4, width)  # of junctions
-    dashes = band(away, 0.08, width) * stripes(along, 6.0, 1.4, width)
-    edges = band(away - np.float32(_PARKING), 0.06, width) * stripes(along, 12.0, 5.2, width)
-    zebra = band(other - np.float32(_ZEBRA), 1.3, width) * stripes(away, 1.2, 0.3, width)
-    stop = band(other - np.float32(_ZEBRA + 2.4), 0.2, width) * band(away - np.float32(LANE), LANE - 0.2, width)
-    clear = 1 - band(other, _ZEBRA + 2.6, width)
-    marks = np.maximum(np.maximum((dashes + edges) * clear, stop), zebra) * outside
-    kerb = band(away - np.float32(HALF_WIDTH + 0.1), 0.1, width)
 
-    def beside(u: Values, v: Values, width: Values, kerb: Values, walk: Values) -> Channels:
+    def marks(width: Values, away: Values, other: Values, along: Values) -> Values:
+        dashes = band(away, 0.08, width) * stripes(along, 6.0, 1.4, width)
+        edges = band(away - np.float32(_PARKING), 0.06, width) * stripes(along, 12.0, 5.2, width)
+        zebra = band(other - np.float32(_ZEBRA), 1.3, width) * stripes(away, 1.2, 0.3, width)
+        stop = band(other - np.float32(_ZEBRA + 2.4), 0.2, width) * band(away - np.float32(LANE), LANE - 0.2, width)
+        clear = 1 - band(other, _ZEBRA + 2.6, width)
+        outside = 1 - band(other, HALF_WIDTH + 0.4, width)  # of junctions
+        return np.maximum(np.maximum((dashes + edges) * clear, stop), zebra) * outside
+
+    def beside(u: Values, v: Values, width: Values, away: Values) -> Channels:
+        kerb = band(away - np.float32(HALF_WIDTH + 0.1), 0.1, width)
+        walk = band(away, HALF_WIDTH + WALK, width)
         return mix(_soil(looks, u, v, width), mix(_slabs(looks, u, v, width), _KERB, kerb), walk)
 
-    return _joined(looks, u, v, width, marks, road, beside, kerb, walk)
+    return _joined(looks, u, v, width, road, (marks, away, other, along), (beside, away))
 
 
 def _yard_color(town: Town, looks: GroundLooks, u: Values, v: Values, width: Values) -> Channels:
     half_u, half_v = town.yard
-    inside = band(u, half_u, width) * band(v, half_v, width)
-    around = band(u, half_u + WALK, width) * band(v, half_v + WALK, width)
-    row = np.abs(v - np.rint(v / np.float32(ROWS)) * np.float32(ROWS))
-    lines = stripes(u, BAY, 0.06, width) * band(row, 5.0, width)
-    middle = band(row, 0.06, width)
-    arrows = band(row - np.float32(ROWS / 2), 0.15, width) * stripes(u, 9.0, 1.2, width)
-    marks = np.maximum(np.maximum(lines, middle), arrows)
 
-    def beside(u: Values, v: Values, width: Values, walk: Values) -> Channels:
+    def marks(width: Values, u: Values, v: Values) -> Values:
+        row = np.abs(v - np.rint(v / np.float32(ROWS)) * np.float32(ROWS))
+        lines = stripes(u, BAY, 0.06, width) * band(row, 5.0, width)
+        middle = band(row, 0.06, width)
+        arrows = band(row - np.float32(ROWS / 2), 0.15, width) * stripes(u, 9.0, 1.2, width)
+        return np.maximum(np.maximum(lines, middle), arrows)
+
+    def beside(u: Values, v: Values, width: Values) -> Channels:
+        walk = band(u, half_u + WALK, width) * band(v, half_v + WALK, width)
         return mix(_soil(looks, u, v, width), _slabs(looks, u, v, width), walk)
 
-    return _joined(looks, u, v, width, marks, inside, beside, around)
+    inside = band(u, half_u, width) * band(v, half_v, width)
+    return _joined(looks, u, v, width, inside, (marks, u, v), (beside,))
+
+
+# A function of pixels of the ground, and what it is given of them beside their width, or beside their place and width.
+Part = tuple[Callable[..., Values | Channels], *tuple[Values, ...]]
 
 
 def _joined(
-    looks: GroundLooks,
-    u: Values,
-    v: Values,
-    width: Values,
-    marks: Values,
-    road: Values,
-    beside: Callable[..., Channels],
-    *more: Values,
+    looks: GroundLooks, u: Values, v: Values, width: Values, road: Values, marks: Part, beside: Part
 ) -> Channels:
-    """Asphalt with its marks where `road` is 1, `beside(u, v, width, *more)` where it is 0. Either is computed only
-    where it is seen."""
+    """Asphalt with `marks` where `road` is 1, what is `beside` where it is 0. Either is computed only where it is
+    seen."""
     color = [np.empty_like(u) for _ in range(3)]
     seen, hidden = np.flatnonzero(road > 0), np.flatnonzero(road < 1)
-    part = [values.take(hidden) for values in (u, v, width, *more)]
-    for channel, values in zip(color, beside(*part), strict=True):
+    elsewhere = beside[0](*(own.take(hidden) for own in (u, v, width, *beside[1:])))
+    for channel, values in zip(color, elsewhere, strict=True):
         channel[hidden] = values
     part = [values.take(seen) for values in (u, v, width)]
     worn = clipped(np.float32(0.9) + np.float32(0.5) * noise(*part, 0.1, looks.seed + 6))
-    asphalt = mix(_asphalt(looks, *part), _WHITE, marks.take(seen) * worn)
+    worn *= marks[0](part[2], *(own.take(seen) for own in marks[1:]))
+    asphalt = mix(_asphalt(looks, *part), _WHITE, worn)
     share = road.take(seen)
     edge = np.flatnonzero(share < 1)
     for channel, values in zip(color, asphalt, strict=True):

@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 from rig3r_jax.data.sources.procedural.streets.casting import FAR
 from rig3r_jax.data.sources.procedural.streets.primitives import rounded
-from rig3r_jax.data.sources.procedural.streets.textures import Channels, Size, Values, clipped, noise
+from rig3r_jax.data.sources.procedural.streets.textures import Channels, Values, clipped, noise
 
 HOURS = {"sun": 0.45, "overcast": 0.2, "low sun": 0.15, "night": 0.2}  # what light there is, and how often
 _REACH = 40.0  # metres that headlights reach
@@ -75,13 +76,16 @@ def sky_color(light: Light, x: Values, y: Values, z: Values) -> Channels:
     )
 
 
-def falling(light: Light, facing: Size, lamp: Size) -> tuple[Size, ...]:
-    """Light on surfaces whose normal and the sun have the cosine `facing`, under lamps of that strength."""
+def falling(light: Light, facing: Values, lamp: Values) -> Iterator[Values]:
+    """Red, green and blue light on surfaces whose normal and the sun have the cosine `facing`, under lamps of that
+    strength, which are lit at night."""
     lit = np.maximum(facing, 0)
-    return tuple(
-        np.float32(ambient) + np.float32(sun) * lit + np.float32(own) * lamp
-        for ambient, sun, own in zip(light.ambient, light.sun, light.lamps, strict=True)
-    )
+    for ambient, sun, own in zip(light.ambient, light.sun, light.lamps, strict=True):
+        falls = lit * np.float32(sun)
+        falls += np.float32(ambient)
+        if light.night:
+            falls += np.float32(own) * lamp
+        yield falls
 
 
 def headlights(ahead: Values, aside: Values) -> Values:
@@ -91,11 +95,12 @@ def headlights(ahead: Values, aside: Values) -> Values:
     return reach * beam
 
 
-def haze(light: Light, distance: Values, color: Channels) -> Channels:
-    """Far things take the horizon's colour."""
+def haze(light: Light, distance: Values, color: list[Values]) -> None:
+    """Gives far things the horizon's colour."""
     share = distance * np.float32(1 / FAR)
-    share = share * share * share
-    return tuple(c + (np.float32(h) - c) * share for c, h in zip(color, light.horizon, strict=True))
+    share *= share * share
+    for channel, horizon in zip(color, light.horizon, strict=True):
+        channel += (np.float32(horizon) - channel) * share
 
 
 def veil(light: Light, x: Values, y: Values, z: Values) -> Values:

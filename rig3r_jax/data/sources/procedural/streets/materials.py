@@ -47,19 +47,18 @@ def _facade(s: Surface) -> tuple[Channels, Values]:
     window *= stripes(s.q - middle, s.cell[1], s.cell[1] * np.float32(0.27), s.width_q)
     frame = stripes(s.p - s.cell[0] / 2, s.cell[0], s.cell[0] * np.float32(0.36), s.width_p)
     frame *= stripes(s.q - middle, s.cell[1], s.cell[1] * np.float32(0.33), s.width_q)
-    frame *= 1 - (s.seed % 3 == 0)
+    frame *= 1 - s.some(1, of=3)
     bright = cells(s.p, s.q - middle + s.cell[1] / 2, s.cell[0], s.cell[1], s.width, s.seed)
-    courses = stripes(s.q, 0.35, 0.04, s.width_q) * visible(s.width, 0.5) * (s.seed % 2 == 0)
+    courses = stripes(s.q, 0.35, 0.04, s.width_q) * visible(s.width, 0.5) * s.some(1, of=2)
     wall = scaled(s.color, _grain(s, 0.04, 0.3) * (1 - np.float32(0.3) * courses))
-    trim = np.maximum(band(s.q - s.height, 0.3, s.width_q), band(s.q, s.cell[1], s.width_q) * (s.seed % 5 < 2))
+    trim = np.maximum(band(s.q - s.height, 0.3, s.width_q), band(s.q, s.cell[1], s.width_q) * s.some(2, of=5))
     wall = mix(wall, s.accent, trim * np.float32(0.8))
     wall = mix(wall, (0.8, 0.79, 0.76), frame)
     glass = clipped(np.float32(0.25) + np.float32(0.5) * bright)
     color = mix(wall, (glass * np.float32(0.9), glass, glass * np.float32(1.1)), window)
     glow = window * (bright > np.float32(0.12))
-    flat = s.upper.astype(np.float32)
     roof = scaled(s.accent, np.float32(0.6) * _grain(s, 0.1, 0.3))
-    return mix(color, roof, flat), glow * (1 - flat)
+    return mix(color, roof, s.upper), glow * (1 - s.upper)
 
 
 def _tiles(s: Surface) -> tuple[Channels, Values | float]:
@@ -80,8 +79,8 @@ def _rock(s: Surface) -> tuple[Channels, Values | float]:
 
 def _paint(s: Surface) -> tuple[Channels, Values]:
     """A vehicle's body: wheels, lights at both ends (red behind), a dark sill, seams of doors."""
-    side = 1 - s.upper.astype(np.float32)
-    end = s.end.astype(np.float32) * side
+    side = 1 - s.upper
+    end = s.end
     wheels = band(np.abs(s.p) - np.float32(0.6) * s.reach, 0.33, s.width_p) * band(s.q, 0.42, s.width_q) * (side - end)
     sill = band(s.q, 0.14, s.width_q) * side
     seam = (band(s.p, 0.025, s.width_p) + band(s.p - np.float32(0.95), 0.025, s.width_p)) * (side - end)
@@ -99,8 +98,8 @@ def _glass(s: Surface) -> tuple[Channels, Values | float]:
     panes = band(s.p, s.reach * np.float32(0.86), s.width_p) * band(
         s.q - s.height / 2, s.height * np.float32(0.4), s.width_q
     )
-    panes *= 1 - band(s.p, 0.05, s.width_p) * (1 - s.end.astype(np.float32))
-    panes *= 1 - s.upper.astype(np.float32)
+    panes *= 1 - band(s.p, 0.05, s.width_p) * (1 - s.end)
+    panes *= 1 - s.upper
     sheen = np.float32(0.13) + np.float32(0.08) * noise(s.p, s.q, s.width_p, 0.05, s.seed)
     return mix(s.color, (sheen, sheen * np.float32(1.1), sheen * np.float32(1.3)), panes), 0.0
 

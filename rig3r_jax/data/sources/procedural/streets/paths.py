@@ -4,6 +4,7 @@ A path may change its gear: its vehicle then stops, and goes on backwards, its h
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,7 +25,7 @@ class Path:
     headings: Float[np.ndarray, "n"]  # radians, continuous, of the vehicle's front
     gear: Float[np.ndarray, "n"]  # 1 forwards, -1 backwards
 
-    @property
+    @functools.cached_property
     def distances(self) -> Float[np.ndarray, "n"]:
         """Metres driven, whatever the gear."""
         steps = np.hypot(*np.diff(self.points, axis=0).T)

@@ -64,39 +64,42 @@ def spire(foot, radius, height, material, color, **looks) -> Primitive:
     return Primitive(ROUND, tuple(foot), 0.0, (radius, radius), height, form, material, color, **looks)
 
 
+# Columns of a table, and where each begins.
+_FIELDS = {"kind": 1, "material": 1, "seed": 1, "foot": 3, "yaw": 1, "half": 2, "height": 1, "form": 3}
+_FIELDS |= {"color": 3, "accent": 3, "cell": 2}
+_STARTS = dict(zip(_FIELDS, np.cumsum([0, *_FIELDS.values()]).tolist()[:-1], strict=True))
+
+
+def _column(name: str) -> property:
+    start, width = _STARTS[name], _FIELDS[name]
+    return property(lambda table: table.numbers[:, start if width == 1 else slice(start, start + width)])
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Primitives as columns, one row each."""
+    """Primitives as rows of numbers, with the fields of `Primitive` as columns: (p) or, of several numbers, (p m)."""
 
-    kind: Int[np.ndarray, "p"]
-    material: Int[np.ndarray, "p"]
-    seed: Int[np.ndarray, "p"]
-    foot: Float[np.ndarray, "p 3"]
-    yaw: Float[np.ndarray, "p"]
-    half: Float[np.ndarray, "p 2"]
-    height: Float[np.ndarray, "p"]
-    form: Float[np.ndarray, "p 3"]
-    color: Float[np.ndarray, "p 3"]
-    accent: Float[np.ndarray, "p 3"]
-    cell: Float[np.ndarray, "p 2"]
+    numbers: Float[np.ndarray, "p n"]
+
+    kind, material, seed = _column("kind"), _column("material"), _column("seed")
+    foot, yaw, half, height, form = (_column(name) for name in ("foot", "yaw", "half", "height", "form"))
+    color, accent, cell = _column("color"), _column("accent"), _column("cell")
 
     def __len__(self) -> int:
-        return len(self.kind)
+        return len(self.numbers)
 
     def rows(self, chosen: Int[np.ndarray, "n"] | Bool[np.ndarray, "p"]) -> "Table":
         """Some of the primitives."""
-        return Table(**{name: getattr(self, name)[chosen] for name in _COLUMNS})
+        return Table(self.numbers[chosen])
 
     def moved(self, shift: Float[np.ndarray, "p 3"], yaw: Float[np.ndarray, "p"]) -> "Table":
         """Each primitive turned about the origin by its yaw, then shifted."""
+        moved = Table(self.numbers.copy())
         cos, sin = np.cos(yaw), np.sin(yaw)
         x, y, z = self.foot.T
-        foot = np.stack([cos * x - sin * y, sin * x + cos * y, z], axis=-1) + shift
-        return dataclasses.replace(self, foot=rounded(foot), yaw=rounded(self.yaw + yaw))
-
-
-_WIDTHS = np.cumsum([3, 1, 2, 1, 3, 3, 3])  # where the columns of a table end, from foot to accent
-_COLUMNS = [field.name for field in dataclasses.fields(Table)]
+        moved.foot[:] = rounded(np.stack([cos * x - sin * y, sin * x + cos * y, z], axis=-1) + shift)
+        moved.yaw[:] = rounded(self.yaw + yaw)
+        return moved
 
 
 def tabulate(primitives: Sequence[Primitive]) -> Table:
@@ -106,15 +109,12 @@ def tabulate(primitives: Sequence[Primitive]) -> Table:
         + (*solid.color, *solid.accent, *solid.cell)
         for solid in primitives
     ]
-    table = rounded(np.array(rows, np.float64).reshape(len(primitives), -1))
-    kind, material, seed = table[:, :3].T.astype(np.int64)
-    foot, yaw, half, height, form, color, accent, cell = np.split(table[:, 3:], _WIDTHS, axis=1)
-    return Table(kind, material, seed, foot, yaw[:, 0], half, height[:, 0], form, color, accent, cell)
+    return Table(rounded(np.array(rows, np.float64).reshape(len(rows), sum(_FIELDS.values()))))
 
 
 def concatenate(tables: Sequence[Table]) -> Table:
     """The rows of all tables."""
-    return Table(**{name: np.concatenate([getattr(table, name) for table in tables]) for name in _COLUMNS})
+    return Table(np.concatenate([table.numbers for table in tables]))
 
 
 def rounded(values: Float[np.ndarray, "*b"]) -> Float[np.ndarray, "*b"]:

@@ -12,22 +12,24 @@ import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from rig3r_jax.data.sources.procedural.sight import lit_pixels, sight
-from rig3r_jax.data.sources.procedural.streets.casting import GROUND, SKY, Hits, cast
+from rig3r_jax.data.sources.procedural.streets.casting import SKY, Hits, cast
 from rig3r_jax.data.sources.procedural.streets.culling import GROUP, TILE, Rays
 from rig3r_jax.data.sources.procedural.streets.ground import ground_color
 from rig3r_jax.data.sources.procedural.streets.light import falling, haze, headlights, sky_color, veil
 from rig3r_jax.data.sources.procedural.streets.materials import COLORS
-from rig3r_jax.data.sources.procedural.streets.primitives import Table, concatenate, rounded
+from rig3r_jax.data.sources.procedural.streets.primitives import MATERIALS, ROUND, Table, concatenate, rounded
 from rig3r_jax.data.sources.procedural.streets.surface import Surface
 from rig3r_jax.data.sources.procedural.streets.textures import Channels, Values, clipped, hashed
 from rig3r_jax.data.sources.procedural.streets.world import World
 from rig3r_jax.geometry.camera import Lens
 
 _FINE = 2.0**22  # parts of 1 to which rays and rotations are rounded
-_PIXELS = 65_536  # that are rendered at once: enough to outweigh numpy's calls, few enough for a core's cache
+_FINEST_PIXEL = np.float32(1e-4)  # metres
+_GRAINS = 2**18  # of the sensor's noise
+_PIXELS = 131_072  # that are rendered at once: enough to outweigh numpy's calls, few enough for caches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,7 @@ def _tiled_rays(lens: Lens, size: int) -> _TiledRays:
     tiled = [
         np.ascontiguousarray((np.round(part * _FINE) / _FINE)[number], np.float32) for part in (*(rays / length), angle)
     ]
-    return _TiledRays(tuple(tiled[:3]), tiled[3], pixels.reshape(size, size))
+    return _TiledRays(np.stack(tiled[:3]), tiled[3], pixels.reshape(size, size))
 
 
 def render(world: World, views: Sequence[View], size: int) -> Iterator[Shot]:
@@ -86,106 +88,126 @@ def render(world: World, views: Sequence[View], size: int) -> Iterator[Shot]:
 def _render_together(world: World, views: Sequence[View], size: int) -> Iterator[Shot]:
     tiled = [_tiled_rays(view.lens, size) for view in views]
     eyes = [rounded(view.world_from_camera[:3, 3]) for view in views]
-    rays = [_turned(own.rays, view.world_from_camera) for own, view in zip(tiled, views, strict=True)]
+    rays = np.concatenate(
+        [_turned(own.rays, view.world_from_camera) for own, view in zip(tiled, views, strict=True)], axis=1
+    )
     tables, moves = zip(*(world.at(view.time, eye) for view, eye in zip(views, eyes, strict=True)), strict=True)
-    hits = cast(tables, world.town.ground, eyes, rays)
-    flat = tuple(
-        np.concatenate([component.ravel() for component in components]) for components in zip(*rays, strict=True)
-    )
+    hits = cast(tables, world.town.ground, eyes, [len(own.angle) for own in tiled], rays)
+    index = hits.index.ravel()
+    moving = np.append(np.concatenate(moves), [False, False]).take(index)
+    depth = hits.distance.ravel() * (index != SKY)
     angle = np.concatenate([own.angle.ravel() for own in tiled])
-    color = _Shading(world, views, eyes, [own.angle.size for own in tiled], flat).colors(
-        hits, concatenate(tables), angle
-    )
-    moving = np.append(np.concatenate(moves), [False, False]).take(hits.index.ravel())
-    depth = hits.distance.ravel() * (hits.index.ravel() != SKY)
-    bytes_ = [np.rint(clipped(channel) * np.float32(255)).astype(np.uint8) for channel in color]
+    frame = np.repeat(np.arange(len(views)), [own.angle.size for own in tiled])
+    color, places = _Shading(world, views, eyes, rays.reshape(3, -1), angle, frame, hits, concatenate(tables)).colors()
     first = 0
     for view, own in zip(views, tiled, strict=True):
         pixels = own.pixels + first
         first += own.angle.size
-        image, lit = np.stack([channel.take(pixels) for channel in bytes_], axis=-1), lit_pixels(view.lens, size)
+        image = np.stack([channel.take(places.take(pixels)) for channel in color])
+        image += _grain(world, view.time, size)
+        np.minimum(np.maximum(image, np.float32(0), out=image), np.float32(255), out=image)
+        image = np.moveaxis(np.rint(image, out=image).astype(np.uint8), 0, -1)
         shot = Shot(image, depth.take(pixels), moving.take(pixels))
+        lit = lit_pixels(view.lens, size)
         if not lit.all():
             shot.image[~lit], shot.depth[~lit], shot.moving[~lit] = 0, 0, False
         yield shot
+
+
+def _grain(world: World, time: float, size: int) -> Float32[np.ndarray, "size size"]:
+    """The sensor's noise, another one at each time."""
+    (start,) = hashed(np.array([round(time * 1e4)]), np.zeros(1, int), world.looks.seed) * _GRAINS
+    grains = np.arange(int(start), int(start) + size * size).reshape(size, size)
+    return _white_noise().take(grains, mode="wrap") * np.float32(2 * 255 * world.light.grain)
+
+
+@functools.cache
+def _white_noise() -> Float32[np.ndarray, "grains"]:
+    """Numbers within +-0.5."""
+    return hashed(np.arange(_GRAINS), np.zeros(_GRAINS, int), 0) - np.float32(0.5)
 
 
 def _turned(rays: Rays, world_from_camera: Float[np.ndarray, "4 4"]) -> Rays:
     """Rays in the world; sums written out, as matrix products differ between machines."""
     turn = (np.round(world_from_camera[:3, :3] * _FINE) / _FINE).astype(np.float32)
     right, down, ahead = rays
-    return tuple(row[0] * right + row[1] * down + row[2] * ahead for row in turn)
+    return np.stack([row[0] * right + row[1] * down + row[2] * ahead for row in turn])
 
 
 class _Shading:
-    """Colours of the rays of some views, flattened to (n)."""
+    """Colours of the rays of some views, by kinds of surfaces: all of the sky, of the ground, of each material."""
 
-    def __init__(self, world: World, views: Sequence[View], eyes, counts: Sequence[int], ray: Channels) -> None:
-        """`counts`: rays of each view, world."""
-        self._world, self._light, self._ray = world, world.light, ray
-        self._frame = np.repeat(np.arange(len(views)), counts)
-        self._number = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])  # within the view
-        self._times = [round(view.time * 1e4) for view in views]
-        self._eyes = np.array(eyes, np.float32).T
-        self._fronts = np.array([world.front(view.time) for view in views], np.float32).T
+    def __init__(self, world: World, views: Sequence[View], eyes, ray: Float32[np.ndarray, "3 n"], angle: Values,
+                 frame: Int[np.ndarray, "n"], hits: Hits, table: Table) -> None:  # fmt: skip
+        """`ray`: world; `frame`: numbers of the views; `table`: of all views, one after another."""
+        self._world, self._light, self._table, self._own = world, world.light, table, hits.own
+        self._views, self._eyes = views, np.array(eyes, np.float32).T
+        kinds = np.append(2 + 2 * table.material + (table.kind == ROUND), [0, 1]).astype(np.uint8)  # last: SKY, GROUND
+        kinds = kinds.take(hits.index.ravel())
+        self._order = np.argsort(kinds, kind="stable")
+        self._ends = np.cumsum(np.bincount(kinds, minlength=2 + 2 * len(MATERIALS)))
+        self._index, self._distance = hits.index.ravel().take(self._order), hits.distance.ravel().take(self._order)
+        self._ray = tuple(part.take(self._order) for part in ray)
+        self._pixel = np.maximum(self._distance * angle.take(self._order), _FINEST_PIXEL)
+        self._frame = frame.take(self._order)
 
-    def colors(self, hits: Hits, table: Table, angle: Values) -> list[Values]:
-        """Red, green, blue: of the sky, of the ground, then of primitives by material."""
-        index, distance = hits.index.ravel(), hits.distance.ravel()
-        pixel = distance * angle
-        color = [np.empty(len(index), np.float32) for _ in range(3)]
-        material = np.append(table.material, [-1, -1]).astype(np.int8).take(index)
-        sky, ground = np.flatnonzero(index == SKY), np.flatnonzero(index == GROUND)
-        self._write(color, sky, sky_color(self._light, *(part.take(sky) for part in self._ray)))
-        self._write(color, ground, self._ground(ground, distance.take(ground), pixel.take(ground)))
-        for number, color_of in COLORS.items():
-            chosen = np.flatnonzero(material == number)
-            if not len(chosen):
-                continue
-            ray, reach = tuple(part.take(chosen) for part in self._ray), distance.take(chosen)
-            surface = Surface(table, hits.own, index.take(chosen), ray, reach, pixel.take(chosen))
-            base, glow = color_of(surface)
-            facing = surface.facing(self._light.sun_direction)
-            lamp = np.float32(0.35) * clipped(1 - surface.q * np.float32(1 / 7)) if self._light.night else 0.0
-            self._write(color, chosen, self._lit(chosen, ray, reach, base, facing, lamp, glow))
-        return self._through_lens(color)
+    def colors(self) -> tuple[list[Values], Int[np.ndarray, "n"]]:
+        """Red, green and blue, 0..255 or beyond, in the order of the kinds, and each ray's place in it."""
+        total, sky = len(self._order), slice(0, self._ends[0])
+        color = [np.empty(total, np.float32) for _ in range(3)]
+        facing, lamp, glow = (np.zeros(total, np.float32) for _ in range(3))
+        _write(color, sky, sky_color(self._light, *(part[sky] for part in self._ray)))
+        ground = slice(self._ends[0], self._ends[1])
+        base, lamp[ground] = self._ground(ground)
+        _write(color, ground, base)
+        facing[ground] = self._light.sun_direction[2]
+        for kind in np.flatnonzero(np.diff(self._ends[1:])):
+            chosen = slice(self._ends[1 + kind], self._ends[2 + kind])
+            surface = Surface(self._table, self._own, self._index[chosen], tuple(part[chosen] for part in self._ray),
+                              self._distance[chosen], self._pixel[chosen], self._light.sun_direction)  # fmt: skip
+            base, glow[chosen] = COLORS[kind // 2](surface)
+            _write(color, chosen, base)
+            facing[chosen] = surface.facing
+            if self._light.night:
+                lamp[chosen] = np.float32(0.35) * clipped(1 - surface.q * np.float32(1 / 7))
+        solid = slice(self._ends[0], total)
+        self._shine([channel[solid] for channel in color], solid, facing[solid], lamp[solid], glow[solid])
+        places = np.empty(total, np.int64)
+        places[self._order] = np.arange(total)
+        return self._through_lens(color), places
 
-    @staticmethod
-    def _write(color: list[np.ndarray], chosen: np.ndarray, values: Channels) -> None:
-        for channel, own in zip(color, values, strict=True):
-            channel[chosen] = own
-
-    def _place(self, chosen: np.ndarray, ray: Channels, reach: Values) -> tuple[Values, Values]:
+    def _place(self, chosen: slice) -> tuple[Values, Values]:
         """x and y of hits, world."""
-        frame = self._frame.take(chosen)
-        return tuple(self._eyes[i].take(frame) + ray[i] * reach for i in (0, 1))
+        frame, distance = self._frame[chosen], self._distance[chosen]
+        return tuple(self._eyes[i].take(frame) + self._ray[i][chosen] * distance for i in (0, 1))
 
-    def _ground(self, chosen: np.ndarray, reach: Values, pixel: Values) -> Channels:
-        ray = tuple(part.take(chosen) for part in self._ray)
-        width = pixel / np.maximum(np.sqrt(np.abs(ray[2])), np.float32(0.1))
-        base, lamp = ground_color(self._world.town, self._world.looks, *self._place(chosen, ray, reach), width)
-        return self._lit(chosen, ray, reach, base, np.float32(self._light.sun_direction[2]), lamp, 0.0)
+    def _ground(self, chosen: slice) -> tuple[Channels, Values]:
+        width = self._pixel[chosen] / np.maximum(np.sqrt(np.abs(self._ray[2][chosen])), np.float32(0.1))
+        return ground_color(self._world.town, self._world.looks, *self._place(chosen), width)
 
-    def _lit(self, chosen, ray, reach, base: Channels, facing, lamp, glow) -> Channels:
-        """Surfaces of colour `base` under all lights, behind the haze."""
-        if not self._light.night:
-            falls = falling(self._light, facing, 0.0)
-            return haze(self._light, reach, tuple(own * light for own, light in zip(base, falls, strict=True)))
-        frame = self._frame.take(chosen)
-        x, y = self._place(chosen, ray, reach)
-        front_x, front_y, cos, sin = (column.take(frame) for column in self._fronts)
-        x, y = x - front_x, y - front_y
-        lamp = lamp + np.float32(1.1) * headlights(cos * x + sin * y, cos * y - sin * x)
-        falls = falling(self._light, facing, lamp)
-        lamps = self._light.lamps
-        lit = (own * fall + np.float32(shine) * glow for own, fall, shine in zip(base, falls, lamps, strict=True))
-        return haze(self._light, reach, tuple(lit))
+    def _shine(self, base: list[Values], chosen: slice, facing: Values, lamp: Values, glow: Values) -> None:
+        """Turns colours of surfaces into those under all lights, behind the haze."""
+        if self._light.night:
+            frame, (x, y) = self._frame[chosen], self._place(chosen)
+            fronts = np.array([self._world.front(view.time) for view in self._views], np.float32).T
+            front_x, front_y, cos, sin = (column.take(frame) for column in fronts)
+            x, y = x - front_x, y - front_y
+            lamp = lamp + np.float32(1.1) * headlights(cos * x + sin * y, cos * y - sin * x)
+        for channel, fall, shine in zip(base, falling(self._light, facing, lamp), self._light.lamps, strict=True):
+            channel *= fall
+            if self._light.night:
+                channel += np.float32(shine) * glow
+        haze(self._light, self._distance[chosen], base)
 
     def _through_lens(self, color: list[Values]) -> list[Values]:
-        """With the sun's glare, and the sensor's noise, another one at each time."""
-        if self._light.glare:
-            glare = veil(self._light, *self._ray)
-            color = [channel + glare * np.float32(part) for channel, part in zip(color, (1.0, 0.95, 0.85), strict=True)]
-        noise = hashed(self._number, np.array(self._times, np.int32).take(self._frame), self._world.looks.seed)
-        grain = (noise - np.float32(0.5)) * np.float32(2 * self._light.grain)
-        return [channel + grain for channel in color]
+        """In 0..255, with the sun's glare."""
+        glare = veil(self._light, *self._ray) if self._light.glare else np.float32(0)
+        for channel, part in zip(color, (255.0, 0.95 * 255, 0.85 * 255), strict=True):
+            channel *= np.float32(255)
+            channel += glare * np.float32(part)
+        return color
+
+
+def _write(color: list[Float32[np.ndarray, "m"]], chosen: slice, values: Channels) -> None:
+    for channel, own in zip(color, values, strict=True):
+        channel[chosen] = own

@@ -3,62 +3,85 @@
 import functools
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Float, Float32, Int
 
 from rig3r_jax.data.sources.procedural.streets.primitives import ROUND, Table
-from rig3r_jax.data.sources.procedural.streets.textures import Channels, Values
+from rig3r_jax.data.sources.procedural.streets.textures import Channels, Size, Values
+
+_STEEPEST = np.float32(0.05)  # least cosine between a ray and a normal, for the size of a pixel
+_HALF, _ONE = np.float32(0.5), np.float32(1)
 
 
 class Surface:
-    """Hits of some rays on primitives; colours and patterns are looked up where a material asks for them.
+    """Hits of some rays on primitives that are all round, or all not; what a material asks for is looked up.
 
     p: metres along the surface, level; q: metres up from the foot, or the other way along a level face. Of a round
-    thing both run through the solid, so that its pattern has no seam. `width_p` and `width_q` are what a pixel covers.
+    thing both run through the solid, so that its pattern has no seam. `width_p` and `width_q` are what a pixel covers,
+    `facing` is the cosine between normal and sun.
     """
 
+    upper: Size = np.float32(0)  # 1 on a level face, 0 elsewhere
+    end: Size = np.float32(0)  # 1 on a face that looks along its own x
+
     def __init__(self, table: Table, own: Float32[np.ndarray, "11 p"], index: Int[np.ndarray, "n"],
-                 ray: Channels, distance: Values, pixel: Values) -> None:  # fmt: skip
-        """`own`: of `casting.Hits`; rays are unit, in the world; `pixel`: metres that a pixel covers, seen face on."""
-        self._table, self._index = table, index
-        # The ray and where it hits, in the primitive's own frame.
-        cos, sin, x, y, z, half_x, half_y, height, form_0, form_1, form_2 = own.take(index, axis=1)
+                 ray: Channels, distance: Values, pixel: Values, sun: tuple[float, float, float]) -> None:  # fmt: skip
+        """`own`: of `casting.Hits`; rays are unit, in the world; `pixel`: metres that a pixel covers, seen face on;
+        `sun`: unit, towards it."""
+        # Rays that follow one another mostly hit the same primitive, whose numbers are repeated.
+        starts = np.flatnonzero(np.concatenate([[True], index[1:] != index[:-1]]))
+        self._table, self._primitives = table, index[starts]
+        self._lengths = np.diff(np.append(starts, len(index)))
+        own, sun = own[:, self._primitives], [np.float32(part) for part in sun]
+        cos, sin = own[:2]
+        towards_sun = self._repeated(np.stack([cos * sun[0] + sin * sun[1], cos * sun[1] - sin * sun[0]]))
+        own = self._repeated(own)
+        meet = self._meet_round if table.kind[index[0]] == ROUND else self._meet_flat
+        normal, step, level, upright = meet(own, ray, distance)
+        self.facing = normal[0] * towards_sun[0] + normal[1] * towards_sun[1] + normal[2] * sun[2]
+        cosine = np.abs(normal[0] * step[0] + normal[1] * step[1] + normal[2] * step[2])
+        slope = 1 / np.maximum(cosine, _STEEPEST, out=cosine)
+        self.width_p, self.width_q = (pixel * _length(along * slope) for along in (level, upright))
+        self.height = own[7]
+
+    def _meet_flat(self, own, ray: Channels, distance: Values) -> tuple[Channels, Channels, Values, Values]:
+        """Normal and ray in the primitive's own frame, and the ray's steps along p and q."""
+        cos, sin, x, y, z, self._half_x, self._half_y, height, taper_x, taper_y, _ = own
         rx, ry, rz = cos * ray[0] + sin * ray[1], cos * ray[1] - sin * ray[0], ray[2]
         px, py, pz = x + rx * distance, y + ry * distance, z + rz * distance
-        # Which face that is: the one whose plane lies farthest out; a tapered one's sides lean inwards.
-        is_round = (table.kind == ROUND).take(index)
-        flat_sided = (~is_round).astype(np.float32)
-        taper_x, taper_y = form_0 * flat_sided, form_1 * flat_sided
-        beyond_x, beyond_y = np.abs(px) + taper_x * pz - half_x, np.abs(py) + taper_y * pz - half_y
-        beyond_z = np.maximum(pz - height, -pz)
-        self.upper: Bool[np.ndarray, n] = (beyond_z > np.maximum(beyond_x, beyond_y)) & ~is_round  # a level face
-        self.end: Bool[np.ndarray, n] = ~(self.upper | is_round) & (beyond_x >= beyond_y)  # looks along its own x
-        upper, end, round_ = (mask.astype(np.float32) for mask in (self.upper, self.end, is_round))
-        side = 1 - upper - end - round_
-        # Its normal.
-        nx = end * np.copysign(np.float32(1), px) + round_ * px
-        ny = side * np.copysign(np.float32(1), py) + round_ * py
-        nz = upper * np.copysign(np.float32(1), pz - height * np.float32(0.5)) + end * taper_x + side * taper_y
-        nz -= round_ * (form_1 * np.float32(0.5) + form_2 * pz)
-        inverse = 1 / np.sqrt(np.maximum(nx * nx + ny * ny + nz * nz, np.float32(1e-12)))
-        nx, ny, nz = nx * inverse, ny * inverse, nz * inverse
-        self._normal = cos * nx - sin * ny, sin * nx + cos * ny, nz
-        # Coordinates on the face, and what a pixel covers along each.
-        level, upright = upper + side, 1 - upper
-        across = 1 - level
-        self.p = px * level + py * across - round_ * px * np.float32(0.3)
-        self.q = pz * upright + py * upper + round_ * px * np.float32(0.5)
-        slope = 1 / np.maximum(np.abs(nx * rx + ny * ry + nz * rz), np.float32(0.05))
-        along_p, along_q = (rx * level + ry * across) * slope, (rz * upright + ry * upper) * slope
-        self.width_p = pixel * np.sqrt(1 + along_p * along_p)
-        self.width_q = pixel * np.sqrt(1 + along_q * along_q)
-        self.reach = half_x + (half_y - half_x) * end  # metres from p = 0 to the face's edge
-        self.height = height
+        # Which face that is: the one whose plane lies farthest out; the sides of a tapered one lean inwards.
+        beyond_x, beyond_y = np.abs(px) + taper_x * pz - self._half_x, np.abs(py) + taper_y * pz - self._half_y
+        is_upper = np.maximum(pz - height, -pz) > np.maximum(beyond_x, beyond_y)
+        is_end = (beyond_x >= beyond_y) & ~is_upper
+        upper, end = is_upper.astype(np.float32), is_end.astype(np.float32)
+        side = 1 - upper - end
+        lean = end * taper_x + side * taper_y
+        inverse = 1 / _length(lean)
+        nx, ny = end * np.copysign(inverse, px), side * np.copysign(inverse, py)
+        nz = upper * np.copysign(_ONE, pz - height * _HALF) + lean * inverse
+        self.upper, self.end = upper, end
+        self.p, self.q = px + end * (py - px), pz + upper * (py - pz)
+        return (nx, ny, nz), (rx, ry, rz), rx + end * (ry - rx), rz + upper * (ry - rz)
 
-    def facing(self, direction: tuple[float, float, float]) -> Values:
-        """Cosine between the normals and a unit direction of the world."""
-        nx, ny, nz = self._normal
-        x, y, z = (np.float32(part) for part in direction)
-        return nx * x + ny * y + nz * z
+    def _meet_round(self, own, ray: Channels, distance: Values) -> tuple[Channels, Channels, Values, Values]:
+        """The same of round ones, whose own frame is not turned."""
+        _, _, x, y, z, self._half_x, self._half_y, _, _, form_1, form_2 = own
+        px, py, pz = x + ray[0] * distance, y + ray[1] * distance, z + ray[2] * distance
+        nz = form_1 * -_HALF - form_2 * pz
+        inverse = 1 / np.sqrt(np.maximum(px * px + py * py + nz * nz, np.float32(1e-12)))
+        self.p, self.q = py - px * np.float32(0.3), pz + px * _HALF
+        return (px * inverse, py * inverse, nz * inverse), ray, ray[1], ray[2]
+
+    def _repeated(self, columns: np.ndarray) -> np.ndarray:
+        """For each ray the numbers (... r) of the primitives of its run."""
+        return np.repeat(columns, self._lengths, axis=-1)
+
+    def _looks(self, columns: Float[np.ndarray, "p c"]) -> Channels:
+        return tuple(self._repeated(columns[self._primitives].T.astype(np.float32)))
+
+    @functools.cached_property
+    def reach(self) -> Values:
+        """Metres from p = 0 to the face's edge."""
+        return self._half_x + (self._half_y - self._half_x) * self.end
 
     @functools.cached_property
     def width(self) -> Values:
@@ -68,22 +91,30 @@ class Surface:
     @functools.cached_property
     def color(self) -> Channels:
         """Of the material."""
-        return tuple(self._looked_up(column) for column in self._table.color.T)
+        return self._looks(self._table.color)
 
     @functools.cached_property
     def accent(self) -> Channels:
         """Its second colour."""
-        return tuple(self._looked_up(column) for column in self._table.accent.T)
+        return self._looks(self._table.accent)
 
     @functools.cached_property
     def cell(self) -> tuple[Values, Values]:
         """Metres of its pattern along p and q."""
-        return tuple(self._looked_up(column) for column in self._table.cell.T)
+        return self._looks(self._table.cell)
 
     @functools.cached_property
     def seed(self) -> Int[np.ndarray, "n"]:
         """Of its pattern."""
-        return self._table.seed.astype(np.int32).take(self._index)
+        return self._repeated(self._table.seed[self._primitives].astype(np.int32))
 
-    def _looked_up(self, column: np.ndarray) -> Values:
-        return column.astype(np.float32).take(self._index)
+    def some(self, count: int, of: int) -> Values:
+        """1 on that share of all primitives, 0 on the others."""
+        return self._repeated((self._table.seed[self._primitives] % of < count).astype(np.float32))
+
+
+def _length(along: Values) -> Values:
+    """Of a step that goes 1 one way and `along` the other."""
+    squared = along * along
+    squared += 1
+    return np.sqrt(squared, out=squared)

@@ -57,34 +57,49 @@ def _noise_levels() -> Int8[np.ndarray, "texels"]:
 
 def noise(p: Values, q: Values, width: Values, texel: float, seed: Int[np.ndarray, "n"] | int) -> Values:
     """Rough noise of all scales from `texel` metres up to 256 times that, mean 0, about +-1."""
-    scale = np.float32(1 / texel)
-    level = (np.maximum(width * scale, np.float32(1)).view(np.int32) >> 23) - 127
-    level = np.minimum(level, _LEVELS - 1)
-    shift = np.asarray(seed).astype(np.int32)
-    i = np.floor(p * scale).astype(np.int32) + shift * 57
-    j = np.floor(q * scale).astype(np.int32) + shift * 101
-    flat = (level << 16) | ((i & (_SIDE - 1)) << 8) | (j & (_SIDE - 1))
+    scale, shift = np.float32(1 / texel), np.asarray(seed).astype(np.int32)
+    texels = width * scale
+    np.minimum(np.maximum(texels, np.float32(1), out=texels), np.float32(2 ** (_LEVELS - 1)), out=texels)
+    flat = (texels.view(np.int32) >> 7) & 0xFF0000  # the exponent of 2, and 127
+    flat -= 127 << 16
+    flat |= (_texels(p, scale, shift * 57) << 8) & 0xFF00
+    flat |= _texels(q, scale, shift * 101) & 0xFF
     return _noise_levels().take(flat) * np.float32(0.01)
+
+
+def _texels(along: Values, scale: np.float32, shift: Int[np.ndarray, "n"] | np.int32) -> Int[np.ndarray, "n"]:
+    place = along * scale
+    number = np.floor(place, out=place).astype(np.int32)
+    number += shift
+    return number
 
 
 def visible(width: Values, period: Size) -> Values:
     """How much of a pattern of this period survives pixels of this width: 1 to 0."""
-    return clipped(np.float32(1.6) - np.float32(2.2) * width / np.float32(period))
+    return clipped(np.float32(1.6) - width * (np.float32(2.2) / np.float32(period)))
 
 
 def band(offset: Values, half: Size, width: Values) -> Values:
     """Share of a pixel centred at offset that lies within +-half."""
-    half, reach = np.float32(half), width * np.float32(0.5)
-    inside = np.minimum(offset + reach, half) - np.maximum(offset - reach, -half)
-    return clipped(inside / np.maximum(width, np.float32(1e-4)))
+    half = np.float32(half)
+    share = half - np.abs(offset)
+    share /= width
+    share += np.float32(0.5)
+    np.minimum(np.maximum(share, np.float32(0), out=share), np.minimum(2 * half / width, np.float32(1)), out=share)
+    return share
 
 
 def stripes(offset: Values, period: Size, half: Size, width: Values) -> Values:
     """Bands about every multiple of `period`; their mean where they are too fine."""
     period, half = np.float32(period), np.float32(half)
-    away = offset - np.rint(offset / period) * period
+    away = offset / period
+    away = (away - np.rint(away)) * period
     mean = 2 * half / period
-    return mean + (band(away, half, width) - mean) * visible(width, period)
+    share = band(away, half, width)
+    share -= mean
+    share *= visible(width, period)
+    share += mean
+    return share
 
 
 def cells(p: Values, q: Values, size_p: Size, size_q: Size, width: Values, seed: Int[np.ndarray, "n"] | int) -> Values:
