@@ -29,6 +29,7 @@ MAY_BE_HEAVY = (
     "uncertainty",
     "parity",
     "benchmarks",
+    "studies",
 )
 
 

@@ -33,7 +33,8 @@ LAYERS = {
     "inference": 8,
     "parity": 8,
     "benchmarks": 9,
-    "cli": 10,
+    "studies": 10,
+    "cli": 11,
 }
 
 # Heavy packages and the only places (a folder, or a module) that may import them, at the top or inside a function.

@@ -22,6 +22,7 @@ from rig3r_jax.cli import (
     protocol,
     reconstruct,
     replay,
+    studies,
     train,
     try_out,
     view,
@@ -43,6 +44,7 @@ os.environ["JAX_ENABLE_X64"] = "0"
 COMMANDS: dict[str, Command] = {
     **try_out.COMMANDS,
     **train.COMMANDS,
+    **studies.COMMANDS,
     **evaluate.COMMANDS,
     **baseline.COMMANDS,
     **doctor.COMMANDS,

@@ -22,18 +22,11 @@ def _train(options: argparse.Namespace) -> int:
     config = read_config(options.flags)
     check_whole(config)
     workdir = options.workdir or path(f"runs/{config.name}")
-    from absl import flags
-    from absl import logging as absl_logging
-
     from rig3r_jax.cli.tasks import kind_of
     from rig3r_jax.training import host, loop, processes, xla
     from rig3r_jax.training.watchdog import COMPILING
 
-    flags.FLAGS.mark_as_parsed()  # absl's own, of which there are none: else its logging complains
-    absl_logging.use_absl_handler()
-    absl_logging.set_verbosity(absl_logging.WARNING)  # of the libraries
-    for logger in (absl_logging.get_absl_logger(), logging.getLogger("asyncio")):
-        logger.addFilter(not_of_orbax_threads)
+    quiet_libraries()
 
     def work() -> int:
         with loop.user_errors():
@@ -48,6 +41,18 @@ def _train(options: argparse.Namespace) -> int:
 
     # Inside of run_to_end: of many processes one that fails must not wait for the others.
     return processes.run_to_end(lambda: run_guarded(options.program, work, (loop.UserError, OSError)))
+
+
+def quiet_libraries() -> None:
+    """Of the libraries that a training uses, warnings are printed; of the threads of orbax not even these."""
+    from absl import flags
+    from absl import logging as absl_logging
+
+    flags.FLAGS.mark_as_parsed()  # absl's own, of which there are none: else its logging complains
+    absl_logging.use_absl_handler()
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    for logger in (absl_logging.get_absl_logger(), logging.getLogger("asyncio")):
+        logger.addFilter(not_of_orbax_threads)
 
 
 def not_of_orbax_threads(record: logging.LogRecord) -> bool:

@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
     data.skip_missing = False  # leave out the data sets of the mixture that have no root, nor records built before
     data.build_workers = 0  # processes that build records; 0: as many as cores
     data.split = "train"
+    data.max_scenes = 0  # of each source's training split that are used, the first; 0: all
     data.threads = 8  # of the loader
     data.prefetch = 16  # batches
     data.cache_gigabytes = 0.0  # memory per source for scenes kept after their first reading; for small data sets
@@ -47,7 +48,8 @@ def get_config() -> ConfigDict:
 
     model = config.model = ConfigDict()
     model.variant = "large"  # a key of models.rig3r.VARIANTS; the keys below override it where they name the same field
-    model.init_from = ""  # file of `rig3r convert` whose parameters a fresh run starts from; "": none
+    # Whose parameters a fresh run starts from: the workdir of a run, or a file of `rig3r convert` or export; "": none.
+    model.init_from = ""
     model.heads = 0  # of every block; 0: the variant's. Heads of width 128 are quicker on a GPU than those of 64
     model.decoder_heads = 0  # of the decoder's blocks; 0: as the encoder's
     model.patch = 16
@@ -59,6 +61,7 @@ def get_config() -> ConfigDict:
     model.dpt_last = 128
     model.dpt_chunk = 4  # views of a sample that pass the DPT head at a time
     model.time_unit = 0.1  # seconds that count as one position of the time code
+    model.rig_embedding = True  # False: camera IDs, times and rigs are not read, as an ablation
     model.qk_norm = False
     # auto: the fastest that is installed and fits device and dtype: flash3, cudnn, chunked; by name also tokamax, dense
     model.attention = "auto"
@@ -84,6 +87,9 @@ def get_config() -> ConfigDict:
     optimizer.weight_decay = 0.05  # not on biases, norms and null vectors
     optimizer.clip_norm = 1.0  # global gradient norm; 0: no clipping
     optimizer.ema_decay = 0.0  # 0: no average of the parameters is kept
+    # Of layer l of L the learning rate is layer_decay^(L - l) times as large (training/rig3r/layer_rates.py); 1: equal
+    optimizer.layer_decay = 1.0
+    optimizer.frozen = ()  # names of parameters that stay as they begin, * for anything: ("encoder/*",)
 
     train = config.train = ConfigDict()
     train.steps = 250_000

@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     config.task = "uncertainty"
     for section in ("sampling", "model", "loss", "evaluation"):  # they are the backbone's, or have no meaning here
         del config[section]
-    del config.data.split, config.train.skip_spikes, config.train.spike_window
+    del config.data.split, config.data.max_scenes, config.train.skip_spikes, config.train.spike_window
 
     backbone = config.backbone = ConfigDict()
     backbone.path = ""  # workdir of a Rig3R run, or a file of `rig3r convert vggt`

@@ -24,13 +24,15 @@ class FittingScenes:
     A scene that does not read is among them: the draws count and name it.
     """
 
-    def __init__(self, source: SceneSource, options: PipelineOptions) -> None:
-        """Reads every scene once, but none of its images."""
+    def __init__(self, source: SceneSource, options: PipelineOptions, most: int = 0) -> None:
+        """Reads every scene once, but none of its images. `most`: no more than so many scenes, the first; 0: all."""
         self._source, self._num_views = source, options.num_views
         self._numbers: list[int] = []
         self.too_small: list[tuple[str, str]] = []  # (name, extent) of the scenes that are left out
         self.lens_kinds: frozenset[str] | None = getattr(source, "lens_kinds", None)  # None: the source does not tell
         for number in range(len(source)):
+            if most and len(self._numbers) == most:
+                break
             try:
                 scene = source[number]
             except BadRecord:

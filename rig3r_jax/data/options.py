@@ -20,6 +20,7 @@ class ViewOptions:
     image_size: int = 512  # pixels; images are padded to a square of this side
     aspect_range: tuple[float, float] = (0.5, 2.0)  # width / height of a centred crop over the image's, log-uniform
     crop_scale_range: tuple[float, float] = (0.7, 1.0)  # side of the crop over the largest crop of its aspect
+    shared_crops: bool = True  # images of one camera are cropped alike, so that they share intrinsics; or each its own
     brightness: float = 0.2  # 1 +- x
     contrast: float = 0.2  # 1 +- x, about the image's mean luma
     saturation: float = 0.2  # 1 +- x
@@ -59,6 +60,7 @@ class PipelineOptions(ViewOptions):
     # Of scenes whose frames have no order, such as photographs: the least share of what a frame shows that another one
     # of the sample shows too. Frames are drawn by that, not by time steps; 0: by time steps, as of recordings.
     covisible: float = 0.1
+    shuffled: bool = True  # frames in random order; or by time, the front camera first, so that it is the reference
     metadata_dropout: float = 0.5  # probability that a field is hidden, per sample and field
     blank_images: bool = False  # all grey, in training and evaluation: what can be learnt without seeing anything
     frame_index_pool: int = 100  # images beside the reference, which has 0, draw distinct indices of 1..pool
@@ -103,6 +105,7 @@ class PipelineOptions(ViewOptions):
         """The same without augmentation, with all metadata, records in order."""
         plain = {"aspect_range": (1.0, 1.0), "crop_scale_range": (1.0, 1.0), "metadata_dropout": 0.0, "ordered": True}
         plain |= dict.fromkeys(("brightness", "contrast", "saturation", "hue", "blur_probability"), 0.0)
+        plain |= dict.fromkeys(("shared_crops", "shuffled"), True)  # the same samples for runs trained either way
         return dataclasses.replace(self, **plain)
 
 

@@ -18,7 +18,7 @@ from rig3r_jax.data.augment import PreparedView, blank_views, draw_placement, pr
 from rig3r_jax.data.fitting import fixed_lenses
 from rig3r_jax.data.options import AUTO, GREY, PipelineOptions
 from rig3r_jax.data.quarantine import Quarantine
-from rig3r_jax.data.sampling import draw_frames
+from rig3r_jax.data.sampling import draw_frames, in_order
 from rig3r_jax.data.scene import BadRecord, Frame, Scene, SceneSource
 from rig3r_jax.geometry.camera import Pinhole
 from rig3r_jax.geometry.lenses import KINDS
@@ -95,7 +95,7 @@ class SampleStream:
 def draw_sample(scene: Scene, options: PipelineOptions, rng: np.random.Generator) -> Batch:
     """`make_sample` of frames that are drawn; BadRecord naming the scene."""
     chosen = draw_frames(scene, rng, **options.draw())
-    return make_sample(scene, chosen, options, rng)
+    return make_sample(scene, chosen if options.shuffled else in_order(scene, chosen), options, rng)
 
 
 def make_sample(scene: Scene, chosen: Sequence[int], options: PipelineOptions, rng: np.random.Generator) -> Batch:
@@ -176,13 +176,14 @@ def _prepare_views(
     scene: Scene, frames: list[Frame], options: PipelineOptions, rng: np.random.Generator
 ) -> PreparedView:
     """The views of a sample, each written to its row of the sample's arrays."""
-    cameras = sorted({frame.camera for frame in frames})
-    placements = {c: draw_placement(scene.cameras[c].size, options, rng) for c in cameras}
+    of_views = [frame.camera if options.shared_crops else i for i, frame in enumerate(frames)]
+    sizes = {key: scene.cameras[frame.camera].size for key, frame in zip(of_views, frames, strict=True)}
+    placements = {key: draw_placement(sizes[key], options, rng) for key in sorted(sizes)}
     views = blank_views(options.image_size, len(frames))
     try:
         for i, frame in enumerate(frames):
             row = PreparedView(*(array[i] for array in views))
-            prepare_view(frame, scene.cameras[frame.camera], placements[frame.camera], options, rng, row)
+            prepare_view(frame, scene.cameras[frame.camera], placements[of_views[i]], options, rng, row)
     except BadRecord as error:
         raise BadRecord(f"scene {scene.name}, {error}") from error
     return views

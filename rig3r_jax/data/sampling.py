@@ -74,6 +74,16 @@ def draw_frames(scene: Scene, rng: np.random.Generator, num_views: int, max_came
     )
 
 
+def in_order(scene: Scene, chosen: Sequence[int]) -> list[int]:
+    """These frames by time step, of each the front camera's first and then by the number of the camera."""
+    frames = scene.frames
+
+    def place(row: int) -> tuple[int, bool, int]:
+        return frames[row].step, frames[row].camera != scene.front_camera, frames[row].camera
+
+    return sorted(chosen, key=place)
+
+
 def can_fill(scene: Scene, num_views: int, max_cameras: int, **more: Any) -> bool:
     """Whether `draw_frames` finds a sample in a scene, whatever it draws."""
     rule = GridRule(num_views, max_cameras, **more)

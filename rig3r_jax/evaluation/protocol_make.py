@@ -1,7 +1,7 @@
 """Protocols made of a data set's own index."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,11 +43,12 @@ def make_protocol(
     listed = [(scene, load) for scene, load in listed if scene not in left_out]
     if scenes is not None and scenes < len(listed):
         listed = [listed[row] for row in np.linspace(0, len(listed) - 1, scenes).round().astype(int)]
-    samples, remedy = [], ""
+    samples, remedy, draw = [], "", _draw_options(rules)
     for scene_name, load in listed:
         try:
             scene = load()
-            samples += [_draw(scene, scene_name, rules, seed, number) for number in range(rules.samples_per_scene)]
+            numbers = range(rules.samples_per_scene)
+            samples += [drawn_sample(scene, scene_name, draw, seed, number) for number in numbers]
         except BadRecord as error:
             remedy = remedy or str(error)
             left_out[scene_name] = str(error).partition("; ")[0]  # without what to do about it
@@ -80,18 +81,15 @@ def _seen_rigs(source: Source, split: str, training: str, scenes: Sequence[str])
     return left_out
 
 
-def _draw(scene: Scene, name: str, rules: Rules, seed: int, number: int) -> ProtocolSample:
+def _draw_options(rules: Rules) -> dict[str, Any]:
+    names = ("max_cameras", "min_cameras", "max_stride", "min_seconds", "max_seconds")
+    return {"num_views": rules.views, **{name: getattr(rules, name) for name in names}}
+
+
+def drawn_sample(scene: Scene, name: str, draw: Mapping[str, Any], seed: int, number: int) -> ProtocolSample:
+    """Sample `number` of a scene, by the arguments `draw` of `draw_frames`; BadRecord where the scene is too small."""
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), number])
-    rows = draw_frames(
-        scene,
-        rng,
-        rules.views,
-        rules.max_cameras,
-        min_cameras=rules.min_cameras,
-        max_stride=rules.max_stride,
-        min_seconds=rules.min_seconds,
-        max_seconds=rules.max_seconds,
-    )
+    rows = draw_frames(scene, rng, **draw)
     frames = [scene.frames[row] for row in rows]
     clock, since = _DIGITS
     start = round(float(frames[0].time), clock)

@@ -7,6 +7,11 @@ from jaxtyping import Array, Float
 from rig3r_jax.models.layers import BlockOptions, Blocks, layer_norm
 
 
+def stage_ends(depth: int) -> tuple[int, int, int]:
+    """Blocks that lie before the end of each of a decoder's three stages."""
+    return depth // 2, 3 * depth // 4, depth
+
+
 class Decoder(nn.Module):
     """Blocks in three stages that end at the depths L/2, 3L/4 and L which the DPT head reads."""
 
@@ -18,7 +23,7 @@ class Decoder(nn.Module):
     def __call__(self, x: Float[Array, "b n d"]) -> list[Float[Array, "b n d"]]:
         """[decoder input, states after L/2, 3L/4 and L blocks]; the last one is normalised."""
         states = [x]
-        ends = (self.depth // 2, 3 * self.depth // 4, self.depth)
+        ends = stage_ends(self.depth)
         for stage, (start, end) in enumerate(zip((0, *ends), ends, strict=False)):
             x = Blocks(end - start, self.block, self.positions, name=f"stage{stage}")(x)
             states.append(x)

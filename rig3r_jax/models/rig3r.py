@@ -49,6 +49,7 @@ class Rig3R(nn.Module):
     dpt_last: int = 128
     dpt_chunk: int = 4  # views of a sample that pass the DPT head at a time
     time_unit: float = 0.1  # seconds
+    rig_embedding: bool = True  # False: of the metadata the decoder is given the frame index alone
     attend: Attention = chunked_attention
     attend_jointly: Attention | None = None  # over the tokens of all images, in the decoder; None: as `attend`
     qk_norm: bool = False
@@ -68,7 +69,13 @@ class Rig3R(nn.Module):
         decoder_width = self.decoder_width or self.width
         if decoder_width != self.width:
             tokens = nn.Dense(decoder_width, dtype=self.dtype, name="decoder_embed")(tokens)
-        embedding = RigEmbedding(decoder_width, time_unit=self.time_unit, dtype=self.dtype, name="rig_embedding")
+        embedding = RigEmbedding(
+            decoder_width,
+            time_unit=self.time_unit,
+            index_only=not self.rig_embedding,
+            dtype=self.dtype,
+            name="rig_embedding",
+        )
         tokens = nn.with_logical_constraint(tokens.reshape(batch, count, rows * columns, -1), VIEWS)
         tokens = tokens + embedding(views.metadata, rows, columns, height, width)
 

@@ -22,6 +22,7 @@ class RigEmbedding(nn.Module):
     width: int
     code_width: int = 64  # sine-cosine channels per scalar field
     time_unit: float = 0.1  # seconds that count as one position of the code
+    index_only: bool = False  # of the fields the frame index alone, which is never absent
     dtype: typing.Any = jnp.float32
 
     @nn.compact
@@ -29,16 +30,18 @@ class RigEmbedding(nn.Module):
         self, metadata: RigMetadata, rows: int, columns: int, height: int, width: int
     ) -> Float[Array, "b v n d"]:
         """Embedding of the rows x columns patches of height x width images, with the rig rays of their centres."""
-        lenses = batch_lens(metadata.intrinsics, metadata.distortion)
-        rays, center = raymap(metadata.rig_from_camera, lenses, height, width, rows, columns)
-        rig = jnp.concatenate([rays, jnp.broadcast_to(center[..., None, None, :], rays.shape)], axis=-1)
-        rig = rig.reshape(*rig.shape[:2], rows * columns, 6)
         precise = at_least_float32(self.dtype)
 
         def code(numbers):
             return sincos(numbers, self.code_width, dtype=precise)[:, :, None]
 
         embedding = self._project("frame_index", code(metadata.frame_index))
+        if self.index_only:
+            return jnp.broadcast_to(embedding, (*embedding.shape[:2], rows * columns, self.width)).astype(self.dtype)
+        lenses = batch_lens(metadata.intrinsics, metadata.distortion)
+        rays, center = raymap(metadata.rig_from_camera, lenses, height, width, rows, columns)
+        rig = jnp.concatenate([rays, jnp.broadcast_to(center[..., None, None, :], rays.shape)], axis=-1)
+        rig = rig.reshape(*rig.shape[:2], rows * columns, 6)
         for name, value, has_value in (
             ("camera_id", code(metadata.camera_id), metadata.has_camera_id),
             ("time", code(metadata.time / self.time_unit), metadata.has_time),

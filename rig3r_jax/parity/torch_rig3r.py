@@ -156,8 +156,10 @@ class Rig3R(nn.Module):
         """The fields of the twin of a Flax model.
 
         Raises:
-            ValueError: the model's linear layers multiply in a way of their own.
+            ValueError: the model's linear layers multiply in a way of their own, or it reads no metadata.
         """
+        if not model.rig_embedding:
+            raise ValueError("the twin reads all metadata: --config.model.rig_embedding=True")
         if model.linear != "plain":
             raise ValueError(f"the twin has no linear layers of kind {model.linear!r}: --config.model.linear=plain")
         return {name: getattr(model, name) for name in cls.FIELDS}

@@ -70,6 +70,8 @@ def run_twin(
     unknown = sorted(set(precisions) - set(PRECISIONS))
     if unknown:
         raise ValueError(f"precision {', '.join(unknown)} is not known; take some of {', '.join(PRECISIONS)}")
+    if config.optimizer.frozen or config.optimizer.layer_decay != 1:
+        raise ValueError("the twin trains all parameters at one rate: optimizer.frozen=() and layer_decay=1.0")
     config = _shortened(config, steps, views, size)
     data = random_batch(seed, batch, config.sampling.num_views, config.sampling.image_size, lenses)
     model = build_model(_of_type(config, "float32"))

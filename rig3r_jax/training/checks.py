@@ -107,6 +107,8 @@ def number_problems(config: ConfigDict) -> Iterator[str]:
     for key in ("learning_rate", "eps"):
         if not 0 < optimizer[key] < math.inf:
             yield f"optimizer.{key} is {optimizer[key]}; it must be positive and finite"
+    if not 0 < optimizer.layer_decay <= 1:
+        yield f"optimizer.layer_decay is {optimizer.layer_decay}; it must be above 0, and at most 1"
     for key in ("b1", "b2", "ema_decay"):
         if not 0 <= optimizer[key] < 1:
             yield f"optimizer.{key} is {optimizer[key]}; it must be in [0, 1)"

@@ -78,8 +78,8 @@ _FREE = re.compile(
 )
 
 
-# What parameters mean: another value is another model.
-_MODEL = ("model.", "nll.parameterisation", "backbone.metadata")
+# What parameters mean, or the optimizer's state holds: another value is another model.
+_MODEL = ("model.", "nll.parameterisation", "backbone.metadata", "optimizer.frozen")
 
 
 def config_differences(config: ConfigDict, workdir: Path) -> list[str]:

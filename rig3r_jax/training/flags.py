@@ -50,7 +50,15 @@ def read_config(arguments: Sequence[str]) -> ConfigDict:
     files, overrides = _files_and_overrides(arguments)
     if not files:
         raise ValueError(f"--config is missing; give --config=demo, or another: {_takes()}")
-    config = _load(files[-1])
+    return with_overrides(_load(files[-1]), overrides)
+
+
+def with_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """A config with `--config.a.b=value ...` in place, its keys locked, `~` expanded in its values.
+
+    Raises:
+        ValueError: one line for every problem.
+    """
     _change_sources(config, overrides)
     if problems := list(wrong_overrides(config, overrides)):
         more = len(problems) - MOST_PROBLEMS

@@ -1,6 +1,7 @@
 """AdamW with warm-up and cosine annealing; which parameters decay is an ordered list of rules."""
 
 import re
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -64,10 +65,20 @@ def clip_by_global_norm(most: float) -> optax.GradientTransformation:
 
 
 def make_optimizer(
-    schedule: optax.Schedule, *, b1: float, b2: float, eps: float, weight_decay: float, clip_norm: float
+    schedule: optax.Schedule,
+    *,
+    b1: float,
+    b2: float,
+    eps: float,
+    weight_decay: float,
+    clip_norm: float,
+    rates: Callable[[PyTree], PyTree] | None = None,
 ) -> optax.GradientTransformation:
-    """Clipping by the global norm (0: none), then AdamW (Loshchilov & Hutter 2019)."""
-    return optax.chain(
+    """Clipping by the global norm (0: none), then AdamW (Loshchilov & Hutter 2019).
+
+    `rates` gives every parameter of a tree its factor of the learning rate, and so of its decay; None: all are 1.
+    """
+    adamw = optax.chain(
         clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
         optax.adamw(
             schedule,
@@ -78,3 +89,9 @@ def make_optimizer(
             mask=lambda params: first_match(WEIGHT_DECAY_RULES, params),
         ),
     )
+    return optax.chain(adamw, scale_updates(rates)) if rates else adamw
+
+
+def scale_updates(rates: Callable[[PyTree], PyTree]) -> optax.GradientTransformation:
+    """Every update times the factor of its parameter."""
+    return optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, rates(updates)))

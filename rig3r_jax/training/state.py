@@ -1,12 +1,15 @@
 """The training state: all that a checkpoint holds beside the data position."""
 
 import typing
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, PyTree
+
+from rig3r_jax.training.trained import split
 
 
 @typing.no_type_check
@@ -27,8 +30,13 @@ class TrainState:
         return self.ema or self.params
 
 
-def fresh_state(params: PyTree, optimizer: optax.GradientTransformation, *, keep_ema: bool = False) -> TrainState:
-    """The state before the first step. Pure: wrap it in jit with shardings, or in eval_shape."""
+def fresh_state(
+    params: PyTree, optimizer: optax.GradientTransformation, *, keep_ema: bool = False, frozen: Sequence[str] = ()
+) -> TrainState:
+    """The state before the first step; the optimizer knows nothing of `frozen` parameters (see `trained.split`).
+
+    Pure: wrap it in jit with shardings, or in eval_shape.
+    """
     zero = jnp.zeros((), jnp.int32)
     ema = jax.tree.map(jnp.copy, params) if keep_ema else {}
-    return TrainState(zero, params, optimizer.init(params), ema, zero, zero)
+    return TrainState(zero, params, optimizer.init(split(params, frozen)[0]), ema, zero, zero)

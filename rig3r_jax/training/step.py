@@ -1,7 +1,7 @@
 """One training step: (state, batch) -> (state, metrics), pure, whatever the objective."""
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from rig3r_jax.losses.multitask import merge_metrics
 from rig3r_jax.training.noise import NOISE_SCALE, noise_scale
 from rig3r_jax.training.spikes import SpikeRule
 from rig3r_jax.training.state import TrainState
+from rig3r_jax.training.trained import join, split
 
 Metrics = dict[str, Mean]
 TrainStep = Callable[[TrainState, PyTree], tuple[TrainState, Metrics]]
@@ -39,6 +40,7 @@ def make_train_step(
     *,
     accumulate: int = 1,
     ema_decay: float = 0.0,
+    frozen: Sequence[str] = (),
     spikes: SpikeRule | None = None,
     state_metrics: Callable[[PyTree], Metrics] = lambda opt_state: {},
 ) -> TrainStep:
@@ -49,16 +51,24 @@ def make_train_step(
     whose loss or gradient is not finite, or a spike by the rule `spikes`, which watches the optimizer, changes nothing
     but the step counters. The optimizer is given metrics, loss and gradient norm as extra arguments; `state_metrics`
     are read from its state after the step.
+    Parameters of the names `frozen` (see `trained.split`) are constants: they have no gradient, which the norm would
+    count, and neither they nor their average change.
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
     def train_step(state: TrainState, batch: PyTree) -> tuple[TrainState, Metrics]:
         samples, totals = objective.prepare(batch)
-        gradient = jax.value_and_grad(objective.loss, has_aux=True)
+        trained, kept = split(state.params, frozen)
+        averaged, kept_average = split(state.ema, frozen)
+
+        def loss_of(trained: PyTree, samples: PyTree, totals: PyTree) -> tuple[Float[Array, ""], Metrics]:
+            return objective.loss(join(trained, kept), samples, totals)
+
+        gradient = jax.value_and_grad(loss_of, has_aux=True)
         if accumulate == 1:
-            (loss, metrics), grads = gradient(state.params, samples, totals)
+            (loss, metrics), grads = gradient(trained, samples, totals)
         else:
-            loss, metrics, grads, parts_squared = _accumulate(gradient, state.params, samples, totals, accumulate)
+            loss, metrics, grads, parts_squared = _accumulate(gradient, trained, samples, totals, accumulate)
 
         norm = optax.tree.norm(grads)
         if accumulate > 1:
@@ -75,12 +85,13 @@ def make_train_step(
             return params, opt_state, optax.incremental_update(params, ema, 1.0 - ema_decay) if ema else ema
 
         # A branch, which works in place: choosing number by number would copy parameters and moments first.
-        params, opt_state, ema = jax.lax.cond(good, move, lambda *kept: kept, state.params, state.opt_state, state.ema)
+        before = trained, state.opt_state, averaged
+        trained, opt_state, averaged = jax.lax.cond(good, move, lambda *same: same, *before)
         new = TrainState(
             step=state.step + 1,
-            params=params,
+            params=join(trained, kept),
             opt_state=opt_state,
-            ema=ema,
+            ema=join(averaged, kept_average),
             bad_steps=jnp.where(good, 0, state.bad_steps + 1),
             skipped_steps=state.skipped_steps + jnp.where(good, 0, 1),
         )

@@ -88,6 +88,8 @@ def head_options(config: ConfigDict) -> HeadOptions:
     optimizer = config.optimizer.to_dict()
     if optimizer.pop("ema_decay"):
         raise ValueError("optimizer.ema_decay must be 0: no average of the head is kept")
+    if optimizer.pop("frozen") or optimizer.pop("layer_decay") != 1:
+        raise ValueError("optimizer.frozen must be () and layer_decay 1: the head is all that trains, at one rate")
     watched = {field.name for field in dataclasses.fields(WatchOptions)}
     watch = {key: config.head[key] for key in config.head if key in watched}
     return HeadOptions(

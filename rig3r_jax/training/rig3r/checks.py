@@ -19,7 +19,8 @@ from rig3r_jax.training.rig3r.continued import continue_problems
 from rig3r_jax.training.rig3r.initial import init_problems
 from rig3r_jax.training.rig3r.layout import Layout, evaluation_flags, nearest_layout
 from rig3r_jax.training.rig3r.memory import DeviceMemory
-from rig3r_jax.training.rig3r.setup import build_model
+from rig3r_jax.training.rig3r.setup import abstract_params, build_model
+from rig3r_jax.training.trained import frozen_problems
 
 _ADDS_IN_ANY_ORDER = ("auto", "flash3", "tokamax")  # of model.attention: auto may take the second
 SMALLER = "take fewer images (sampling.num_views), or smaller ones (sampling.image_size)"
@@ -54,6 +55,8 @@ def _sampling_problems(config: ConfigDict) -> Iterator[str]:
             PipelineOptions(**config.sampling.to_dict())
     except (ValueError, TypeError) as error:
         yield f"sampling: {error}"
+    if config.data.max_scenes < 0:
+        yield f"data.max_scenes is {config.data.max_scenes}; it must be at least 1, or 0 for all"
     if config.sampling.image_size % config.model.patch:
         yield (
             f"sampling.image_size is {config.sampling.image_size}; it must be a multiple of "
@@ -81,6 +84,8 @@ def _model_problems(config: ConfigDict) -> Iterator[str]:
         yield from init_problems(model.init_from, model)
     if config.train.continue_from:
         yield from continue_problems(config)
+    if config.optimizer.frozen:
+        yield from frozen_problems(abstract_params(built), config.optimizer.frozen)
     if built.decoder_depth < 4:
         yield f"model.decoder_depth is {built.decoder_depth}; at least 4, since heads read the depths L/2, 3L/4 and L"
     for side in ("points_per_patch", "rays_per_patch"):

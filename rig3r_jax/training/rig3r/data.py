@@ -19,11 +19,18 @@ logger = logging.getLogger(__name__)
 
 
 def check_splits(config: ConfigDict, records: Records) -> None:
-    """ValueError when the split of the training or a set of the evaluation is in no source."""
+    """ValueError when the split of the training or a set of the evaluation is in no source, and when the training asks
+    for more scenes than any has."""
     available = sorted({split for _, report in records for split, count in report.splits.items() if count})
     named = {"data.split": [config.data.split]}
     if config.evaluation.enabled:
         named["evaluation.sets"] = list(config.evaluation.sets)
+    most = max((report.splits.get(config.data.split, 0) for _, report in records), default=0)
+    if config.data.max_scenes > most > 0:
+        raise ValueError(
+            f"data.max_scenes is {config.data.max_scenes}; {config.data.split} has {most} scenes: take fewer, or 0 for "
+            "all"
+        )
     problems = [f"{key}: {s!r}" for key, splits in named.items() for s in splits if s not in available]
     if problems:
         raise ValueError(
@@ -58,7 +65,8 @@ def check_views(config: ConfigDict, records: Records) -> None:
 def training_stream(config: ConfigDict, records: Records) -> SampleStream:
     """The samples of training: a function of (config.seed, n)."""
     options = PipelineOptions(**config.sampling.to_dict())
-    return _stream(records, config.data.split, options, config.seed, cache_gigabytes=config.data.cache_gigabytes)
+    limits = {"most": config.data.max_scenes, "cache_gigabytes": config.data.cache_gigabytes}
+    return _stream(records, config.data.split, options, config.seed, **limits)
 
 
 class CountedSamples:
@@ -131,12 +139,13 @@ def overlap_note(records: Records, trained: str, split: str) -> str:
 
 
 def _stream(
-    records: Records, split: str, options: PipelineOptions, seed: int, *, cache_gigabytes: float = 0.0
+    records: Records, split: str, options: PipelineOptions, seed: int, *, most: int = 0, cache_gigabytes: float = 0.0
 ) -> SampleStream:
+    """`most`: scenes of each source, the first that fit; 0: all."""
     sources = []
     for entry, report in records:
         if split in report.splits:
-            source = FittingScenes(RecordSource(report.path, split), options)
+            source = FittingScenes(RecordSource(report.path, split), options, most)
             source = CachedSource(source, cache_gigabytes) if cache_gigabytes else source
             sources.append((entry.name, source, entry.weight))
     return SampleStream(sources, options, seed)

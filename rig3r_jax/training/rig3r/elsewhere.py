@@ -6,7 +6,7 @@ The file that `rig3r export` made of it does as well, but for that log.
 
 import dataclasses
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from rig3r_jax.data.source import check_root
+from rig3r_jax.data.source import Source, check_root
 from rig3r_jax.data.sources import make_source
 from rig3r_jax.evaluation.evaluator import recovered_cameras
 from rig3r_jax.evaluation.protocol import PROTOCOL_SETTINGS, Protocol, read_protocol
@@ -81,18 +81,8 @@ def _evaluate_records(config: ConfigDict, workdir: Path, folder: Path, out: Path
 
 
 def _evaluate_protocol(config: ConfigDict, workdir: Path, protocol: Protocol, root: str, out: Path) -> None:
-    source = make_source(protocol.source, root, protocol.options)
-    check_root(type(source), root)
-    if protocol.rules.views > config.sampling.frame_index_pool + 1:
-        raise ValueError(
-            f"{protocol.name}: its samples have {protocol.rules.views} images; the run was trained with numbers for "
-            f"{config.sampling.frame_index_pool + 1} at most (sampling.frame_index_pool)"
-        )
-    config.evaluation.samples = len(protocol.samples)
-    config.sampling.num_views = protocol.rules.views
-    task.use_devices(config, jax.device_count())
-    placed = PlacedModel(config)
-    params, step = restored_params(workdir, placed.abstract_params)
+    source = protocol_source(protocol, root)
+    placed, params, step = open_on(config, workdir, protocol)
     batches = protocol_batches(config, protocol, source, row_share(placed.mesh))
     scores = protocol_scores(placed, params, protocol, batches)
     options = protocol_options(placed, protocol)
@@ -106,6 +96,31 @@ def _evaluate_protocol(config: ConfigDict, workdir: Path, protocol: Protocol, ro
         write_page(out / "report.html", evaluation, write_system_charts(evaluation, out), from_files=False)
 
 
+def protocol_source(protocol: Protocol, root: str) -> Source:
+    """The data set of a protocol below `root`; ValueError where it needs one and has none."""
+    source = make_source(protocol.source, root, protocol.options)
+    check_root(type(source), root)
+    return source
+
+
+def open_on(config: ConfigDict, workdir: Path, protocol: Protocol) -> tuple[PlacedModel, PyTree, int]:
+    """Model, newest parameters and their step of a run whose config is set, in place, to the samples of a protocol.
+
+    ValueError where these have more images than the run was trained with numbers for.
+    """
+    if protocol.rules.views > config.sampling.frame_index_pool + 1:
+        raise ValueError(
+            f"{protocol.name}: its samples have {protocol.rules.views} images; the run was trained with numbers for "
+            f"{config.sampling.frame_index_pool + 1} at most (sampling.frame_index_pool)"
+        )
+    config.evaluation.samples = len(protocol.samples)
+    config.sampling.num_views = protocol.rules.views
+    task.use_devices(config, jax.device_count())
+    placed = PlacedModel(config)
+    params, step = restored_params(workdir, placed.abstract_params)
+    return placed, params, step
+
+
 def protocol_options(placed: PlacedModel, protocol: Protocol) -> SystemOptions:
     """The protocol's rules; rigs are discovered as in the run's own evaluation."""
     scores = dataclasses.replace(options_of(placed).scores, min_baseline=protocol.rules.min_baseline)
@@ -115,10 +130,14 @@ def protocol_options(placed: PlacedModel, protocol: Protocol) -> SystemOptions:
 
 
 def protocol_scores(
-    placed: PlacedModel, params: PyTree, protocol: Protocol, batches: Iterable[ProtocolBatch]
+    placed: PlacedModel,
+    params: PyTree,
+    protocol: Protocol,
+    batches: Iterable[ProtocolBatch],
+    settings: Sequence[str] = tuple(PROTOCOL_SETTINGS),
 ) -> dict[str, list[SceneScores]]:
     """Of every setting the scores of all samples, in the protocol's order, on every process."""
-    scores: dict[str, list[SceneScores]] = {setting: [] for setting in PROTOCOL_SETTINGS}
+    scores: dict[str, list[SceneScores]] = {setting: [] for setting in settings}
     options, predict = protocol_options(placed, protocol), predictor(placed, params)
     for batch, samples, poses in batches:
         targets, mask = jax.tree.map(np.asarray, (batch.targets, batch.views.image_mask))

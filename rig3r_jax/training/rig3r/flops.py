@@ -1,6 +1,10 @@
 """Analytic floating-point operations of a step of Rig3R, for MFU."""
 
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
 from rig3r_jax.models.rig3r import Rig3R
+from rig3r_jax.training.trained import split
 
 
 def forward_parts(model: Rig3R, views: int, height: int, width: int) -> dict[str, float]:
@@ -54,6 +58,16 @@ def _dpt_flops(model: Rig3R, inner: int, rows: int, columns: int) -> float:
     return total + 2 * pixels * (9 * features // 2 * last + last * 4)
 
 
-def train_flops(model: Rig3R, views: int, height: int, width: int) -> float:
-    """Operations of forward and backward for one sample: three times the forward pass, without recomputation."""
-    return 3.0 * forward_flops(model, views, height, width)
+def train_flops(model: Rig3R, views: int, height: int, width: int, *, trains_encoder: bool = True) -> float:
+    """Operations of forward and backward for one sample: three times the forward pass, without recomputation; of an
+    encoder that is frozen as a whole the forward pass alone."""
+    parts = forward_parts(model, views, height, width)
+    once = 0.0 if trains_encoder else parts["patch_embed"] + parts["encoder_linear"] + parts["encoder_attention"]
+    return 3.0 * sum(parts.values()) - 2.0 * once
+
+
+def step_flops(config: ConfigDict, model: Rig3R, params: PyTree) -> float:
+    """Operations of one step of a run of this config; of `params` the names count."""
+    views, side = config.sampling.num_views, config.sampling.image_size
+    trains_encoder = "encoder" in split(params, config.optimizer.frozen)[0]
+    return config.train.batch_size * train_flops(model, views, side, side, trains_encoder=trains_encoder)

@@ -1,4 +1,4 @@
-"""A run's first parameters from a file of weights, and a run's last parameters into one."""
+"""A run's first parameters from a file of weights or another run, and a run's last parameters into a file."""
 
 import json
 from collections.abc import Iterator
@@ -11,9 +11,10 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from rig3r_jax.models.rig3r import VARIANTS, build
-from rig3r_jax.training.config import plain
+from rig3r_jax.training.checkpoint_files import saved_steps
+from rig3r_jax.training.config import plain, workdir_config
 from rig3r_jax.training.rig3r.params import read_params
-from rig3r_jax.training.rig3r.setup import abstract_params
+from rig3r_jax.training.rig3r.setup import abstract_params, build_model
 from rig3r_jax.training.state import TrainState
 from rig3r_jax.weights import rig3r
 from rig3r_jax.weights.convert import load_metadata, load_params, save_params, write_torch
@@ -36,8 +37,7 @@ def init_problems(path: str | Path, model_config: ConfigDict) -> list[str]:
     Looks at names and shapes only.
     """
     try:
-        metadata = load_metadata(path)
-        file_shapes = shapes(read_tensors(path))
+        metadata, file_shapes = _of_workdir(Path(path)) if Path(path).is_dir() else _of_file(path)
         fields = _fields(model_config)
         model_shapes = shapes(abstract_params(build(**fields, backend="cpu")))
     except (ValueError, FileNotFoundError) as error:
@@ -48,11 +48,11 @@ def init_problems(path: str | Path, model_config: ConfigDict) -> list[str]:
 def initialise(
     fresh: TrainState | PyTree, path: str | Path, model_config: ConfigDict
 ) -> tuple[TrainState | PyTree, str]:
-    """Lays the weights of a file over freshly initialised ones.
+    """Lays the weights of a file, or of a run, over freshly initialised ones.
 
     Args:
         fresh: a state, whose average of the parameters is replaced too, or a tree of parameters.
-        path: a file made by `rig3r convert`, or of a run's parameters.
+        path: a file made by `rig3r convert`, or of a run's parameters; or the workdir of a run.
         model_config: config.model.
 
     Returns:
@@ -61,7 +61,7 @@ def initialise(
     Raises:
         ValueError: the file is of another kind or model; names every tensor that does not fit, and the remedy.
     """
-    params, metadata = load_params(path)
+    params, metadata = _params_of_workdir(Path(path)) if Path(path).is_dir() else load_params(path)
     loaded = flatten(params)
     old = fresh.params if isinstance(fresh, TrainState) else fresh
     problems = list(_problems(path, metadata, shapes(loaded), shapes(old), _fields(model_config)))
@@ -86,13 +86,38 @@ def save_run(workdir: str | Path, out: str | Path, dtype: str = "float32") -> st
     """Writes the newest checkpoint's parameters, rounded to `dtype`, as a file that a run can start or go on from."""
     config, params, step = read_params(workdir)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, jnp.dtype(dtype)), params)
+    save_params(out, params, _metadata(config, workdir, step))
+    return f"{workdir}, step {step} -> {out}: {len(flatten(params))} parameters; --config.model.init_from={out}"
+
+
+def _metadata(config: ConfigDict, workdir: str | Path, step: int) -> dict[str, str]:
+    """What a file of a run's parameters says of them."""
     model = {key: value for key, value in config.model.to_dict().items() if key not in EXECUTION}
     fields = _fields(config.model)
     requires = {key: fields[key] for key in MEANING}
-    metadata = {"kind": "rig3r", "source": f"{Path(workdir).name}, step {step}"}
     described = {"fields": model, "requires": requires, "use": use_of(config), "step": step, "config": _abroad(config)}
-    save_params(out, params, metadata | {key: json.dumps(value) for key, value in described.items()})
-    return f"{workdir}, step {step} -> {out}: {len(flatten(params))} parameters; --config.model.init_from={out}"
+    metadata = {"kind": "rig3r", "source": f"{Path(workdir).name}, step {step}"}
+    return metadata | {key: json.dumps(value) for key, value in described.items()}
+
+
+def _of_file(path: str | Path) -> tuple[dict[str, str], dict[str, jax.ShapeDtypeStruct]]:
+    """Metadata and shapes of a file of weights."""
+    return load_metadata(path), shapes(read_tensors(path))
+
+
+def _of_workdir(workdir: Path) -> tuple[dict[str, str], dict[str, jax.ShapeDtypeStruct]]:
+    """The same of a run, by its config. ValueError, FileNotFoundError where it is none of rig3r, or has not saved."""
+    config = workdir_config(workdir)
+    if config.task != "rig3r":
+        return {"kind": config.task}, {}
+    if not (steps := saved_steps(workdir / "checkpoints")):
+        raise FileNotFoundError(f"{workdir} has no checkpoint to start from")
+    return _metadata(config, workdir, steps[-1]), shapes(abstract_params(build_model(config, backend="cpu")))
+
+
+def _params_of_workdir(workdir: Path) -> tuple[PyTree, dict[str, str]]:
+    config, params, step = read_params(workdir)
+    return params, _metadata(config, workdir, step)
 
 
 def _abroad(config: ConfigDict) -> dict:

@@ -15,6 +15,7 @@ from rig3r_jax.training.optimizer import first_match
 from rig3r_jax.training.rig3r.layout import Layout
 from rig3r_jax.training.rig3r.setup import abstract_batch, abstract_params, build_model
 from rig3r_jax.training.sharding import PARAMETER_RULES, cut_axis
+from rig3r_jax.training.trained import split
 
 BLOCK_CHANNELS = 8  # of a token at the widest of a block's forward pass, in D: an MLP's hidden layer and its GELU
 
@@ -29,9 +30,9 @@ class Memory:
     """
 
     parameters: int
-    moments: int  # two of AdamW
+    moments: int  # two of AdamW, of what is trained
     average: int  # of the parameters
-    gradients: int  # and their sum over micro-batches
+    gradients: int  # of what is trained, and their sum over micro-batches
     batch: int  # the one in use and the next
     activations: int  # kept for the backward pass, or the widest of a forward pass; of a DPT head's chunk of images too
     outputs: int  # predictions; in a step their gradients and the ground truth too
@@ -64,14 +65,16 @@ def step_memory(config: ConfigDict, model: Rig3R, params: PyTree, layout: Layout
     model = model.clone(remat=layout.remat)
     rows = config.train.batch_size / layout.shares / layout.frames  # samples of a device at a time, or a part of one
     size, views = config.sampling.image_size, config.sampling.num_views
-    state = parameter_bytes(params, layout.fsdp)
+    trained_params = split(params, config.optimizer.frozen)[0]
+    state, trained = (parameter_bytes(part, layout.fsdp) for part in (params, trained_params))
+    kept = activation_bytes(model, views, size, trains_encoder="encoder" in trained_params)
     return Memory(
         parameters=state,
-        moments=2 * state,
+        moments=2 * trained,
         average=state if config.optimizer.ema_decay else 0,
-        gradients=state * (2 if layout.accumulate > 1 else 1),
+        gradients=trained * (2 if layout.accumulate > 1 else 1),
         batch=int(2 * rows * layout.accumulate * _sample_bytes(config)),
-        activations=int(rows * activation_bytes(model, views, size)),
+        activations=int(rows * kept),
         outputs=int(3 * rows * _prediction_bytes(model, views, size)),
     )
 
@@ -136,12 +139,12 @@ def parameter_bytes(params: PyTree, fsdp: int) -> int:
     return sum(jax.tree.leaves(jax.tree.map(local, first_match(PARAMETER_RULES, params), params)))
 
 
-def activation_bytes(model: Rig3R, views: int, size: int) -> int:
+def activation_bytes(model: Rig3R, views: int, size: int, *, trains_encoder: bool = True) -> int:
     """Bytes of one sample's activations that wait for the backward pass under the model's remat policy (the table of
     models.remat; twice that in float32), and of the point head's largest chunk of images with its gradients."""
     cells = (size // model.patch) ** 2
     inner = model.decoder_width or model.width
-    kept = model.encoder_depth * kept_bytes(model.remat, model.width, model.heads)
+    kept = trains_encoder * model.encoder_depth * kept_bytes(model.remat, model.width, model.heads)
     kept += model.decoder_depth * kept_bytes(model.remat, inner, model.decoder_heads or model.heads)
     total = views * cells * (kept + 2 * _level_channels(model))
     if model.point_head == "dpt":

@@ -14,6 +14,7 @@ from rig3r_jax.losses.multitask import LossWeights
 from rig3r_jax.models.rig3r import Rig3R, build
 from rig3r_jax.schema import Batch, Predictions, RigMetadata, Targets, Views
 from rig3r_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from rig3r_jax.training.rig3r.layer_rates import layer_rates
 from rig3r_jax.training.rig3r.objective import MultitaskObjective
 from rig3r_jax.training.sharding import (
     FRAMES,
@@ -142,6 +143,7 @@ class PlacedModel:
             *build_optimizer(config),
             accumulate=config.train.accumulate,
             ema_decay=config.optimizer.ema_decay,
+            frozen=config.optimizer.frozen,
             spikes=spike_rule(config),
         )
         places = {
@@ -160,12 +162,13 @@ class PlacedModel:
         return self.on_one_device.init(jax.random.key(self.config.seed), views)["params"]
 
     def _fresh_state(self, params: PyTree) -> TrainState:
-        optimizer, _ = build_optimizer(self.config)
-        return fresh_state(params, optimizer, keep_ema=self.config.optimizer.ema_decay > 0)
+        (optimizer, _), options = build_optimizer(self.config), self.config.optimizer
+        return fresh_state(params, optimizer, keep_ema=options.ema_decay > 0, frozen=options.frozen)
 
 
 def build_optimizer(config: ConfigDict) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The optimizer of config.optimizer and its learning rate as a function of the step."""
+    """The optimizer of config.optimizer and its learning rate as a function of the step, that of the heads; what is
+    frozen is not given to it."""
     options = config.optimizer.to_dict()
     schedule = learning_rate_schedule(
         learning_rate=options.pop("learning_rate"),
@@ -173,8 +176,12 @@ def build_optimizer(config: ConfigDict) -> tuple[optax.GradientTransformation, o
         warmup_steps=options.pop("warmup_steps"),
         steps=config.train.steps,
     )
-    options.pop("ema_decay")
-    optimizer, rule = make_optimizer(schedule, **options), spike_rule(config)
+    decay, rates = options.pop("layer_decay"), None
+    if decay != 1:
+        rates = functools.partial(layer_rates, build_model(config, backend="cpu"), decay=decay)
+    for key in ("ema_decay", "frozen"):  # of the state and the step
+        options.pop(key)
+    optimizer, rule = make_optimizer(schedule, **options, rates=rates), spike_rule(config)
     return rule.watching(optimizer) if rule else optimizer, schedule
 
 

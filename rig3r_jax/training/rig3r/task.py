@@ -17,7 +17,7 @@ from rig3r_jax.training.rig3r import evaluate, report
 from rig3r_jax.training.rig3r.checks import problems
 from rig3r_jax.training.rig3r.continued import continued
 from rig3r_jax.training.rig3r.data import CountedSamples, check_splits, check_views, training_stream
-from rig3r_jax.training.rig3r.flops import train_flops
+from rig3r_jax.training.rig3r.flops import step_flops
 from rig3r_jax.training.rig3r.initial import initialise
 from rig3r_jax.training.rig3r.kept_quarantine import KeptQuarantine
 from rig3r_jax.training.rig3r.layout import Layout, divisors, evaluation_batch_sizes
@@ -85,8 +85,7 @@ class Rig3RTask:
         self.devices = tuple(placed.mesh.devices.flat)
         sampling, rows = self.config.sampling, self.config.train.batch_size
         self.images_per_step = rows * sampling.num_views
-        side = sampling.image_size
-        self.operations_per_step = rows * train_flops(placed.model, sampling.num_views, side, side)
+        self.operations_per_step = step_flops(self.config, placed.model, placed.abstract_params)
 
     @property
     def abstract_state(self) -> TrainState:

@@ -85,9 +85,9 @@ def test_a_file_of_another_run_is_refused(run, exported, changes, message):
     assert any(message in problem for problem in continue_problems(config_of(run, exported[0], **changes)))
 
 
-def test_a_file_without_a_position_is_refused(run, exported, tmp_path):
+def test_a_file_without_a_step_is_refused(run, exported, tmp_path):
     params, metadata = load_params(exported[0])[0], dict(load_metadata(exported[0]))
-    assert json.loads(metadata.pop("position"))["step"] == STEP
+    assert json.loads(metadata.pop("step")) == STEP
     save_params(tmp_path / "old.safetensors", params, metadata)
     (problem,) = continue_problems(config_of(run, tmp_path / "old.safetensors"))
     assert "does not say where its run was" in problem

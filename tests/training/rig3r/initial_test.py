@@ -149,6 +149,22 @@ def test_a_run_initialises_another_whole(tmp_path, repo, run, workdir):
     assert "attention" not in problems
 
 
+def test_a_run_starts_from_the_workdir_of_another(tmp_path, repo, run, workdir):
+    folder, trained = workdir
+    assert init_problems(folder, run.config.model) == []
+    state, report = initialise(run.init(), folder, run.config.model)
+    jax.tree.map(np.testing.assert_array_equal, state.params, trained.ema)
+    jax.tree.map(np.testing.assert_array_equal, state.ema, trained.ema)
+    assert "made from workdir, step 7" in report and "freshly initialised arrays: nothing" in report
+    other = "\n".join(init_problems(folder, demo(repo, position="rope", rays_per_patch=2).model))
+    assert "--config.model.rays_per_patch=1" in other and f"arrays of {folder} (rig3r) do not fit" in other
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "is missing: not the workdir of a run" in init_problems(empty, run.config.model)[0]
+    save_config(run.config, empty / "config.json")
+    assert f"{empty} has no checkpoint to start from" in init_problems(empty, run.config.model)[0]
+
+
 def test_a_run_is_exported_under_the_twin_s_names(tmp_path, workdir):
     folder, trained = workdir
     report = export_run(folder, tmp_path / "twin.safetensors")

@@ -1,0 +1,3 @@
+"""Entry point of rig3r_jax/configs/ablations.py, which says what it is and what it takes."""
+
+from rig3r_jax.configs.ablations import get_config as get_config

@@ -1,0 +1,116 @@
+"""L(C) = L_inf + a C^-b: how an error falls with the compute of a training; host float64.
+
+The law with a floor of Kaplan et al. (2020) and Hoffmann et al. (2022), fitted as the latter do: least squares of the
+logarithm, by a loss that outliers cannot own, from several starts.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import least_squares
+
+LEVEL = 0.95
+LEAST = 4  # different computes of a fit of three numbers
+_HUBER = 0.03  # of a logarithm, about what equal runs differ by: residuals beyond count linearly
+_STEEPEST = 3.0
+_STARTS = [(floor, slope) for floor in (0.0, 0.5, 0.9) for slope in (0.1, 0.4, 1.0)]  # floor over the least error
+
+
+@dataclasses.dataclass(frozen=True)
+class PowerLaw:
+    """One law; NaN of too few runs."""
+
+    floor: float  # L_inf: what no compute takes away
+    scale: float  # a, at `unit`
+    slope: float  # b
+    unit: float  # compute at which the error is floor + scale
+
+    def at(self, compute: Float[np.ndarray, "*n"] | float) -> Float[np.ndarray, "*n"]:
+        """The error that a training of this compute is said to reach."""
+        return np.asarray(self.floor + self.scale * (np.asarray(compute, np.float64) / self.unit) ** -self.slope)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """An error with its 95% interval: of the fit, and of a run's own distance from the law."""
+
+    value: float
+    low: float
+    high: float
+
+
+def fit(compute: Float[np.ndarray, " n"], errors: Float[np.ndarray, " n"], near: PowerLaw | None = None) -> PowerLaw:
+    """The law nearest to runs; NaN where they have fewer than `LEAST` different computes.
+
+    `near`: where to begin, instead of from several starts. ValueError for computes or errors that are not positive.
+    """
+    if not ((compute > 0).all() and (errors > 0).all()):
+        raise ValueError("a power law is of positive computes and errors; leave runs out that have none")
+    if len(np.unique(compute)) < LEAST:
+        return PowerLaw(np.nan, np.nan, np.nan, np.nan)
+    unit, least = float(np.exp(np.log(compute).mean())), float(errors.min())
+    relative = compute / unit
+
+    def residuals(numbers: Float[np.ndarray, "3"]) -> Float[np.ndarray, " n"]:
+        floor, log_scale, slope = numbers
+        return np.log(floor + np.exp(log_scale) * relative**-slope) - np.log(errors)
+
+    low, high = (0.0, -np.inf, 0.0), (least, np.inf, _STEEPEST)
+    starts = [(min(near.floor / least, 0.99), near.slope)] if near else _STARTS
+    fits = [
+        least_squares(
+            residuals,
+            (share * least, np.log(np.median(errors) - 0.999 * share * least), slope),
+            bounds=(low, high),
+            loss="huber",
+            f_scale=_HUBER,
+            ftol=1e-12,
+            xtol=1e-12,
+        )
+        for share, slope in starts
+    ]
+    floor, log_scale, slope = min(fits, key=lambda one: one.cost).x
+    return PowerLaw(float(floor), float(np.exp(log_scale)), float(slope), unit)
+
+
+def resampled_fits(
+    law: PowerLaw,
+    compute: Float[np.ndarray, " n"],
+    errors: Float[np.ndarray, " n"],
+    resamples: int = 200,
+    seed: int = 0,
+) -> list[PowerLaw]:
+    """Laws of runs drawn with replacement, near the `law` of all; draws of fewer than `LEAST` different computes are
+    drawn again. None where all the runs are too few."""
+    if len(np.unique(compute)) < LEAST:
+        return []
+    rng, laws = np.random.default_rng(seed), []
+    while len(laws) < resamples:
+        drawn = rng.integers(0, len(compute), len(compute))
+        if len(np.unique(compute[drawn])) >= LEAST:
+            laws.append(fit(compute[drawn], errors[drawn], law))
+    return laws
+
+
+def predict(
+    law: PowerLaw,
+    resampled: list[PowerLaw],
+    compute: Float[np.ndarray, " n"],
+    errors: Float[np.ndarray, " n"],
+    at: float,
+    seed: int = 0,
+) -> Prediction:
+    """What a training of compute `at` is said to reach; NaN without a law.
+
+    The interval is that of the resampled laws, each times the distance of one of the runs from the law, drawn at random
+    and widened by the law's three numbers: what one more run would scatter by.
+    """
+    if not resampled:
+        return Prediction(np.nan, np.nan, np.nan)
+    widened = np.sqrt(len(errors) / max(len(errors) - 3, 1))
+    distances = widened * (np.log(errors) - np.log(law.at(compute)))
+    drawn = np.random.default_rng([seed, 1]).choice(distances, len(resampled))
+    values = np.array([other.at(at) for other in resampled]) * np.exp(drawn)
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Prediction(float(law.at(at)), float(low), float(high))
