@@ -35,15 +35,28 @@ all=${SECONDS_IN_ALL:-570}
 run=$work/$config
 rig3r='import sys; from rig3r_jax.cli import main; sys.exit(main())'
 export PYTHONPATH=".${PYTHONPATH:+:$PYTHONPATH}"
-failed=0
+failed=0 running= ending=
+# Sent on to what runs, which saves what it has; nothing is removed then.
+trap 'ending=yes; [ -z "$running" ] || kill -TERM "$running"' TERM INT
 
 # part SECONDS COMMAND...: of rig3r; ended with SIGTERM after that time, which lets a training save what it has.
 part() {
     seconds=$1
     shift
     echo "== rig3r $* (at most $seconds s, $(($(date +%s) - begun)) s since the start)"
-    timeout --preserve-status -k 40 "$seconds" "$python" -c "$rig3r" "$@"
+    timeout --preserve-status -k 15 "$seconds" "$python" -c "$rig3r" "$@" &
+    running=$!
+    wait "$running"
     code=$?
+    while kill -0 "$running" 2>/dev/null; do # the signal came first
+        wait "$running"
+        code=$?
+    done
+    running=
+    if [ -n "$ending" ]; then
+        echo "== interrupted; what there is lies in $work" >&2
+        exit 143
+    fi
     case $code in
         0 | 75) return 0 ;; # 75: a training that was interrupted, its state saved
     esac
@@ -61,27 +74,38 @@ left() {
 set -- --config="$config" --config.data.records="$work/records" "$@"
 part $((all * 3 / 10)) build-data "$@" || exit 1
 
-if [ -n "$earlier" ] && [ ! -d "$run/checkpoints" ]; then
+if [ -n "$earlier" ] && ! ls "$run/checkpoints" 2>/dev/null | grep -q '^[0-9][0-9]*$'; then
     mkdir -p "$run"
     cat "$earlier"/weights.safetensors* >"$work/earlier.safetensors" || exit 2
     cp "$earlier/metrics.jsonl" "$run/" || exit 2
     set -- "$@" --config.train.continue_from="$work/earlier.safetensors"
 fi
 first=0
-[ ! -s "$run/metrics.jsonl" ] || first=$(tail -n 1 "$run/metrics.jsonl" | sed 's/.*"step": \([0-9]*\).*/\1/')
+[ ! -s "$run/metrics.jsonl" ] || first=$(sed -n 's/.*"step": \([0-9]*\)[,}].*/\1/p' "$run/metrics.jsonl" | tail -n 1)
+rm -rf "$run/profile" "$work/evaluation" # of an earlier run
 # A sixth of the time is kept for the rest; the profile is taken when the program has been compiled for a while.
 part "$(left $((all / 6)))" train "$@" --workdir="$run" --config.evaluation.enabled=False \
-    --config.train.profile_at=$((first + ${PROFILE_AFTER:-60})) --config.train.profile_steps=3
+    --config.train.profile_at=$((${first:-0} + ${PROFILE_AFTER:-60})) --config.train.profile_steps=3
 cp "$run/metrics.jsonl" "$run/config.json" "$out/"
 [ ! -d "$run/profile" ] || tar -czf "$out/profile.tar.gz" -C "$run" profile
 
-weights=$out/weights.safetensors
-rm -f "$weights"*
-part 60 export "$run" "$weights" --bfloat16
-[ -z "${PART_MB:-}" ] || [ ! -f "$weights" ] || { split -b "${PART_MB}m" "$weights" "$weights.part-" && rm "$weights"; }
-part "$(left 0)" evaluate "$run" --out "$work/evaluation"
-cp "$work"/evaluation/evaluation* "$out/"
+# OUT keeps the weights of before until there are others.
+if part "$(left 0)" export "$run" "$work/weights.safetensors" --bfloat16; then
+    rm -f "$out"/weights.safetensors*
+    if [ -z "${PART_MB:-}" ]; then
+        mv "$work/weights.safetensors" "$out/"
+    else
+        split -b "${PART_MB}m" "$work/weights.safetensors" "$out/weights.safetensors.part-"
+    fi || { failed=$((failed + 1)); echo "== $out does not take the weights" >&2; }
+fi
+if part "$(left 0)" evaluate "$run" --out "$work/evaluation"; then
+    cp "$work"/evaluation/evaluation* "$out/"
+fi
 
 echo "== $failed parts failed, $(($(date +%s) - begun)) s"
-[ -n "${WORK:-}" ] || rm -rf "$work"
+if [ "$failed" -gt 0 ]; then
+    echo "== kept: $work" >&2
+elif [ -z "${WORK:-}" ]; then
+    rm -rf "$work"
+fi
 exit "$failed"

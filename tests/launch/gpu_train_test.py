@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 
 import pytest
 
@@ -22,15 +23,23 @@ done
 case $command in
     train)
         mkdir -p "$run/checkpoints" "$run/profile"
+        [ "${SAVED:-yes}" != yes ] || mkdir -p "$run/checkpoints/${STEP:-40}"
+        if [ -n "${SLEEPS:-}" ]; then
+            trap 'echo saved >>"$CALLS"; exit 75' TERM
+            touch "$run/sleeps"
+            sleep "$SLEEPS" & wait
+        fi
         [ -z "$earlier" ] || cp "$earlier" "$run/earlier"
         echo '{"step": '"${STEP:-40}"', "loss": 1.5}' >>"$run/metrics.jsonl"
         echo '{}' >"$run/config.json"
         exit "${TRAINED:-75}"
         ;;
     export)
+        [ -z "${EXPORTED:-}" ] || exit "$EXPORTED"
         { cat "$2/earlier" 2>/dev/null; head -c 2500000 /dev/zero; } >"$3"
         ;;
     evaluate)
+        [ -z "${EVALUATED:-}" ] || exit "$EVALUATED"
         mkdir -p "$out"
         for name in evaluation.json evaluation.md evaluation_samples.jsonl report.html; do echo '{}' >"$out/$name"; done
         ;;
@@ -91,6 +100,41 @@ def test_what_fails_is_counted_and_the_rest_is_done(script, tmp_path):
     calls = script("out", code=1, TRAINED="1")
     assert [call.split()[0] for call in calls] == ["build-data", "train", "export", "evaluate"]
     assert (tmp_path / "out/evaluation.json").exists()
+
+
+def test_weights_of_before_and_the_work_stay_where_a_part_fails(script, tmp_path):
+    script("out")
+    before = (tmp_path / "out/weights.safetensors").stat().st_mtime_ns
+    calls = script("out", code=2, EXPORTED="1", EVALUATED="1")
+    assert len(calls) == 4 and (tmp_path / "out/weights.safetensors").stat().st_mtime_ns == before
+    assert (tmp_path / "out/work/vision/checkpoints/40").is_dir()
+    work = str(tmp_path / "work")
+    script("again", WORK=work)
+    script("third", code=1, WORK=work, EVALUATED="1")
+    assert not (tmp_path / "third/evaluation.json").exists()  # those of before are not of this run
+
+
+def test_a_run_that_died_before_its_first_save_begins_with_the_earlier_one_again(script, tmp_path):
+    script("first")
+    work = str(tmp_path / "work")
+    script("second", "first", code=1, WORK=work, SAVED="no", TRAINED="137")
+    (tmp_path / "work/vision/metrics.jsonl").write_text('{"step": 40, "loss": 1.5}\n{"st')  # it was killed while writing
+    calls = script("second", "first", WORK=work)
+    assert "--config.train.continue_from=" in calls[1] and "--config.train.profile_at=100" in calls[1]
+
+
+def test_a_signal_is_sent_on_and_nothing_is_removed(repo, script, tmp_path):
+    standin, calls = tmp_path / "python", tmp_path / "calls"
+    environment = {"PATH": os.environ["PATH"], "PYTHON": str(standin), "CALLS": str(calls), "SLEEPS": "60"}
+    command = ["sh", str(repo / "launch/gpu_train.sh"), "out"]
+    running = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out/work/vision/sleeps").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    running.terminate()
+    _, told = running.communicate(timeout=30)
+    assert running.returncode == 143 and "interrupted; what there is lies in" in told
+    assert calls.read_text().splitlines()[-1] == "saved" and (tmp_path / "out/work/vision/checkpoints").is_dir()
 
 
 def test_words_that_cannot_be_are_refused_before_any_work(script):
