@@ -4,6 +4,7 @@ The metric is one that `train.evaluate_every` logs. What a run's config has that
 """
 
 import argparse
+import collections
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from rig3r_jax.benchmarks.result import Row, format_rows, write_result
 from rig3r_jax.training.config import flat_config, workdir_config
 from rig3r_jax.training.metrics import STEPS_OF_ROW, read_metrics
+from rig3r_jax.training.paths import without_places
 
 # Keys that tell no recipe: where a run is, what it prints, when it evaluates.
 _ELSEWHERE = re.compile(
@@ -38,15 +40,23 @@ def command(options: argparse.Namespace, rest: Sequence[str]) -> int:
         rows.append({"recipe": changed, "s/step": seconds_per_step(metrics)} | {f"{k:,}": v for k, v in curve.items()})
     print(f"{options.metric} after so many steps; recipes as changes of {runs[0]}\n")
     print(format_rows(rows))
-    settings = {"metric": options.metric, "first": configs[0]}
+    settings = {"metric": options.metric, "first": without_places(configs[0])}
     write_result(options, options.name or "recipes", settings, rows)
     return 0
 
 
 def changes(first: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """The keys of a config that differ from the first's, with their values."""
-    differing = {key: value for key, value in config.items() if first.get(key) != value and not _ELSEWHERE.match(key)}
-    return ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in differing.items()) or "the same"
+    """What of a config is not as in the first one: key=value, or the key alone where the config has it no more."""
+    keys = [key for key in {**first, **config} if first.get(key) != config.get(key) and not _ELSEWHERE.match(key)]
+    names = _short(keys)
+    differing = [f"{names[key]}={config[key]}" if key in config else f"no {names[key]}" for key in keys]
+    return ", ".join(differing) or "the same"
+
+
+def _short(keys: Sequence[str]) -> dict[str, str]:
+    """The last words of keys, or whole keys where several end alike."""
+    ends = collections.Counter(key.rpartition(".")[2] for key in keys)
+    return {key: end if ends[end := key.rpartition(".")[2]] == 1 else key for key in keys}
 
 
 def seconds_per_step(metrics: Sequence[Mapping[str, Any]]) -> float:

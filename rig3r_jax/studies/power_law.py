@@ -81,16 +81,23 @@ def resampled_fits(
     resamples: int = 200,
     seed: int = 0,
 ) -> list[PowerLaw]:
-    """Laws of runs drawn with replacement, near the `law` of all; draws of fewer than `LEAST` different computes are
-    drawn again. None where all the runs are too few."""
-    if len(np.unique(compute)) < LEAST:
+    """Laws of the same computes with errors that lie off the `law` as those of runs do, drawn with replacement: a
+    bootstrap of residuals (Efron & Tibshirani 1993, chapter 9), since few runs drawn anew are mostly the same ones.
+    None where the runs have no more than `LEAST` different computes, and so next to no residuals.
+    """
+    if len(np.unique(compute)) <= LEAST:
         return []
-    rng, laws = np.random.default_rng(seed), []
-    while len(laws) < resamples:
-        drawn = rng.integers(0, len(compute), len(compute))
-        if len(np.unique(compute[drawn])) >= LEAST:
-            laws.append(fit(compute[drawn], errors[drawn], law))
-    return laws
+    rng, distances = np.random.default_rng(seed), _distances(law, compute, errors)
+    drawn = rng.choice(distances, (resamples, len(distances)))
+    return [fit(compute, law.at(compute) * np.exp(of_runs), law) for of_runs in drawn]
+
+
+def _distances(
+    law: PowerLaw, compute: Float[np.ndarray, " n"], errors: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Logarithms of errors over the law's, widened by what its three numbers took of them."""
+    widened = np.sqrt(len(errors) / max(len(errors) - 3, 1))
+    return widened * (np.log(errors) - np.log(law.at(compute)))
 
 
 def predict(
@@ -103,14 +110,12 @@ def predict(
 ) -> Prediction:
     """What a training of compute `at` is said to reach; NaN without a law.
 
-    The interval is that of the resampled laws, each times the distance of one of the runs from the law, drawn at random
-    and widened by the law's three numbers: what one more run would scatter by.
+    The interval is that of the resampled laws, each times the distance of one of the runs from the law, drawn at
+    random: what one more run would scatter by.
     """
     if not resampled:
         return Prediction(np.nan, np.nan, np.nan)
-    widened = np.sqrt(len(errors) / max(len(errors) - 3, 1))
-    distances = widened * (np.log(errors) - np.log(law.at(compute)))
-    drawn = np.random.default_rng([seed, 1]).choice(distances, len(resampled))
+    drawn = np.random.default_rng([seed, 1]).choice(_distances(law, compute, errors), len(resampled))
     values = np.array([other.at(at) for other in resampled]) * np.exp(drawn)
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Prediction(float(law.at(at)), float(low), float(high))

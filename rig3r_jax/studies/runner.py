@@ -13,7 +13,7 @@ import jax
 from ml_collections import ConfigDict
 
 from rig3r_jax.models.rig3r import Rig3R
-from rig3r_jax.studies.scores import RunScores, run_scores
+from rig3r_jax.studies.scores import RunScores, has_diverged, note_diverged, run_scores
 from rig3r_jax.studies.sets import EvaluationSet, recorded_sets, sets_at
 from rig3r_jax.studies.variants import Variant, variant_config
 from rig3r_jax.training import loop
@@ -21,6 +21,7 @@ from rig3r_jax.training.checkpoint_files import saved_steps
 from rig3r_jax.training.config import config_differences
 from rig3r_jax.training.paths import make_absolute
 from rig3r_jax.training.records import build_mixture, ready_entries, records_folder
+from rig3r_jax.training.rig3r.data import check_splits
 from rig3r_jax.training.rig3r.flops import step_flops
 from rig3r_jax.training.rig3r.setup import abstract_params, build_model
 from rig3r_jax.training.task import TaskKind, validate
@@ -82,10 +83,16 @@ def prepared_runs(config: ConfigDict, variants: Sequence[Variant], out: Path, ki
 def evaluation_sets(config: ConfigDict, on: Sequence[Path], root: str) -> list[EvaluationSet]:
     """Those of the paths `on` (see `sets.sets_at`), else drawn from the config's own records, which are built."""
     if on:
-        return sets_at(on, root, config)
-    resolved = config.copy_and_resolve_references()
-    make_absolute(resolved)
-    return recorded_sets(build_mixture(resolved, Path(resolved.data.records)), resolved)
+        sets = sets_at(on, root, config)
+    else:
+        resolved = config.copy_and_resolve_references()
+        make_absolute(resolved)
+        sets = recorded_sets(build_mixture(resolved, Path(resolved.data.records)), resolved)
+    names = [one.name for one in sets]
+    if not sets or len(set(names)) < len(names):
+        named = f"they are {', '.join(names)}" if sets else "there is none"
+        raise ValueError(f"a study wants sets to evaluate on, each of a name of its own; {named}: see --on")
+    return sets
 
 
 def finish(
@@ -96,28 +103,36 @@ def finish(
     Returns the runs with their scores; and 0, or the exit code of a training that was interrupted or could not save,
     which ends the study: the runs are then those before it. One that diverged has no scores.
     """
+    for run in runs:
+        check_splits(build_mixture(run.config, records_folder(run.config, out / run.name)), run.config)
     finished = []
     for number, run in enumerate(runs, 1):
         started = time.perf_counter()
         code = _trained(run.config, out / run.name, kind)
         if code not in (loop.EXIT_DONE, loop.EXIT_DIVERGED):
-            print(f"{len(finished)} of {len(runs)} runs are finished; the same command goes on", flush=True)
+            print(f"{len(finished)} of {len(runs)} runs are finished; the same command goes on after them", flush=True)
             return finished, code
         trained = time.perf_counter() - started
-        scores = RunScores(0, {}) if code == loop.EXIT_DIVERGED else run_scores(out / run.name, sets, settings)
+        diverged = code == loop.EXIT_DIVERGED
+        scores = RunScores(0, {}) if diverged else run_scores(run.config, out / run.name, sets, settings)
         jax.clear_caches()  # compiled programs of one variant are of no use to the next
         took = f"training {trained:.0f} s, evaluation {time.perf_counter() - started - trained:.0f} s"
-        print(f"{number} of {len(runs)}, {run.name}: {'diverged' if not scores.sets else took}", flush=True)
+        print(f"{number} of {len(runs)}, {run.name}: {'diverged' if diverged else took}", flush=True)
         finished.append(dataclasses.replace(run, scores=scores))
     return finished, loop.EXIT_DONE
 
 
 def _trained(config: ConfigDict, workdir: Path, kind: TaskKind) -> int:
     """Trains to the last step, or finds that done; the exit code of `rig3r train`."""
+    if has_diverged(workdir):
+        return loop.EXIT_DIVERGED
     if config.train.steps in saved_steps(workdir / "checkpoints"):
         return loop.EXIT_DONE
     with loop.prepare(config, workdir, kind) as prepared:
-        return loop.run(prepared)
+        code = loop.run(prepared)
+        if code == loop.EXIT_DIVERGED:
+            note_diverged(workdir, int(prepared.state.step))
+        return code
 
 
 def _model(config: ConfigDict) -> Rig3R:

@@ -14,7 +14,7 @@ from rig3r_jax.studies.power_law import LEAST
 from rig3r_jax.studies.runner import Run, compute_of, evaluation_sets, finish, prepared_runs
 from rig3r_jax.studies.scaling_chart import write_chart
 from rig3r_jax.studies.table import LEGEND, score_rows, score_table, write_study
-from rig3r_jax.studies.variants import Variant
+from rig3r_jax.studies.variants import Variant, check_names
 from rig3r_jax.training.lock import only_writer
 from rig3r_jax.training.task import TaskKind
 
@@ -69,6 +69,8 @@ def grid(config: ConfigDict) -> list[Variant]:
     their width."""
     study, model = config.study, {**VARIANTS[config.model.variant], **_given_sizes(config)}
     head_width, variants = model["width"] // model["heads"], []
+    if bad := [worlds for worlds in study.worlds if worlds < 1]:
+        raise ValueError(f"study.worlds has {bad[0]}; take numbers of worlds from 1 on, of which laws are told apart")
     for width in study.widths:
         if width < 1 or width % head_width:
             raise ValueError(f"study.widths has {width}; take multiples of {head_width}, the width of a head")
@@ -83,6 +85,7 @@ def grid(config: ConfigDict) -> list[Variant]:
             for size in study.image_sizes:
                 words = (*of_width, f"data.max_scenes={worlds}", f"sampling.image_size={size}")
                 variants.append(Variant(f"width{width}-worlds{worlds}-size{size}", words))
+    check_names([variant.name for variant in variants])
     return variants
 
 
@@ -131,7 +134,7 @@ def _law_table(laws: Sequence[Law]) -> str:
     text = f"L(C) = L_inf + a (C / unit)^-b, C in operations:\n\n{table}"
     if all(law.resampled for law in laws):
         return text
-    return f"{text}\n\n-: fewer than {LEAST} different numbers of operations, too few for a law."
+    return f"{text}\n\n-: {LEAST} different numbers of operations or fewer, too few for a law that says how sure it is."
 
 
 def _said_of(config: str, compute: float, laws: Sequence[Law]) -> str:
@@ -142,8 +145,8 @@ def _said_of(config: str, compute: float, laws: Sequence[Law]) -> str:
         now, more = (law.predict(compute * times) for times in (1.0, MORE))
         rows.append([law.error, *(_spread(one.value, (one.low, one.high)) for one in (now, more))])
     table = markdown.table(["error", f"{compute:.2g} operations", f"{MORE:g} times as many"], rows)
-    beyond = f"{compute / farthest:.3g} times those of the largest run"
-    return f"{config}, by the law of {most} worlds; its operations are {beyond}:\n\n{table}"
+    beyond = f"; its operations are {compute / farthest:.3g} times those of the largest run" if farthest else ""
+    return f"{config}, by the law of {most} worlds{beyond}:\n\n{table}"
 
 
 def _spread(value: float, bounds: tuple[float, float]) -> str:

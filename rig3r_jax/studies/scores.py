@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
 from rig3r_jax.formats.json_file import read_json, write_json
 from rig3r_jax.losses.ground_truth import ground_truth
@@ -19,7 +21,7 @@ from rig3r_jax.models.rig3r import output_grids
 from rig3r_jax.schema import Batch, Predictions
 from rig3r_jax.studies.sets import EvaluationSet
 from rig3r_jax.training.checkpoint_files import saved_steps
-from rig3r_jax.training.config import workdir_config
+from rig3r_jax.training.config import plain
 from rig3r_jax.training.rig3r.elsewhere import open_on, protocol_scores
 from rig3r_jax.training.rig3r.evaluate import predictor
 from rig3r_jax.training.rig3r.protocol_batches import protocol_batches, views_in_setting
@@ -41,21 +43,65 @@ class RunScores:
     sets: Mapping[str, SetScores]
 
 
-def run_scores(workdir: Path, sets: Sequence[EvaluationSet], settings: Sequence[str]) -> RunScores:
-    """Those of the newest checkpoint; read from the workdir where they were made of the same frames and settings."""
+def run_scores(config: ConfigDict, workdir: Path, sets: Sequence[EvaluationSet], settings: Sequence[str]) -> RunScores:
+    """Those of the newest checkpoint; read from the workdir where they were made of the same frames and settings, by
+    the same rules.
+
+    Args:
+        config: of the run, whose section `evaluation` counts; the workdir's own may be of an earlier study.
+
+    Raises:
+        ValueError: the newest checkpoint is damaged.
+    """
     step = saved_steps(workdir / "checkpoints")[-1]
-    asked = {"step": step, "frames": {one.name: one.protocol.sha256 for one in sets}, "settings": list(settings)}
+    asked = {
+        "step": step,
+        "frames": {one.name: one.protocol.sha256 for one in sets},
+        "settings": list(settings),
+        "evaluation": plain(config.evaluation),
+    }
     path = workdir / FILE
-    if path.exists() and (content := read_json(path))["asked"] == asked:
-        return RunScores(step, content["sets"])
-    scores = RunScores(step, {one.name: _set_scores(workdir, one, settings) for one in sets})
+    if path.exists() and (content := read_json(path)).get("asked") == asked:
+        return RunScores(step, _with_tuples(content["sets"]))
+    scores = RunScores(step, {one.name: _set_scores(config, workdir, one, settings, step) for one in sets})
     write_json(path, {"asked": asked, "sets": scores.sets})
     return scores
 
 
-def _set_scores(workdir: Path, one: EvaluationSet, settings: Sequence[str]) -> SetScores:
-    config = workdir_config(workdir)
-    placed, params, _ = open_on(config, workdir, one.protocol)
+def note_diverged(workdir: Path, step: int) -> None:
+    """Leaves in a workdir that its run diverged at this step: started again it would seem to go well for a while."""
+    write_json(workdir / FILE, {"diverged": step})
+
+
+def has_diverged(workdir: Path) -> bool:
+    """Whether `note_diverged` was told of the run."""
+    path = workdir / FILE
+    return path.exists() and "diverged" in read_json(path)
+
+
+def _with_tuples(sets: Mapping[str, SetScores]) -> dict[str, SetScores]:
+    """Scores as JSON gives them back; null is NaN."""
+
+    def pair(values: Sequence[float | None]) -> tuple[float, float]:
+        total, weight = (math.nan if value is None else float(value) for value in values)
+        return total, weight
+
+    return {
+        name: {
+            setting: {key: {world: pair(values) for world, values in worlds.items()} for key, worlds in of_keys.items()}
+            for setting, of_keys in scores.items()
+        }
+        for name, scores in sets.items()
+    }
+
+
+def _set_scores(config: ConfigDict, workdir: Path, one: EvaluationSet, settings: Sequence[str], step: int) -> SetScores:
+    config = config.copy_and_resolve_references()
+    placed, params, restored = open_on(config, workdir, one.protocol)
+    if restored != step:
+        raise ValueError(
+            f"{workdir}: its last step, {step}, is damaged, and {restored} is not it; restore it from a copy"
+        )
     batches = list(protocol_batches(config, one.protocol, one.source))
     of_samples = protocol_scores(placed, params, one.protocol, batches, settings)
     predict, side = predictor(placed, params), config.sampling.image_size
@@ -70,8 +116,7 @@ def _set_scores(workdir: Path, one: EvaluationSet, settings: Sequence[str]) -> S
         for part in batches:
             losses = sample_losses(predict(views_in_setting(part.batch, setting)), part.batch, grids)
             for sample, loss in zip(part.samples, losses, strict=True):
-                if np.isfinite(loss):
-                    _add(worlds[LOSS], sample.scene, float(loss), 1.0)
+                _add(worlds[LOSS], sample.scene, float(loss), 1.0)
         scores[setting] = {key: dict(of_key) for key, of_key in worlds.items()}
     return scores
 

@@ -11,6 +11,7 @@ from rig3r_jax.training.flags import with_overrides
 
 BASE = "base"  # the name of what nothing is changed of
 _NAME = re.compile(r"[\w.=-]+")  # it is a folder's too
+_TAKEN = ("records", "lock")  # of the study itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +31,12 @@ def variants_of(section: ConfigDict) -> list[Variant]:
 
 def check_names(names: Sequence[str]) -> None:
     """ValueError naming what cannot be the names of variants."""
-    if bad := [name for name in names if not _NAME.fullmatch(name) or name.startswith(".")]:
-        raise ValueError(f"study.variants: {bad} are names of folders; take letters, digits and any of _ . = -")
+    bad = [name for name in names if not _NAME.fullmatch(name) or name.startswith(".") or name in _TAKEN]
+    if bad:
+        raise ValueError(
+            f"study.variants: {bad} are names of folders; take letters, digits and any of _ . = -, and none of "
+            f"{', '.join(_TAKEN)}"
+        )
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"study.variants: {', '.join(twice)} is there twice; give every variant a name of its own")
 

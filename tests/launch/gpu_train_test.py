@@ -118,7 +118,9 @@ def test_a_run_that_died_before_its_first_save_begins_with_the_earlier_one_again
     script("first")
     work = str(tmp_path / "work")
     script("second", "first", code=1, WORK=work, SAVED="no", TRAINED="137")
-    (tmp_path / "work/vision/metrics.jsonl").write_text('{"step": 40, "loss": 1.5}\n{"st')  # it was killed while writing
+    (tmp_path / "work/vision/metrics.jsonl").write_text(
+        '{"step": 40, "loss": 1.5}\n{"st'
+    )  # it was killed while writing
     calls = script("second", "first", WORK=work)
     assert "--config.train.continue_from=" in calls[1] and "--config.train.profile_at=100" in calls[1]
 

@@ -10,8 +10,8 @@ TRUE = PowerLaw(floor=0.2, scale=0.5, slope=0.3, unit=1e15)
 COMPUTE = np.geomspace(1e13, 1e16, 9)
 
 
-def noisy(seed, sigma=0.02):
-    return TRUE.at(COMPUTE) * np.exp(sigma * np.random.default_rng(seed).normal(size=len(COMPUTE)))
+def noisy(seed, sigma=0.02, compute=COMPUTE):
+    return TRUE.at(compute) * np.exp(sigma * np.random.default_rng(seed).normal(size=len(compute)))
 
 
 def test_a_law_is_found_again_from_its_points():
@@ -40,19 +40,20 @@ def test_one_wild_run_does_not_own_the_law():
     assert fit(COMPUTE, errors).at(1e17) == pytest.approx(TRUE.at(1e17), rel=0.05)
 
 
-def test_predictions_hold_the_next_run():
+@pytest.mark.parametrize("runs", [6, 9])
+def test_predictions_hold_the_next_run(runs):
     """Of runs drawn by the law nearly as many as the interval says; wider farther away."""
-    held, widths = [], []
-    for seed in range(20):
-        errors = noisy(seed, 0.03)
-        law = fit(COMPUTE, errors)
-        resampled = resampled_fits(law, COMPUTE, errors, resamples=60)
-        near, far = (predict(law, resampled, COMPUTE, errors, at) for at in (2e16, 2e19))
+    held, widths, compute = [], [], np.geomspace(1e13, 1e16, runs)
+    for seed in range(40):
+        errors = noisy(seed, 0.03, compute)
+        law = fit(compute, errors)
+        resampled = resampled_fits(law, compute, errors, resamples=60)
+        near, far = (predict(law, resampled, compute, errors, at) for at in (2e16, 2e19))
         run = TRUE.at(2e16) * np.exp(0.03 * np.random.default_rng(100 + seed).normal())
         held.append(near.low <= run <= near.high)
         widths.append((near.high - near.low) / near.value < (far.high - far.low) / far.value)
         assert near.low <= near.value <= near.high
-    assert np.mean(held) >= 0.8 and np.mean(widths) > 0.8
+    assert np.mean(held) >= 0.85 and np.mean(widths) > 0.8
 
 
 def test_too_few_runs_have_no_law():
@@ -60,6 +61,8 @@ def test_too_few_runs_have_no_law():
     law = fit(compute, np.array([3.0, 2.0, 1.5, 1.4]))
     assert np.isnan([law.floor, law.scale, law.slope, law.at(1e16)]).all()
     assert resampled_fits(law, compute, np.ones(4)) == []
+    four = np.array([1e13, 1e14, 1e15, 1e16])  # three numbers leave them hardly a residual
+    assert resampled_fits(fit(four, TRUE.at(four)), four, TRUE.at(four)) == []
     assert np.isnan(predict(law, [], compute, np.ones(4), 1e16).high)
     with pytest.raises(ValueError, match="positive computes and errors"):
         fit(COMPUTE, 0 * COMPUTE)

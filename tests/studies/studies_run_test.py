@@ -127,7 +127,8 @@ def test_a_scaling_study_of_one_run_says_that_it_has_no_law(folder):
     content = json.loads((folder / "scaling/scaling.json").read_text())
     assert list(content["runs"]) == ["width32-worlds2-size32"] and content["laws"][0]["slope"] is None
     assert content["laws"][0]["predictions"]["demo"]["1.0"] == {"value": None, "low": None, "high": None}
-    said = runs.run_here(*words, "--config.study.worlds=(4,)", code=2)
+    words[words.index("--config.study.worlds=(2,)")] = "--config.study.worlds=(4,)"
+    said = runs.run_here(*words, code=2)
     assert "data.max_scenes is 4; train has 3 scenes: take fewer, or 0 for all" in said
 
 

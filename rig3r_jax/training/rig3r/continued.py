@@ -7,6 +7,7 @@ go on exactly from there, on any machine; parameters are those of the file, and 
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,12 @@ from rig3r_jax.weights.convert import load_metadata
 def continue_problems(config: ConfigDict) -> Iterator[str]:
     """Why a run cannot go on from the file of config.train.continue_from: one line per problem with its remedy."""
     path = config.train.continue_from
+    if Path(path).is_dir():
+        yield (
+            f"train.continue_from: {path} is a folder; a workdir goes on by itself (--workdir={path}), a file is one "
+            "that `rig3r export` wrote"
+        )
+        return
     if problems := init_problems(path, config.model):
         yield from (problem.replace("model.init_from", "train.continue_from", 1) for problem in problems)
         return

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from rig3r_jax.models.rig3r import VARIANTS, build
 from rig3r_jax.training.checkpoint_files import saved_steps
 from rig3r_jax.training.config import plain, workdir_config
+from rig3r_jax.training.paths import without_places
 from rig3r_jax.training.rig3r.params import read_params
 from rig3r_jax.training.rig3r.setup import abstract_params, build_model
 from rig3r_jax.training.state import TrainState
@@ -95,7 +96,8 @@ def _metadata(config: ConfigDict, workdir: str | Path, step: int) -> dict[str, s
     model = {key: value for key, value in config.model.to_dict().items() if key not in EXECUTION}
     fields = _fields(config.model)
     requires = {key: fields[key] for key in MEANING}
-    described = {"fields": model, "requires": requires, "use": use_of(config), "step": step, "config": _abroad(config)}
+    described = {"fields": model, "requires": requires, "use": use_of(config), "step": step}
+    described["config"] = without_places(plain(config))
     metadata = {"kind": "rig3r", "source": f"{Path(workdir).name}, step {step}"}
     return metadata | {key: json.dumps(value) for key, value in described.items()}
 
@@ -120,15 +122,6 @@ def _params_of_workdir(workdir: Path) -> tuple[PyTree, dict[str, str]]:
     return params, _metadata(config, workdir, step)
 
 
-def _abroad(config: ConfigDict) -> dict:
-    """A config in plain form, without the folders of the machine that it ran on."""
-    config = ConfigDict(config)
-    config.data.records = ""
-    for entry in config.data.mixture:
-        entry.root = ""
-    return plain(config)
-
-
 def use_of(config: ConfigDict) -> dict[str, int | float | str]:
     """What a run's model is to be used with: side of its images and number of views, alpha of its loss, and the file
     whose weights it started from ("": none)."""
@@ -136,8 +129,21 @@ def use_of(config: ConfigDict) -> dict[str, int | float | str]:
         "image_size": config.sampling.image_size,
         "num_views": config.sampling.num_views,
         "alpha": config.loss.alpha,
-        "started_from": Path(config.model.init_from).name,
+        "started_from": started_from(config),
     }
+
+
+def started_from(config: ConfigDict) -> str:
+    """The file or run whose weights a run started from, and whose terms go with them; "" for none.
+
+    Of a run that goes on from a file of an earlier one it is what that one started from.
+    """
+    if (earlier := config.train.get("continue_from", "")) and not config.model.init_from:
+        try:
+            return json.loads(load_metadata(earlier)["use"])["started_from"]
+        except (OSError, ValueError, KeyError):  # it is there no more: what it was is not known
+            return Path(earlier).name
+    return Path(config.model.init_from).name
 
 
 def _problems(path, metadata, file_shapes, model_shapes, fields) -> Iterator[str]:
