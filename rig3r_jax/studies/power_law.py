@@ -8,6 +8,7 @@ import dataclasses
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 from scipy.optimize import least_squares
 
 LEVEL = 0.95
@@ -95,8 +96,11 @@ def resampled_fits(
 def _distances(
     law: PowerLaw, compute: Float[np.ndarray, " n"], errors: Float[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
-    """Logarithms of errors over the law's, widened by what its three numbers took of them."""
-    widened = np.sqrt(len(errors) / max(len(errors) - 3, 1))
+    """Logarithms of errors over the law's, widened by what its three numbers took of them, and as Student's quantile is
+    wider than a Gaussian's: so few distances know their own spread badly."""
+    free = max(len(errors) - 3, 1)
+    share = (1 + LEVEL) / 2
+    widened = np.sqrt(len(errors) / free) * stats.t.ppf(share, free) / stats.norm.ppf(share)
     return widened * (np.log(errors) - np.log(law.at(compute)))
 
 

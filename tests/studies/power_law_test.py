@@ -44,16 +44,16 @@ def test_one_wild_run_does_not_own_the_law():
 def test_predictions_hold_the_next_run(runs):
     """Of runs drawn by the law nearly as many as the interval says; wider farther away."""
     held, widths, compute = [], [], np.geomspace(1e13, 1e16, runs)
-    for seed in range(40):
+    for seed in range(24):
         errors = noisy(seed, 0.03, compute)
         law = fit(compute, errors)
-        resampled = resampled_fits(law, compute, errors, resamples=60)
+        resampled = resampled_fits(law, compute, errors, resamples=40)
         near, far = (predict(law, resampled, compute, errors, at) for at in (2e16, 2e19))
         run = TRUE.at(2e16) * np.exp(0.03 * np.random.default_rng(100 + seed).normal())
         held.append(near.low <= run <= near.high)
         widths.append((near.high - near.low) / near.value < (far.high - far.low) / far.value)
         assert near.low <= near.value <= near.high
-    assert np.mean(held) >= 0.85 and np.mean(widths) > 0.8
+    assert np.mean(held) >= 0.9 and np.mean(widths) > 0.8
 
 
 def test_too_few_runs_have_no_law():
