@@ -116,17 +116,23 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _check_run_options(options: argparse.Namespace) -> None:
     """ValueError for what a WORKDIR does without, or --on cannot do with or without."""
-    of_systems = [name for name in (*_DEFAULTS, "protocol") if getattr(options, name) is not None]
-    of_systems += [name for name, default in _SYSTEM_DEFAULTS.items() if getattr(options, name) != default]
-    if of_systems:
-        name = f"--{of_systems[0].replace('_', '-')}"
-        raise ValueError(f"{name} is of --predictions; a run is scored by its config, or by the rules of --on PROTOCOL")
+    if of_systems := _of_systems(options):
+        raise ValueError(
+            f"{of_systems} is of --predictions; a run is scored by its config, or by the rules of --on PROTOCOL"
+        )
     if options.on is None and options.root:
         raise ValueError("--root is of the protocol that --on gives; give that, or leave it out")
     if options.on is not None and options.out is None:
         raise ValueError("--on leaves the workdir as it is: give --out FOLDER for the files")
     if options.on is not None and options.records is not None:
         raise ValueError("--on evaluates on other data than the run's records; leave --records out")
+
+
+def _of_systems(options: argparse.Namespace) -> str:
+    """The first option of systems that is given; "" for none."""
+    names = [name for name in (*_DEFAULTS, "protocol") if getattr(options, name) is not None]
+    names += [name for name, default in _SYSTEM_DEFAULTS.items() if getattr(options, name) != default]
+    return f"--{names[0].replace('_', '-')}" if names else ""
 
 
 def _evaluate_run(options: argparse.Namespace) -> int:
@@ -162,6 +168,8 @@ def _evaluate_run(options: argparse.Namespace) -> int:
 def _compare_runs(options: argparse.Namespace) -> int:
     from rig3r_jax.evaluation.run_comparison import compare_runs, to_markdown, write_comparison
 
+    if superfluous := ("--predictions" if options.predictions else _of_systems(options)):
+        raise ValueError(f"{superfluous} is of systems' files with --truth; runs are compared by their own evaluations")
     comparison = compare_runs(*options.compare)
     print(to_markdown(comparison), end="")
     if options.out is not None:

@@ -1,11 +1,12 @@
 """Rows of evaluations against each other: paired differences of rates, with the intervals of `systems.resample`.
 
-Whole samples are drawn, for both rows the same ones. A set with no more samples than worlds, as the configs here have
-them, has a world for each.
+Whole samples are drawn, for both rows the same ones. They are of worlds of their own where a set has no more samples
+than worlds, as the configs here have them; where it has more there are differences, without intervals.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ PAIRS = (  # whose first row less the second a run's own table says
     ("all", blank_label("all")),
     ("all", CLOSED_FORM),
 )
+WORLDS = "worlds_per_set"  # key of evaluation.json
 FILE = "evaluation_samples.jsonl"  # beside evaluation.json: a line for each set and row
 
 Sums = Mapping[str, Float[np.ndarray, "s 2"]]  # by rate, of every sample: percent times pairs, and pairs
@@ -45,27 +47,29 @@ def sample_sums(pairs: Sequence[PairErrors], min_baseline: float) -> dict[str, F
     return {rate: np.array(of_samples, np.float64).reshape(-1, 2).round(6) for rate, of_samples in sums.items()}
 
 
-def contrast(less: Sums, row: Sums) -> Contrast:
-    """`row` less the other one, over the same samples."""
+def contrast(less: Sums, row: Sums, worlds: int) -> Contrast:
+    """`row` less the other one, over the same samples of so many worlds."""
     differences = {}
     for rate in RATES:
         (sums_less, counts_less), (sums, counts) = less[rate].T, row[rate].T
-        differences[rate] = difference((sums_less, sums), (counts_less, counts))
+        change = difference((sums_less, sums), (counts_less, counts))
+        alone = len(sums) <= worlds
+        differences[rate] = change if alone else dataclasses.replace(change, low=nan, high=nan, p_value=nan)
     return differences
 
 
-def within(rows: Mapping[str, Sums]) -> dict[str, Contrast]:
+def within(rows: Mapping[str, Sums], worlds: int) -> dict[str, Contrast]:
     """Those of PAIRS whose rows are there, by title, of the rows of one set."""
     return {
-        f"{name} - {f'({less})' if ',' in less else less}": contrast(rows[less], rows[name])
+        f"{name} - {f'({less})' if ',' in less else less}": contrast(rows[less], rows[name], worlds)
         for name, less in PAIRS
         if {name, less} <= rows.keys()
     }
 
 
-def between(first: Mapping[str, Sums], second: Mapping[str, Sums]) -> dict[str, Contrast]:
+def between(first: Mapping[str, Sums], second: Mapping[str, Sums], worlds: int) -> dict[str, Contrast]:
     """Each row of a trained network in the second evaluation less the same one of the first, of one set."""
-    return {row: contrast(first[row], second[row]) for row in second if row in first and has_network(row)}
+    return {row: contrast(first[row], second[row], worlds) for row in second if row in first and has_network(row)}
 
 
 def write_samples(sets: Sets, folder: Path) -> None:

@@ -55,8 +55,8 @@ BLOCKS = {
 LEGEND = (
     "RRA, RTA, mAA, AUC, rig ID in percent. * direction error in 0..180 degrees; without *, folded to 0..90.\n"
     "no dir.: pairs too close to have a direction. rel.: in mean depths. cameras off: mean error of their number.\n"
-    "-: nothing to measure. Differences: one row less another one, in brackets 95% bootstrap intervals over samples;\n"
-    "p of mAA30, by swapping the rows of samples."
+    "-: nothing to measure. Differences: one row less another one, in brackets 95% bootstrap intervals over samples,\n"
+    "where each is of a world of its own; p of mAA30, by swapping the rows of samples."
 )
 DIFFERENCES = "differences"
 _PLACES = {"ATE_m": 3, "accuracy_m": 3, "completeness_m": 3, "chamfer_m": 3, "chamfer_relative": 4, "rig_ari": 2}

@@ -120,6 +120,12 @@ def evaluation_batches(
         logger.warning("left out of the evaluation on %s: %s: %s", split, record, reason)
 
 
+def evaluation_worlds(config: ConfigDict, records: Records, split: str) -> int:
+    """Scenes that the samples of `evaluation_batches` are of: with more samples than these, some are of one scene."""
+    options = PipelineOptions(**config.sampling.to_dict()).for_evaluation()
+    return _stream(records, split, options, config.evaluation.seed).num_records
+
+
 def overlap_note(records: Records, trained: str, split: str) -> str:
     """One sentence that names the scenes of `split` that are in the split `trained` too; "" where none is."""
     names: dict[str, set[str]] = {trained: set(), split: set()}

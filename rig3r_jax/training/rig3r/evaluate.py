@@ -1,5 +1,6 @@
 """Evaluation of a run's parameters on held-out scenes, and its files."""
 
+import typing
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -100,12 +101,14 @@ def protocol(placed: PlacedModel) -> dict[str, object]:
     }
 
 
-def save_evaluation(about: dict[str, object], measured: dict[str, dict[str, Scorer]], out: Path) -> dict[str, object]:
+def save_evaluation(
+    about: dict[str, typing.Any], measured: dict[str, dict[str, Scorer]], out: Path
+) -> dict[str, object]:
     """Prints the table and writes evaluation.json, evaluation_samples.jsonl and evaluation.md, in this order: a full
     disk does not take it.
 
     Args:
-        about: how the numbers were made.
+        about: step, `protocol`, and of each set the number of its scenes, `contrasts.WORLDS`.
         measured: by set and row.
         out: folder of the files.
 
@@ -114,7 +117,8 @@ def save_evaluation(about: dict[str, object], measured: dict[str, dict[str, Scor
     """
     sets = {name: {row: scorer.scores() for row, scorer in rows.items()} for name, rows in measured.items()}
     samples = {name: {row: scorer.sample_sums() for row, scorer in rows.items()} for name, rows in measured.items()}
-    differences = {name: contrasts.as_json(contrasts.within(rows)) for name, rows in samples.items()}
+    worlds = about[contrasts.WORLDS]
+    differences = {name: contrasts.as_json(contrasts.within(rows, worlds[name])) for name, rows in samples.items()}
     evaluation = {**about, "sets": sets, "differences": differences}
     if is_first():
         print(format_table(evaluation), flush=True)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, PyTree
 from ml_collections import ConfigDict
 
+from rig3r_jax.evaluation import contrasts
 from rig3r_jax.evaluation.evaluator import apply_setting
 from rig3r_jax.formats.cameras_json import write_cameras
 from rig3r_jax.formats.ply import write_ply
@@ -24,7 +25,7 @@ from rig3r_jax.training.goodput import summary as goodput_summary
 from rig3r_jax.training.metrics import read_metrics
 from rig3r_jax.training.processes import is_first
 from rig3r_jax.training.records import Records
-from rig3r_jax.training.rig3r.data import evaluation_batches, overlap_note
+from rig3r_jax.training.rig3r.data import evaluation_batches, evaluation_worlds, overlap_note
 from rig3r_jax.training.rig3r.evaluate import full_evaluation, predictor, protocol, save_evaluation
 from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.training.sharding import row_share
@@ -172,6 +173,8 @@ def finish(placed: PlacedModel, params: PyTree, records: Records, workdir: Path,
 
     They go to `out`; of the workdir the metrics of the training are read.
     """
-    about = {"step": step, **protocol(placed)}
+    sets = placed.config.evaluation.sets
+    worlds = {split: evaluation_worlds(placed.config, records, split) for split in sets}
+    about = {"step": step, **protocol(placed), contrasts.WORLDS: worlds}
     evaluation = save_evaluation(about, full_evaluation(placed, params, records), out)
     write_report(placed, params, records, workdir, out, evaluation)
