@@ -84,8 +84,8 @@ def to_markdown(comparison: RunComparison) -> str:
         f"# {second} less {first}",
         "",
         "Percent of pairs. In brackets 95% bootstrap intervals: the same samples are drawn for both; without them "
-        "where several samples are of one world. p: of mAA30, by swapping the results of samples. Each run is one training: "
-        "what another seed would have changed is in neither.",
+        "where several samples are of one world. p: of mAA30, by swapping the results of samples. Each run is one "
+        "training: what another seed would have changed is in neither.",
         "",
     ]
     for name, rows in comparison.between.items():

@@ -33,9 +33,11 @@ def rows(shift=0.0):
 
 @pytest.fixture
 def runs(tmp_path):
-    for name, shift in (("old", 0.0), ("new", 7.0)):
+    for name, shift, step in (("old", 0.0, 5), ("new", 7.0, 6)):
         (tmp_path / name).mkdir()
         contrasts.write_samples({"unseen_rigs": rows(shift)}, tmp_path / name)
+        about = {"step": step, "intrinsics": "known", contrasts.WORLDS: {"unseen_rigs": 12, "val": 12}}
+        (tmp_path / name / "evaluation.json").write_text(json.dumps(about))
     return tmp_path
 
 
@@ -60,22 +62,24 @@ def test_samples_of_a_batch_are_samples_one_by_one():
 
 def test_a_difference_is_that_of_the_pooled_rates_and_of_equal_rows_nothing():
     first, second = scored(1), scored(2)
-    change = contrasts.contrast(first.sample_sums(), second.sample_sums())["mAA30"]
+    change = contrasts.contrast(first.sample_sums(), second.sample_sums(), 12)["mAA30"]
     assert change.value == pytest.approx(second.scores()["mAA30"] - first.scores()["mAA30"])
     assert change.low < change.value < change.high and 0 < change.p_value <= 1
-    same = contrasts.contrast(first.sample_sums(), first.sample_sums())["RRA15"]
+    same = contrasts.contrast(first.sample_sums(), first.sample_sums(), 12)["RRA15"]
     assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+    of_few_worlds = contrasts.contrast(first.sample_sums(), second.sample_sums(), 11)["mAA30"]
+    assert of_few_worlds.value == change.value and np.isnan([of_few_worlds.low, of_few_worlds.p_value]).all()
 
 
 def test_a_run_is_held_against_blank_images_and_the_closed_form():
-    own = contrasts.within(rows())
+    own = contrasts.within(rows(), 12)
     assert list(own) == [f"none - ({blank_label('none')})", f"all - {CLOSED_FORM}"]  # all has no blank row here
     change = own[f"all - {CLOSED_FORM}"]["mAA30"]
     assert change.low < 10 < change.high and change.p_value < 0.01
 
 
 def test_tables_state_differences_with_their_intervals():
-    differences = {"set": contrasts.as_json(contrasts.within(rows()))}
+    differences = {"set": contrasts.as_json(contrasts.within(rows(), 12))}
     evaluation = {"sets": {"set": {"none": {}}}, "differences": differences}
     for text in (table.format_table(evaluation), table.format_markdown(evaluation)):
         line = next(line for line in text.splitlines() if f"all - {CLOSED_FORM}" in line)
@@ -93,7 +97,7 @@ def test_two_runs_are_compared_from_their_files(runs, capsys):
     assert set(changes) == {"none", "all", blank_label("none")}  # neither an untrained network nor none
     for rates in changes.values():
         assert rates["mAA30"]["value"] == pytest.approx(7.0, abs=4.0)
-    assert f"| {runs / 'new'}, row less row | mAA30 |" in printed
+    assert f"| {runs / 'new'}, step 6, row less row | mAA30 |" in printed
     assert f"| all - {CLOSED_FORM} |" in printed
 
 
@@ -115,6 +119,19 @@ def test_runs_that_cannot_be_compared_are_refused(runs, capsys, spoil, message):
     contrasts.write_samples(sets, runs / "new")
     assert cli.main(["evaluate", "--compare", str(runs / "old"), str(runs / "new")]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_runs_of_other_rules_or_with_options_of_systems_are_refused(runs, capsys):
+    words = ["evaluate", "--compare", str(runs / "old"), str(runs / "new")]
+    assert cli.main([*words, "--format", "json"]) == 2
+    assert "--format is of systems' files with --truth; runs are compared by" in capsys.readouterr().err
+    about = json.loads((runs / "new/evaluation.json").read_text())
+    (runs / "new/evaluation.json").write_text(json.dumps(about | {"intrinsics": "estimated"}))
+    assert cli.main(words) == 2
+    assert "intrinsics is known and estimated; evaluate both with the same section" in capsys.readouterr().err
+    (runs / "new/evaluation.json").write_text("{}")
+    assert cli.main(words) == 2
+    assert "evaluation.json: does not say how it was made; evaluate that run again" in capsys.readouterr().err
 
 
 def test_a_run_that_was_not_evaluated_says_so(runs, capsys):
