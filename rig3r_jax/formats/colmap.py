@@ -5,6 +5,7 @@ images' poses are composed of frames and rigs: those in images.txt may be stale.
 """
 
 import dataclasses
+import re
 import typing
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def read_model(folder: str | Path) -> ColmapModel:
         (model.read_binary if suffix == ".bin" else model.read_text)(str(folder))
         converted = _converted(model, folder)
     except Exception as error:  # pycolmap raises what its C++ threw, and for names that are no UTF-8
-        if isinstance(error, ValueError) and str(folder) in str(error):
+        if isinstance(error, ValueError) and re.match(rf"{re.escape(str(folder))}[:,/]", str(error)):
             raise
         first = (str(error).strip() or "no reason given").splitlines()[0]
         files = ", ".join(f"{name}{suffix}" for name in FILES)
