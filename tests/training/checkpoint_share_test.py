@@ -41,5 +41,5 @@ def test_parts_are_whole_chunks_along_the_axis_that_has_most():
     assert spec((1, 64, 256)) == PartitionSpec(None, None, mesh.axis_names)  # two devices cannot share the first's 3
     assert spec((3, 24, 256)) == PartitionSpec(
         None, None, mesh.axis_names
-    )  # its halves are chunks, those of 24 rows not
+    )  # halves are chunks
     assert spec((3, 64, 512)) == spec((1, 64, 512)) == spec(None) == PartitionSpec()
