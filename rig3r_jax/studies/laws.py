@@ -1,6 +1,7 @@
 """The laws of a scaling study: of every error, on every number of worlds, with what they say of other trainings."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +12,8 @@ from rig3r_jax.studies.power_law import LEVEL, PowerLaw, Prediction, fit, predic
 from rig3r_jax.studies.runner import Run
 from rig3r_jax.studies.scores import LOSS
 from rig3r_jax.studies.table import number_of
+
+logger = logging.getLogger(__name__)
 
 MORE = 10.0  # times the compute of a config that is predicted, too
 
@@ -45,6 +48,8 @@ def laws_of(runs: Sequence[Run], name: str, settings: Sequence[str]) -> list[Law
         for worlds in sorted({run.config.data.max_scenes for run in runs}):
             alike = [run for run in runs if run.config.data.max_scenes == worlds]
             points = [(run.compute, errors_of(run, name, settings)[title]) for run in alike]
+            if any(error == 0 for _, error in points):
+                logger.warning("%s of %d worlds: a run without any error has no place in a law", title, worlds)
             compute, errors = np.array([point for point in points if point[1] > 0], np.float64).reshape(-1, 2).T
             law = fit(compute, errors)
             laws.append(Law(title, worlds, compute, errors, law, resampled_fits(law, compute, errors)))

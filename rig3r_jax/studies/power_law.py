@@ -1,7 +1,7 @@
 """L(C) = L_inf + a C^-b: how an error falls with the compute of a training; host float64.
 
-The law with a floor of Kaplan et al. (2020) and Hoffmann et al. (2022), fitted as the latter do: least squares of the
-logarithm, by a loss that outliers cannot own, from several starts.
+A law with a floor as in Hoffmann et al. (2022), there of parameters and data, here of compute alone; fitted in their
+way: least squares of the logarithm, by a loss that outliers cannot own, from several starts.
 """
 
 import dataclasses
