@@ -63,7 +63,7 @@ def _cameras(path: Path) -> dict[str, CalibratedCamera]:
         try:
             model, width, height, *parameters = words[3:]
             size, numbers = (int(float(height)), int(float(width))), [float(value) for value in parameters]
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ValueError(
                 f"{where}: a camera has model, width, height and parameters ({error}); correct it"
             ) from error

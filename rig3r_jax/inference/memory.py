@@ -1,5 +1,6 @@
 """How many images of a pass fit the memory that there is."""
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -64,7 +65,7 @@ def memory_limit() -> int:
 def parse_bytes(text: str) -> int:
     """Bytes of "12GB", "500 MB", "1.5GiB" or "12" (GB). ValueError for what is none."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]i?)?(b)?)\s*", text.lower())
-    if not match or not float(match[1]):
+    if not match or not 0 < float(match[1]) < math.inf:
         raise ValueError(f"{text!r} is no amount of memory; say it as 12GB, 500MB or 1.5GiB")
     unit = match[2] or ("" if match[3] else "g")
     return int(float(match[1]) * _UNITS[unit])

@@ -193,6 +193,13 @@ def test_kapture_is_sensor_from_world(tmp_path):
     assert data.rigs["rig"].named("left").lens.kind == "fisheye" and data.rigs["rig"].named("right").size == (480, 640)
 
 
+def test_a_camera_of_kapture_that_is_no_number_wide_is_named(tmp_path):
+    (tmp_path / "sensors").mkdir()
+    (tmp_path / "sensors/sensors.txt").write_text("left, , camera, PINHOLE, inf, 480, 500, 500, 320, 240\n")
+    with pytest.raises(ValueError, match="sensors.txt.*: a camera has model, width, height and parameters"):
+        read_kapture(tmp_path)
+
+
 def write_text_model(folder, stale=True):
     """Two cameras of a rig at one time; images.txt with poses that are out of date, as COLMAP 4.2 writes it."""
     x, y, z, w = TURN.as_quat()

@@ -128,9 +128,10 @@ def scenes_of(folder: Path) -> dict[str, tuple[str, list[str]]]:
     with _reading(folder / "sample.json"):
         for row in _rows(folder, "sample"):
             samples[row["scene_token"]].append((row["timestamp"], row["token"]))
+        tokens = {scene: [token for _, token in sorted(rows)] for scene, rows in samples.items()}
     with _reading(folder / "scene.json"):
-        rows = [(row["name"], row["token"]) for row in _rows(folder, "scene")]
-    return {name: (token, [sample for _, sample in sorted(samples[token])]) for name, token in sorted(rows)}
+        rows = sorted((row["name"], row["token"]) for row in _rows(folder, "scene"))
+        return {name: (token, tokens.get(token, [])) for name, token in rows}
 
 
 def vehicles_of(folder: Path) -> dict[str, str]:

@@ -112,6 +112,7 @@ def test_versions_and_splits_are_the_devkits(tmp_path):
         ("calibrated_sensor", lambda row: row.update(camera_intrinsic=[]), "camera_intrinsic .* must be 3x3"),
         ("sample_data", lambda row: row.pop("filename"), "sample_data.json: a row lacks .*filename"),
         ("sample_annotation", lambda row: row.pop("size"), "sample_annotation.json: a row lacks .*size"),
+        ("sample", lambda row: row.update(timestamp={}), "sample.json: a row lacks what a table of nuScenes holds"),
     ],
 )
 def test_a_damaged_table_is_named(tmp_path, table, change, message):
