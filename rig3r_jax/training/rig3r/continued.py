@@ -1,8 +1,9 @@
 """A run that goes on from the file of its own parameters, where its checkpoint, eight times as large, cannot travel.
 
-`rig3r export --bfloat16` writes the parameters with the step and the config of the run. Step, samples and learning rate
-go on exactly from there, on any machine; parameters are those of the file, and the optimizer's moments, which forget in
-1 / (1 - b2) steps, begin anew.
+`rig3r export --bfloat16` writes the parameters with the step and the config of the run. On any machine it goes on from
+there with the next sample, at the learning rate of that step (steps that were skipped count as taken). Parameters are
+those of the file: the average, where the run keeps one. The optimizer's moments, which forget in 1 / (1 - b2) steps,
+begin anew.
 """
 
 import json
