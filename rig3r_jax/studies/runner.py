@@ -104,7 +104,7 @@ def finish(
     which ends the study: the runs are then those before it. One that diverged has no scores.
     """
     for run in runs:
-        check_splits(build_mixture(run.config, records_folder(run.config, out / run.name)), run.config)
+        check_splits(run.config, build_mixture(run.config, records_folder(run.config, out / run.name)))
     finished = []
     for number, run in enumerate(runs, 1):
         started = time.perf_counter()
