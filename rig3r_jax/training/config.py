@@ -45,7 +45,7 @@ def load_config(path: Path) -> ConfigDict:
     return config
 
 
-def config_from(content: dict, path: Path) -> ConfigDict:
+def config_from(content: object, path: Path) -> ConfigDict:
     """The config whose `plain` form a file holds; raises as `load_config`, naming the file."""
     content = completed(content, path, _FREE.fullmatch)
     content.pop(_PLACE, None)

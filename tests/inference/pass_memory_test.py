@@ -20,6 +20,7 @@ class Hungry(Model):
     """Wants 1000 bytes and 100 for every image, a little more for few of them; counts what it is asked."""
 
     name, usual_views, most_views = "Hungry", 2, None
+    digest, describe = "hungry", None
 
     def __init__(self):
         self.asked = []
