@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 from rig3r_jax.training.optimizer import path_string
 from rig3r_jax.training.sharding import shardings_of
 
-CHUNK_BYTES = 2**24  # of an array on the disk, at most: a part that is read is a whole number of chunks
+CHUNK_BYTES = 2**24  # of an array on the disk, at most; a chunk in which two parts meet is read twice
 
 
 def save_args(state: PyTree) -> PyTree[ocp.SaveArgs]:
@@ -45,11 +45,11 @@ def parts(abstract_state: PyTree, saved: PyTree) -> PyTree[jax.ShapeDtypeStruct]
 
 
 def joined(state: PyTree, abstract_state: PyTree) -> PyTree:
-    """A state that was restored in parts, with the shardings that it shall have."""
+    """A state that was restored in `parts`, with the shardings of `abstract_state`; called by all processes."""
     return jax.jit(lambda leaves: leaves, out_shardings=shardings_of(abstract_state))(state)
 
 
-def _chunk_shape(leaf) -> Sequence[int] | None:
+def _chunk_shape(leaf: ocp.metadata.Metadata) -> Sequence[int] | None:
     return leaf.storage.chunk_shape if leaf.storage else None
 
 

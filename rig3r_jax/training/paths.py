@@ -1,8 +1,9 @@
 """The paths that a config holds: absolute, and found again in or beside a workdir that has moved."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -33,6 +34,20 @@ def follow_workdir(config: ConfigDict, old: str, workdir: Path) -> None:
         moved = os.path.normpath(workdir.absolute() / os.path.relpath(section[key], old))
         if os.path.isabs(section[key]) and not os.path.exists(section[key]) and os.path.exists(moved):
             section[key] = moved
+
+
+def is_place(value: object) -> bool:
+    """Whether a value of a config names a place of one machine or owner: an absolute path, or such as gs://bucket."""
+    return isinstance(value, str) and (os.path.isabs(value) or "://" in value)
+
+
+def without_places(value: Any) -> Any:
+    """A config in plain form with "" for every place: for what others get."""
+    if isinstance(value, Mapping):
+        return {key: without_places(of_key) for key, of_key in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places(item) for item in value]
+    return "" if is_place(value) else value
 
 
 def _places(config: ConfigDict, *keys: tuple[str, str]) -> Iterator[tuple[ConfigDict, str]]:

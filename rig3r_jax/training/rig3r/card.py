@@ -22,6 +22,7 @@ from rig3r_jax.training.checkpoint_files import saved_steps
 from rig3r_jax.training.commit import commit
 from rig3r_jax.training.config import flat_config, workdir_config
 from rig3r_jax.training.flags import config_names, read_config
+from rig3r_jax.training.paths import is_place
 from rig3r_jax.weights.convert import load_metadata
 from rig3r_jax.weights.files import read_tensors
 
@@ -36,7 +37,7 @@ _ROWS = {  # of an evaluation -> in words
 }
 _FIGURES = {"RRA15": "RRA15", "RTA15": "RTA15", "mAA30": "mAA30", "rig_mAA30": "rig mAA30"}  # key -> title
 _POINTS = "chamfer_relative"
-_ASIDE = re.compile(r"(evaluation|mesh|data\.roots)\..*|notes|title|.*\.(root|records|init_from|copy_checkpoints_to)")
+_ASIDE = re.compile(r"(evaluation|mesh|data\.roots)\..*|notes|title|.*\.(root|records|init_from)")
 
 
 def evaluation_of(workdir: str | Path) -> dict:
@@ -84,16 +85,22 @@ def _facts(config: ConfigDict, file: Path, metadata: Mapping[str, str]) -> Itera
     yield "trained", f"{int(metadata['step']):,} steps of {config.train.batch_size} samples, seed {config.seed}"
     if config.name in config_names():
         yield "command", " ".join(["rig3r train", f"--config={config.name}", *_changes(config)])
-    started_from = Path(config.model.init_from).name
-    licence = f"that of {started_from}, from which it was started" if started_from else "Apache-2.0, as the package"
-    yield "licence", licence
+    yield "licence", _licence(config)
+
+
+def _licence(config: ConfigDict) -> str:
+    """Whose terms go with the parameters: of weights that they were started from, else of recorded data."""
+    if started_from := Path(config.model.init_from).name:
+        return f"that of {started_from}, from which it was started"
+    recorded = sorted({entry.name for entry in config.data.mixture if entry.weight > 0} - {"procedural"})
+    return f"as the data allow: {', '.join(recorded)}" if recorded else "Apache-2.0, as the package"
 
 
 def _changes(config: ConfigDict) -> Iterator[str]:
     """Flags that make the installed config of the run's name that of the run; files, devices and evaluation aside."""
     installed = flat_config(read_config([f"--config={config.name}"]))
     for key, value in flat_config(config).items():
-        if value != installed.get(key) and not _ASIDE.fullmatch(key):
+        if value != installed.get(key) and not _ASIDE.fullmatch(key) and not is_place(value):
             yield shlex.quote(f"--config.{key}={value}")
 
 
@@ -117,10 +124,10 @@ def _figures(config: ConfigDict, evaluation: Mapping) -> Iterator[str]:
         "degrees the share that is right in both. Points: Chamfer distance over the mean depth."
     )
     for name, rows in evaluation["sets"].items():
-        shown = [(words, rows[row]) for row, words in _ROWS.items() if row in rows]
+        of_rows = [(words, rows[row]) for row, words in _ROWS.items() if row in rows]
         cells = [
             [words, *(_cell(scores, key, ".1f") for key in _FIGURES), _cell(scores, _POINTS, ".2f")]
-            for words, scores in shown
+            for words, scores in of_rows
         ]
         yield f"### {name.replace('_', ' ')}"
         yield table(("what it is given", *_FIGURES.values(), "points"), cells)

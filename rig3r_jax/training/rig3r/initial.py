@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from rig3r_jax.models.rig3r import VARIANTS, build
 from rig3r_jax.training.config import plain
+from rig3r_jax.training.paths import without_places
 from rig3r_jax.training.rig3r.params import read_params
 from rig3r_jax.training.rig3r.setup import abstract_params
 from rig3r_jax.training.state import TrainState
@@ -91,18 +92,10 @@ def save_run(workdir: str | Path, out: str | Path, dtype: str = "float32") -> st
     fields = _fields(config.model)
     requires = {key: fields[key] for key in MEANING}
     metadata = {"kind": "rig3r", "source": f"{Path(workdir).name}, step {step}"}
-    described = {"fields": model, "requires": requires, "use": use_of(config), "step": step, "config": _abroad(config)}
+    described = {"fields": model, "requires": requires, "use": use_of(config), "step": step}
+    described["config"] = without_places(plain(config))
     save_params(out, params, metadata | {key: json.dumps(value) for key, value in described.items()})
     return f"{workdir}, step {step} -> {out}: {len(flatten(params))} parameters; --config.model.init_from={out}"
-
-
-def _abroad(config: ConfigDict) -> dict:
-    """A config in plain form, without the folders of the machine that it ran on."""
-    config = ConfigDict(config)
-    config.data.records = ""
-    for entry in config.data.mixture:
-        entry.root = ""
-    return plain(config)
 
 
 def use_of(config: ConfigDict) -> dict[str, int | float | str]:
