@@ -40,22 +40,22 @@ def _try(options: argparse.Namespace) -> int:
     from rig3r_jax.weights.shipped_models import located
 
     start, drive = time.monotonic(), out / "my_rig" / "drive_00"
-    known = [f"--rig={drive}/rig_config.json", f"--times={drive}/times.txt"]
+    rig_and_times = [f"--rig={drive}/rig_config.json", f"--times={drive}/times.txt"]
     commands = [
         ["example-rig", f"{out}/my_rig", *_RIG],
-        ["reconstruct", f"{drive}", *known, f"--model={_MODEL}", f"--out={out}/scene"],
+        ["reconstruct", f"{drive}", *rig_and_times, f"--model={_MODEL}", f"--out={out}/scene"],
         ["discover", f"{drive}/images", f"--model={_MODEL}", f"--out={out}/found"],
     ]
-    kept = jax.config.jax_compilation_cache_dir
+    cache = jax.config.jax_compilation_cache_dir
     with tempfile.TemporaryDirectory() as compiled:  # the network is compiled once for both
-        jax.config.update("jax_compilation_cache_dir", kept or compiled)
+        jax.config.update("jax_compilation_cache_dir", cache or compiled)
         try:
             for words in commands:
                 print("\n$ " + shlex.join(["rig3r", *words]), flush=True)
                 if code := main(words):
                     return code
         finally:
-            jax.config.update("jax_compilation_cache_dir", kept)
+            jax.config.update("jax_compilation_cache_dir", cache)
     card = located(_MODEL).with_suffix(".md")
     print(_WORDS.format(out=out, seconds=time.monotonic() - start, model=_MODEL, card=card))
     return 0

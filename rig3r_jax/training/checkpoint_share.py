@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 from rig3r_jax.training.optimizer import path_string
 from rig3r_jax.training.sharding import shardings_of
 
-CHUNK_BYTES = 2**24  # of an array on the disk, at most
+CHUNK_BYTES = 2**24  # of an array on the disk, at most; a chunk in which two parts meet is read twice
 
 
 def save_args(state: PyTree) -> PyTree[ocp.SaveArgs]:
@@ -45,22 +45,15 @@ def parts(abstract_state: PyTree, saved: PyTree) -> PyTree[jax.ShapeDtypeStruct]
 
 
 def joined(state: PyTree, abstract_state: PyTree) -> PyTree:
-    """A state that was restored in parts, with the shardings that it shall have."""
+    """A state that was restored in `parts`, with the shardings of `abstract_state`; called by all processes."""
     return jax.jit(lambda leaves: leaves, out_shardings=shardings_of(abstract_state))(state)
 
 
-def _chunk_shape(leaf) -> Sequence[int] | None:
+def _chunk_shape(leaf: ocp.metadata.Metadata) -> Sequence[int] | None:
     return leaf.storage.chunk_shape if leaf.storage else None
 
 
 def _axis_to_cut(shape: Sequence[int], chunk: Sequence[int] | None, ways: int) -> int | None:
-    """The axis to be cut, of those that devices can share alike; None where one chunk holds all.
-
-    Best is one whose parts are whole chunks, else that with most chunks: of these some are read by several processes.
-    """
+    """The axis with most chunks of those that devices can share alike; None where one chunk holds all."""
     axes = [axis for axis, size in enumerate(shape) if chunk and size > chunk[axis] and size % ways == 0]
-
-    def worth(axis: int) -> tuple[bool, int]:
-        return shape[axis] // ways % chunk[axis] == 0, math.ceil(shape[axis] / chunk[axis])
-
-    return max(axes, key=worth, default=None)
+    return max(axes, key=lambda axis: math.ceil(shape[axis] / chunk[axis]), default=None)

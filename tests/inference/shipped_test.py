@@ -12,8 +12,10 @@ from tiny_models import views_of
 
 import rig3r_jax
 from rig3r_jax import cli
+from rig3r_jax.configs import base, demo
 from rig3r_jax.inference.models.open import open_model
 from rig3r_jax.training.config import flat_config, save_config, workdir_config
+from rig3r_jax.training.rig3r.card import _licence
 from rig3r_jax.training.rig3r.params import read_params, restored_params, run_config
 from rig3r_jax.training.rig3r.setup import PlacedModel
 from rig3r_jax.weights.files import write_tensors
@@ -29,6 +31,7 @@ def evaluated(rig3r_run, tmp_path):
     config = workdir_config(workdir)
     config.data.records = str(tmp_path / "records")
     config.data.mixture[0].root = str(tmp_path / "root")
+    config.train.copy_checkpoints_to = "gs://a-bucket-of-ours/copies"
     config.train.steps = 2
     save_config(config, workdir / "config.json")
     rows = {"none": ROW, "none, images blanked": ROW | {"mAA30": 7.5}, "all": ROW | {"mAA30": 72.0}}
@@ -66,7 +69,7 @@ def test_an_exported_file_is_its_run(rig3r_run, evaluated, tmp_path, dtype):
     (config, params, step), (own, expected, own_step) = read_params(file), read_params(evaluated)
     assert step == own_step == 2 and str(tmp_path) not in json.dumps(flat_config(config))
     differing = {key for key, value in flat_config(own).items() if flat_config(config)[key] != value}
-    assert differing == {"data.records", "data.mixture[0].root"}
+    assert differing == {"data.records", "data.mixture[0].root", "train.copy_checkpoints_to"}
     rounded = jax.tree.map(lambda leaf: np.asarray(leaf, dtype).astype(np.float32), expected)
     jax.tree.map(np.testing.assert_array_equal, params, rounded)
     placed, _ = restored_params(file, PlacedModel(config, jax.devices()[:1]).abstract_params)
@@ -84,11 +87,20 @@ def test_a_card_says_what_the_run_was_and_reached(evaluated, tmp_path, capsys):
     assert "Images alone reach 40.0 mAA30 of unseen rigs, blank ones 7.5" in card
     for words in ("rig3r train --config=demo ", " --config.model.dpt_features=8 ", "--config.train.steps=2"):
         assert words in card
-    assert "trained on rendered worlds alone" in card and str(tmp_path) not in card
+    assert "trained on rendered worlds alone" in card and str(tmp_path) not in card and "bucket" not in card
+    assert "| licence | Apache-2.0, as the package |" in card
     (evaluated / "evaluation.json").unlink()
     assert cli.main(["export", str(evaluated), str(tmp_path / "other.safetensors"), "--card"]) == 2
     assert "evaluation.json is missing: make it with rig3r evaluate" in capsys.readouterr().err
     assert not (tmp_path / "other.safetensors").exists()
+
+
+def test_a_card_has_the_terms_of_weights_and_of_recorded_data():
+    config = demo.get_config()
+    config.data.mixture.append(base.dataset("ddad", weight=0.5))
+    assert _licence(config) == "as the data allow: ddad"
+    config.model.init_from = "/somewhere/dust3r.safetensors"
+    assert _licence(config) == "that of dust3r.safetensors, from which it was started"
 
 
 def test_files_that_are_no_runs_are_told(evaluated, tmp_path, capsys):

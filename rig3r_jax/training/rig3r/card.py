@@ -90,7 +90,7 @@ def _facts(config: ConfigDict, file: Path, metadata: Mapping[str, str]) -> Itera
 
 
 def _licence(config: ConfigDict) -> str:
-    """Whose terms go with the parameters."""
+    """Whose terms go with the parameters: of weights that they were started from, else of recorded data."""
     if origin := started_from(config):
         return f"that of {origin}, from which it was started"
     recorded = sorted({entry.name for entry in config.data.mixture if entry.weight > 0} - {"procedural"})

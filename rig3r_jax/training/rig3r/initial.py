@@ -84,7 +84,8 @@ def export_run(workdir: str | Path, out: str | Path) -> str:
 
 
 def save_run(workdir: str | Path, out: str | Path, dtype: str = "float32") -> str:
-    """Writes the newest checkpoint's parameters, rounded to `dtype`, as a file that a run can start or go on from."""
+    """Writes the newest checkpoint's parameters as a file that another run can start or go on from, and that
+    `rig3r reconstruct` and `rig3r evaluate --on` take for the run; `dtype`: float32, or bfloat16 of half the size."""
     config, params, step = read_params(workdir)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, jnp.dtype(dtype)), params)
     save_params(out, params, _metadata(config, workdir, step))
