@@ -21,7 +21,7 @@ from rig3r_jax.training.checkpoint_files import saved_steps
 from rig3r_jax.training.config import config_differences
 from rig3r_jax.training.paths import make_absolute
 from rig3r_jax.training.records import build_mixture, ready_entries, records_folder
-from rig3r_jax.training.rig3r.data import check_splits
+from rig3r_jax.training.rig3r.data import check_max_scenes, check_splits
 from rig3r_jax.training.rig3r.flops import step_flops
 from rig3r_jax.training.rig3r.setup import abstract_params, build_model
 from rig3r_jax.training.task import TaskKind, validate
@@ -104,7 +104,9 @@ def finish(
     which ends the study: the runs are then those before it. One that diverged has no scores.
     """
     for run in runs:
-        check_splits(run.config, build_mixture(run.config, records_folder(run.config, out / run.name)))
+        records = build_mixture(run.config, records_folder(run.config, out / run.name))
+        check_splits(run.config, records)
+        check_max_scenes(run.config, records)
     finished = []
     for number, run in enumerate(runs, 1):
         started = time.perf_counter()

@@ -79,7 +79,7 @@ def has_diverged(workdir: Path) -> bool:
     return path.exists() and "diverged" in read_json(path)
 
 
-def _with_tuples(sets: Mapping[str, SetScores]) -> dict[str, SetScores]:
+def _with_tuples(sets: Mapping[str, Mapping]) -> dict[str, SetScores]:
     """Scores as JSON gives them back; null is NaN."""
 
     def pair(values: Sequence[float | None]) -> tuple[float, float]:

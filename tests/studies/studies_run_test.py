@@ -129,7 +129,7 @@ def test_a_scaling_study_of_one_run_says_that_it_has_no_law(folder):
     assert content["laws"][0]["predictions"]["demo"]["1.0"] == {"value": None, "low": None, "high": None}
     words[words.index("--config.study.worlds=(2,)")] = "--config.study.worlds=(4,)"
     said = runs.run_here(*words, code=2)
-    assert "data.max_scenes is 4; train has 3 scenes: take fewer, or 0 for all" in said
+    assert "data.max_scenes is 4; train has 3 of procedural: take at most 3, or 0 for all" in said
 
 
 def run_of(name, worlds_scores, **changes):

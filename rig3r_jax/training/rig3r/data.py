@@ -19,23 +19,28 @@ logger = logging.getLogger(__name__)
 
 
 def check_splits(config: ConfigDict, records: Records) -> None:
-    """ValueError when the split of the training or a set of the evaluation is in no source, and when the training asks
-    for more scenes than any has."""
+    """ValueError when the split of the training or a set of the evaluation is in no source."""
     available = sorted({split for _, report in records for split, count in report.splits.items() if count})
     named = {"data.split": [config.data.split]}
     if config.evaluation.enabled:
         named["evaluation.sets"] = list(config.evaluation.sets)
-    most = max((report.splits.get(config.data.split, 0) for _, report in records), default=0)
-    if config.data.max_scenes > most > 0:
-        raise ValueError(
-            f"data.max_scenes is {config.data.max_scenes}; {config.data.split} has {most} scenes: take fewer, or 0 for "
-            "all"
-        )
     problems = [f"{key}: {s!r}" for key, splits in named.items() for s in splits if s not in available]
     if problems:
         raise ValueError(
             f"no source of data.mixture has the split of {'; '.join(problems)}; they have {', '.join(available)}"
         )
+
+
+def check_max_scenes(config: ConfigDict, records: Records) -> None:
+    """Says which sources have fewer scenes than data.max_scenes takes of each; ValueError where all have."""
+    asked, split = config.data.max_scenes, config.data.split
+    fewer = {entry.name: count for entry, report in records if 0 < (count := report.splits.get(split, 0)) < asked}
+    if not fewer:
+        return
+    message = f"data.max_scenes is {asked}; {split} has " + ", ".join(f"{n} of {name}" for name, n in fewer.items())
+    if len(fewer) == sum(1 for _, report in records if report.splits.get(split)):
+        raise ValueError(f"{message}: take at most {max(fewer.values())}, or 0 for all")
+    logger.warning("%s, all of which are used", message)
 
 
 def check_views(config: ConfigDict, records: Records) -> None:

@@ -16,7 +16,7 @@ from rig3r_jax.training.records import Records, build_mixture, records_folder
 from rig3r_jax.training.rig3r import evaluate, report
 from rig3r_jax.training.rig3r.checks import problems
 from rig3r_jax.training.rig3r.continued import continued
-from rig3r_jax.training.rig3r.data import CountedSamples, check_splits, check_views, training_stream
+from rig3r_jax.training.rig3r.data import CountedSamples, check_max_scenes, check_splits, check_views, training_stream
 from rig3r_jax.training.rig3r.flops import step_flops
 from rig3r_jax.training.rig3r.initial import initialise
 from rig3r_jax.training.rig3r.kept_quarantine import KeptQuarantine
@@ -41,6 +41,7 @@ def open_task(config: ConfigDict, workdir: Path, out: Path | None = None) -> "Ri
     for _, built in records:
         logger.info("%s", built.summary())
     check_splits(config, records)
+    check_max_scenes(config, records)
     check_views(config, records)
     return Rig3RTask(PlacedModel(config), records, workdir)
 

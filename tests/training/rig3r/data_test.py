@@ -14,7 +14,7 @@ from rig3r_jax.data.scene import BadRecord
 from rig3r_jax.formats.json_file import read_json
 from rig3r_jax.training.position import Position
 from rig3r_jax.training.rig3r import data
-from rig3r_jax.training.rig3r.data import check_splits
+from rig3r_jax.training.rig3r.data import check_max_scenes, check_splits
 from rig3r_jax.training.rig3r.kept_quarantine import KeptQuarantine
 from tests.data.scenes import make_scene
 
@@ -29,6 +29,22 @@ def test_splits_that_no_source_has_are_named(tmp_path):
     check_splits(_config("train", ("val",), enabled=False), records)
     with pytest.raises(ValueError, match="data.split: 'trian'; evaluation.sets: 'val'; they have train"):
         check_splits(_config("trian", ("val", "train")), records)
+
+
+def test_sources_with_fewer_scenes_than_are_taken_of_each_are_named(tmp_path, own_warnings):
+    few, many = (
+        (ConfigDict({"name": name}), BuildReport(tmp_path, {"train": count}, [], False))
+        for name, count in (("few", 3), ("many", 9))
+    )
+    config = ConfigDict({"data": {"split": "train", "max_scenes": 9}})
+    check_max_scenes(config, [many])
+    assert not own_warnings()
+    check_max_scenes(config, [few, many])
+    assert own_warnings() == ["data.max_scenes is 9; train has 3 of few, all of which are used"]
+    with pytest.raises(ValueError, match="max_scenes is 9; train has 3 of few: take at most 3, or 0 for all"):
+        check_max_scenes(config, [few])
+    config.data.max_scenes = 0
+    check_max_scenes(config, [few])
 
 
 def test_scenes_that_are_trained_on_and_evaluated_are_named(tmp_path, monkeypatch):
