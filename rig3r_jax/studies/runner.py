@@ -68,7 +68,7 @@ def prepared_runs(config: ConfigDict, variants: Sequence[Variant], out: Path, ki
             run = Run(variant, variant_config(config, variant))
             make_absolute(run.config)
             ready = ready_entries(run.config, records_folder(run.config, out / run.name))
-            validate(run.config, kind, devices=jax.device_count(), ready=ready)
+            validate(_evaluated(run.config), kind, devices=jax.device_count(), ready=ready)
             if differences := config_differences(run.config, out / run.name):
                 was = "; ".join(line.partition("config: ")[2] for line in differences)
                 raise ValueError(f"{out / run.name} is a run of another config: {was}; give another --out")
@@ -135,6 +135,13 @@ def _trained(config: ConfigDict, workdir: Path, kind: TaskKind) -> int:
         if code == loop.EXIT_DIVERGED:
             note_diverged(workdir, int(prepared.state.step))
         return code
+
+
+def _evaluated(config: ConfigDict) -> ConfigDict:
+    """The config of a run that evaluates itself: the study does so by the same section."""
+    config = config.copy_and_resolve_references()
+    config.evaluation.enabled = True
+    return config
 
 
 def _model(config: ConfigDict) -> Rig3R:

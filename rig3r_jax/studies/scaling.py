@@ -66,11 +66,17 @@ def scaling_study(
 
 def grid(config: ConfigDict) -> list[Variant]:
     """A variant for each width, number of worlds and size of images of `study`. ValueError where heads cannot keep
-    their width."""
+    their width, and for images larger than the data's."""
     study, model = config.study, {**VARIANTS[config.model.variant], **_given_sizes(config)}
     head_width, variants = model["width"] // model["heads"], []
     if bad := [worlds for worlds in study.worlds if worlds < 1]:
         raise ValueError(f"study.worlds has {bad[0]}; take numbers of worlds from 1 on, of which laws are told apart")
+    rendered = [entry.options.image_size for entry in config.data.mixture if "image_size" in entry.options]
+    if larger := [size for size in study.image_sizes if rendered and size > min(rendered)]:
+        raise ValueError(
+            f"study.image_sizes has {larger[0]}, and data.mixture has images of {min(rendered)} pixels, which larger "
+            "ones would only blow up; take sizes up to that, or render larger: image_size of the mixture's options"
+        )
     for width in study.widths:
         if width < 1 or width % head_width:
             raise ValueError(f"study.widths has {width}; take multiples of {head_width}, the width of a head")

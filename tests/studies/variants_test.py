@@ -52,6 +52,9 @@ def test_a_grid_keeps_the_width_of_heads_and_lowers_rates():
     config.study.widths = (40,)
     with pytest.raises(ValueError, match="study.widths has 40; take multiples of 16"):
         grid(config)
+    config.study.image_sizes = (64, 256)
+    with pytest.raises(ValueError, match="study.image_sizes has 256, and data.mixture has images of 128 pixels"):
+        grid(config)
 
 
 def test_operations_are_those_of_all_steps():
@@ -68,6 +71,7 @@ def test_operations_are_those_of_all_steps():
         (("loss.lambda_rg=0.0",), "variant x: --config.loss.lambda_rg: config.loss has no 'lambda_rg'; did you mean"),
         (("loss.lambda_rig=none",), "variant x: --config.loss.lambda_rig is 'none'; it must be a number"),
         (("loss.lambda_rig=-1.0",), "variant x: this configuration cannot run"),
+        (("evaluation.min_baseline=-1.0",), "variant x: this configuration cannot run"),  # though the study evaluates
     ],
 )
 def test_a_variant_that_cannot_run_is_named_before_any_runs(tmp_path, overrides, message):

@@ -39,7 +39,5 @@ def test_parts_are_whole_chunks_along_the_axis_that_has_most():
 
     assert spec((3, 8, 256)) == PartitionSpec(None, mesh.axis_names)  # 8 chunks along the second axis, 2 along the last
     assert spec((1, 64, 256)) == PartitionSpec(None, None, mesh.axis_names)  # two devices cannot share the first's 3
-    assert spec((3, 24, 256)) == PartitionSpec(
-        None, None, mesh.axis_names
-    )  # halves are chunks
+    assert spec((3, 24, 256)) == PartitionSpec(None, None, mesh.axis_names)  # halves are chunks
     assert spec((3, 64, 512)) == spec((1, 64, 512)) == spec(None) == PartitionSpec()
