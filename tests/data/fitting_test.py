@@ -112,3 +112,11 @@ def test_scenes_that_are_too_small_are_left_out_and_counted():
         "3 of 5 scenes cannot fill 6 views and are left out: 2 of 1 steps x 2 cameras, 1 of 2 steps x 2 cameras, "
         "such as scene_1"
     )
+
+
+def test_no_more_scenes_than_asked_for_are_taken_the_first_that_fit():
+    scenes = [make_scene(number, steps=steps, cameras=2, size=(8, 8)) for number, steps in enumerate((4, 1, 5, 6))]
+    options = PipelineOptions(num_views=6, max_cameras=2, image_size=16)
+    for most, names in ((1, [0]), (2, [0, 2]), (3, [0, 2, 3]), (9, [0, 2, 3]), (0, [0, 2, 3])):
+        fitting = FittingScenes(scenes, options, most)
+        assert [scene.name for scene in map(fitting.__getitem__, range(len(fitting)))] == [f"scene_{n}" for n in names]

@@ -178,6 +178,28 @@ def test_a_camera_keeps_its_intrinsics_within_a_sample():
     assert all(len(different) == 1 for different in focal.values())
 
 
+def test_crops_that_are_not_shared_differ_within_a_camera():
+    options = dataclasses.replace(OPTIONS, crop_scale_range=(0.5, 0.9), shared_crops=False)
+    intrinsics = make_stream(options)[0].targets.intrinsics
+    assert len({one.tobytes() for one in intrinsics}) == OPTIONS.num_views
+    assert options.for_evaluation().shared_crops
+
+
+def test_frames_that_are_not_shuffled_go_by_time_the_front_camera_first():
+    options = dataclasses.replace(OPTIONS, shuffled=False)
+    for front, scene in enumerate(SCENES[:3]):
+        scene = dataclasses.replace(scene, front_camera=front)
+        for n in range(9):
+            targets = draw_sample(scene, options, np.random.default_rng(n)).targets
+            cameras, steps = targets.camera_index, np.round(targets.time, 1)  # cameras of a step are 10 ms apart
+            keys = list(zip(steps, cameras != front, cameras, strict=True))
+            assert keys == sorted(keys)
+    orders = [
+        tuple(np.diff(draw_sample(SCENES[0], OPTIONS, np.random.default_rng(n)).targets.time) >= 0) for n in range(9)
+    ]
+    assert not all(all(order) for order in orders) and options.for_evaluation().shuffled
+
+
 def test_augmentation_options_leave_frames_and_metadata():
     rng = [np.random.default_rng(5) for _ in range(2)]
     plain = dataclasses.replace(OPTIONS.for_evaluation(), metadata_dropout=0.5)

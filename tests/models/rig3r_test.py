@@ -117,6 +117,23 @@ def test_every_parameter_receives_a_gradient(head):
     assert len(leaves) > 50 and not silent
 
 
+def test_without_the_rig_embedding_nothing_of_the_rig_reaches_the_output():
+    model, views = build(**LINEAR, rig_embedding=False), _views()
+    params = model.init(jax.random.key(0), views)
+    assert list(params["params"]["rig_embedding"]) == ["frame_index"]
+    rng, seen = np.random.default_rng(1), views.metadata
+    told = seen.replace(
+        camera_id=seen.camera_id + 1, time=seen.time + 3.0, intrinsics=seen.intrinsics * 2.0,
+        rig_from_camera=jnp.asarray(rng.normal(size=seen.rig_from_camera.shape), jnp.float32),
+        has_camera_id=~seen.has_camera_id, has_time=~seen.has_time, has_rig=~seen.has_rig,
+    )  # fmt: skip
+    apply = jax.jit(model.apply)
+    before, after = apply(params, views), apply(params, views.replace(metadata=told))
+    jax.tree.map(np.testing.assert_array_equal, before, after)
+    turned = views.replace(metadata=seen.replace(frame_index=seen.frame_index[:, ::-1]))
+    assert not np.array_equal(before.points, apply(params, turned).points)  # the images' order is told all the same
+
+
 def test_unknown_metadata_that_is_not_a_number_spoils_no_gradient():
     views = _views()
     told = views.metadata
