@@ -52,9 +52,9 @@ def start(*arguments: str | Path, **variables: str) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def finish(process: subprocess.Popen, code: int = 0) -> str:
-    """What a process prints until it ends with this exit code."""
-    output, _ = process.communicate(timeout=SECONDS)
+def finish(process: subprocess.Popen, code: int = 0, seconds: float = SECONDS) -> str:
+    """What a process prints until it ends, within `seconds`, with this exit code."""
+    output, _ = process.communicate(timeout=seconds)
     assert process.returncode == code, output[-3000:]
     return output
 

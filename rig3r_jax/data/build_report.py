@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,15 +55,15 @@ class BuildReport:
         bad = [entry for entry in self.left_out if entry[1].kind != UNMATCHED]
         frames = self.frames + len(bad)
         if len(self.skipped) > max_bad_fraction * total or not self.frames:
-            what, allowed = f"{len(self.skipped)} of {total} scenes", max_bad_fraction * total
+            what, allowed = f"{len(self.skipped)} of {total} scenes", math.floor(max_bad_fraction * total)
             worst = _listing(self.skipped)
         elif len(bad) > max_bad_fraction * frames:
-            what, allowed = f"{len(bad)} of {frames} frames", max_bad_fraction * frames
+            what, allowed = f"{len(bad)} of {frames} frames", math.floor(max_bad_fraction * frames)
             worst = _listing(_worst(bad), _FRAMES_SHOWN)
         else:
             return
         kinds = f"; of the frames {_kinds(bad)}" if bad else ""
-        first = f"source {source!r}: {what} are bad, allowed are {allowed:g} (max_bad_fraction={max_bad_fraction:g})"
+        first = f"source {source!r}: {what} are bad, allowed are {allowed} (max_bad_fraction={max_bad_fraction:g})"
         remedy = "repair or remove these, or allow more, by max_bad_fraction=0.5, say"
         raise BadRecord("\n".join([f"{first}{kinds}:", *worst, remedy]))
 

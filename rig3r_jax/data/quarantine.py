@@ -20,6 +20,7 @@ class Quarantine:
         self._source_of: dict[str, str] = {}
         self.counts: collections.Counter[str] = collections.Counter()  # record -> draws that failed
         self.reasons: dict[str, str] = {}  # record -> what was wrong the first time, with the file
+        self._over = ""  # why nothing is drawn any more
 
     @property
     def draws(self) -> int:
@@ -35,17 +36,19 @@ class Quarantine:
 
     def add(self, source: str, record: str, error: BadRecord | None) -> None:
         """One draw of a record, bad where there is an `error`; BadRecord when more than the budget of the source's
-        draws, or of all draws, were bad."""
+        draws, or of all draws, were bad. From then on every draw raises it, and none counts."""
         with self._lock:
+            if self._over:
+                raise BadRecord(self._over)
             self._draws[source] += 1
             if error is None:
                 return
             self.counts[record] += 1
             self.reasons.setdefault(record, str(error))
             self._source_of[record] = source
-            over = self._over_budget(source)
-        if over:
-            raise BadRecord(over)
+            self._over = self._over_budget(source)
+            if self._over:
+                raise BadRecord(self._over)
 
     def _over_budget(self, source: str) -> str:
         """What is over the budget; "" where nothing is."""

@@ -40,7 +40,7 @@ class RecordSource:
         if not build["splits"].get(split):
             raise BadRecord(f"{path}: split {split!r} has no records; splits: {build['splits']}")
         _check_files(self.path, build)
-        self._scenes, self._frames = (_Part(dataset_folder(self.path, part), split) for part in (SCENES, FRAMES))
+        self._scenes, self._frames = (_Part(self.path, part, split) for part in (SCENES, FRAMES))
         if (lens_kinds := build.get("lenses", {}).get(split)) is None:
             raise BadRecord(f"{self.path / 'build.json'}: lacks lenses of {split!r}; delete {path} and build it again")
         self.lens_kinds = frozenset(lens_kinds)
@@ -91,8 +91,9 @@ def other_format(folder: Path, asked: dict[str, Any]) -> str:
 class _Part:
     """One split of one of the data sets of a folder: records by number."""
 
-    def __init__(self, folder: Path, split: str) -> None:
-        builder = tfds.builder_from_directory(str(folder))
+    def __init__(self, folder: Path, part: str, split: str) -> None:
+        self._records_folder = folder
+        builder = tfds.builder_from_directory(str(dataset_folder(folder, part)))
         raw = tfds.decode.DeserializeMethod.RAW_BYTES
         self._records, self._features = builder.as_data_source(split, deserialize_method=raw), builder.info.features
         shards = builder.info.splits[split]
@@ -108,7 +109,8 @@ class _Part:
             return self._parse(self._read_bytes(number))
         except Exception as error:  # array_record, protobuf and TFDS each raise their own kinds
             file = self._files[bisect_right(self._file_ends, number)]
-            raise BadRecord(f"{file}: record {number} does not read ({error}); delete and build it again") from error
+            remedy = f"copy it again, or delete {self._records_folder} and build it again"
+            raise BadRecord(f"{file}: record {number} does not read ({error}); {remedy}") from error
 
     def _read_bytes(self, number: int) -> bytes:
         return self._records[number]

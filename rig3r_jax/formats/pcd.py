@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from rig3r_jax.formats.declared import check_unpacked
+from rig3r_jax.formats.declared import check_present, check_unpacked
 from rig3r_jax.formats.foreign import HEAD, describe
 from rig3r_jax.formats.lzf import decode_lzf
 
@@ -45,8 +45,7 @@ def read_pcd(path: Path) -> Float[np.ndarray, "n 3"]:
     kinds = [f"<{_TYPES[kind]}{size}" for kind, size in zip(header["TYPE"], header["SIZE"], strict=True)]
     table = np.dtype([(f"#{i}", kind, (count,)) for i, (kind, count) in enumerate(zip(kinds, counts, strict=True))])
     if encoding == "binary":
-        if len(body) < total * table.itemsize:
-            raise ValueError(f"{path}: has {len(body)} of {total * table.itemsize} bytes of points; restore the file")
+        check_present(path, total * table.itemsize, len(body), "bytes of points")
         rows = np.frombuffer(body, table, total)
         return np.stack([rows[f"#{place}"][:, 0] for place in places], axis=1)
     if encoding != "binary_compressed":

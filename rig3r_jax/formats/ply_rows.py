@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from rig3r_jax.formats.declared import check_present
+
 SCALARS = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4",
     "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
@@ -47,11 +49,7 @@ class BinaryRows:
 
     def _take(self, kind: typing.Any, count: int) -> np.ndarray:
         dtype, left = np.dtype(kind), len(self._body) - self._at
-        if not 0 <= count * dtype.itemsize <= left:
-            raise ValueError(
-                f"{self._path}: holds {left} bytes of rows, the header promises {count * dtype.itemsize}; the file is "
-                "cut short, export it again"
-            )
+        check_present(self._path, count * dtype.itemsize, left, "bytes of rows")
         values = np.frombuffer(self._body, dtype, count, self._at)
         self._at += count * dtype.itemsize
         return values

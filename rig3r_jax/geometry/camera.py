@@ -128,14 +128,14 @@ class Lens:
         """Raises `error`, naming `where`, value and rule, unless this is the lens of one camera that can be used."""
         k, distortion = np.asarray(self.intrinsics), np.asarray(self.distortion)
         if k.shape != (3, 3) or not np.isfinite(k).all():
-            raise error(f"{where}: intrinsics {k.tolist()} must be a finite 3x3 matrix")
+            raise error(f"{where}: intrinsics {k.tolist()} must be a finite 3x3 matrix; correct the calibration")
         if not (k[0, 0] > 0 and k[1, 1] > 0):
-            raise error(f"{where}: focal lengths {k[0, 0]}, {k[1, 1]} must be positive pixels")
+            raise error(f"{where}: focal lengths {k[0, 0]}, {k[1, 1]} must be positive pixels; correct the calibration")
         if np.any(k[1:, 0]) or np.any(k[2] != [0, 0, 1]):
-            raise error(f"{where}: intrinsics {k.tolist()} must be upper triangular with a 1 at the end")
+            raise error(f"{where}: intrinsics {k.tolist()} must be upper triangular with a 1 at the end; correct it")
         if distortion.shape != (len(self.coefficients),) or not np.isfinite(distortion).all():
-            names = " ".join(self.coefficients)
-            raise error(f"{where}: distortion {distortion.tolist()} of a {self.kind} lens must be finite {names}")
+            what = f"distortion {distortion.tolist()} of a {self.kind} lens"
+            raise error(f"{where}: {what} must be finite {' '.join(self.coefficients)}; correct it")
 
     def _rows(self, first, second, third) -> AnyArray:
         """Numbers for the three rows of the intrinsics, which broadcast against them."""

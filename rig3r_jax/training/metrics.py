@@ -135,12 +135,12 @@ class MetricsWriter:
             if not self._silent and self._events is not None:
                 work(self._events)
         except Exception as error:
-            logger.warning("TensorBoard's file ends here (metrics.jsonl does not): %s", _first_line(error))
+            logger.warning("TensorBoard's file ends here: %s", _first_line(error))
             self._events = None
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (explain(error).splitlines() or [type(error).__name__])[0]
 
 
 def read_metrics(path: Path) -> list[dict[str, typing.Any]]:

@@ -1,8 +1,9 @@
 """When a run saves, and what it does when it cannot: it goes on and tries again for a while, then it stops.
 
 A save that fails is one line of the log. It is repeated with the state of that moment after 10 s, then after pauses
-that double up to five minutes. Once `train.save_retry_minutes` have passed without a checkpoint, the run stops with an
-exit code of its own. At the end of a run the last state is tried again in place, by the same rule.
+that double up to five minutes; meanwhile none is due by `train.checkpoint_every`. Once `train.save_retry_minutes` have
+passed without a checkpoint, the run stops with an exit code of its own. At the end of a run the last state is tried
+again in place, by the same rule.
 """
 
 import logging
@@ -54,11 +55,12 @@ class Saver:
         Raises:
             NotSaved: when saves have failed for longer than the rule allows.
         """
-        again = False
-        if step % self._look_every == 0:
+        looks = step % self._look_every == 0
+        if looks:
             self._look()
-            again = bool(self._failing_since) and gather(time.monotonic() >= self._next_try)[0]
-        return again or step % self._every == 0
+        if not self._failing_since:
+            return step % self._every == 0
+        return looks and gather(time.monotonic() >= self._next_try)[0]  # until one succeeds, no others are due
 
     def save(self, step: int, state: TrainState, position: Position) -> None:
         """Saves the state; returns as soon as it may change.
@@ -103,14 +105,26 @@ class Saver:
         self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
         end = self._failing_since + self._patience
         self._next_try = min(now + self._pause, end)
-        latest = self._checkpoints.latest_step
-        newest = "there is no checkpoint yet" if latest is None else f"the newest checkpoint is step {latest}"
         if gather(now >= end)[0]:
             code = EXIT_NOT_SAVED_HERE if error.errno in OF_THE_MACHINE else EXIT_NOT_SAVED
-            waited = f"for {(now - self._failing_since) / 60:.0f} min (train.save_retry_minutes)"
-            raise NotSaved(f"could not save {waited}: {explain(error)}. The run stops; {newest}", code)
+            waited = f"for {_duration(now - self._failing_since)} (train.save_retry_minutes)"
+            raise NotSaved(f"could not save {waited}: {explain(error)}. The run stops; {self._newest()}", code)
         if is_first():
             logger.error(
-                "could not save: %s. The run goes on and tries again in %.0f s, for %.0f min in all; %s",
-                explain(error), self._next_try - now, self._patience / 60, newest,
+                "could not save: %s. The run goes on and tries again in %s, for %s in all; %s",
+                explain(error), _duration(self._next_try - now), _duration(self._patience), self._newest(),
             )  # fmt: skip
+
+    def _newest(self) -> str:
+        latest = self._checkpoints.latest_step
+        if latest is None:
+            return "there is no checkpoint yet"
+        gone = "" if (self._checkpoints.folder / str(latest)).exists() else ", whose folder is not there now"
+        return f"the newest checkpoint is step {latest}{gone}"
+
+
+def _duration(seconds: float) -> str:
+    """In words that tell a fraction of a minute from none."""
+    if seconds >= 120:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds:.1g} s"

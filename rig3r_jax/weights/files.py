@@ -11,6 +11,7 @@ import numpy as np
 import safetensors
 
 from rig3r_jax.formats.atomic import whole_file
+from rig3r_jax.formats.declared import check_present
 from rig3r_jax.weights.file_kind import INDEX, PYTORCH, SAFETENSORS, weights_kind
 from rig3r_jax.weights.names import unwrapped
 from rig3r_jax.weights.parts import read_parts
@@ -120,11 +121,29 @@ def write_tensors(
 
 
 def _opened(path: Path) -> safetensors.safe_open:
-    """The library's reader: it checks lengths, types and offsets of the header."""
+    """The library's reader: it checks types, shapes and offsets of the header."""
+    _check_length(path)
     try:
         return safetensors.safe_open(path, framework="numpy")
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: is no whole .safetensors file ({error}); fetch or write it again") from error
+
+
+def _check_length(path: Path) -> None:
+    """ValueError where the header, or what it says of the data, is longer than the file."""
+    present = path.stat().st_size - 8
+    if present < 0:
+        return  # the library says so
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        check_present(path, length, present)
+        try:
+            header = json.loads(file.read(length))
+            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+            end = max(map(int, ends), default=0)
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+            return  # the library says what is wrong
+    check_present(path, end, present - length)
 
 
 def _header(path: Path) -> tuple[dict[str, dict], int]:

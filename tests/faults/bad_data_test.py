@@ -82,7 +82,8 @@ SHEARED = np.array([[1, 0.1, 0, 0], [0, 1, 0, 0.5], [0, 0, 1, 0], [0, 0, 0, 1.0]
 @fault(
     29,
     what="A calibration is sheared, mirrored (determinant -1), has f <= 0, NaN, or cx = 1e6; poses contradict the rig.",
-    seen="The build leaves the scene out: `scene s, camera c: ...` with the value, the rule and the remedy.",
+    seen="The build leaves the scene out: `scene s, camera c: ...`, or the file that has the number, with the value, "
+    "the rule and the remedy.",
     kept="All other scenes.",
 )
 def test_bad_calibrations_are_named(build):
@@ -105,7 +106,7 @@ def test_bad_calibrations_are_named(build):
     bad = {
         "no rotation": change_camera(scene, 1, rig_from_camera=place @ SHEARED),
         "determinant -1": change_camera(scene, 1, rig_from_camera=place @ np.diag([1, 1, -1, 1.0])),
-        "must be positive pixels": change_camera(scene, 1, lens=lens(f=(0, 0, -5.0))),
+        "must be positive pixels; correct the calibration": change_camera(scene, 1, lens=lens(f=(0, 0, -5.0))),
         "must be a finite 3x3": change_camera(scene, 1, lens=lens(f=(0, 0, np.nan))),
         "cx = 1e\\+06 lies farther": change_camera(scene, 1, lens=lens(c=(0, 2, 1e6))),
         "focal length fx = 1e\\+06": change_camera(scene, 1, lens=lens(f=(0, 0, 1e6))),

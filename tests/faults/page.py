@@ -13,6 +13,10 @@ HEAD = """\
 Each row is a test that really does it: processes are killed, disks filled, bytes flipped. `make test-faults` runs all
 of them, `make test` those without a †, `make test-slurm` those with a ‡, on a SLURM of their own. Made by
 `python -m tests.faults.page` from the tests in `tests/faults` and `tests/launch`.
+
+Exit codes that a row does not name: a command that refuses its input, and a run that ends by bad data, end with 2 and
+one line for each thing that is wrong, no traceback. A build ends with 2 where more of its scenes or frames are left out
+than `max_bad_fraction` (0.1) allows, else with 0.
 """
 
 

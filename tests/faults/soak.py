@@ -30,6 +30,7 @@ from tests import runs
 from tests.faults import ranks
 
 LASTS = 0.3, 2.0  # seconds of what passes
+LONGEST = 7200.0  # seconds of one start
 FULL_BYTES = 50_000  # that a file may have while the disk is full
 ENDS = {"SIGKILL": (-signal.SIGKILL, 137), "SIGTERM": (75, -signal.SIGTERM, 143)}  # SIGTERM ahead of the first step
 PASSES = ("SIGSTOP", "full disk", "")
@@ -64,7 +65,7 @@ class Soak:
         with contextlib.suppress(ProcessLookupError, AssertionError):  # it has come to its end
             pid = process.pid if count == 1 else ranks.pid_of(process, self.draw.randrange(count))
             self._disturb(pid, plan)
-        output, _ = process.communicate(timeout=3600)
+        output, _ = process.communicate(timeout=LONGEST)
         codes = (0, *ENDS.get(plan.end, ()))
         assert process.returncode in codes, f"ended with {process.returncode} after {plan}:\n{output[-3000:]}"
         return process.returncode == 0
@@ -107,7 +108,7 @@ def soak(
         command = [*(launcher if count > 1 else []), "main.py", *flags(workdir, count)]
         return runs.start(*command, **variables, JAX_NUM_CPU_DEVICES="1"), count
 
-    runs.finish(start(folder / "left_alone", 1)[0])
+    runs.finish(start(folder / "left_alone", 1)[0], seconds=LONGEST)
     run = Soak(lambda: start(folder / "disturbed", draw.randint(1, processes)), folder / "disturbed", draw)
     for plan in plans:
         if run.go_on(plan):
@@ -115,7 +116,8 @@ def soak(
     else:
         assert run.go_on(Plan()), "the last start did not come to its end"
     compare(folder / "disturbed", folder / "left_alone", steps, exact=processes == 1)
-    return ", ".join(f"{name} {number}" for name, number in run.done.items())
+    goodput = read_metrics(folder / "disturbed" / "metrics.jsonl")[-1]["goodput/percent"]
+    return ", ".join(f"{name} {number}" for name, number in run.done.items()) + f", goodput {goodput:.1f}%"
 
 
 def compare(workdir: Path, expected_workdir: Path, steps: int, *, exact: bool) -> None:

@@ -26,6 +26,7 @@ class Disk(Checkpoints):
 
     def __init__(self, full: tuple[int, ...] = ()):
         self.latest_step, self.saved, self._full, self._saving = None, [], full, None
+        self.folder = Path("there/is/none")
 
     def save(self, step: int, state: TrainState, position: dict[str, int]) -> None:
         self._saving = step
@@ -70,6 +71,16 @@ def test_copies_are_compared_before_every_save_one_that_is_tried_again_too(tmp_p
     assert trained(disk, tmp_path, check_copies_every=4) == (loop.EXIT_DONE, [4, 5, 6, 8, 10, 12])
     assert disk.saved == [6, 10, 12]
     assert trained(Disk(), tmp_path) == (loop.EXIT_DONE, [])
+
+
+def test_a_save_that_failed_is_tried_again_after_the_pause_that_is_told(tmp_path, caplog):
+    """Checkpoints that are due meanwhile, here at every step, are no tries of their own: the log says so once."""
+    disk = Disk(full=tuple(range(3, 12)))
+    assert trained(disk, tmp_path, checkpoint_every=1, save_retry_minutes=0.5) == (loop.EXIT_DONE, [])
+    assert disk.saved == [1, 2, 12]
+    said = [record.getMessage() for record in caplog.records if "could not save" in record.getMessage()]
+    assert len(said) == 1 and "tries again in 10 s, for 30 s in all; the newest checkpoint is step 2" in said[0]
+    assert said[0].endswith("whose folder is not there now")
 
 
 @pytest.mark.parametrize("log_every", [1, 50])

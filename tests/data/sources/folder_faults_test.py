@@ -22,7 +22,7 @@ def test_what_is_left_out_is_named(tmp_path):
         f"{camera}/{step:06d}.png" for camera in ("left", "right") for step in (9, 10, 11)
     }  # step 8 has the last pose
     assert all("poses.txt: has no pose of" in entry.reason and entry.kind == "unmatched" for _, entry in left_out)
-    assert any("18 of 24 used" in note for note in source.notes())
+    assert any("18 of 24 have lens" in note for note in source.notes())
 
 
 @pytest.mark.parametrize(

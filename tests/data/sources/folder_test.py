@@ -26,7 +26,7 @@ def test_rig_config_and_trajectory_of_the_rig(tmp_path):
     np.testing.assert_allclose([frame.time for frame in scene.frames[::2]], TRUTH.times)
     notes = "\n".join(source.notes())
     for words in (
-        "24 of 24 used, 2 cameras",
+        "24 of 24 have lens, pose and time, 2 cameras",
         "1 brown, 1 fisheye",
         "the camera left",
         "poses.txt",

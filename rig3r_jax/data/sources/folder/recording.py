@@ -84,8 +84,9 @@ def read_recording(options: Folder, name: str, folder: Path) -> Recording:
 
     kinds = collections.Counter(camera.lens.kind for camera in cameras)
     apart = f", {options.interval:g} s apart" if times_from == NOTHING else ""
+    whole = f"{len(usable)} of {len(images)} have lens, pose and time"
     rows = [
-        ("images", f"{options.images}/", f"{len(usable)} of {len(images)} used, {len(cameras)} cameras"),
+        ("images", f"{options.images}/", f"{whole}, {len(cameras)} cameras"),
         ("lenses", imaged.lenses_from or calibration_file.name, ", ".join(f"{n} {kind}" for kind, n in kinds.items())),
         ("rig", calibration_file.name if calibration_file else poses.source, rig_note),
         ("poses", poses.source, _counted(poses, world_from_camera, {image.name for image in images})),
