@@ -125,7 +125,7 @@ def test_bad_frame_costs_itself_and_is_counted_and_named(monkeypatch, tmp_path, 
     make_source(monkeypatch, {"train": [*loaders(0, 1), *bad]})
     out = tmp_path / "records"
     with pytest.raises(
-        BadRecord, match=rf"1 of 18 frames are bad, allowed are 0.9 .*{kind} 1:\n  train/scene_9, camera_1"
+        BadRecord, match=rf"1 of 18 frames are bad, allowed are 0 .*{kind} 1:\n  train/scene_9, camera_1"
     ):
         build_records("made", sources.make_source("made"), out, max_bad_fraction=0.05, progress=False)
     report = build(out)

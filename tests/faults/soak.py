@@ -99,7 +99,7 @@ def soak(
     draw = random.Random(seed)
 
     def flags(workdir: Path, count: int) -> list[str]:
-        train = {"steps": steps, "checkpoint_every": 7, "log_every": 1, "batch_size": 2}
+        train = {"steps": steps, "checkpoint_every": max(7, steps // 250), "log_every": 1, "batch_size": 2}
         more = [f"--config.train.{key}={value}" for key, value in train.items()]
         return runs.demo(workdir, records, *more, f"--config.mesh.data={count}")
 
