@@ -26,6 +26,7 @@ from typing import Any
 from rig3r_jax.evaluation.rows import SETTINGS
 from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.json_file import plain, read_json
+from rig3r_jax.formats.plain_name import check_plain_name
 
 SCHEMA, VERSION = "rig3r-protocol", 2
 PARTLY_KNOWN = "partly known rig"  # of every second camera of a sample, in the order of their names, the rig is told
@@ -171,5 +172,7 @@ def _entry(sample: ProtocolSample) -> dict[str, Any]:
 
 def _sample(entry: dict[str, Any]) -> ProtocolSample:
     cameras = entry["cameras"]
+    for name in (entry["scene"], *cameras):  # of folders that are written for the protocol
+        check_plain_name("samples", name)
     frames = tuple((cameras[number], int(step), float(seconds)) for number, step, seconds in entry["frames"])
     return ProtocolSample(entry["scene"], int(entry["number"]), float(entry["start"]), frames)

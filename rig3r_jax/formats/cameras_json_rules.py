@@ -1,12 +1,12 @@
 """The rules of cameras.json, for writer and reader: every refusal names file, image or camera, value and rule."""
 
 import math
-import re
 import typing
 
 import numpy as np
 from jaxtyping import Float
 
+from rig3r_jax.formats.plain_name import check_plain_name
 from rig3r_jax.geometry import rigid
 from rig3r_jax.schema import (
     CAMERA_SOURCES,
@@ -44,7 +44,7 @@ def check_cameras(path: str, reconstruction: Reconstruction) -> None:
         names.add(camera.name)
     names = set()
     for index, image in enumerate(reconstruction.images):
-        _check_name(f"{path}: image {index}", image.name)
+        check_plain_name(f"{path}: image {index}", image.name)
         where = f"{path}: image {index} ({image.name})"
         if image.name in names:
             raise ValueError(f"{where}: the name occurs twice; names must tell the images apart")
@@ -98,13 +98,6 @@ def _check_image(where: str, image: PosedImage) -> None:
         value = getattr(image, name)
         if value is not None and value not in NUMBER_SOURCES:
             raise ValueError(f"{where}: {name} {value!r} must be one of {', '.join(NUMBER_SOURCES)}, or null")
-
-
-def _check_name(where: str, name: typing.Any) -> None:
-    """Names become paths in other programs: relative, forward slashes, no step upwards, no control characters."""
-    safe = isinstance(name, str) and name and name.isprintable() and "\\" not in name
-    if not safe or re.match(r"[A-Za-z]:", name) or any(part in ("", ".", "..") for part in name.split("/")):
-        raise ValueError(f"{where}: name {name!r} is no plain relative path; use names such as front/000.jpg")
 
 
 def _check_lens(where: str, lens: LensLike) -> None:

@@ -14,6 +14,7 @@ from rig3r_jax.formats.atomic import write_atomically
 from rig3r_jax.formats.calibration import RigCalibration
 from rig3r_jax.formats.json_file import write_json
 from rig3r_jax.formats.markdown import number, table
+from rig3r_jax.formats.plain_name import check_plain_name
 from rig3r_jax.geometry.fusion.refine_rig import RefinedRig
 from rig3r_jax.geometry.rig_check import FALSE_ALARM, RigCheck, check_rig
 from rig3r_jax.geometry.rig_discovery import DiscoveredRig
@@ -146,6 +147,7 @@ class RigDiscovery:
             if camera >= 0:
                 suffix = Path(self.reconstruction.images[row].name).suffix
                 names[row] = f"{self.names[camera]}/{step if step >= 0 else next(alone):06d}{suffix}"
+                check_plain_name(f"camera {self.names[camera]!r}: image", names[row])
         return names
 
     def _link(self, out: Path) -> None:

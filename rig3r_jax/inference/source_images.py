@@ -16,6 +16,7 @@ from rig3r_jax.data.scene import LeftOut, Scene
 from rig3r_jax.data.source import Source, check_root, option_fields, options_from_words
 from rig3r_jax.data.sources import make_source, source_class
 from rig3r_jax.formats.calibration import CalibratedCamera, RigCalibration
+from rig3r_jax.formats.plain_name import check_plain_name
 from rig3r_jax.inference.known import METRE, SCENE, Known
 from rig3r_jax.inference.photographs import Photograph
 from rig3r_jax.schema import PhysicalCamera, PosedImage, Reconstruction
@@ -83,6 +84,7 @@ def _written(source: Source, label: str, scene: Scene, out: Path) -> SourceImage
         name = f"{camera.name}/{frame.step:06d}{suffix}"
         if name in lenses:
             name = f"{camera.name}/{frame.step:06d}_{number}{suffix}"
+        check_plain_name(f"{source.root}, scene {scene.name}, camera {camera.name!r}: image", name)
         path = out / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)

@@ -34,7 +34,9 @@ def examine(workdir: Path) -> list[Finding]:
     findings = list(_of_folder(folder))
     with contextlib.suppress(FileNotFoundError):
         copies = read_json(Path(workdir) / "config.json").get("train", {}).get("copy_checkpoints_to", "")
-        if copies and "://" not in copies:
+        if "://" in copies:
+            findings.append(Finding(folder, f"copies in {copies} are not looked at: fetch that folder, and examine it"))
+        elif copies:
             findings += _of_folder(Path(copies))
     return findings
 

@@ -22,7 +22,8 @@ from rig3r_jax.formats.npz import Npz
 from rig3r_jax.formats.point_cloud import read_points
 from rig3r_jax.training.messages import decode, encode
 from rig3r_jax.weights.files import read_weights
-from tests.data.records_test import change_frame
+from tests import runs
+from tests.data.records_test import change_camera, change_frame
 from tests.data.scenes import encode as encode_image
 from tests.data.scenes import make_scene
 from tests.faults.faults import fault
@@ -197,7 +198,8 @@ def test_images_that_promise_too_many_pixels_cost_their_frame(build, tmp_path, l
 
 @fault(
     36,
-    what="Names of a reconstruction's images climb (`../../up.jpg`), are absolute, or hold zeros, and it is exported.",
+    what="Names of a reconstruction's images, of a data set's cameras, of a rig's or of a protocol's scenes climb "
+    "(`../../up.jpg`), are absolute, or hold zeros, and files are written by them.",
     seen="`name '../../up.jpg' is no plain relative path; use names such as front/000.jpg`; exit code 2. In data that "
     "is read such a name is that of an image which is not here, and counted so.",
     kept="No file is written outside of the folder that was asked for.",
@@ -215,6 +217,39 @@ def test_names_that_climb_write_nothing_outside(tmp_path, name):
         export(dataclasses.replace(made, images=images), out)
     written = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(out)]
     assert not written and not os.path.exists("/tmp/up.jpg")
+
+
+CLIMBS = "name '../../up.* is no plain relative path"
+
+
+@pytest.mark.parametrize("place", ["source", "protocol"])
+def test_cameras_and_scenes_that_climb_write_nothing_outside(tmp_path, place):
+    """Fault 36: images are written into folders of their camera, samples of a protocol into folders of their scene."""
+    out = tmp_path / "a/b/out"
+    with pytest.raises(ValueError, match=CLIMBS):
+        _WRITERS[place](out)
+    assert not [path for path in tmp_path.rglob("up*") if not path.is_relative_to(out)]
+
+
+def _write_source(out):
+    from rig3r_jax.data.sources import make_source
+    from rig3r_jax.inference.source_images import _written
+
+    scene = make_scene(0, steps=2, cameras=2, size=(16, 16))
+    climbing = change_camera(scene, 1, name="../../up")
+    _written(make_source("procedural", ""), "train/made", climbing, out)
+
+
+def _write_protocol(out):
+    from rig3r_jax.evaluation.protocol import read_protocol, write_protocol
+
+    protocol = read_protocol(runs.REPO / "protocols/procedural_unseen_rigs.json")
+    first = dataclasses.replace(protocol.samples[0], scene="../../up")
+    write_protocol(out.parent / "protocol.json", dataclasses.replace(protocol, samples=(first,)))
+    read_protocol(out.parent / "protocol.json")
+
+
+_WRITERS = {"source": _write_source, "protocol": _write_protocol}
 
 
 def listening(port):

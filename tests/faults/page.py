@@ -11,7 +11,7 @@ HEAD = """\
 # What a run survives
 
 Each row is a test that really does it: processes are killed, disks filled, bytes flipped. `make test-faults` runs all
-of them, `make test` those without a †, `make test-slurm` those with a ‡, on a SLURM of their own. Made by
+of them but those with a ‡, which `make test-slurm` runs on a SLURM of their own; `make test` those without a †. Made by
 `python -m tests.faults.page` from the tests in `tests/faults` and `tests/launch`.
 
 Exit codes that a row does not name: a command that refuses its input, and a run that ends by bad data, end with 2 and

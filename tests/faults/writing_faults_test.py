@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -89,15 +90,16 @@ def test_a_run_goes_on_while_it_cannot_save(train, tmp_path, file_limit):
 @fault(
     9,
     what="The last save fails, and still does when the run's patience is over.",
-    seen="`could not save for 0 min (train.save_retry_minutes): ... The run stops; the newest checkpoint is step 6`; "
-    "exit code 74, which launch/job.sh does not start again.",
+    seen="`could not save for 30 min (train.save_retry_minutes): ... The run stops; the newest checkpoint is step 6`; "
+    "exit code 74, which launch/job.sh does not start again. The test waits 0.3 s.",
     kept="The steps before.",
 )
 def test_a_last_save_that_fails_is_no_success(train, tmp_path, file_limit):
     """Fault 9: the last save fails."""
     output = train(tmp_path, 74, at(LAST, tmp_path, lambda: file_limit(100_000)), "save_retry_minutes=0.005")
     lines = complaints(output)
-    assert "The run stops; the newest checkpoint is step 6" in lines[-1] and len(lines) < 6
+    assert re.search(r"could not save for [\d.]+ s \(train.save_retry_minutes\): .*File too large", lines[-1])
+    assert lines[-1].endswith("The run stops; the newest checkpoint is step 6") and len(lines) < 6
     assert runs.saved_steps(tmp_path)[-1] == 6
 
 

@@ -79,6 +79,8 @@ def test_python_finds_the_same_with_cameras_known_in_part(shots):
     numbers = [name.rpartition("/")[2] for name in _linked(discovery).values()]
     partly = [name.rpartition("/")[2] for name in _linked(discovery, np.where(half, -1, discovery.rig.step)).values()]
     assert partly[6:] == numbers[6:] and len({*partly[:6]} - {*numbers}) == 6
+    with pytest.raises(ValueError, match="name '../../up/.* is no plain relative path"):
+        _linked(dataclasses.replace(discovery, names=("../../up", *discovery.names[1:])))
     truth.passes = 0  # its unit is another in every pass
     refined = LoadedModel(truth).discover_rig(paths, cameras=cameras, refine=True)
     for one, other in zip(refined.reconstruction.cameras, discovery.reconstruction.cameras, strict=True):

@@ -80,3 +80,11 @@ def test_what_a_run_deletes_meanwhile_is_no_damage(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_report, "verify", deleted)
     (finding,) = checkpoint_report.examine(tmp_path)
     assert finding.place.name == "2" and not finding.damaged
+
+
+def test_copies_among_objects_are_said_not_to_be_looked_at(tmp_path):
+    save(tmp_path, 1)
+    (tmp_path / "config.json").write_text('{"train": {"copy_checkpoints_to": "gs://bucket/copies"}}')
+    whole, copies = checkpoint_report.examine(tmp_path)
+    assert whole.text.startswith("whole: ") and not copies.damaged
+    assert copies.text.startswith("copies in gs://bucket/copies are not looked at")

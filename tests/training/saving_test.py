@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import os
 from pathlib import Path
 from unittest import mock
 
@@ -24,9 +25,9 @@ from rig3r_jax.training.watchdog import Watchdog
 class Disk(Checkpoints):
     """A save is over at once, and nothing is written; those of the steps in `full` fail."""
 
-    def __init__(self, full: tuple[int, ...] = ()):
+    def __init__(self, full: tuple[int, ...] = (), error: int = errno.ENOSPC):
         self.latest_step, self.saved, self._full, self._saving = None, [], full, None
-        self.folder = Path("there/is/none")
+        self.folder, self._error = Path("there/is/none"), error
 
     def save(self, step: int, state: TrainState, position: dict[str, int]) -> None:
         self._saving = step
@@ -34,7 +35,7 @@ class Disk(Checkpoints):
     def check(self, *, wait: bool = False) -> None:
         step, self._saving = self._saving, None
         if step in self._full:
-            raise OSError(errno.ENOSPC, "No space left on device", "checkpoints")
+            raise OSError(self._error, os.strerror(self._error), "checkpoints")
         if step is not None:
             self.latest_step = step
             self.saved.append(step)
@@ -71,6 +72,16 @@ def test_copies_are_compared_before_every_save_one_that_is_tried_again_too(tmp_p
     assert trained(disk, tmp_path, check_copies_every=4) == (loop.EXIT_DONE, [4, 5, 6, 8, 10, 12])
     assert disk.saved == [6, 10, 12]
     assert trained(Disk(), tmp_path) == (loop.EXIT_DONE, [])
+
+
+ENDS = [(errno.ESTALE, 73), (errno.EIO, 73), (errno.EROFS, 74), (errno.ENOSPC, 74), (errno.EDQUOT, 74)]
+
+
+@pytest.mark.parametrize(("error", "code"), ENDS)
+def test_a_run_that_another_machine_may_save_ends_with_a_code_of_its_own(tmp_path, error, code):
+    with pytest.raises(saving.NotSaved, match="checkpoints: ") as raised:
+        trained(Disk(tuple(range(13)), error), tmp_path, checkpoint_every=12, save_retry_minutes=0.0)
+    assert raised.value.code == code
 
 
 def test_a_save_that_failed_is_tried_again_after_the_pause_that_is_told(tmp_path, caplog):
