@@ -1,6 +1,7 @@
 """`rig3r evaluate`: a trained run on its data, or any system's files against the truth."""
 
 import argparse
+import dataclasses
 import json
 import typing
 
@@ -191,10 +192,11 @@ def _evaluate_systems(options: argparse.Namespace) -> int:
     if options.format not in (*FORMATTERS, "json"):
         raise ValueError(f"--format {options.format!r} is unknown; choose from {', '.join(FORMATTERS)}, json")
     how = _system_options(options)
-    _check_against_protocol(options)
+    protocol = _title_of_protocol(options)
     evaluation = evaluate_systems(
         options.compare or options.predictions, options.truth, how, bool(options.compare), options.skip_missing
     )
+    evaluation = dataclasses.replace(evaluation, protocol=protocol)
     if options.format == "json":
         print(json.dumps(to_json(evaluation), indent=1, allow_nan=False))
     else:
@@ -209,15 +211,19 @@ def _evaluate_systems(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_against_protocol(options: argparse.Namespace) -> None:
-    """ValueError with the faults of all predictions, ten of each at most."""
+def _title_of_protocol(options: argparse.Namespace) -> str:
+    """That of `--protocol`, "" without one. ValueError with the faults of the truth and of all predictions, ten of each
+    at most."""
     if options.protocol is None:
-        return
+        return ""
     from rig3r_jax.evaluation.protocol import read_protocol
-    from rig3r_jax.evaluation.submission import check_submission
+    from rig3r_jax.evaluation.submission import check_submission, check_truth
 
     protocol = read_protocol(options.protocol)
-    lines = []
+    faults = check_truth(protocol, options.truth)
+    lines = faults[:_MOST_FAULTS]
+    if len(faults) > _MOST_FAULTS:
+        lines.append(f"{options.truth}: {len(faults) - _MOST_FAULTS} more faults; write it by rig3r protocol-data")
     for predictions in options.compare or options.predictions:
         faults = check_submission(protocol, predictions).faults
         lines += faults[:_MOST_FAULTS]
@@ -226,6 +232,7 @@ def _check_against_protocol(options: argparse.Namespace) -> None:
             lines.append(f"{predictions}: {more} more faults; {command} lists all")
     if lines:
         raise ValueError("\n".join(lines))
+    return protocol.title
 
 
 def _system_options(options: argparse.Namespace) -> SystemOptions:

@@ -106,6 +106,11 @@ class Protocol:
         return {"schema": SCHEMA, "version": VERSION, "settings": PROTOCOL_SETTINGS, **plain(fields)}
 
     @property
+    def title(self) -> str:
+        """What stands beside scores."""
+        return f"{self.name}, sha256 {self.sha256}"
+
+    @property
     def sha256(self) -> str:
         """Of the content as JSON with sorted keys and no spaces, ASCII alone; Python writes a float as the shortest
         text that reads back as the same number, on every platform."""
@@ -172,7 +177,7 @@ def _entry(sample: ProtocolSample) -> dict[str, Any]:
 
 def _sample(entry: dict[str, Any]) -> ProtocolSample:
     cameras = entry["cameras"]
-    for name in (entry["scene"], *cameras):  # of folders that are written for the protocol
-        check_plain_name("samples", name)
+    for camera in cameras:  # folders are named by them
+        check_plain_name(f"sample {entry['scene']}: camera", camera)
     frames = tuple((cameras[number], int(step), float(seconds)) for number, step, seconds in entry["frames"])
     return ProtocolSample(entry["scene"], int(entry["number"]), float(entry["start"]), frames)

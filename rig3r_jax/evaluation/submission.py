@@ -53,6 +53,25 @@ def check_submission(protocol: Protocol, predictions: Path) -> Submission:
     return Submission(tuple(faults), whole, sum(len(sample.frames) for sample in protocol.samples), posed)
 
 
+def check_truth(protocol: Protocol, truth: Path) -> list[str]:
+    """A line for each way in which the truth is not that of the protocol's lists: `rig3r protocol-data` writes one
+    that is. ValueError for a folder that holds no scene at all."""
+    scenes = scenes_of(truth)
+    names = {sample.name for sample in protocol.samples}
+    faults = [
+        f"{path}: is no sample of {protocol.name}; remove it" for name, path in scenes.items() if name not in names
+    ]
+    for sample in protocol.samples:
+        if sample.name not in scenes:
+            faults.append(f"{truth}: lacks the sample {sample.name}")
+        else:
+            problems, count = _check_sample(sample, scenes[sample.name])
+            faults += problems
+            if not problems and count < len(sample.frames):
+                faults.append(f"{scenes[sample.name]}: has {count} of {len(sample.frames)} images of {sample.name}")
+    return faults
+
+
 def _check_sample(sample: ProtocolSample, path: Path) -> tuple[list[str], int]:
     """The faults of a prediction, and how many images of the sample it has a pose of."""
     try:

@@ -182,8 +182,10 @@ def test_an_answer_is_checked_and_scored(tmp_path, capsys, monkeypatch):
     assert cli.main(validate) == 0
     capsys.readouterr()
     assert cli.main([*scored, "--format", "json"]) == 0
-    scores = json.loads(capsys.readouterr().out)["systems"][0]["scores"]
+    printed = json.loads(capsys.readouterr().out)
+    scores = printed["systems"][0]["scores"]
     assert scores["mAA30"]["value"] == 100 and scores["pairs"]["value"] == 3 * 15
+    assert printed["protocol"] == f"tiny, sha256 {read_protocol(tmp_path / 'tiny.json').sha256}"
     assert cli.main([*scored, "--align", "none"]) == 2
     assert "tiny.json says --align itself" in capsys.readouterr().err
 
@@ -208,6 +210,15 @@ def test_an_answer_is_checked_and_scored(tmp_path, capsys, monkeypatch):
     assert lines[5] == "answer: tiny: 5 faults: 0 of 3 samples, 4 of 18 images have a pose"
     assert cli.main(scored) == 2
     assert f"answer: lacks the sample {first}" in capsys.readouterr().err
+
+    # Nor is a truth scored against that is not of the protocol's lists.
+    path = tmp_path / "data/truth" / second / "cameras.json"
+    write_cameras(path, dataclasses.replace(truth, images=truth.images[:4]))
+    shutil.move("data/truth/" + first, "data/truth/other")
+    assert cli.main(scored) == 2
+    said = capsys.readouterr().err
+    assert "data/truth/other: is no sample of tiny" in said and f"data/truth: lacks the sample {first}" in said
+    assert f"data/truth/{second}: has 4 of 6 images of {second}" in said
 
 
 def test_poses_that_are_none_are_faults(protocol, tmp_path):

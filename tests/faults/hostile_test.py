@@ -198,7 +198,7 @@ def test_images_that_promise_too_many_pixels_cost_their_frame(build, tmp_path, l
 
 @fault(
     36,
-    what="Names of a reconstruction's images, of a data set's cameras, of a rig's or of a protocol's scenes climb "
+    what="Names of a reconstruction's images, or of the cameras of a data set, a rig or a protocol climb "
     "(`../../up.jpg`), are absolute, or hold zeros, and files are written by them.",
     seen="`name '../../up.jpg' is no plain relative path; use names such as front/000.jpg`; exit code 2. In data that "
     "is read such a name is that of an image which is not here, and counted so.",
@@ -223,8 +223,8 @@ CLIMBS = "name '../../up.* is no plain relative path"
 
 
 @pytest.mark.parametrize("place", ["source", "protocol"])
-def test_cameras_and_scenes_that_climb_write_nothing_outside(tmp_path, place):
-    """Fault 36: images are written into folders of their camera, samples of a protocol into folders of their scene."""
+def test_cameras_that_climb_write_nothing_outside(tmp_path, place):
+    """Fault 36: images are written into folders of their cameras."""
     out = tmp_path / "a/b/out"
     with pytest.raises(ValueError, match=CLIMBS):
         _WRITERS[place](out)
@@ -244,7 +244,8 @@ def _write_protocol(out):
     from rig3r_jax.evaluation.protocol import read_protocol, write_protocol
 
     protocol = read_protocol(runs.REPO / "protocols/procedural_unseen_rigs.json")
-    first = dataclasses.replace(protocol.samples[0], scene="../../up")
+    frames = tuple(("../../up", step, seconds) for _, step, seconds in protocol.samples[0].frames)
+    first = dataclasses.replace(protocol.samples[0], frames=frames)
     write_protocol(out.parent / "protocol.json", dataclasses.replace(protocol, samples=(first,)))
     read_protocol(out.parent / "protocol.json")
 

@@ -40,6 +40,7 @@ class Evaluation:
     options: SystemOptions
     systems: tuple[SystemScores, ...]
     differences: dict[str, Difference] | None = None
+    protocol: str = ""  # whose lists the truth has: its name and sha256
 
 
 def evaluate_systems(

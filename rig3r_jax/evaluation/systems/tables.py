@@ -112,7 +112,8 @@ def to_json(evaluation: Evaluation) -> dict[str, typing.Any]:
         )
     differences = evaluation.differences and {k: dataclasses.asdict(d) for k, d in evaluation.differences.items()}
     options = dataclasses.asdict(evaluation.options)
-    return plain({"truth": evaluation.truth, "options": options, "systems": systems, "differences": differences})
+    what = {"truth": evaluation.truth, "protocol": evaluation.protocol or None}
+    return plain({**what, "options": options, "systems": systems, "differences": differences})
 
 
 def settings_of(evaluation: Evaluation) -> list[str]:
@@ -127,6 +128,8 @@ def settings_of(evaluation: Evaluation) -> list[str]:
         f"Overlap of two images: {_overlaps(evaluation)}.",
         f"Of a scene of more than {options.max_images} images so many, spread evenly, make pairs.",
     ]
+    if evaluation.protocol:
+        lines.insert(0, f"Protocol {evaluation.protocol}.")
     for system in evaluation.systems:
         if system.missing:
             lines.append(f"{system.name} is scored without the scenes {', '.join(system.missing)}.")

@@ -89,7 +89,7 @@ def _evaluate_protocol(config: ConfigDict, workdir: Path, protocol: Protocol, ro
     systems = [
         system_scores(setting, f"{workdir}, step {step}", scenes, (), options) for setting, scenes in scores.items()
     ]
-    evaluation = Evaluation(f"{protocol.name}, sha256 {protocol.sha256}", options, tuple(systems))
+    evaluation = Evaluation(protocol.title, options, tuple(systems))
     if is_first():
         print(to_markdown(evaluation), end="", flush=True)
         write_evaluation(evaluation, out)
