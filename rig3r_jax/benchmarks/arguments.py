@@ -189,7 +189,7 @@ def _fusion(parser: argparse.ArgumentParser) -> None:
 
 def _discovery(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rigs", type=at_least(5), default=200, help="rigs of the certainties; a fifth of the noise's")
-    parser.add_argument("--check-rigs", type=at_least(1), default=100, help="rigs whose calibration is checked")
+    parser.add_argument("--check-rigs", type=at_least(1), default=200, help="rigs whose calibration is checked")
     parser.add_argument(
         "--law", action="store_true", help="instead: the powers of the certainties' law beside others, on other rigs"
     )

@@ -74,6 +74,17 @@ class DiscoveredRig:
         """The frame that results are told in: that of calibrated cameras, else the first camera's."""
         return np.eye(4) if self.calibrated.any() else rigid.invert(self.rig_from_camera[0])
 
+    @property
+    def covariance_in_frame(self) -> Float[np.ndarray, "k 6 6"]:
+        """`covariance` of frame_from_rig rig_from_camera: the first camera, where it is that frame, has no error of its
+        own, and the others have its share."""
+        if self.calibrated.any():
+            return self.covariance
+        carried = rigid.adjoint(rigid.invert(self.frame_from_rig @ self.rig_from_camera))
+        covariance = self.covariance + carried @ self.covariance[0] @ np.swapaxes(carried, -1, -2)
+        covariance[0] = 0.0
+        return covariance
+
 
 def discover_rig(
     rig_from_camera: Float[np.ndarray, "v 4 4"],

@@ -56,8 +56,9 @@ class RigDiscovery:
     def table(self) -> str:
         """Markdown: a row per camera."""
         rows = []
+        covariance = self.rig.covariance_in_frame
         for index, camera in enumerate(self.reconstruction.cameras):
-            place, sigmas = camera.rig_from_camera, np.sqrt(np.diagonal(self.rig.covariance[index]))
+            place, sigmas = camera.rig_from_camera, np.sqrt(np.diagonal(covariance[index]))
             turn = np.degrees(np.linalg.norm(Rotation.from_matrix(place[:3, :3]).as_rotvec()))
             rows.append([
                 camera.name, str(np.sum(self.rig.camera == index)), number(100 * camera.certainty, ".3g"),
@@ -93,7 +94,7 @@ class RigDiscovery:
         finite = np.isfinite(self.predicted).all(axis=(1, 2)) & (self.rig.camera >= 0)
         return rig_from_above(
             frame_from_rig @ self.rig.rig_from_camera,
-            self.rig.covariance,
+            self.rig.covariance_in_frame,
             frame_from_rig @ moved_cameras(self.rig.rig_from_predicted, self.predicted[finite]),
             self.rig.camera[finite],
             self.names,
