@@ -54,6 +54,13 @@ def _chunk_shape(leaf: ocp.metadata.Metadata) -> Sequence[int] | None:
 
 
 def _axis_to_cut(shape: Sequence[int], chunk: Sequence[int] | None, ways: int) -> int | None:
-    """The axis with most chunks of those that devices can share alike; None where one chunk holds all."""
+    """The axis to be cut, of those that devices can share alike; None where one chunk holds all.
+
+    Best is one whose parts are whole chunks, else that with most chunks: of these some are read by several processes.
+    """
     axes = [axis for axis, size in enumerate(shape) if chunk and size > chunk[axis] and size % ways == 0]
-    return max(axes, key=lambda axis: math.ceil(shape[axis] / chunk[axis]), default=None)
+
+    def worth(axis: int) -> tuple[bool, int]:
+        return shape[axis] // ways % chunk[axis] == 0, math.ceil(shape[axis] / chunk[axis])
+
+    return max(axes, key=worth, default=None)
