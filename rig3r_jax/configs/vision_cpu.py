@@ -2,7 +2,7 @@
 
 Command:   rig3r train --config=vision_cpu
 Hardware:  2 CPU cores
-Time:      about 22 minutes on an AMD EPYC with AVX2: 4 for the worlds (once), 80 ms a step, 1.5 for the evaluation
+Time:      about 22 minutes, reckoned from half a run on an AMD EPYC with AVX2: 4 for the worlds (once), 80 ms a step
 Expected:  docs/results.md, "A model that sees", says what half of it has come to: far less than is wanted of images
 
 Its rival, a network that is trained on blank images, and what the images add, with intervals:

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from rig3r_jax.data.image_names import match_names
@@ -36,19 +37,11 @@ def check_submission(protocol: Protocol, predictions: Path) -> Submission:
     is none) or do not name their images, and images that were not asked for or are there twice. Images without a pose
     are no fault, but failures (`Rules.missing`).
     """
-    scenes = scenes_of(predictions)
-    names = {sample.name for sample in protocol.samples}
-    faults = [
-        f"{path}: is no sample of {protocol.name}; remove it" for name, path in scenes.items() if name not in names
-    ]
+    faults: list[str] = []
     whole = posed = 0
-    for sample in protocol.samples:
-        if sample.name not in scenes:
-            faults.append(f"{predictions}: lacks the sample {sample.name}")
-            continue
-        problems, count = _check_sample(sample, scenes[sample.name])
+    for sample, _, problems, count in _checked(protocol, predictions):
         faults += problems
-        whole += not problems
+        whole += sample is not None and not problems
         posed += count
     return Submission(tuple(faults), whole, sum(len(sample.frames) for sample in protocol.samples), posed)
 
@@ -56,20 +49,27 @@ def check_submission(protocol: Protocol, predictions: Path) -> Submission:
 def check_truth(protocol: Protocol, truth: Path) -> list[str]:
     """A line for each way in which the truth is not that of the protocol's lists: `rig3r protocol-data` writes one
     that is. ValueError for a folder that holds no scene at all."""
-    scenes = scenes_of(truth)
-    names = {sample.name for sample in protocol.samples}
-    faults = [
-        f"{path}: is no sample of {protocol.name}; remove it" for name, path in scenes.items() if name not in names
-    ]
-    for sample in protocol.samples:
-        if sample.name not in scenes:
-            faults.append(f"{truth}: lacks the sample {sample.name}")
-        else:
-            problems, count = _check_sample(sample, scenes[sample.name])
-            faults += problems
-            if not problems and count < len(sample.frames):
-                faults.append(f"{scenes[sample.name]}: has {count} of {len(sample.frames)} images of {sample.name}")
+    faults: list[str] = []
+    for sample, path, problems, count in _checked(protocol, truth):
+        faults += problems
+        if sample is not None and not problems and count < len(sample.frames):
+            faults.append(f"{path}: has {count} of {len(sample.frames)} images of {sample.name}")
     return faults
+
+
+def _checked(protocol: Protocol, folder: Path) -> Iterator[tuple[ProtocolSample | None, Path, list[str], int]]:
+    """Of scenes that are no samples (None), then of every sample: its path, its faults, how many of its images have a
+    pose."""
+    scenes = scenes_of(folder)
+    names = {sample.name for sample in protocol.samples}
+    for name, path in scenes.items():
+        if name not in names:
+            yield None, path, [f"{path}: is no sample of {protocol.name}; remove it"], 0
+    for sample in protocol.samples:
+        if sample.name in scenes:
+            yield sample, scenes[sample.name], *_check_sample(sample, scenes[sample.name])
+        else:
+            yield sample, folder, [f"{folder}: lacks the sample {sample.name}"], 0
 
 
 def _check_sample(sample: ProtocolSample, path: Path) -> tuple[list[str], int]:

@@ -139,7 +139,8 @@ class RigDiscovery:
     def _link_names(self) -> dict[int, str]:
         """By number of the image, of those with a camera.
 
-        Images of one number were taken together, so one of no known step has a number of its own.
+        Images of one number were taken together, so one of no known step has a number of its own. ValueError for a
+        camera whose name leads out of the folder.
         """
         steps = np.full(len(self.rig.camera), -1) if self.rig.step is None else self.rig.step
         alone = itertools.count(int(steps.max(initial=-1)) + 1)

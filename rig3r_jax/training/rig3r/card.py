@@ -125,10 +125,10 @@ def _figures(config: ConfigDict, evaluation: Mapping) -> Iterator[str]:
         "degrees the share that is right in both. Points: Chamfer distance over the mean depth."
     )
     for name, rows in evaluation["sets"].items():
-        shown = [(words, rows[row]) for row, words in _ROWS.items() if row in rows]
+        of_rows = [(words, rows[row]) for row, words in _ROWS.items() if row in rows]
         cells = [
             [words, *(_cell(scores, key, ".1f") for key in _FIGURES), _cell(scores, _POINTS, ".2f")]
-            for words, scores in shown
+            for words, scores in of_rows
         ]
         yield f"### {name.replace('_', ' ')}"
         yield table(("what it is given", *_FIGURES.values(), "points"), cells)
